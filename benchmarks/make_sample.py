@@ -1,0 +1,102 @@
+"""Build ``sample/``, the small real data set of the demo, from a folder of chest X-rays at 224 x 224.
+
+    python benchmarks/make_sample.py CHEST_XRAY_224 --out sample --seed 0
+
+One image a patient, no patient and no image on both sides, files copied byte for byte; the seed decides which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import random
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from aeflow.data.records import Record, read_records
+from aeflow.data.split import leave_out_patients
+
+COUNTS = {  # split, kind -> images
+    ("test", "normal"): 100,
+    ("test", "bacteria"): 50,
+    ("test", "virus"): 50,
+    ("train", "normal"): 300,
+    ("train", "bacteria"): 20,
+    ("train", "virus"): 20,
+}
+
+README = """# Chest X-rays for the demo and the tests
+
+{table}
+
+A random selection (seed {seed}) from the paediatric chest X-rays of
+
+> Daniel Kermany, Kang Zhang, Michael Goldbaum: *Labeled Optical Coherence Tomography (OCT) and Chest X-Ray Images for
+> Classification*. Mendeley Data, V2, 2018. [doi:10.17632/rscbjbr9sj.2](https://doi.org/10.17632/rscbjbr9sj.2)
+
+under the licence [CC BY 4.0](https://creativecommons.org/licenses/by/4.0/). Changes: the preparers of the copy used
+here resized the images to 224 x 224 pixels and saved them as JPEG; this folder holds a part of them, unchanged since.
+
+Each patient gives one image; train and test of the published split are kept, and no patient is on both sides. Test
+normals differ from train normals in scanner, size and crop, as in the whole set. The numbers are too small for claims
+about accuracy: the sample shows that the software works.
+
+`manifest.csv` lists path, split, label (0 normal, 1 abnormal), patient, and the kind of pneumonia.
+`benchmarks/make_sample.py` builds this folder again, byte for byte.
+"""
+
+
+def choose(records: Sequence[Record], count: int, rng: random.Random, seen: set[str]) -> list[Record]:
+    """``count`` records of different patients, none of whose bytes or patients were ``seen``, which grows with them."""
+    chosen: list[Record] = []
+    for record in rng.sample(records, len(records)):
+        keys = {record.patient, hashlib.sha256(record.path.read_bytes()).hexdigest()}
+        if len(chosen) < count and not keys & seen:
+            seen |= keys
+            chosen.append(record)
+    if len(chosen) < count:
+        raise SystemExit(f"only {len(chosen)} of {count} images with patients of their own")
+    return chosen
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("sample"))
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    records = read_records(options.source)
+    test_patients = {record.patient for record in records if record.split == "test"}
+    records = [r for r in records if r.split == "test"] + leave_out_patients(
+        [r for r in records if r.split == "train"], test_patients
+    )
+    rng, seen = random.Random(options.seed), set[str]()
+    chosen: list[Record] = []
+    for (split, kind), count in COUNTS.items():
+        chosen += choose([r for r in records if (r.split, r.kind) == (split, kind)], count, rng, seen)
+    chosen.sort(key=lambda record: (record.split != "train", record.label, record.name))
+
+    options.out.mkdir(parents=True)  # a folder that exists could mix two selections
+    with (options.out / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["path", "split", "label", "patient", "kind"])
+        for record in chosen:
+            kind = record.kind if record.label else ""
+            writer.writerow([record.name, record.split, record.label, record.patient, kind])
+            target = options.out / record.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(record.path, target)
+    rows = [
+        f"| {split} | {sum((r.split, r.label) == (split, 0) for r in chosen)} "
+        f"| {sum((r.split, r.label) == (split, 1) for r in chosen)} |"
+        for split in ("train", "test")
+    ]
+    table = "\n".join(["| split | normal | abnormal (half bacterial, half viral pneumonia) |", "|---|---|---|", *rows])
+    (options.out / "README.md").write_text(README.format(table=table, seed=options.seed), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""One validated settings object: chosen before training, saved inside the model, never changed after."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from aeflow.errors import SettingsError
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Settings(BaseModel):
+    """Everything that decides what a training run gives, with the data; the defaults are the preset ``default``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    # What the model sees
+    encoder: str = "tf_efficientnet_lite0"  # any timm network; this one's weights are embedded
+    stages: tuple[int, ...] = (4,)  # indices into the encoder's stages; one flow for each
+    image_size: int = Field(224, ge=32, le=2048)  # pixels per side; images are resized to a square
+
+    # The flow
+    flow_steps: int = Field(8, ge=1, le=64)
+    subnet: Literal["conv", "resnet"] = "conv"
+    hidden: int = Field(128, ge=1)  # channels inside a conv sub-network
+    coupling: Literal["affine", "additive"] = "affine"
+    clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
+
+    # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
+    decoder: tuple[int, ...] = (128, 64, 32, 16)
+
+    # Loss: alpha * flow + (1 - alpha) * reconstruction
+    alpha: Fraction = 0.5
+    learning_rate: float = Field(1e-3, gt=0.0)
+    weight_decay: float = Field(0.0, ge=0.0)
+    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(30, ge=1)
+    patience: int = Field(5, ge=1)  # epochs without a better held-out loss before training stops
+    max_grad_norm: float = Field(10.0, gt=0.0)
+
+    # Score: beta * flow + (1 - beta) * reconstruction
+    beta: Fraction = 0.9
+    score_log_det: bool = True  # whether the flow term holds the log-determinant
+    reconstruction: Literal["ssim", "mse"] = "ssim"
+    standardise: bool = True  # each term in standard deviations of the held-out normals
+
+    # Honesty
+    held_out: float = Field(0.2, gt=0.0, lt=1.0)  # share of the train normals kept for stopping and calibration
+    false_positive_rate: float = Field(0.05, gt=0.0, lt=1.0)  # share of normals that the threshold may flag
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _stages_rise(self) -> Self:
+        if not self.stages or list(self.stages) != sorted(set(self.stages)):
+            raise ValueError("stages must be given in rising order, each once")
+        return self
+
+    def digest_fields(self, *names: str) -> dict[str, Any]:
+        """The named settings as plain values, to key a cache."""
+        return self.model_dump(mode="json", include=set(names))
+
+
+# The published configuration for chest X-rays. Figures not published, and what stands for them here: batch size 32,
+# hidden width 512 (23.1 M parameters in the flow), held-out share and patience (all 100 epochs are trained).
+PAPER: dict[str, Any] = {
+    "encoder": "wide_resnet50_2",
+    "stages": (3,),
+    "image_size": 256,
+    "flow_steps": 8,
+    "subnet": "conv",
+    "hidden": 512,
+    "coupling": "affine",
+    "decoder": (512, 256, 64),
+    "alpha": 0.5,
+    "beta": 0.9,
+    "learning_rate": 1e-3,
+    "weight_decay": 0.0,
+    "epochs": 100,
+    "patience": 100,
+    "score_log_det": False,
+    "reconstruction": "ssim",
+    "standardise": False,
+}
+
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+
+
+def make_settings(preset: str = "default", **changes: Any) -> Settings:
+    """The preset with some settings changed; raises SettingsError naming the setting and its legal range."""
+    if preset not in PRESETS:
+        raise SettingsError("preset", f"no preset named {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    unknown = sorted(changes.keys() - Settings.model_fields.keys())
+    if unknown:
+        raise SettingsError(unknown[0], "no such setting", f"settings are {', '.join(Settings.model_fields)}")
+    try:
+        return Settings(**{**PRESETS[preset], **changes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
+
+
+def parse_changes(pairs: list[str]) -> dict[str, Any]:
+    """``["stages=3,4", "beta=0.5"]`` from a command line as keyword changes, still unvalidated."""
+    changes: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise SettingsError(f"--set {pair}", "no '=' in it", "write NAME=VALUE, e.g. --set beta=0.5")
+        name = name.strip().replace("-", "_")
+        several = name in ("stages", "decoder")
+        changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
+    return changes
+
+
+def decoder_halvings(stride: int) -> int:
+    """How often a stride-2 layer must run to undo ``stride``; raises SettingsError unless it is a power of two."""
+    doublings = math.log2(stride)
+    if not doublings.is_integer():
+        raise SettingsError("stages", f"stride {stride} is not a power of two", "choose another stage or encoder")
+    return int(doublings)

@@ -1,0 +1,24 @@
+"""Files -> records, pixels and splits; knows no model."""
+
+from aeflow.data.preprocess import preprocess, preprocess_mask
+from aeflow.data.pseudonym import pseudonym
+from aeflow.data.read import Image, Limits, read_image, read_mask
+from aeflow.data.records import Record, find_images, of_label, read_records
+from aeflow.data.split import hold_out, leave_out_patients, shared_patients
+
+__all__ = [
+    "Image",
+    "Limits",
+    "Record",
+    "find_images",
+    "hold_out",
+    "leave_out_patients",
+    "of_label",
+    "preprocess",
+    "preprocess_mask",
+    "pseudonym",
+    "read_image",
+    "read_mask",
+    "read_records",
+    "shared_patients",
+]

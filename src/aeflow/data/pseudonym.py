@@ -1,0 +1,62 @@
+"""Patient keys -> pseudonyms, the only form in which they leave the program."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from aeflow.errors import SettingsError
+
+SALT_BYTES = 32
+
+
+def pseudonym(key: str) -> str:
+    """12 hex digits of HMAC-SHA256(salt, key); the salt is AEFLOW_SALT, else a secret made once for each user.
+
+    The same key gives the same pseudonym wherever the salt is the same; without the salt nobody can try keys out.
+    Raises SettingsError where the salt can be neither read nor made.
+    """
+    given = os.environ.get("AEFLOW_SALT")
+    salt = os.fsencode(given) if given else _secret(_salt_file())
+    return hmac.new(salt, os.fsencode(key), hashlib.sha256).hexdigest()[:12]
+
+
+def _salt_file() -> Path:
+    state = os.environ.get("XDG_STATE_HOME", "")
+    folder = Path(state) if os.path.isabs(state) else Path(os.path.expanduser("~")) / ".local" / "state"
+    return folder / "aeflow" / "salt"
+
+
+@cache
+def _secret(file: Path) -> bytes:
+    """The secret in the file, which is created, readable by its owner alone, if it is not there."""
+    try:
+        if not file.exists():
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _create(file)
+        salt = file.read_bytes()
+    except OSError as error:
+        found = f"the salt of the pseudonyms can be neither read nor made ({error.strerror})"
+        raise SettingsError(file, found, "set AEFLOW_SALT to a secret") from error
+    if len(salt) != SALT_BYTES:
+        found = f"{len(salt)} bytes where a salt has {SALT_BYTES}"
+        raise SettingsError(file, found, "delete it to have a new one made; pseudonyms will change")
+    return salt
+
+
+def _create(file: Path) -> None:
+    """Write the whole secret under another name and link it: nobody sees half of it, and the first of several wins."""
+    descriptor, name = tempfile.mkstemp(dir=file.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "wb") as temporary:
+            temporary.write(secrets.token_bytes(SALT_BYTES))
+        os.link(name, file)
+    except FileExistsError:  # another process was first; its secret is the one
+        pass
+    finally:
+        os.unlink(name)

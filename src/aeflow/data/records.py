@@ -1,0 +1,215 @@
+"""A data folder, a manifest or a list of paths -> records, one an image.
+
+::
+
+    DATA/{train,val,test}/{normal,abnormal,unlabelled}/**   images, at any depth below the class folder
+    DATA/{train,val,test}/mask/**                           masks of the abnormal images, found by the image's stem
+    DATA/manifest.csv                                       path, split, label, patient, mask, kind; wins if it is there
+
+In the manifest only ``path`` is required; an empty label means unlabelled, ``subtype`` may stand for ``kind``,
+other columns are ignored, and without a ``mask`` column masks are looked for in ``{split}/mask/``.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aeflow.errors import DataError
+
+SPLITS = ("train", "val", "test")
+LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
+MANIFEST = "manifest.csv"
+MASKS = "mask"
+LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
+
+# File names of public sets that carry the patient: chest X-rays of Kermany et al., brain MRI of TCGA-LGG.
+PATIENT = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+|TCGA_\w\w_\w{4}_\d{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One image of a data set, and what is known about it before it is opened."""
+
+    path: Path  # to open
+    name: str  # as the user gave it, or as found under the data folder
+    split: str | None
+    label: int | None  # 0 normal, 1 abnormal, None unknown
+    patient: str  # raw key, never printed
+    kind: str | None  # of abnormality
+    mask: Path | None
+
+
+def patient_of(name: str) -> str:
+    """The patient that the file name of a public set carries (``PATIENT``), else the name itself: its own patient."""
+    found = PATIENT.match(Path(name).name)
+    return found.group() if found else name
+
+
+def read_records(data: Path | str, split: str | None = None) -> list[Record]:
+    """The images of a data folder, or of one of its splits; raises DataError where the folder cannot be used so."""
+    data = Path(data)
+    if not os.path.isdir(data):  # pathlib's own raises for some paths
+        raise DataError(data, "is not a folder" if os.path.exists(data) else "there is no such folder", LAYOUT)
+    records = _of_manifest(data) if os.path.exists(data / MANIFEST) else _of_folders(data)
+    if not records:
+        raise DataError(data, "holds no images", LAYOUT)
+    if split is not None:
+        there = [s for s in SPLITS if any(record.split == s for record in records)]
+        records = [record for record in records if record.split == split]
+        if not records:
+            found = f"no images in split '{split}'"
+            raise DataError(data, found, f"the splits are: {', '.join(there) or 'none named'}")
+    if not any(os.path.exists(record.path) for record in records):  # single ones are refused when they are read
+        raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
+    return records
+
+
+def find_images(paths: Sequence[Path | str]) -> list[Record]:
+    """The files given and all files in the folders given, unlabelled; what is no image is refused when it is read."""
+    records = []
+    for given in map(Path, paths):
+        files = list(_files(given)) if os.path.isdir(given) else [given]
+        if not files:
+            raise DataError(given, "an empty folder", "name a folder that holds images")
+        records += [Record(f, f.as_posix(), None, None, patient_of(f.as_posix()), None, None) for f in files]
+    if not records:
+        raise DataError("images", "no path was given", "name at least one image or folder")
+    return records
+
+
+def of_label(
+    records: Sequence[Record], label: int | None, *, at_least: int = 0, where: object = "data"
+) -> list[Record]:
+    """The records of one label; DataError, naming ``where``, if there are fewer than ``at_least``."""
+    chosen = [record for record in records if record.label == label]
+    if len(chosen) < at_least:
+        name = next(name for name, value in LABELS.items() if value == label)
+        number = "" if label is None else label
+        found = f"{len(chosen)} {name} images where at least {at_least} are needed"
+        raise DataError(where, found, f"add images to {name}/, or rows with label '{number}' to {MANIFEST}")
+    return chosen
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """All files below a folder in sorted order, but hidden ones, manifests, and masks beside their class folders."""
+    real = folder.resolve()
+    if real in above:  # a link that leads back to where it came from
+        return
+    entries = _entries(folder)
+    classes = any(entry.name in LABELS for entry in entries)
+    for entry in entries:
+        if os.path.isdir(entry):
+            if not (classes and entry.name == MASKS):
+                yield from _files(entry, (*above, real))
+        elif entry.name != MANIFEST:
+            yield entry
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(folder, f"cannot be listed ({error.strerror})", "make it readable") from error
+
+
+def _of_folders(data: Path) -> list[Record]:
+    splits = [split for split in SPLITS if (data / split).is_dir()]
+    if not splits:
+        raise DataError(data, f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}", LAYOUT)
+    records = []
+    for split in splits:
+        for folder in _entries(data / split):
+            if folder.is_dir() and folder.name not in (*LABELS, MASKS):
+                # passing over a misspelt class would quietly train or test on less
+                raise DataError(folder, "is not one of normal, abnormal, unlabelled, mask", "rename or move it")
+        masks = _Masks(data, split)
+        for name, label in LABELS.items():
+            folder = data / split / name
+            for path in sorted(_files(folder)) if folder.is_dir() else ():
+                relative = path.relative_to(data).as_posix()
+                mask = masks.of(path) if label == 1 else None
+                records.append(Record(path, relative, split, label, patient_of(relative), None, mask))
+    return records
+
+
+def _of_manifest(data: Path) -> list[Record]:
+    manifest = data / MANIFEST
+    try:
+        reader = csv.reader(io.StringIO(manifest.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        rows = [(reader.line_num, row) for row in reader if row]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(manifest, f"cannot be read ({error})", "save it as CSV in UTF-8") from error
+    columns = [column.strip() for column in rows[0][1]] if rows else []
+    if "path" not in columns:
+        raise DataError(manifest, f"has no column 'path' but: {', '.join(columns) or 'nothing'}", "add one")
+    lines: dict[Path, int] = {}
+    masks: dict[str, _Masks] = {}
+    records = []
+    for number, fields in rows[1:]:
+        where = f"{manifest}, line {number}"
+        if len(fields) != len(columns):
+            found = f"{len(fields)} fields under {len(columns)} columns"
+            raise DataError(where, found, "give every row one field a column, with commas in quotes")
+        row = dict(zip(columns, (field.strip() for field in fields), strict=True))
+        path = _inside(data, row["path"], where)
+        if path in lines:
+            raise DataError(where, f"{row['path']} is listed before, in line {lines[path]}", "list each image once")
+        lines[path] = number
+        label, split = row.get("label", ""), row.get("split", "")
+        if label not in ("", "0", "1"):
+            raise DataError(where, f"label '{label}'", "write 0 for normal, 1 for abnormal, nothing for unlabelled")
+        if split not in ("", *SPLITS):
+            raise DataError(where, f"split '{split}'", f"write {', '.join(SPLITS)} or nothing")
+        mask = None
+        if row.get("mask"):
+            mask = _inside(data, row["mask"], where)
+        elif "mask" not in row and split and label == "1":
+            if split not in masks:
+                masks[split] = _Masks(data, split)
+            mask = masks[split].of(path)
+        records.append(
+            Record(
+                path=path,
+                name=row["path"],
+                split=split or None,
+                label=int(label) if label else None,
+                patient=row.get("patient") or patient_of(row["path"]),
+                kind=row.get("kind") or row.get("subtype") or None,
+                mask=mask,
+            )
+        )
+    return records
+
+
+def _inside(data: Path, text: str, where: str) -> Path:
+    relative = Path(text)
+    if not text or "\0" in text:
+        raise DataError(where, "names no file", "give every row a path")
+    if relative.is_absolute() or ".." in relative.parts:
+        raise DataError(where, f"{text} leads out of the data folder", f"give a path that starts at {data}")
+    return data / relative
+
+
+class _Masks:
+    """The masks of one split by stem; each may serve one image."""
+
+    def __init__(self, data: Path, split: str) -> None:
+        folder = data / split / MASKS
+        self.paths: dict[str, Path] = {}
+        self.taken: dict[Path, Path] = {}
+        for path in _files(folder) if folder.is_dir() else ():
+            if path.stem in self.paths:
+                raise DataError(path, f"a second mask beside {self.paths[path.stem]}", "keep one mask for each stem")
+            self.paths[path.stem] = path
+
+    def of(self, image: Path) -> Path | None:
+        mask = self.paths.get(image.stem)
+        if mask is not None and (other := self.taken.setdefault(mask, image)) != image:
+            raise DataError(image, f"shares the mask {mask} with {other}", f"give masks in a column of {MANIFEST}")
+        return mask

