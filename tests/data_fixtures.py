@@ -35,7 +35,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(pixels: NDArray, colour: int, *, extra: bytes = b"", size: tuple[int, int] | None = None) -> bytes:
-    """8- or 16-bit PNG of colour type 0 grey, 2 RGB, 3 palette, 4 grey + alpha, 6 RGBA; ``extra`` chunks before the data."""
+    """8- or 16-bit PNG of colour type 0 grey, 2 RGB, 3 palette, 4 grey + alpha or 6 RGBA, with ``extra`` chunks."""
     height, width = size or pixels.shape[:2]
     depth = 8 * pixels.dtype.itemsize
     rows = b"".join(b"\0" + row.tobytes() for row in pixels.astype(pixels.dtype.newbyteorder(">")))

@@ -35,6 +35,7 @@ class Settings(BaseModel):
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5
     learning_rate: float = Field(1e-3, gt=0.0)
+    schedule: Literal["constant", "one-cycle"] = "one-cycle"  # of the learning rate, over all epochs
     weight_decay: float = Field(0.0, ge=0.0)
     batch_size: int = Field(32, ge=1)
     epochs: int = Field(30, ge=1)
@@ -77,6 +78,7 @@ PAPER: dict[str, Any] = {
     "alpha": 0.5,
     "beta": 0.9,
     "learning_rate": 1e-3,
+    "schedule": "constant",
     "weight_decay": 0.0,
     "epochs": 100,
     "patience": 100,

@@ -23,7 +23,7 @@ def pseudonym(key: str) -> str:
     """
     given = os.environ.get("AEFLOW_SALT")
     salt = os.fsencode(given) if given else _secret(_salt_file())
-    return hmac.new(salt, os.fsencode(key), hashlib.sha256).hexdigest()[:12]
+    return hmac.new(salt, key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
 
 
 def _salt_file() -> Path:

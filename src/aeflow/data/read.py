@@ -173,6 +173,10 @@ def _check_header(image: ImageFile, content: bytes, where: Path, limits: Limits,
         raise ImageError(where, found, f"give an image of at least {min_side} x {min_side} pixels")
     if getattr(image, "is_animated", False):
         raise ImageError(where, "more than one frame", "save each frame as a file of its own")
+    boxes = [tile.extents or (0, 0, width, height) for tile in image.tile]
+    stored = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    if stored < width * height:  # Pillow would leave the rest black
+        raise ImageError(where, f"holds {stored} of {width * height} pixels", "export or copy the file again")
     lost = _lost(image, content)
     if lost:
         raise ImageError(where, f"{lost}, which cannot be read without loss", CONVERT)

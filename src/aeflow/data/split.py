@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -23,7 +22,7 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
     if len(sizes) < 2:
         found = f"{len(records)} images of {len(sizes)} patients cannot be split by patient"
         raise DataError("hold_out", found, "add images of other patients, or name the patients in manifest.csv")
-    order = sorted(sizes, key=lambda patient: hashlib.sha256(os.fsencode(f"{seed}/{patient}")).digest())
+    order = sorted(sizes, key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode("utf-8", "surrogatepass")).digest())
     target, count = fraction * len(records), 0
     held: set[str] = set()
     for patient in order[:-1]:

@@ -61,7 +61,7 @@ def precision_recall_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats
 def roc_band(
     scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], at: Floats, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """The pointwise 95 % band (low, high), over patients, of the true positive rate at the false positive rates ``at``."""
+    """The pointwise 95 % band (low, high) of the true positive rate at the false positive rates ``at``."""
 
     def rates(x: Floats, y: Bools, weights: Floats) -> Floats:
         true, false = _counts(x, y, weights)
@@ -74,7 +74,7 @@ def roc_band(
 def precision_recall_band(
     scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], at: Floats, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """The pointwise 95 % band (low, high) of the precision where the recall first reaches ``at``, over patients."""
+    """The pointwise 95 % band (low, high) of the precision where the recall first reaches ``at``."""
 
     def precisions(x: Floats, y: Bools, weights: Floats) -> Floats:
         true, false = _counts(x, y, weights)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.integrate import trapezoid
 
 from aeflow.errors import DataError
 from aeflow.evaluation.intervals import bounds, wilson
@@ -20,7 +21,7 @@ from aeflow.evaluation.intervals import bounds, wilson
 Floats = NDArray[np.float64]
 FPR_LIMIT = 0.3  # AUPRO's usual limit (Bergmann et al., 2021): with more false positives a map is of no use
 RESAMPLES = 200
-BATCH = 32  # images between two matrix products; one product an image would move all histograms through memory each time
+BATCH = 32  # images to a matrix product: one each would move all histograms through memory every time
 
 
 class PixelMetrics:
@@ -37,77 +38,95 @@ class PixelMetrics:
             raise DataError("pixel metrics", found, "give a finite threshold and a scale (low, high) with low < high")
         self.scale, self.threshold, self.bins, self.seed = scale, threshold, bins, seed
         self._patients: set[bytes] = set()
-        self._images = self._regions = 0
-        # one row an image or a resample: normal pixels, abnormal pixels, regions (each of weight 1) by bin, then four
-        # plain counts: true positives, false positives, false negatives at the threshold, and regions
-        self._columns = 3 * bins + 4
-        self._total = np.zeros((1 + RESAMPLES, self._columns))  # row 0 holds the images as they are
-        self._batch = np.zeros((BATCH, self._columns))
+        self._images = self._waiting = 0
+        # a row for each resample, and row 0 for the images as they are: normal pixels, abnormal pixels and regions (of
+        # weight 1 each) by bin, then true and false positives and false negatives at the threshold, and regions
+        self._counts = np.zeros((1 + RESAMPLES, 3 * bins + 4))
+        self._batch = np.zeros((BATCH, 3 * bins + 4))
         self._weights = np.ones((1 + RESAMPLES, BATCH))
 
     def update(self, score_map: NDArray[np.floating[Any]], mask: NDArray[np.bool_], patient: str) -> None:
-        """Count one image: score map (H, W), mask (H, W) with True on abnormal pixels; raises DataError on bad ones."""
+        """Count one image: score map (H, W) and mask (H, W), True where abnormal; raises DataError if they misfit."""
         scores, truth = np.asarray(score_map, np.float64), np.asarray(mask, bool)
         if scores.shape != truth.shape or scores.ndim != 2:
             raise DataError("pixel metrics", f"map {scores.shape} and mask {truth.shape}", "give both as (H, W)")
         if not np.isfinite(scores).all():
             raise DataError("pixel metrics", "a map with values that are not finite", "leave out its image")
         regions, number = ndimage.label(truth, structure=np.ones((3, 3)))
-        bin_of, called = self._bin(scores), scores > self.threshold
-        hit, at = bin_of[truth], regions[truth]
-        row = self._batch[self._images % BATCH]
-        normal, abnormal, overlap, plain = np.split(row, [self.bins, 2 * self.bins, 3 * self.bins])
-        normal[:] = np.bincount(bin_of[~truth], minlength=self.bins)
-        abnormal[:] = np.bincount(hit, minlength=self.bins)
-        overlap[:] = np.bincount(hit, 1 / np.bincount(at)[at] if number else None, minlength=self.bins)
-        plain[:] = (called & truth).sum(), (called & ~truth).sum(), (~called & truth).sum(), number
-        key = hashlib.sha256(f"{self.seed}/{patient}".encode()).digest()[:8]
-        poisson = np.random.default_rng(int.from_bytes(key)).poisson(1.0, RESAMPLES)
-        self._weights[1:, self._images % BATCH] = poisson
+        bin_of, called, region = self._bin(scores), scores > self.threshold, regions[truth]
+        self._batch[self._waiting] = np.concatenate(
+            [
+                np.bincount(bin_of[~truth], minlength=self.bins),
+                np.bincount(bin_of[truth], minlength=self.bins),
+                np.bincount(bin_of[truth], 1 / np.bincount(region)[region], minlength=self.bins),
+                [(called & truth).sum(), (called & ~truth).sum(), (~called & truth).sum(), number],
+            ]
+        )
+        key = hashlib.sha256(f"{self.seed}/{patient}".encode()).digest()
+        self._weights[1:, self._waiting] = np.random.default_rng(list(key)).poisson(1.0, RESAMPLES)
         self._patients.add(key)
         self._images += 1
-        self._regions += number
-        if self._images % BATCH == 0:
-            self._flush(BATCH)
+        self._waiting += 1
+        if self._waiting == BATCH:
+            self._flush()
 
     def result(self) -> dict[str, Any] | None:
-        """"pixel" of `metrics.json`; null until abnormal as well as normal pixels were seen.
+        """The pixel-level part of `metrics.json`; null until abnormal as well as normal pixels were seen.
 
-        AUROC over all pixels; AUPRO: the mean share of an abnormal region (8-connected) that is found, integrated over
-        the false positive rate up to 0.3 and divided by it; Dice 2 TP / (2 TP + FP + FN) over all pixels at the
-        threshold; "oracle" holds the best Dice of these very images. With a single patient no interval is given.
+        AUROC over all pixels; AUPRO: the mean share found of an abnormal region (8-connected), integrated over the
+        false positive rate up to 0.3, divided by 0.3; Dice 2 TP / (2 TP + FP + FN) over all pixels at the threshold.
+        "oracle" holds the best Dice of any threshold on these very images. A single patient gives no interval.
         """
-        self._flush(self._images % BATCH)
-        normal, abnormal, overlap, plain = np.split(self._total, [self.bins, 2 * self.bins, 3 * self.bins], axis=1)
-        if not (normal[0].any() and abnormal[0].any()):
+        self._flush()
+        sides = [self.bins, 2 * self.bins, 3 * self.bins]
+        normal, abnormal, _, _ = np.split(self._counts, sides, axis=1)
+        defined = (normal.sum(1) > 0) & (abnormal.sum(1) > 0)  # a resample may hold no abnormal pixel
+        if not defined[0]:
             return None
-        with np.errstate(invalid="ignore"):  # a resample without any abnormal pixel is 0 / 0 and then left out
-            true, false = _descending(abnormal), _descending(normal)
-            tpr, fpr = true / true[:, -1:], false / false[:, -1:]
-            pro = _descending(overlap) / plain[:, 3:]
-            dice = 2 * plain[:, 0] / (2 * plain[:, 0] + plain[:, 1] + plain[:, 2])
-            curve = 2 * true / (true + true[:, -1:] + false)
-        auroc = np.trapezoid(tpr, fpr, axis=1)
-        aupro = np.array([_area_up_to(FPR_LIMIT, x, y) for x, y in zip(fpr, pro, strict=True)]) / FPR_LIMIT
-        best = np.fmax(curve.max(axis=1), dice)  # the fixed threshold lies between two bins, and counts as well
-        edge = self.threshold if best[0] > curve[0].max() else self._value(self.bins - int(curve[0].argmax()))
+        false, true, overlap, plain = np.split(self._counts[defined], sides, axis=1)
+        false, true, overlap = _descending(false), _descending(true), _descending(overlap)
+        fpr, tpr, pro = false / false[:, -1:], true / true[:, -1:], overlap / plain[:, 3:]
+        dice = 2 * plain[:, 0] / (2 * plain[:, 0] + plain[:, 1] + plain[:, 2])
+        best = (2 * true / (true + true[:, -1:] + false)).max(1)
         return {
             "n_images": self._images,
-            "n_regions": self._regions,
+            "n_regions": int(self._counts[0, -1]),
             "n_patients": len(self._patients),
-            "auroc": self._metric(auroc),
-            "aupro": self._metric(aupro),
+            "auroc": self._metric(trapezoid(tpr, fpr)),
+            "aupro": self._metric(_area_up_to(FPR_LIMIT, fpr, pro) / FPR_LIMIT),
             "dice": self._metric(dice),
             "threshold": self.threshold,
             "fpr_limit": FPR_LIMIT,
-            "oracle": {"threshold": edge, "dice": self._metric(best)},
+            # the fixed threshold lies between two bins, and is one of "any"
+            "oracle": {"dice": self._metric(np.maximum(best, dice))},
         }
-
-    def _flush(self, images: int) -> None:
-        self._total += self._weights[:, :images] @ self._batch[:images]
-        self._images_done = images
 
     def _bin(self, scores: Floats) -> NDArray[np.intp]:
         t = (scores - self.scale[0]) / (self.scale[1] - self.scale[0])
         squashed = (t / (1 + np.abs(t)) + 1) / 2  # in [0, 1]
-        return np.minimum((squashed * self.bins).astype(np.intp), self.bins - 1)
+        return np.asarray(np.minimum((squashed * self.bins).astype(np.intp), self.bins - 1))
+
+    def _flush(self) -> None:
+        self._counts += self._weights[:, : self._waiting] @ self._batch[: self._waiting]
+        self._waiting = 0
+
+    def _metric(self, values: Floats) -> dict[str, Any]:
+        """The value of row 0 with the quantiles of the other rows."""
+        value, (low, high) = float(values[0]), map(float, bounds(values[1:]))
+        if (patients := len(self._patients)) == 1:
+            return {"value": value, "low": None, "high": None, "interval": None}
+        if low < high:
+            return {"value": value, "low": low, "high": high, "interval": "patient bootstrap"}
+        low, high = wilson(min(1.0, value) * patients, patients)  # resamples that all agree know no uncertainty
+        return {"value": value, "low": low, "high": high, "interval": "wilson"}
+
+
+def _descending(histogram: Floats) -> Floats:
+    """Counts (R, bins + 1) above each edge of the bins, from the highest edge, with nothing above, to the lowest."""
+    return np.pad(np.cumsum(histogram[:, ::-1], 1), ((0, 0), (1, 0)))
+
+
+def _area_up_to(limit: float, x: Floats, y: Floats) -> Floats:
+    """The areas under curves (R, K) from x = 0 to the limit."""
+    at_limit = np.array([np.interp(limit, *curve) for curve in zip(x, y, strict=True)])
+    return np.asarray(trapezoid(np.where(x < limit, y, at_limit[:, None]), np.minimum(x, limit)))

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.config import Settings, decoder_halvings
@@ -19,9 +18,7 @@ from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
 from aeflow.model.prior import StandardNormal
-from aeflow.model.ssim import ssim_map
-
-SSIM_WINDOW = 7
+from aeflow.model.ssim import ssim
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +27,15 @@ class Latent:
 
     u: list[Tensor]  # (B, C, h, w)
     log_det: list[Tensor]  # (B, h, w)
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """``total = alpha * flow + (1 - alpha) * reconstruction`` of each image, (B,) each."""
+
+    total: Tensor
+    flow: Tensor  # nats per dimension, mean over stages
+    reconstruction: Tensor  # mean squared error
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,9 @@ class AEFlow(nn.Module):
             stride = encoder.strides[-1]
             near = round(settings.image_size / stride) * stride
             raise SettingsError(
-                "image_size", f"{settings.image_size} is no multiple of the stride {stride}", f"give for instance {near}"
+                "image_size",
+                f"{settings.image_size} is no multiple of the stride {stride}",
+                f"give for instance {near}",
             )
         self.decoder = Decoder((encoder.channels[-1], *settings.decoder, 3))
         self.prior = StandardNormal()
@@ -85,7 +93,7 @@ class AEFlow(nn.Module):
 
     def decode(self, latent: Latent) -> Tensor:
         """The image (B, 3, H, W) of the deepest stage's latent."""
-        x_hat: Tensor = self.decoder(latent.u[-1])
+        x_hat: Tensor = self.decoder(latent.u[-1]).float()
         return x_hat
 
     def negative_log_likelihood(self, latent: Latent, log_det: bool = True) -> list[Tensor]:
@@ -95,27 +103,21 @@ class AEFlow(nn.Module):
             for u, jacobian in zip(latent.u, latent.log_det, strict=True)
         ]
 
-    def losses(self, features: list[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow loss (nats per dimension, mean over stages) and reconstruction loss (MSE) of each image, (B,) both."""
-        latent = self.encode(features)
-        flow = torch.stack([nll.mean(dim=(1, 2)) for nll in self.negative_log_likelihood(latent)], dim=1).mean(dim=1)
-        return flow, (self.decode(latent).float() - x).square().mean(dim=(1, 2, 3))
-
-    def combine(self, flow: Tensor, reconstruction: Tensor) -> Tensor:
-        """``alpha * flow + (1 - alpha) * reconstruction``: the loss that is trained."""
+    def losses(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Losses:
+        """The loss terms of images ``x`` (B, 3, H, W) and their weighted sum, (B,) each."""
+        nll = [m.mean(dim=(1, 2)) for m in self.negative_log_likelihood(latent)]
+        flow = torch.stack(nll).mean(dim=0)
+        reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         alpha = self.settings.alpha
-        return alpha * flow + (1 - alpha) * reconstruction
+        return Losses(alpha * flow + (1 - alpha) * reconstruction, flow, reconstruction)
 
-    @torch.no_grad()
-    def measure(self, features: list[Tensor], x: Tensor) -> Measures:
-        """The terms and maps of images ``x`` (B, 3, H, W) with these features."""
-        latent = self.encode(features)
+    def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
+        """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
         maps = self.negative_log_likelihood(latent, self.settings.score_log_det)
-        x_hat = self.decode(latent).float()
         if self.settings.reconstruction == "ssim":
-            reconstruction = 1 - ssim_map(x, x_hat, SSIM_WINDOW).mean(dim=(1, 2, 3))
+            reconstruction = 1 - ssim(x, x_hat)
         else:
-            reconstruction = F.mse_loss(x_hat, x, reduction="none").mean(dim=(1, 2, 3))
+            reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         return Measures(
             flow=torch.stack([m.mean(dim=(1, 2)) for m in maps], dim=1),
             reconstruction=reconstruction,
@@ -126,4 +128,5 @@ class AEFlow(nn.Module):
 
     def forward(self, x: Tensor) -> Measures:
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
-        return self.measure(self.encoder(x), x)
+        latent = self.encode(self.encoder(x))
+        return self.measure(latent, self.decode(latent), x)

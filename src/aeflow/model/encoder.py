@@ -39,7 +39,9 @@ class Encoder(nn.Module):
         info: list[dict[str, Any]] = list(self.net.feature_info)  # type: ignore[arg-type]
         if not stages or list(stages) != sorted(set(stages)) or not 0 <= stages[0] <= stages[-1] < len(info):
             strides = ", ".join(f"{i} (stride {stage['reduction']})" for i, stage in enumerate(info))
-            raise SettingsError("stages", f"{list(stages)} do not fit {name}", f"give some of {strides}, in rising order")
+            raise SettingsError(
+                "stages", f"{list(stages)} do not fit {name}", f"give some of {strides}, in rising order"
+            )
         self.name = name
         self.stages = tuple(stages)
         self.channels: list[int] = [info[i]["num_chs"] for i in stages]

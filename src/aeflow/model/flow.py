@@ -61,10 +61,10 @@ class Permute(nn.Module):
         self.register_buffer("back", torch.argsort(order))
 
     def forward(self, z: Tensor) -> Tensor:
-        return z[:, self.order]
+        return z.index_select(1, self.order)
 
     def inverse(self, u: Tensor) -> Tensor:
-        return u[:, self.back]
+        return u.index_select(1, self.back)
 
 
 class ConvSubnet(nn.Sequential):

@@ -1,0 +1,52 @@
+"""aeflow: learn what normal medical images look like, score how abnormal a new one is, and show where.
+
+Research use, not a medical device.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from aeflow.api import Model, load, train
+    from aeflow.config import Settings, make_settings
+    from aeflow.errors import (
+        AeflowError,
+        ArtifactError,
+        DataError,
+        ImageError,
+        ImageLimitError,
+        NumericalError,
+        SettingsError,
+        WeightsError,
+    )
+    from aeflow.score import Score
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Model": "api",
+    "load": "api",
+    "train": "api",
+    "Settings": "config",
+    "make_settings": "config",
+    "Score": "score",
+    "AeflowError": "errors",
+    "ArtifactError": "errors",
+    "DataError": "errors",
+    "ImageError": "errors",
+    "ImageLimitError": "errors",
+    "NumericalError": "errors",
+    "SettingsError": "errors",
+    "WeightsError": "errors",
+}
+
+__all__ = [*sorted(_HOME), "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded on first use: `aeflow --help` should not wait for torch.
+    if name not in _HOME:
+        raise AttributeError(f"module 'aeflow' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"aeflow.{_HOME[name]}"), name)

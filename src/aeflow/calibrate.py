@@ -1,0 +1,131 @@
+"""What held-out normals say about a score: its terms' spread, p-values, the threshold, and the maps' scale.
+
+Nothing here ever sees an abnormal image or a test split.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeflow.config import Settings
+from aeflow.errors import DataError
+
+Floats = NDArray[np.float64]
+MIN_NORMALS = 5  # held-out normals without which a spread means nothing
+
+
+@dataclass(frozen=True, slots=True)
+class MapScale:
+    """The fixed scale of a map, from the pixels of held-out normals."""
+
+    low: float  # their median
+    high: float  # their 99.9 % quantile
+    threshold: float  # their 99 % quantile: above it a pixel counts as abnormal
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Fitted on held-out normals; turns measures into scores.
+
+    ``term = (raw - mean) / std``; ``flow`` first averages its stages, each standardised. With ``standardise`` off the
+    terms stay raw. ``value = beta * flow + (1 - beta) * reconstruction``.
+    """
+
+    beta: float
+    standardise: bool
+    stages: list[tuple[float, float]]  # mean and std of each stage's negative log-likelihood
+    flow: tuple[float, float]
+    reconstruction: tuple[float, float]
+    scores: list[float]  # of the held-out normals, rising
+    threshold: float
+    rule: str
+    maps: dict[str, MapScale]
+
+    def terms(self, flow: Floats, reconstruction: Floats) -> dict[str, Floats]:
+        """The terms of raw measures: ``flow`` (n, stages), ``reconstruction`` (n,)."""
+        if not self.standardise:
+            return {"flow": flow.mean(axis=1), "reconstruction": reconstruction}
+        mean, std = np.array(self.stages).T
+        together = ((flow - mean) / std).mean(axis=1)
+        return {
+            "flow": (together - self.flow[0]) / self.flow[1],
+            "reconstruction": (reconstruction - self.reconstruction[0]) / self.reconstruction[1],
+        }
+
+    def value(self, terms: dict[str, Floats]) -> Floats:
+        """The score, higher for more abnormal; never clamped."""
+        return self.beta * terms["flow"] + (1 - self.beta) * terms["reconstruction"]
+
+    def p_value(self, value: float) -> float:
+        """``(1 + #{held-out normals with a score >= value}) / (n + 1)``: split-conformal (Vovk et al. 2005).
+
+        Uniform on fresh normals of the same source; never below ``1 / (n + 1)``.
+        """
+        n = len(self.scores)
+        return (1 + n - int(np.searchsorted(self.scores, value, side="left"))) / (n + 1)
+
+    def verdict(self, value: float) -> str:
+        """``abnormal`` above the threshold, else ``normal``."""
+        return "abnormal" if value > self.threshold else "normal"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Self:
+        """The calibration of ``to_json``; KeyError or TypeError where values are missing or of another kind."""
+        values = dict(values)
+        values["stages"] = [(float(mean), float(std)) for mean, std in values["stages"]]
+        for name in ("flow", "reconstruction"):
+            values[name] = tuple(map(float, values[name]))
+        values["maps"] = {name: MapScale(**scale) for name, scale in values["maps"].items()}
+        return cls(**values)
+
+
+def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str, MapScale]) -> Calibration:
+    """Calibrate on the raw measures of held-out normals, ``flow`` (n, stages) and ``reconstruction`` (n,).
+
+    The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals lie above it on average.
+    Raises DataError for too few normals or a term that does not vary.
+    """
+    n = len(flow)
+    if n < MIN_NORMALS:
+        remedy = f"add train normals, until held_out = {settings.held_out:g} of them are {MIN_NORMALS} images or more"
+        raise DataError("train/normal", f"only {n} held-out images to calibrate on", remedy)
+    stages = [_spread(column, "flow term") for column in flow.T]
+    mean, std = np.array(stages).T
+    partial = Calibration(
+        beta=settings.beta,
+        standardise=settings.standardise,
+        stages=stages,
+        flow=_spread(((flow - mean) / std).mean(axis=1), "flow term"),
+        reconstruction=_spread(reconstruction, "reconstruction term"),
+        scores=[],
+        threshold=math.inf,
+        rule="",
+        maps=maps,
+    )
+    scores = np.sort(partial.value(partial.terms(flow, reconstruction)))
+    rank = min(n, math.ceil((n + 1) * (1 - settings.false_positive_rate)))
+    return Calibration(
+        **{
+            name: getattr(partial, name) for name in ("beta", "standardise", "stages", "flow", "reconstruction", "maps")
+        },
+        scores=scores.tolist(),
+        threshold=float(scores[rank - 1]),
+        rule=f"at most {settings.false_positive_rate:.1%} of normal images above (rank {rank} of {n})",
+    )
+
+
+def _spread(values: Floats, what: str) -> tuple[float, float]:
+    mean, std = float(values.mean()), float(values.std(ddof=1))
+    if not std > 1e-12 * max(1.0, abs(mean)):
+        found = f"the {what} is the same for all held-out images"
+        raise DataError("train/normal", found, "check that the images are not copies of one another")
+    return mean, std

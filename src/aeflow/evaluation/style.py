@@ -1,0 +1,86 @@
+"""The one look of all figures, and figures as files."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# The green is about twice as light as the red, so that they differ without colour vision and in print.
+NORMAL, ABNORMAL = "#2a9d5c", "#b0203f"
+INK, MUTED, FAINT, PAPER = "#1d2733", "#5c6773", "#d9dee4", "#ffffff"
+NEUTRAL = "#35608f"  # curves that belong to neither class
+WIDTH = 9.0  # inches of a full-width figure: at the page's 900 px a point is a pixel and a half
+DPI = 160
+
+STYLE: dict[str, Any] = {
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 10,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 8,
+    "font.family": ["DejaVu Sans"],  # comes with matplotlib: the same pixels on every machine
+    "font.size": 9.5,
+    "legend.frameon": False,
+    "legend.fontsize": 9.5,
+    "lines.linewidth": 1.8,
+    "lines.solid_capstyle": "round",
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+}
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def styled(draw: Callable[P, R]) -> Callable[P, R]:
+    """Run a drawing function in the project's style, whatever the caller's matplotlib settings."""
+    return mpl.rc_context(STYLE)(draw)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of a size in inches that lays out its own axes and belongs to no global state."""
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def grid(axes: Axes) -> None:
+    """Thin lines behind the curves to read values from."""
+    axes.grid(color=FAINT, linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as PNG, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def save_png(figure: Figure, path: Path | str) -> None:
+    """Write a figure as PNG."""
+    Path(path).write_bytes(png(figure))
+
+
+def as_data_uri(figure: Figure | bytes) -> str:
+    """A figure, or a PNG, as the source of an image tag that needs no file."""
+    data = figure if isinstance(figure, bytes) else png(figure)
+    return "data:image/png;base64," + base64.b64encode(data).decode()

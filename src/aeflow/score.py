@@ -1,0 +1,125 @@
+"""Images -> scores: the only way to a score, whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from aeflow.artifact import Artifact
+from aeflow.data.records import Record
+from aeflow.data.stream import batches
+from aeflow.errors import ImageError
+from aeflow.model.aeflow import AEFlow, Measures
+
+BATCH = 16
+MAPS = ("residual", "flow")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One image's raw measures; maps (H, W) and pictures (3, H, W) only where asked for."""
+
+    flow: NDArray[np.float64]  # (stages,)
+    reconstruction: float
+    maps: dict[str, NDArray[np.float32]]
+    image: NDArray[np.float32] | None
+    x_hat: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How abnormal an image is, how sure that is, and where.
+
+    ``value`` is higher for more abnormal; ``p_value`` is the share of held-out normals at least as abnormal; ``maps``
+    are in their own units, to be shown on the model's fixed scale (``Calibration.maps``).
+    """
+
+    value: float
+    p_value: float
+    verdict: str  # "normal" or "abnormal"
+    terms: dict[str, float]
+    maps: dict[str, NDArray[np.float32]]
+    image: NDArray[np.float32] | None = None
+    reconstruction: NDArray[np.float32] | None = None
+
+    @property
+    def map(self) -> NDArray[np.float32] | None:
+        """The flow map, (H, W), if maps were asked for."""
+        return self.maps.get("flow")
+
+
+def score(
+    artifact: Artifact,
+    records: Sequence[Record],
+    *,
+    maps: bool = False,
+    pictures: bool = False,
+    batch_size: int = BATCH,
+) -> Iterator[tuple[Record, Score | ImageError]]:
+    """Each record with its score, or with the error that refused it, in input order and constant memory."""
+    calibration = artifact.calibration
+    for record, measured in measure(artifact.net, records, maps=maps, pictures=pictures, batch_size=batch_size):
+        if isinstance(measured, ImageError):
+            yield record, measured
+            continue
+        terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]))
+        value = float(calibration.value(terms)[0])
+        if not np.isfinite(value):
+            yield record, ImageError(record.path, f"its score is {value}", "look at the image; it is far from any seen")
+            continue
+        yield (
+            record,
+            Score(
+                value=value,
+                p_value=calibration.p_value(value),
+                verdict=calibration.verdict(value),
+                terms={name: float(term[0]) for name, term in terms.items()},
+                maps=measured.maps,
+                image=measured.image,
+                reconstruction=measured.x_hat,
+            ),
+        )
+
+
+def measure(
+    net: AEFlow, records: Sequence[Record], *, maps: bool = False, pictures: bool = False, batch_size: int = BATCH
+) -> Iterator[tuple[Record, Measured | ImageError]]:
+    """Each record with its raw measures, before calibration; otherwise as ``score``."""
+    device = next(net.parameters()).device
+    for batch in batches(records, net.settings.image_size, batch_size):
+        read = [x for _, x in batch if not isinstance(x, ImageError)]
+        done: Iterator[Measured] = iter(())
+        if read:
+            with torch.no_grad():
+                x = torch.from_numpy(np.stack(read)).to(device)
+                done = _split(net(x), x, maps, pictures)
+        for record, x_or_error in batch:
+            yield record, x_or_error if isinstance(x_or_error, ImageError) else next(done)
+
+
+def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
+    """The residual map and the flow map at the image's size, (B, size, size) each."""
+    stages = [
+        F.interpolate(m[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0] for m in measures.flow_maps
+    ]
+    return {"residual": measures.residual_map, "flow": torch.stack(stages).mean(dim=0)}
+
+
+def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> Iterator[Measured]:
+    flow = measures.flow.double().cpu().numpy()
+    reconstruction = measures.reconstruction.double().cpu().numpy()
+    drawn = {name: m.cpu().numpy() for name, m in image_maps(measures, x.shape[-1]).items()} if maps else {}
+    image, x_hat = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else (None, None)
+    for i in range(len(flow)):
+        yield Measured(
+            flow=flow[i],
+            reconstruction=float(reconstruction[i]),
+            maps={name: m[i] for name, m in drawn.items()},
+            image=None if image is None else image[i],
+            x_hat=None if x_hat is None else x_hat[i],
+        )
