@@ -42,7 +42,22 @@ _HOME = {
     "WeightsError": "errors",
 }
 
-__all__ = [*sorted(_HOME), "__version__"]
+__all__ = [
+    "AeflowError",
+    "ArtifactError",
+    "DataError",
+    "ImageError",
+    "ImageLimitError",
+    "Model",
+    "NumericalError",
+    "Score",
+    "Settings",
+    "SettingsError",
+    "WeightsError",
+    "load",
+    "make_settings",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -73,6 +73,11 @@ class Calibration:
         """``abnormal`` above the threshold, else ``normal``."""
         return "abnormal" if value > self.threshold else "normal"
 
+    @property
+    def scales(self) -> dict[str, tuple[float, float]]:
+        """Low and high of each map."""
+        return {name: (scale.low, scale.high) for name, scale in self.maps.items()}
+
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)

@@ -35,6 +35,8 @@ from aeflow.model.encoder import Encoder
 
 SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
+RowOf = tuple[NDArray[np.float32], NDArray[np.uint8], int]  # a shard's features and pixels, and the row in them
+
 FORMAT = 1  # of the files above and of the preprocessing; a change makes old caches unused
 
 
@@ -51,7 +53,7 @@ class Features:
 
     records: list[Record]
     contents: list[str]  # SHA-256 of each image file
-    rows: list[tuple[NDArray[np.float32], NDArray[np.uint8], int]]  # the shard's arrays, and the row in them
+    rows: list[RowOf]
     shapes: list[tuple[int, int, int]]  # (C, h, w) of each stage
 
     def __len__(self) -> int:
@@ -61,7 +63,7 @@ class Features:
         """The features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
         flat = torch.from_numpy(np.stack([self.rows[i][0][self.rows[i][2]] for i in indices]))
         pixels = torch.from_numpy(np.stack([self.rows[i][1][self.rows[i][2]] for i in indices]))
-        stages = flat.split([math.prod(shape) for shape in self.shapes], dim=1)
+        stages = torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1)
         features = [stage.reshape(len(indices), *shape) for stage, shape in zip(stages, self.shapes, strict=True)]
         return features, pixels.float() / 255
 
@@ -106,8 +108,8 @@ class FeatureCache:
         blank = torch.zeros(1, 3, self.image_size, self.image_size)
         return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
 
-    def _known(self) -> dict[str | None, tuple[NDArray[np.float32], NDArray[np.uint8], int]]:
-        known = {}
+    def _known(self) -> dict[str | None, RowOf]:
+        known: dict[str | None, RowOf] = {}
         width = sum(math.prod(shape) for shape in self.shapes)
         for shard in sorted(self.folder.glob("shard-*")):
             try:

@@ -28,6 +28,8 @@ def bar(description: str, total: int) -> Iterator[Advance]:
         task = progress.add_task(description, total=total, note="")
 
         def advance(n: int = 1, note: str | None = None) -> None:
-            progress.update(task, advance=n, **({} if note is None else {"note": note}))
+            progress.update(task, advance=n)
+            if note is not None:
+                progress.update(task, note=note)
 
         yield advance

@@ -16,19 +16,20 @@ from aeflow.data.stream import batches
 from aeflow.errors import ImageError
 from aeflow.model.aeflow import AEFlow, Measures
 
+Floats = NDArray[np.float32]
+
 BATCH = 16
 MAPS = ("residual", "flow")
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One image's raw measures; maps (H, W) and pictures (3, H, W) only where asked for."""
+    """One image's raw measures; ``maps`` and ``pictures`` are empty unless asked for."""
 
     flow: NDArray[np.float64]  # (stages,)
     reconstruction: float
-    maps: dict[str, NDArray[np.float32]]
-    image: NDArray[np.float32] | None
-    x_hat: NDArray[np.float32] | None
+    maps: dict[str, Floats]  # (H, W) each
+    pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,11 @@ class Score:
     p_value: float
     verdict: str  # "normal" or "abnormal"
     terms: dict[str, float]
-    maps: dict[str, NDArray[np.float32]]
-    image: NDArray[np.float32] | None = None
-    reconstruction: NDArray[np.float32] | None = None
+    maps: dict[str, Floats]
+    pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
 
     @property
-    def map(self) -> NDArray[np.float32] | None:
+    def map(self) -> Floats | None:
         """The flow map, (H, W), if maps were asked for."""
         return self.maps.get("flow")
 
@@ -80,8 +80,7 @@ def score(
                 verdict=calibration.verdict(value),
                 terms={name: float(term[0]) for name, term in terms.items()},
                 maps=measured.maps,
-                image=measured.image,
-                reconstruction=measured.x_hat,
+                pictures=measured.pictures,
             ),
         )
 
@@ -114,12 +113,11 @@ def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> I
     flow = measures.flow.double().cpu().numpy()
     reconstruction = measures.reconstruction.double().cpu().numpy()
     drawn = {name: m.cpu().numpy() for name, m in image_maps(measures, x.shape[-1]).items()} if maps else {}
-    image, x_hat = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else (None, None)
+    drawn_pictures = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else ()
     for i in range(len(flow)):
         yield Measured(
             flow=flow[i],
             reconstruction=float(reconstruction[i]),
             maps={name: m[i] for name, m in drawn.items()},
-            image=None if image is None else image[i],
-            x_hat=None if x_hat is None else x_hat[i],
+            pictures=tuple(picture[i] for picture in drawn_pictures),
         )

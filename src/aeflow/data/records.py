@@ -119,19 +119,19 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _of_folders(data: Path) -> list[Record]:
-    splits = [split for split in SPLITS if (data / split).is_dir()]
+    splits = [split for split in SPLITS if os.path.isdir(data / split)]
     if not splits:
         raise DataError(data, f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}", LAYOUT)
     records = []
     for split in splits:
         for folder in _entries(data / split):
-            if folder.is_dir() and folder.name not in (*LABELS, MASKS):
+            if os.path.isdir(folder) and folder.name not in (*LABELS, MASKS):
                 # passing over a misspelt class would quietly train or test on less
                 raise DataError(folder, "is not one of normal, abnormal, unlabelled, mask", "rename or move it")
         masks = _Masks(data, split)
         for name, label in LABELS.items():
             folder = data / split / name
-            for path in sorted(_files(folder)) if folder.is_dir() else ():
+            for path in sorted(_files(folder)) if os.path.isdir(folder) else ():
                 relative = path.relative_to(data).as_posix()
                 mask = masks.of(path) if label == 1 else None
                 records.append(Record(path, relative, split, label, patient_of(relative), None, mask))
@@ -203,7 +203,7 @@ class _Masks:
         folder = data / split / MASKS
         self.paths: dict[str, Path] = {}
         self.taken: dict[Path, Path] = {}
-        for path in _files(folder) if folder.is_dir() else ():
+        for path in _files(folder) if os.path.isdir(folder) else ():
             if path.stem in self.paths:
                 raise DataError(path, f"a second mask beside {self.paths[path.stem]}", "keep one mask for each stem")
             self.paths[path.stem] = path

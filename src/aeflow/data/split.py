@@ -22,7 +22,7 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
     if len(sizes) < 2:
         found = f"{len(records)} images of {len(sizes)} patients cannot be split by patient"
         raise DataError("hold_out", found, "add images of other patients, or name the patients in manifest.csv")
-    order = sorted(sizes, key=lambda patient: hashlib.sha256(f"{seed}/{patient}".encode("utf-8", "surrogatepass")).digest())
+    order = sorted(sizes, key=lambda patient: _hash(f"{seed}/{patient}"))
     target, count = fraction * len(records), 0
     held: set[str] = set()
     for patient in order[:-1]:
@@ -34,6 +34,10 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
         held.add(min(order, key=sizes.__getitem__))
     by_name = sorted(records, key=lambda record: record.name)
     return leave_out_patients(by_name, held), [record for record in by_name if record.patient in held]
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()  # file names may hold any bytes
 
 
 def shared_patients(a: Sequence[Record], b: Sequence[Record]) -> set[str]:

@@ -25,8 +25,8 @@ EMBEDDED = "tf_efficientnet_lite0"
 class Encoder(nn.Module):
     """``z_1, ..., z_k = f(x)``: feature maps of the chosen stages of a network that is never trained.
 
-    The network stays in evaluation mode whatever is asked, so that BatchNorm cannot drift. Input (B, 3, H, W) in [0, 1];
-    the network's own mean and spread are taken off inside.
+    The network stays in evaluation mode whatever is asked, so that BatchNorm cannot drift. Input (B, 3, H, W) in
+    [0, 1]; the network's own mean and spread are taken off inside.
     """
 
     mean: Tensor

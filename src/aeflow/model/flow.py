@@ -121,18 +121,18 @@ class CouplingStep(nn.Module):
         out = self.subnet(z_a)
         if not self.affine:
             return None, out
-        r, t = out.split(self.changed, dim=1)
+        r, t = torch.split(out, self.changed, dim=1)
         return self.clamp * torch.tanh(r), t
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        z_a, z_b = z.split((self.kept, self.changed), dim=1)
+        z_a, z_b = torch.split(z, [self.kept, self.changed], dim=1)
         s, t = self.scale_and_shift(z_a)
         if s is None:
             return torch.cat((z_a, z_b + t), dim=1), z.new_zeros(z.shape[0], *z.shape[2:], dtype=torch.float32)
         return torch.cat((z_a, z_b * torch.exp(s) + t), dim=1), s.float().sum(dim=1)
 
     def inverse(self, u: Tensor) -> Tensor:
-        u_a, u_b = u.split((self.kept, self.changed), dim=1)
+        u_a, u_b = torch.split(u, [self.kept, self.changed], dim=1)
         s, t = self.scale_and_shift(u_a)
         return torch.cat((u_a, u_b - t if s is None else (u_b - t) * torch.exp(-s)), dim=1)
 

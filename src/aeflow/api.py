@@ -1,0 +1,72 @@
+"""The Python face: train or load a model, then ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aeflow import artifact as artifacts
+from aeflow import training
+from aeflow.artifact import Artifact
+from aeflow.config import make_settings
+from aeflow.data.records import find_images
+from aeflow.errors import ImageError
+from aeflow.runtime import pick_device, prepare
+from aeflow.score import Score, score
+
+
+class Model:
+    """A trained model; ``artifact`` holds its parts."""
+
+    def __init__(self, artifact: Artifact, run: Path) -> None:
+        self.artifact = artifact
+        self.run = run
+
+    def score(self, path: Path | str) -> Score:
+        """Score one image file, maps included; raises ImageError if it cannot be read."""
+        [(_, result)] = score(self.artifact, find_images([path]), maps=True)
+        if isinstance(result, ImageError):
+            raise result
+        return result
+
+    def score_all(self, *paths: Path | str, maps: bool = False) -> Iterator[tuple[str, Score | ImageError]]:
+        """Score files and folders; each name with its score, or with the error that refused it."""
+        for record, result in score(self.artifact, find_images(paths), maps=maps):
+            yield record.name, result
+
+    def evaluate(self, data: Path | str, split: str = "test", out: Path | str | None = None) -> dict[str, Any]:
+        """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``."""
+        from aeflow.evaluation.evaluate import evaluate  # matplotlib takes a second to import
+
+        return evaluate(self.artifact, data, split=split, out=Path(out or self.run), run=self.run).metrics
+
+
+def train(
+    data: Path | str,
+    out: Path | str,
+    *,
+    preset: str = "default",
+    encoder_weights: Path | str | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> Model:
+    """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset."""
+    trained = training.train(
+        data,
+        out,
+        make_settings(preset, **changes),
+        encoder_weights=None if encoder_weights is None else Path(encoder_weights),
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    return Model(trained.artifact, Path(out))
+
+
+def load(run: Path | str, device: str = "auto") -> Model:
+    """The model of a run folder; raises ArtifactError where a file is missing, damaged or of another kind."""
+    prepare()
+    return Model(artifacts.load(Path(run), pick_device(device)), Path(run))

@@ -1,0 +1,189 @@
+"""The command line: parse, call, print. Results go to stdout, everything else to stderr.
+
+Exit code 0: done. 1: done, but some inputs were refused. 2: wrong use, or a broken model.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from aeflow import __version__
+from aeflow.errors import AeflowError, ImageError
+
+if TYPE_CHECKING:
+    from aeflow.data.records import Record
+
+app = typer.Typer(
+    help="Learn what normal medical images look like, score how abnormal a new one is, and show where.\n\n"
+    "Research use, not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_default=False)]
+Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to write the model into.")],
+    preset: Annotated[str, typer.Option(help="default, or paper: the published AE-FLOW configuration.")] = "default",
+    encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
+    encoder_weights: Annotated[Path | None, typer.Option(help="Its weights: safetensors or torch state dict.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, start and order.")] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
+    ] = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Learn from the normal images of DATA."""
+    from aeflow import training
+    from aeflow.config import make_settings, parse_changes
+
+    named = {"encoder": encoder, "epochs": epochs, "seed": seed}
+    settings = make_settings(
+        preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
+    )
+    trained = training.train(
+        data,
+        out,
+        settings,
+        encoder_weights=encoder_weights,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    facts = trained.artifact.facts["training"]
+    if as_json:
+        _print_json({"run": str(out), **facts, "threshold": trained.artifact.calibration.threshold})
+    else:
+        print(
+            f"trained on {facts['normal_images']} normal images, {facts['held_out_images']} held out; "
+            f"best of {facts['epochs']} epochs: {facts['best_epoch']}; {facts['seconds']:.0f} s\nmodel: {out}"
+        )
+    _end(trained.refusals)
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Data,
+    split: Annotated[str, typer.Option(help="Which split to report.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; the model's by default.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled images: metrics.json, scores.csv, plots and report.html."""
+    from aeflow.artifact import load
+    from aeflow.evaluation.evaluate import evaluate as measure_on
+    from aeflow.evaluation.summary import print_table
+    from aeflow.runtime import pick_device, prepare
+
+    prepare()
+    result = measure_on(load(run, pick_device(device)), data, split=split, out=out or run, run=run)
+    if as_json:
+        _print_json(result.metrics)
+    else:
+        print_table(result.metrics)
+        print(f"report: {result.report}")
+    _end(result.refusals)
+
+
+@app.command()
+def score(
+    run: Run,
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
+    maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+) -> None:
+    """Score images: how abnormal, how sure, and where."""
+    from aeflow.artifact import load
+    from aeflow.batch import score_paths
+    from aeflow.runtime import pick_device, prepare
+
+    prepare()
+
+    def show(row: dict[str, Any]) -> None:
+        if as_json:
+            print(json.dumps(row, allow_nan=False))
+        elif out is None and row["score"] is not None:
+            print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}")
+
+    counts, refusals = score_paths(load(run, pick_device(device)), paths, out=out, maps=maps, show=show)
+    if out is not None and not as_json:
+        print(f"{counts['normal']} images called normal, {counts['abnormal']} abnormal\ntable: {out}")
+    _end(refusals)
+
+
+@app.command()
+def info(run: Run, as_json: Json = False) -> None:
+    """Show what a model is, what it was trained on, and its threshold."""
+    from aeflow.artifact import read_facts
+
+    facts = read_facts(run)
+    calibration = facts["calibration"]
+    shown = {
+        "encoder": f"{facts['encoder']['name']}, stages {facts['settings']['stages']}",
+        "image size": facts["settings"]["image_size"],
+        **{name.replace("_", " "): value for name, value in facts["training"].items()},
+        "threshold": f"{calibration['threshold']:.4f}: {calibration['rule']}",
+        "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
+    }
+    if as_json:
+        _print_json(facts)
+    else:
+        for name, value in shown.items():
+            print(f"{name:20} {value}")
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: every foreseen error is one line on stderr and exit code 2."""
+    try:
+        app(args=arguments)
+    except AeflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _end(refusals: list[tuple[Record, ImageError]]) -> None:
+    """List what was refused, and leave with exit code 1 if anything was."""
+    if not refusals:
+        return
+    print(f"{len(refusals)} images refused:", file=sys.stderr)
+    for _, error in refusals:
+        print(f"  {error}", file=sys.stderr)
+    raise typer.Exit(1)

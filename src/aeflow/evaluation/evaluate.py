@@ -1,0 +1,206 @@
+"""A model and a labelled split -> metrics, tables, plots and the report."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from aeflow import __version__, tables
+from aeflow.artifact import Artifact, write_text
+from aeflow.data.preprocess import preprocess_mask
+from aeflow.data.records import Record, read_records
+from aeflow.errors import DataError, ImageError
+from aeflow.evaluation import plots
+from aeflow.evaluation.gallery import gallery
+from aeflow.evaluation.metrics import image_metrics
+from aeflow.evaluation.panels import panel
+from aeflow.evaluation.pixel import PixelMetrics
+from aeflow.evaluation.report import write_model_card, write_report
+from aeflow.progress import bar
+from aeflow.score import MAPS, Score, score
+from aeflow.training import EPOCH_SCORES, HISTORY
+
+ROWS = 4  # images in each gallery
+TRUTH = {0: "normal", 1: "abnormal", None: None}
+THRESHOLD_FROM = "held-out train normals"
+
+Refusals = list[tuple[Record, ImageError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The model's threshold as ``metrics.json`` tells it."""
+
+    value: float
+    rule: str
+    source: str = THRESHOLD_FROM
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The labelled images of a split with their scores."""
+
+    records: list[Record]
+    values: list[float]
+    verdicts: list[str]
+
+    @property
+    def labels(self) -> list[int]:
+        return [int(record.label or 0) for record in self.records]
+
+    @property
+    def patients(self) -> list[str]:
+        return [record.patient for record in self.records]
+
+    def of(self, label: int) -> list[float]:
+        return [value for value, record in zip(self.values, self.records, strict=True) if record.label == label]
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What was measured, where the report lies, and which images were refused."""
+
+    metrics: dict[str, Any]
+    report: Path
+    refusals: Refusals
+
+
+def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run: Path) -> Evaluation:
+    """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
+
+    Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
+    history is read from ``run``. Raises DataError where the split holds no labelled image.
+    """
+    records = read_records(data, split)
+    if not any(record.label is not None for record in records):
+        raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
+    out.mkdir(parents=True, exist_ok=True)
+    scored, pixel, refusals = _score_all(artifact, records, out)
+    if not scored.records:
+        raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
+    calibration, seed = artifact.calibration, artifact.settings.seed
+    threshold = Threshold(calibration.threshold, calibration.rule)
+    metrics = {
+        "split": split,
+        **image_metrics(scored.values, scored.labels, scored.patients, threshold, seed),
+        "pixel": pixel,
+        "refused": len(refusals),
+        "seed": seed,
+    }
+    write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+    history = _history(run)
+    figures = _figures(artifact, scored, metrics, history, run)
+    (out / "plots").mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        plots.save_png(figure, out / "plots" / f"{name}.png")
+    facts = {**artifact.facts, "settings": artifact.settings.model_dump(mode="json"), "version": __version__}
+    write_report(
+        out / "report.html",
+        title=f"{Path(data).resolve().name}, split {split}",
+        run=facts,
+        metrics=metrics,
+        history=history,
+        figures=figures,
+        refusals=[{"path": record.name, "error": f"{error.found}; {error.remedy}"} for record, error in refusals],
+    )
+    write_model_card(out / "model_card.md", run=facts, metrics=metrics)
+    return Evaluation(metrics, out / "report.html", refusals)
+
+
+def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any] | None, Refusals]:
+    """Score everything once, writing both tables as the scores come."""
+    masks = any(record.mask for record in records)
+    calibration = artifact.calibration
+    pixels = {name: PixelMetrics(calibration.scales[name], calibration.maps[name].threshold) for name in MAPS}
+    scored, refusals = Scored([], [], []), Refusals()
+    with (
+        bar("Scoring", len(records)) as advance,
+        tables.writer(out / "scores.csv") as to_csv,
+        tables.writer(out / "scores.parquet") as to_parquet,
+    ):
+        for record, result in score(artifact, records, maps=masks):
+            mask = None
+            if record.mask is not None and isinstance(result, Score):
+                try:
+                    mask = preprocess_mask(record.mask, artifact.settings.image_size)
+                except ImageError as error:
+                    result = error
+            row = tables.row(record, result)
+            to_csv(row)
+            to_parquet(row)
+            advance()
+            if isinstance(result, ImageError):
+                refusals.append((record, result))
+                continue
+            if mask is not None:
+                for name, metric in pixels.items():
+                    metric.update(result.maps[name], mask, record.patient)
+            if record.label is not None:
+                scored.records.append(record)
+                scored.values.append(result.value)
+                scored.verdicts.append(result.verdict)
+    return scored, {name: metric.result() for name, metric in pixels.items()} if masks else None, refusals
+
+
+def _figures(
+    artifact: Artifact, scored: Scored, metrics: dict[str, Any], history: list[dict[str, float]], run: Path
+) -> dict[str, Figure]:
+    threshold = artifact.calibration.threshold
+    figures = {
+        "scores": plots.score_distributions(scored.of(0), scored.of(1), threshold, artifact.calibration.scores),
+        "confusion": plots.confusion_matrix(metrics),
+    }
+    if metrics["auroc"] is not None:
+        curves = (scored.values, scored.labels, scored.patients, metrics)
+        figures |= {"roc": plots.roc(*curves), "precision_recall": plots.precision_recall(*curves)}
+    figures |= _galleries(artifact, scored)
+    if history:
+        epochs = json.loads((run / EPOCH_SCORES).read_text(encoding="utf-8"))
+        best = next(int(row["epoch"]) for row in history if row["best"])
+        figures["training"] = plots.training_curves(history)
+        figures["epochs"] = plots.epoch_sheet(
+            [(number, epoch["normal"], epoch["abnormal"] or None) for number, epoch in enumerate(epochs, 1)], best
+        )
+    return figures
+
+
+def _galleries(artifact: Artifact, scored: Scored) -> dict[str, Figure]:
+    """Pictures of the images that tell most; they are scored once more, so that the first pass can forget them."""
+    rising = np.argsort(scored.values, kind="stable").tolist()
+    falling = rising[::-1]
+    wrong = [verdict != TRUTH[label] for verdict, label in zip(scored.verdicts, scored.labels, strict=True)]
+    chosen = {
+        "most_abnormal": falling[:ROWS],
+        "most_normal": rising[:ROWS],
+        "false_positives": [i for i in falling if wrong[i] and scored.labels[i] == 0][:ROWS],
+        "false_negatives": [i for i in rising if wrong[i] and scored.labels[i] == 1][:ROWS],
+    }
+    return {
+        name: _gallery(artifact, [scored.records[i] for i in indices]) for name, indices in chosen.items() if indices
+    }
+
+
+def _gallery(artifact: Artifact, records: Sequence[Record]) -> Figure:
+    rows = []
+    for record, result in score(artifact, records, maps=True, pictures=True):
+        if isinstance(result, ImageError):  # it could be read a minute ago
+            raise result
+        mask = None if record.mask is None else preprocess_mask(record.mask, artifact.settings.image_size)
+        rows.append(panel(result, TRUTH[record.label], mask))
+    return gallery(rows, artifact.calibration.scales)
+
+
+def _history(run: Path) -> list[dict[str, float]]:
+    """The rows of history.csv, none where the model came without its training."""
+    path = run / HISTORY
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]

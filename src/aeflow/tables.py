@@ -1,0 +1,71 @@
+"""Scores as a table, one row an image in input order, written as they come: CSV for people, Parquet for programs."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from aeflow.data.pseudonym import pseudonym
+from aeflow.data.records import Record
+from aeflow.errors import DataError, ImageError
+from aeflow.score import Score
+
+COLUMNS = {
+    "path": pa.string(),  # as the user gave it; the one name that leaves the program
+    "label": pa.int8(),  # 0 normal, 1 abnormal, empty unknown
+    "patient": pa.string(),  # salted hash
+    "score": pa.float64(),
+    "p_value": pa.float64(),
+    "verdict": pa.string(),
+    "flow": pa.float64(),
+    "reconstruction": pa.float64(),
+    "posterior": pa.float64(),
+    "error": pa.string(),  # why the image was refused; the score is empty then
+}
+ROW_GROUP = 1024  # rows that wait before Parquet takes them
+
+Row = dict[str, Any]
+
+
+def row(record: Record, result: Score | ImageError) -> Row:
+    """One line of the table."""
+    line: Row = dict.fromkeys(COLUMNS)
+    line |= {"path": record.name, "label": record.label, "patient": pseudonym(record.patient)}
+    if isinstance(result, ImageError):
+        return {**line, "error": f"{result.found}; {result.remedy}"}
+    return {**line, "score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
+
+
+@contextmanager
+def writer(path: Path) -> Iterator[Callable[[Row], None]]:
+    """A function that adds a row to ``path``, ``.csv`` or ``.parquet``, in full float precision."""
+    if path.suffix not in (".csv", ".parquet"):
+        raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".csv":
+        with path.open("w", encoding="utf-8", newline="") as file:
+            lines = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
+            lines.writeheader()
+            yield lines.writerow
+        return
+    schema = pa.schema(COLUMNS)
+    waiting: list[Row] = []
+    with pq.ParquetWriter(path, schema) as parquet:
+
+        def flush() -> None:
+            parquet.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
+
+        def add(line: Row) -> None:
+            waiting.append(line)
+            if len(waiting) == ROW_GROUP:
+                flush()
+
+        yield add
+        flush()
