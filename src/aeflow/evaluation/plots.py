@@ -62,7 +62,7 @@ def score_distributions(
     every group; how many images lie beyond it stands at its ends. Raises DataError if no score is given.
     """
     groups = [("normal", _scores(normal), NORMAL), ("abnormal", _scores(abnormal), ABNORMAL)]
-    held = _scores([] if held_out is None else held_out)
+    held = _scores(held_out)
     view = _view([groups[0][1], groups[1][1], held], threshold)
     figure = new_figure(WIDTH, 4.0)
     axes, rug = figure.subplots(2, 1, sharex=True, height_ratios=[9, 1])
@@ -117,7 +117,7 @@ def epoch_sheet(epochs: Sequence[tuple[int, ArrayLike, ArrayLike | None]], best_
     if best_epoch not in numbers:
         raise DataError("epoch sheet", f"best epoch {best_epoch} is not among {numbers}", "give its scores, too")
     chosen = _evenly(len(epochs), numbers.index(best_epoch))
-    scores = [(_scores(epochs[i][1]), _scores([] if epochs[i][2] is None else epochs[i][2])) for i in chosen]
+    scores = [(_scores(epochs[i][1]), _scores(epochs[i][2])) for i in chosen]
     view = _view([group for pair in scores for group in pair])
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
@@ -179,7 +179,7 @@ def precision_recall(
     at = np.linspace(0, 1, 101)[1:]
     precision, recall, _ = precision_recall_curve(scores, labels)
     figure, axes = _square("recall (sensitivity)", "precision (positive predictive value)")
-    share = float(np.mean(labels))
+    share = float(np.mean(np.asarray(labels)))
     axes.axhline(share, color=MUTED, linewidth=1, linestyle=DASHES, label=f"every image called abnormal {share:.3f}")
     low, high = precision_recall_band(scores, labels, patients, at)
     axes.fill_between(at, low, high, color=NEUTRAL, alpha=0.18, linewidth=0)
@@ -211,6 +211,7 @@ def confusion_matrix(metrics: Mapping[str, Any]) -> Figure:
             axes.text(x + 0.5, y + 0.61, meaning, ha="center", va="center", color=ink)
             of_row = f"{share:.1%} of {sum(numbers):,}" if sum(numbers) else "no images"
             axes.text(x + 0.5, y + 0.74, of_row, ha="center", va="center", color=ink, fontsize=9)
+    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.set(xlim=(0, 2), ylim=(2, 0), xticks=[0.5, 1.5], yticks=[0.5, 1.5], aspect="equal")
     axes.set_xticklabels(["called normal", "called abnormal"], fontsize=10)
     axes.set_yticklabels(["normal", "abnormal"], rotation=90, va="center", fontsize=10)
@@ -218,7 +219,6 @@ def confusion_matrix(metrics: Mapping[str, Any]) -> Figure:
         label.set_color(colour)
         label.set_fontweight("bold")
     axes.set_ylabel("truth")
-    axes.tick_params(length=0, top=True, labeltop=True, bottom=False, labelbottom=False)
     axes.spines[:].set_visible(False)
     return figure
 
@@ -278,11 +278,11 @@ def _square(x: str, y: str) -> tuple[Figure, Axes]:
 def _interval(metric: Mapping[str, Any]) -> str:
     if metric["low"] is None:
         return f"{metric['value']:.3f}"
-    return f"{metric['value']:.3f} ({metric['low']:.3f}–{metric['high']:.3f})"
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
-def _scores(scores: ArrayLike) -> Floats:
-    x = np.asarray(scores, np.float64).ravel()
+def _scores(scores: ArrayLike | None) -> Floats:
+    x = np.asarray([] if scores is None else scores, np.float64).ravel()
     if not np.isfinite(x).all():
         raise DataError("figure", "a score that is not finite", "leave out or repair the image it belongs to")
     return x
@@ -317,6 +317,7 @@ def _curve(scores: Floats, view: tuple[float, float]) -> tuple[Floats, Floats]:
 
 def _density(axes: Axes, scores: Floats, view: tuple[float, float], colour: str) -> None:
     x, y = _curve(scores, view)
+    y[y < 2e-3 * y.max()] = np.nan  # no line along the axis where there is nothing
     axes.fill_between(x, y, color=colour, alpha=0.22, linewidth=0)
     axes.plot(x, y, color=colour)
 

@@ -54,12 +54,12 @@ R = TypeVar("R")
 
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Run a drawing function in the project's style, whatever the caller's matplotlib settings."""
-    return mpl.rc_context(STYLE)(draw)
+    return mpl.rc_context(STYLE)(draw)  # type: ignore[arg-type]
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of a size in inches that lays out its own axes and belongs to no global state."""
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure((width, height), dpi=DPI, layout="constrained")
 
 
 def grid(axes: Axes) -> None:
@@ -71,7 +71,7 @@ def grid(axes: Axes) -> None:
 def png(figure: Figure) -> bytes:
     """A figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor=PAPER, metadata={"Software": None})
+    figure.savefig(buffer, format="png", facecolor=PAPER, metadata={"Software": None})
     return buffer.getvalue()
 
 

@@ -1,8 +1,8 @@
 """AE-FLOW: frozen encoder, normalizing flow, decoder (Zhao, Ding, Zhang, ICLR 2023).
 
 ``z = f(x)``, ``u, log_det = flow(z)``, ``x_hat = g(u)``. With several stages each has its own flow, and the decoder
-reads the latent of the deepest. All likelihoods here are per dimension: nats divided by the number of latent dimensions,
-since a raw one (1e5 nats) would drown the reconstruction.
+reads the latent of the deepest. All likelihoods here are per dimension: nats divided by the number of latent
+dimensions, since a raw one (1e5 nats) would drown the reconstruction.
 """
 
 from __future__ import annotations

