@@ -14,13 +14,20 @@ from skimage.metrics import structural_similarity
 
 from aeflow.config import make_settings
 from aeflow.errors import SettingsError, WeightsError
-from aeflow.model.aeflow import AEFlow
+from aeflow.model.aeflow import AEFlow, unit_length
 from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
 from aeflow.model.prior import StandardNormal
 from aeflow.model.ssim import ssim
 
-SMALL = {"encoder": "resnet10t", "stages": (2, 3), "image_size": 64, "decoder": (16, 8, 4), "hidden": 8, "flow_steps": 2}
+SMALL = {
+    "encoder": "resnet10t",
+    "stages": (2, 3),
+    "image_size": 64,
+    "decoder": (16, 8, 4),
+    "hidden": 8,
+    "flow_steps": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +174,27 @@ def test_shapes_of_measures(small: AEFlow) -> None:
     assert [tuple(m.shape) for m in measures.flow_maps] == [(3, 8, 8), (3, 4, 4)]
     assert measures.residual_map.shape == (3, 64, 64)
     assert measures.x_hat.shape == (3, 3, 64, 64)
-    torch.testing.assert_close(measures.flow[:, 0], measures.flow_maps[0].mean(dim=(1, 2)))
+
+
+@pytest.mark.parametrize("log_det", [False, True])
+def test_log_det_is_in_the_score_on_request_and_always_in_the_map(log_det: bool) -> None:
+    settings = make_settings(**SMALL, score_log_det=log_det)
+    torch.manual_seed(0)
+    model = AEFlow(settings, Encoder(settings.encoder, settings.stages)).eval()
+    x = images(4)
+    model.initialise(model.encoder(x))
+    measures = model(x)
+    from_maps = torch.stack([m.mean(dim=(1, 2)) for m in measures.flow_maps], dim=1)
+    assert torch.allclose(measures.flow, from_maps) == log_det
+
+
+def test_unit_features_ignore_the_strength_of_features() -> None:
+    settings = make_settings(**SMALL, unit_features=True)
+    model = AEFlow(settings, Encoder(settings.encoder, settings.stages)).eval()
+    z = model.encoder(images(2))
+    assert all(unit_length(v).square().mean().item() == pytest.approx(1, abs=1e-5) for v in z)
+    for a, b in zip(model.encode(z).u, model.encode([3 * v for v in z]).u, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_loss_is_alpha_flow_plus_rest_reconstruction(small: AEFlow) -> None:

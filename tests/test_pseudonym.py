@@ -56,12 +56,13 @@ def test_an_empty_variable_is_no_salt(state, monkeypatch):
     assert pseudonym("Jane Doe") == own
 
 
-def test_without_xdg_it_lies_below_the_home_folder(tmp_path, monkeypatch):
+@pytest.mark.parametrize("value", ["", "relative/path"])  # the XDG specification says to ignore a relative one
+def test_without_xdg_it_lies_below_the_home_folder(tmp_path, monkeypatch, value):
     monkeypatch.delenv("AEFLOW_SALT", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    for value in ("", "relative/path"):  # the XDG specification says to ignore a relative one
-        monkeypatch.setenv("XDG_STATE_HOME", value)
-        pseudonym("Jane Doe")
+    monkeypatch.setenv("XDG_STATE_HOME", value)
+    monkeypatch.chdir(tmp_path)
+    pseudonym("Jane Doe")
     assert (tmp_path / ".local/state/aeflow/salt").is_file()
 
 

@@ -96,6 +96,8 @@ def test_float_tiff_stays_within_the_unit_interval_and_is_stretched_outside(read
     for options in ({}, {"big_endian": True}, {"compressed": True}):
         got = read(tiff(outside, **options))
         np.testing.assert_allclose(got, (outside - low) / (high - low), atol=1e-6)
+    dark = np.minimum(outside, 1)  # below the interval alone
+    np.testing.assert_allclose(read(tiff(dark)), (dark - low) / (1 - low), atol=1e-6)
     huge = outside * np.float32(6e36)  # its range exceeds float32
     np.testing.assert_allclose(read(tiff(huge)), (outside - low) / (high - low), atol=1e-6)
 
@@ -229,7 +231,7 @@ REFUSED = {
     "cut character": (("é".encode() * 3000)[:4097], "text, not an image; " + NO_IMAGE),
     "zip": (b"PK\x03\x04rest", "a ZIP archive, not an image; unpack it"),
     "gzip": (gzip.compress(b"x" * 900), "a gzip archive, not an image; unpack it"),
-    "broken gzip": (b"\x1f\x8b\x08\0rest", "a gzip archive, not an image; unpack it"),
+    "broken gzip": (b"\x1f\x8b\xffrest", "a gzip archive, not an image; unpack it"),
     "pdf": (b"%PDF-1.7", "a PDF document, not an image; " + NO_IMAGE),
     "bytes": (bytes(range(256)), "not an image, nor anything else that is known; " + NO_IMAGE),
     "gif": (with_pillow(noise("u1"), "L", "GIF"), "GIF, which is not read; " + CONVERT),
@@ -241,7 +243,7 @@ REFUSED = {
     "blank": (png(np.full((40, 40), 9, np.uint8), 0), "every pixel has the same value; export the image again"),
     "one colour": (png(noise("u1", 3)[:1, :1].repeat(40, 0).repeat(40, 1), 2), "every pixel has the same value; "),
     "all clear": (png(noise("u1", 4) * np.array([1, 1, 1, 0], np.uint8), 6), "every pixel has the same value; "),
-    "NaN": (tiff(np.where(noise("f4") > 49, np.nan, noise("f4"))), NOT_FINITE),
+    "NaN": (tiff(np.where(np.arange(1920).reshape(40, 48) < 3, np.nan, noise("f4"))), "3 " + NOT_FINITE),
     "infinite": (tiff(np.where(noise("f4") > 49, -np.inf, noise("f4"))), NOT_FINITE),
     "16-bit RGB PNG": (png(noise("u2", 3), 2), "16-bit colour or transparency, " + LOSS),
     "16-bit grey + alpha PNG": (png(noise("u2", 2), 4), "16-bit colour or transparency, " + LOSS),
@@ -296,6 +298,10 @@ def test_limits_are_inclusive(read):
         read(IMAGE_PNG, limits=Limits(max_bytes=len(IMAGE_PNG) - 1))
     with pytest.raises(ImageLimitError, match="48 x 40 pixels where the limit is 1919; "):
         read(IMAGE_PNG, limits=Limits(max_pixels=HEIGHT * WIDTH - 1))
+
+
+def test_the_least_image_is_32_x_32(read):
+    assert read(png(noise("u1")[:32, :32], 0)).shape == (32, 32)
 
 
 def test_what_is_no_file_is_refused(tmp_path):

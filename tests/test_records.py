@@ -151,14 +151,16 @@ def test_the_manifest_wins_and_says_all(manifest):
         '"train/normal/ward 3/c.png",1,test,,"stroke, old",test/mask/a.tif,B\r\n'
         "\r\n"
         "train/unlabelled/u.png,,,,,,\r\n"
+        "test/abnormal/a.png,1,test,,,,\r\n"
     )
-    first, second, third = read_records(data)
+    first, second, third, fourth = read_records(data)
     assert (first.name, first.split, first.label, first.patient) == ("train/normal/b.png", "train", 0, "Jane")
     assert (first.kind, first.mask) == (None, None)
     assert (second.path, second.split, second.label) == (data / "train/normal/ward 3/c.png", "test", 1)
     assert (second.kind, second.mask) == ("stroke, old", data / "test/mask/a.tif")
     assert second.patient == "train/normal/ward 3/c.png"
     assert (third.split, third.label) == (None, None)
+    assert fourth.mask is None
 
 
 def test_a_manifest_of_paths_alone_is_enough(manifest):

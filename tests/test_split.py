@@ -57,6 +57,11 @@ def test_single_images_are_split_exactly():
         assert len(hold_out(records, fraction, seed=3)[1]) == round(fraction * 200)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_large_patient_is_not_held_out_where_a_small_one_will_do(seed):
+    assert len(hold_out(records_of([10, 1]), 0.1, seed)[1]) == 1
+
+
 def test_seeds_draw_every_patient_about_equally_often():
     records, draws = records_of([1] * 20), 400
     counts = Counter(record.patient for seed in range(draws) for record in hold_out(records, 0.25, seed)[1])

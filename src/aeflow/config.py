@@ -19,8 +19,9 @@ class Settings(BaseModel):
 
     # What the model sees
     encoder: str = "tf_efficientnet_lite0"  # any timm network; this one's weights are embedded
-    stages: tuple[int, ...] = (4,)  # indices into the encoder's stages; one flow for each
+    stages: tuple[int, ...] = (3,)  # indices into the encoder's stages; one flow for each
     image_size: int = Field(224, ge=32, le=2048)  # pixels per side; images are resized to a square
+    unit_features: bool = True  # each position's feature vector is scaled to the same length: takes contrast out
 
     # The flow
     flow_steps: int = Field(8, ge=1, le=64)
@@ -30,7 +31,7 @@ class Settings(BaseModel):
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
 
     # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
-    decoder: tuple[int, ...] = (128, 64, 32, 16)
+    decoder: tuple[int, ...] = (64, 32, 16)
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5
@@ -44,7 +45,7 @@ class Settings(BaseModel):
 
     # Score: beta * flow + (1 - beta) * reconstruction
     beta: Fraction = 0.9
-    score_log_det: bool = True  # whether the flow term holds the log-determinant
+    score_log_det: bool = False  # whether the flow term holds the log-determinant; the flow map always does
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
 
@@ -70,6 +71,7 @@ PAPER: dict[str, Any] = {
     "encoder": "wide_resnet50_2",
     "stages": (3,),
     "image_size": 256,
+    "unit_features": False,
     "flow_steps": 8,
     "subnet": "conv",
     "hidden": 512,

@@ -155,8 +155,7 @@ def _fit(
         net.load_state_dict(weights, strict=False)
     else:
         features, _ = kept.batch(_evenly(range(len(kept)), START))
-        for flow, z in zip(net.flows, features, strict=True):
-            flow.initialise(z.to(device))  # type: ignore[operator]
+        net.initialise([z.to(device) for z in features])
         progress, best = Progress(), _trainable(net)
 
     steps = math.ceil(len(kept) / settings.batch_size)

@@ -28,6 +28,6 @@ def preprocess_mask(mask: Image | Path | str, size: int, limits: Limits = LIMITS
 
 
 def _resize(channel: NDArray[np.float32], size: int, method: PIL.Image.Resampling) -> NDArray[np.float32]:
-    resized = PIL.Image.fromarray(np.ascontiguousarray(channel)).resize((size, size), method)
+    resized = PIL.Image.fromarray(channel).resize((size, size), method)
     pixels: NDArray[np.float32] = np.asarray(resized)
     return pixels.clip(0, 1)

@@ -131,7 +131,7 @@ def _of_folders(data: Path) -> list[Record]:
         masks = _Masks(data, split)
         for name, label in LABELS.items():
             folder = data / split / name
-            for path in sorted(_files(folder)) if os.path.isdir(folder) else ():
+            for path in _files(folder) if os.path.isdir(folder) else ():
                 relative = path.relative_to(data).as_posix()
                 mask = masks.of(path) if label == 1 else None
                 records.append(Record(path, relative, split, label, patient_of(relative), None, mask))

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
-from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter1d
+from numpy.typing import ArrayLike
 
 from aeflow.errors import DataError
+from aeflow.evaluation.density import curve, draw, finite, view_of
 from aeflow.evaluation.gallery import Panel, gallery, panel_title
 from aeflow.evaluation.metrics import precision_recall_band, precision_recall_curve, roc_band, roc_curve
 from aeflow.evaluation.style import (
@@ -46,9 +46,7 @@ __all__ = [
     "training_curves",
 ]
 
-Floats = NDArray[np.float64]
 SHEET = 12  # epochs on one sheet at most
-BINS = 1024  # of the histogram under a density curve
 DASHES = (0, (4, 2))
 
 
@@ -61,9 +59,9 @@ def score_distributions(
     ``held_out`` are the scores of held-out train normals, where the threshold came from. The axis shows the bulk of
     every group; how many images lie beyond it stands at its ends. Raises DataError if no score is given.
     """
-    groups = [("normal", _scores(normal), NORMAL), ("abnormal", _scores(abnormal), ABNORMAL)]
-    held = _scores(held_out)
-    view = _view([groups[0][1], groups[1][1], held], threshold)
+    groups = [("normal", finite(normal), NORMAL), ("abnormal", finite(abnormal), ABNORMAL)]
+    held = finite(held_out)
+    view = view_of([groups[0][1], groups[1][1], held], threshold)
     figure = new_figure(WIDTH, 4.0)
     axes, rug = figure.subplots(2, 1, sharex=True, height_ratios=[9, 1])
     axes.axvspan(threshold, view[1], color=FAINT, alpha=0.45, linewidth=0)
@@ -71,13 +69,13 @@ def score_distributions(
     handles: list[Any] = []
     for lane, (name, scores, colour) in enumerate(groups):
         if len(scores):
-            _density(axes, scores, view, colour)
+            draw(axes, scores, view, colour)
             handles.append(Patch(color=colour, label=f"{name} ({len(scores):,})"))
         inside = scores[(scores >= view[0]) & (scores <= view[1])]
-        alpha = float(np.clip(60 / (len(inside) + 1), 0.2, 0.9))  # few ticks are seen one by one, many as a shade
+        alpha = float(np.clip(60 / (len(inside) + 1), 0.06, 0.9))  # few ticks are seen one by one, many as a shade
         rug.vlines(inside, 0.1 - lane, 0.9 - lane, color=colour, linewidth=0.9, alpha=alpha)
     if len(held):
-        (line,) = axes.plot(*_curve(held, view), color=NORMAL, linewidth=1.5, linestyle=DASHES)
+        (line,) = axes.plot(*curve(held, view), color=NORMAL, linewidth=1.5, linestyle=DASHES)
         line.set_label(f"held-out train normals ({len(held):,})")
         handles.append(line)
     handles.append(Patch(color=FAINT, label="above the threshold: called abnormal"))
@@ -97,8 +95,8 @@ def score_distributions(
     for x, side, beyond in ((0, "left", everything < view[0]), (1, "right", everything > view[1])):
         if beyond.any():
             text = f"◂ {beyond.sum()} beyond" if side == "left" else f"{beyond.sum()} beyond ▸"
-            axes.text(x, 0.03, text, transform=axes.transAxes, ha=side, color=MUTED, fontsize=9)
-    axes.set(xlim=view, ylim=(0, None), yticks=[], ylabel="density")
+            axes.text(x, 0.9, text, transform=axes.transAxes, ha=side, color=MUTED, fontsize=9)
+    axes.set(xlim=view, ylim=(0, 1.1 * axes.get_ylim()[1]), yticks=[], ylabel="density")  # room for the label
     axes.spines["left"].set_visible(False)
     axes.tick_params(bottom=False)
     rug.set(yticks=[], ylim=(-1, 1), xlabel="score (higher is more abnormal)")
@@ -117,8 +115,8 @@ def epoch_sheet(epochs: Sequence[tuple[int, ArrayLike, ArrayLike | None]], best_
     if best_epoch not in numbers:
         raise DataError("epoch sheet", f"best epoch {best_epoch} is not among {numbers}", "give its scores, too")
     chosen = _evenly(len(epochs), numbers.index(best_epoch))
-    scores = [(_scores(epochs[i][1]), _scores(epochs[i][2])) for i in chosen]
-    view = _view([group for pair in scores for group in pair])
+    scores = [(finite(epochs[i][1]), finite(epochs[i][2])) for i in chosen]
+    view = view_of([group for pair in scores for group in pair])
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = new_figure(WIDTH, 0.7 + 1.5 * rows)
@@ -126,14 +124,15 @@ def epoch_sheet(epochs: Sequence[tuple[int, ArrayLike, ArrayLike | None]], best_
     for axes, i, (normal, abnormal) in zip(sheet, chosen, scores, strict=False):
         for group, colour in ((normal, NORMAL), (abnormal, ABNORMAL)):
             if len(group):
-                _density(axes, group, view, colour)
+                draw(axes, group, view, colour)
         best = numbers[i] == best_epoch
         axes.set_title(f"epoch {numbers[i]}" + (" · best" if best else ""), fontweight="bold" if best else "normal")
         if best:
             axes.add_patch(Rectangle((0, 0), 1, 1, transform=axes.transAxes, fill=False, edgecolor=INK, linewidth=1.6))
-        axes.set(xlim=view, ylim=(0, None), yticks=[])
+        axes.set(xlim=view, yticks=[])
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(4))
+    sheet[0].set_ylim(0, None)  # shared, so only once all curves are drawn
     for axes in sheet[len(chosen) :]:
         axes.set_visible(False)
     handles = [Patch(color=NORMAL, label="held-out train normals")]
@@ -249,8 +248,10 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
             axes.axvline(epoch, color=INK, linewidth=0.8, linestyle=DASHES, zorder=1)
             style = {"color": PAPER, "markeredgecolor": NORMAL, "markeredgewidth": 1.8, "markersize": 7}
             axes.plot(epoch, value, "o", label=f"best epoch ({epoch:g})", **style)
+        if len(epochs) == 1:
+            axes.set_xlim(epochs[0] - 1, epochs[0] + 1)
         axes.set(title={"loss": "total loss", "flow": "flow term"}.get(part, f"{part} term"), xlabel="epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
         grid(axes)
     handles, names = axes.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper left", ncols=3)
@@ -279,47 +280,6 @@ def _interval(metric: Mapping[str, Any]) -> str:
     if metric["low"] is None:
         return f"{metric['value']:.3f}"
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
-
-
-def _scores(scores: ArrayLike | None) -> Floats:
-    x = np.asarray([] if scores is None else scores, np.float64).ravel()
-    if not np.isfinite(x).all():
-        raise DataError("figure", "a score that is not finite", "leave out or repair the image it belongs to")
-    return x
-
-
-def _view(groups: Sequence[Floats], threshold: float | None = None) -> tuple[float, float]:
-    """The range that shows the bulk of every group, median ± 6 interquartile ranges at most, and the threshold."""
-    ends: list[float] = [] if threshold is None else [threshold]
-    for scores in groups:
-        if len(scores):
-            q10, q25, q50, q75, q90 = np.quantile(scores, [0.1, 0.25, 0.5, 0.75, 0.9])
-            reach = 6 * ((q75 - q25) or (q90 - q10) or np.ptp(scores))  # ties can fill the inner half
-            ends += [max(float(scores.min()), q50 - reach), min(float(scores.max()), q50 + reach)]
-    if not any(len(scores) for scores in groups):
-        raise DataError("figure", "no score to draw", "give the scores of at least one image")
-    low, high = min(ends), max(ends)
-    margin = 0.05 * (high - low) or 0.05 * abs(low) or 0.5
-    return low - margin, high + margin
-
-
-def _curve(scores: Floats, view: tuple[float, float]) -> tuple[Floats, Floats]:
-    """A Gaussian kernel density with Silverman's bandwidth, 1 % of the view at least, from a fine histogram."""
-    width = (view[1] - view[0]) / BINS
-    counts, edges = np.histogram(scores, BINS, view)
-    inside = scores[(scores >= view[0]) & (scores <= view[1])]
-    q25, q75 = np.quantile(scores, [0.25, 0.75])
-    spread = min(float(inside.std()), float(q75 - q25) / 1.34)
-    bandwidth = max(0.9 * spread * len(scores) ** -0.2, 0.01 * (view[1] - view[0]))
-    density = gaussian_filter1d(counts / (len(scores) * width), bandwidth / width, mode="constant")
-    return (edges[1:] + edges[:-1]) / 2, density
-
-
-def _density(axes: Axes, scores: Floats, view: tuple[float, float], colour: str) -> None:
-    x, y = _curve(scores, view)
-    y[y < 2e-3 * y.max()] = np.nan  # no line along the axis where there is nothing
-    axes.fill_between(x, y, color=colour, alpha=0.22, linewidth=0)
-    axes.plot(x, y, color=colour)
 
 
 def _evenly(n: int, best: int) -> list[int]:

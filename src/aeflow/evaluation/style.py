@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # The green is about twice as light as the red, so that they differ without colour vision and in print.
-NORMAL, ABNORMAL = "#2a9d5c", "#b0203f"
+NORMAL, ABNORMAL = "#2a9d5c", "#a5193a"
 INK, MUTED, FAINT, PAPER = "#1d2733", "#5c6773", "#d9dee4", "#ffffff"
 NEUTRAL = "#35608f"  # curves that belong to neither class
 WIDTH = 9.0  # inches of a full-width figure: at the page's 900 px a point is a pixel and a half
@@ -40,6 +40,7 @@ STYLE: dict[str, Any] = {
     "lines.linewidth": 1.8,
     "lines.solid_capstyle": "round",
     "text.color": INK,
+    "text.hinting": "none",  # strokes of one weight at any size
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "xtick.labelsize": 9,
@@ -68,6 +69,7 @@ def grid(axes: Axes) -> None:
     axes.set_axisbelow(True)
 
 
+@styled
 def png(figure: Figure) -> bytes:
     """A figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()

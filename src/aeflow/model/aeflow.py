@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.config import Settings, decoder_halvings
@@ -42,9 +43,9 @@ class Losses:
 class Measures:
     """What a batch is scored by: higher means more abnormal."""
 
-    flow: Tensor  # (B, stages) negative log-likelihood per dimension
+    flow: Tensor  # (B, stages) negative log-likelihood per dimension, with or without its log-determinant
     reconstruction: Tensor  # (B,)
-    flow_maps: list[Tensor]  # (B, h, w) for each stage, whose mean is ``flow``
+    flow_maps: list[Tensor]  # (B, h, w) for each stage: the same at each position, always with its log-determinant
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
 
@@ -86,10 +87,18 @@ class AEFlow(nn.Module):
         self.decoder = Decoder((encoder.channels[-1], *settings.decoder, 3))
         self.prior = StandardNormal()
 
+    def initialise(self, features: list[Tensor]) -> None:
+        """Start every ActNorm from the features (B, C, h, w) of a batch."""
+        for flow, z in zip(self.flows, self._prepared(features), strict=True):
+            flow.initialise(z)  # type: ignore[operator]
+
     def encode(self, features: list[Tensor]) -> Latent:
         """The latents of features ``z`` (B, C, h, w) of each stage."""
-        pairs = [flow(z) for flow, z in zip(self.flows, features, strict=True)]
+        pairs = [flow(z) for flow, z in zip(self.flows, self._prepared(features), strict=True)]
         return Latent([u for u, _ in pairs], [log_det for _, log_det in pairs])
+
+    def _prepared(self, features: list[Tensor]) -> list[Tensor]:
+        return [unit_length(z) for z in features] if self.settings.unit_features else features
 
     def decode(self, latent: Latent) -> Tensor:
         """The image (B, 3, H, W) of the deepest stage's latent."""
@@ -113,15 +122,15 @@ class AEFlow(nn.Module):
 
     def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
         """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
-        maps = self.negative_log_likelihood(latent, self.settings.score_log_det)
+        scored = self.negative_log_likelihood(latent, self.settings.score_log_det)
         if self.settings.reconstruction == "ssim":
             reconstruction = 1 - ssim(x, x_hat)
         else:
             reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         return Measures(
-            flow=torch.stack([m.mean(dim=(1, 2)) for m in maps], dim=1),
+            flow=torch.stack([m.mean(dim=(1, 2)) for m in scored], dim=1),
             reconstruction=reconstruction,
-            flow_maps=maps,
+            flow_maps=self.negative_log_likelihood(latent),
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
         )
@@ -130,3 +139,8 @@ class AEFlow(nn.Module):
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
         latent = self.encode(self.encoder(x))
         return self.measure(latent, self.decode(latent), x)
+
+
+def unit_length(z: Tensor) -> Tensor:
+    """``z * sqrt(C) / |z|`` at each position of ``z`` (B, C, h, w): what the features point to, not how strongly."""
+    return F.normalize(z, dim=1) * z.shape[1] ** 0.5

@@ -1,0 +1,101 @@
+"""Calibration: uniform p-values, an honest threshold, terms on one scale."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from scipy.stats import kstest
+
+from aeflow.calibrate import Calibration, MapScale, fit
+from aeflow.config import make_settings
+from aeflow.errors import DataError
+
+MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "flow": MapScale(1.0, 2.0, 1.8)}
+
+
+def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return np.array([3.0, -1.0]) + np.array([0.2, 7.0]) * rng.standard_normal((n, 2)), 0.4 + 0.05 * rng.standard_normal(
+        n
+    )
+
+
+def calibration(n: int = 99, seed: int = 0, **changes: object) -> Calibration:
+    return fit(make_settings(**changes), *measures(n, seed), MAPS)
+
+
+def test_p_values_are_uniform_on_fresh_normals() -> None:
+    """Over many calibrations, as the law has it: P(p <= k / (n + 1)) = k / (n + 1)."""
+    p = []
+    for seed in range(400):
+        fitted = calibration(19, seed)
+        terms = fitted.terms(*measures(3, 10_000 + seed))
+        p += [fitted.p_value(value) for value in fitted.value(terms)]
+    spread = np.random.default_rng(0).uniform(0, 1 / 20, len(p))  # the p-values are multiples of 1/20
+    assert kstest(np.array(p) - spread, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2])
+def test_threshold_flags_the_promised_share(rate: float) -> None:
+    flagged = []
+    for seed in range(300):
+        fitted = calibration(40, seed, false_positive_rate=rate)
+        values = fitted.value(fitted.terms(*measures(20, 10_000 + seed)))
+        flagged += [fitted.verdict(value) == "abnormal" for value in values]
+    assert np.mean(flagged) <= rate + 0.01
+    assert np.mean(flagged) > rate - 1 / 41 - 0.01
+
+
+def test_verdict_and_p_value_agree() -> None:
+    fitted = calibration(99)
+    for value in np.linspace(-4, 6, 300):
+        assert (fitted.verdict(value) == "abnormal") == (fitted.p_value(value) <= 0.05)
+
+
+def test_p_value_bounds_and_order() -> None:
+    fitted = calibration(99)
+    assert fitted.p_value(1e9) == 1 / 100
+    assert fitted.p_value(-1e9) == 1
+    values = np.linspace(-3, 3, 50)
+    p = [fitted.p_value(value) for value in values]
+    assert p == sorted(p, reverse=True)
+
+
+def test_terms_are_standardised() -> None:
+    fitted = calibration(200)
+    terms = fitted.terms(*measures(200, 0))
+    for term in terms.values():
+        assert term.mean() == pytest.approx(0, abs=1e-9)
+        assert term.std(ddof=1) == pytest.approx(1)
+    expected = fitted.beta * terms["flow"] + (1 - fitted.beta) * terms["reconstruction"]
+    np.testing.assert_allclose(fitted.value(terms), expected)
+
+
+def test_units_of_a_stage_do_not_matter() -> None:
+    flow, reconstruction = measures(60, 0)
+    a = fit(make_settings(), flow, reconstruction, MAPS)
+    b = fit(make_settings(), flow * [10, 0.1] + [5, 6], 3 * reconstruction - 1, MAPS)
+    np.testing.assert_allclose(a.scores, b.scores)
+
+
+def test_paper_leaves_the_terms_raw() -> None:
+    flow, reconstruction = measures(60, 0)
+    fitted = fit(make_settings("paper"), flow, reconstruction, MAPS)
+    np.testing.assert_allclose(np.sort(0.9 * flow.mean(axis=1) + 0.1 * reconstruction), fitted.scores)
+
+
+def test_survives_json_bit_for_bit() -> None:
+    fitted = calibration(30)
+    assert Calibration.from_json(json.loads(json.dumps(fitted.to_json()))) == fitted
+
+
+def test_too_few_or_all_the_same() -> None:
+    with pytest.raises(DataError, match="only 4 held-out images to calibrate on"):
+        calibration(4)
+    flow, reconstruction = measures(30, 0)
+    with pytest.raises(DataError, match="the reconstruction term is the same for all"):
+        fit(make_settings(), flow, np.full(30, 0.25), MAPS)
+    with pytest.raises(DataError, match="the flow term is the same for all"):
+        fit(make_settings(), np.ones((30, 2)), reconstruction, MAPS)
