@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIZE
 
 from aeflow import artifact as artifacts
 from aeflow.data.records import read_records
 from aeflow.errors import ArtifactError
 from aeflow.score import Score, score
 from aeflow.training import Trained
+from conftest import SIZE
 
 
 @pytest.fixture

@@ -64,13 +64,20 @@ def test_p_value_bounds_and_order() -> None:
 
 
 def test_terms_are_standardised() -> None:
-    fitted = calibration(200)
+    fitted = calibration(200, two_sided=False)
     terms = fitted.terms(*measures(200, 0))
     for term in terms.values():
         assert term.mean() == pytest.approx(0, abs=1e-9)
         assert term.std(ddof=1) == pytest.approx(1)
     expected = fitted.beta * terms["flow"] + (1 - fitted.beta) * terms["reconstruction"]
     np.testing.assert_allclose(fitted.value(terms), expected)
+
+
+def test_two_sided_reconstruction_counts_distance_either_way() -> None:
+    one, two = calibration(50, two_sided=False), calibration(50, two_sided=True)
+    raw = measures(50, 1)
+    np.testing.assert_allclose(two.terms(*raw)["reconstruction"], np.abs(one.terms(*raw)["reconstruction"]))
+    np.testing.assert_allclose(two.terms(*raw)["flow"], one.terms(*raw)["flow"])
 
 
 def test_units_of_a_stage_do_not_matter() -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE, lesion, texture
 
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import read_records
 from aeflow.features import FeatureCache
 from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
+from conftest import SIZE, lesion, texture
 
 
 @pytest.fixture(scope="module")

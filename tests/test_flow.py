@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aeflow.model.flow import ActNorm, CouplingStep, Flow, Permute
+from aeflow.model.flow import ActNorm, CouplingStep, Flow, Permute, PositionNorm
 
 KINDS = [("conv", "affine"), ("conv", "additive"), ("resnet", "affine"), ("resnet", "additive")]
+SIZES = [None, (3, 2)]  # the flow knows no positions, or those of a map of this size
 
 
 def rough(module: nn.Module, scale: float = 0.3, seed: int = 1) -> nn.Module:
@@ -22,8 +23,10 @@ def rough(module: nn.Module, scale: float = 0.3, seed: int = 1) -> nn.Module:
     return module.eval()
 
 
-def make(subnet: str, coupling: str, channels: int = 5, steps: int = 3) -> Flow:
-    flow = Flow(channels, steps=steps, subnet=subnet, hidden=7, coupling=coupling).double()
+def make(subnet: str, coupling: str, channels: int = 5, steps: int = 3, size: tuple[int, int] | None = None) -> Flow:
+    flow = Flow(channels, steps=steps, subnet=subnet, hidden=7, coupling=coupling, size=size).double()
+    if size:
+        flow.initialise(2 + 3 * latents(50, channels, *size, seed=9))
     rough(flow)
     return flow
 
@@ -32,19 +35,21 @@ def latents(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("subnet", "coupling"), KINDS)
-def test_inverse_undoes_forward(subnet: str, coupling: str) -> None:
-    flow = make(subnet, coupling)
-    z = latents(4, 5, 3, 3)
+def test_inverse_undoes_forward(subnet: str, coupling: str, size: tuple[int, int] | None) -> None:
+    flow = make(subnet, coupling, size=size)
+    z = latents(4, 5, 3, 2)
     u, _ = flow(z)
     assert (u - z).abs().max() > 0.1  # it does something
     torch.testing.assert_close(flow.inverse(u), z, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(flow(flow.inverse(z))[0], z, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("subnet", "coupling"), KINDS)
-def test_log_det_is_that_of_the_jacobian(subnet: str, coupling: str) -> None:
-    flow = make(subnet, coupling, channels=4)
+def test_log_det_is_that_of_the_jacobian(subnet: str, coupling: str, size: tuple[int, int] | None) -> None:
+    flow = make(subnet, coupling, channels=4, size=size)
     z = latents(2, 4, 3, 2)
     _, log_det = flow(z)
     for image, claimed in zip(z, log_det.sum(dim=(1, 2)), strict=True):
@@ -105,6 +110,26 @@ def test_actnorm_does_not_blow_up_a_silent_channel() -> None:
     assert norm(z)[0].abs().max() < 50
 
 
+def test_position_norm_starts_at_mean_0_and_variance_1_everywhere() -> None:
+    norm = PositionNorm(3, (2, 4))
+    z = torch.linspace(-5, 5, 24).view(1, 3, 2, 4) + torch.randn(
+        400, 3, 2, 4, generator=torch.Generator().manual_seed(0)
+    )
+    norm.initialise(z)
+    std, mean = torch.std_mean(norm(z)[0], dim=0, correction=0)
+    torch.testing.assert_close(mean, torch.zeros(3, 2, 4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(std, torch.ones(3, 2, 4), atol=1e-3, rtol=0)
+
+
+def test_a_flow_that_knows_positions_tells_them_apart() -> None:
+    """The same features everywhere: without positions every inner place gets the same latent, with them none does."""
+    z = latents(1, 6, 1, 1).expand(1, 6, 9, 9)
+    blind = rough(Flow(6, steps=2, hidden=4).double())(z)[0][0, :, 4:6, 4:6]
+    seeing = rough(Flow(6, steps=2, hidden=4, size=(9, 9)).double())(z)[0][0, :, 4:6, 4:6]
+    torch.testing.assert_close(blind, blind[:, :1, :1].expand_as(blind))
+    assert (seeing[:, 0, 0] - seeing[:, 1, 1]).abs().max() > 1e-3
+
+
 def test_permutation_and_its_inverse() -> None:
     permute = Permute(8, torch.Generator().manual_seed(3))
     z = latents(2, 8, 2, 2)
@@ -127,8 +152,9 @@ def test_coupling_equals_freia_on_copied_weights() -> None:
         net = nn.Sequential(nn.Conv2d(c_in, hidden, 3, padding=1), nn.ReLU(), nn.Conv2d(hidden, c_out, 1)).double()
         net.load_state_dict(ours.subnet.state_dict())
         with torch.no_grad():  # FrEIA takes a tenth of what its sub-network says
-            net[2].weight.mul_(10)
-            net[2].bias.mul_(10)
+            tenfold = torch.tensor([10 / clamp] * 3 + [10.0] * 3, dtype=torch.float64)  # and clamps r, not r / clamp
+            net[2].weight.mul_(tenfold.view(-1, 1, 1, 1))
+            net[2].bias.mul_(tenfold)
         return net
 
     node = ff.InputNode(channels, 4, 4)

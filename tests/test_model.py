@@ -14,7 +14,7 @@ from skimage.metrics import structural_similarity
 
 from aeflow.config import make_settings
 from aeflow.errors import SettingsError, WeightsError
-from aeflow.model.aeflow import AEFlow, unit_length
+from aeflow.model.aeflow import AEFlow, mean_of_top, unit_length
 from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
 from aeflow.model.prior import StandardNormal
@@ -176,16 +176,23 @@ def test_shapes_of_measures(small: AEFlow) -> None:
     assert measures.x_hat.shape == (3, 3, 64, 64)
 
 
-@pytest.mark.parametrize("log_det", [False, True])
-def test_log_det_is_in_the_score_on_request_and_always_in_the_map(log_det: bool) -> None:
-    settings = make_settings(**SMALL, score_log_det=log_det)
-    torch.manual_seed(0)
-    model = AEFlow(settings, Encoder(settings.encoder, settings.stages)).eval()
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+def test_flow_measure_is_the_mean_of_the_highest_positions(share: float) -> None:
+    values = torch.randn(3, 8, 8, generator=torch.Generator().manual_seed(0))
+    n = round(share * 64)
+    expected = np.sort(values.flatten(1).numpy(), axis=1)[:, -n:].mean(axis=1)
+    np.testing.assert_allclose(mean_of_top(values, share).numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
+def test_weight_of_the_log_determinant(small: AEFlow, weight: float) -> None:
     x = images(4)
-    model.initialise(model.encoder(x))
-    measures = model(x)
-    from_maps = torch.stack([m.mean(dim=(1, 2)) for m in measures.flow_maps], dim=1)
-    assert torch.allclose(measures.flow, from_maps) == log_det
+    small.initialise(small.encoder(x))
+    latent = small.encode(small.encoder(x))
+    without, with_all = small.negative_log_likelihood(latent, 0.0), small.negative_log_likelihood(latent)
+    for a, b, c in zip(without, with_all, small.negative_log_likelihood(latent, weight), strict=True):
+        assert (a - b).abs().max() > 0.1
+        torch.testing.assert_close(c, (1 - weight) * a + weight * b)
 
 
 def test_unit_features_ignore_the_strength_of_features() -> None:
@@ -219,10 +226,15 @@ def test_batch_size_changes_no_measure(small: AEFlow) -> None:
     torch.testing.assert_close(together.residual_map, torch.cat([m.residual_map for m in apart]), rtol=1e-5, atol=1e-5)
 
 
-def test_sizes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(SettingsError, match=r"decoder: 2 widths for a latent of stride 16; give 3"):
-        settings = make_settings(**{**SMALL, "decoder": (8, 4)})
-        AEFlow(settings, Encoder(settings.encoder, settings.stages))
-    with pytest.raises(SettingsError, match=r"image_size: 70 is no multiple of the stride 16; give for instance 64"):
-        settings = make_settings(**{**SMALL, "image_size": 70})
-        AEFlow(settings, Encoder(settings.encoder, settings.stages))
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"decoder": (8, 4)}, "decoder: 2 widths for a latent of stride 16; give 3"),
+        ({"image_size": 70}, "image_size: 70 is no multiple of the stride 16; give for instance 64"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], message: str) -> None:
+    settings = make_settings(**{**SMALL, **change})
+    encoder = Encoder(settings.encoder, settings.stages)
+    with pytest.raises(SettingsError, match=message):
+        AEFlow(settings, encoder)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SIZE, texture
 from PIL import Image
 
 from aeflow.artifact import Artifact
@@ -15,6 +14,7 @@ from aeflow.errors import ImageError
 from aeflow.evaluation.metrics import auroc
 from aeflow.score import MAPS, Score, score
 from aeflow.training import Trained, calibrate_on
+from conftest import SIZE, texture
 
 
 def scores(artifact: Artifact, records: list, **options: object) -> list[Score]:

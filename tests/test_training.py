@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import small_settings, write_data
 from safetensors.torch import load_file
 
 from aeflow import checkpoint, training
@@ -22,9 +21,11 @@ from aeflow.artifact import load
 from aeflow.config import make_settings
 from aeflow.data.records import read_records
 from aeflow.errors import ArtifactError, DataError, NumericalError
+from aeflow.loop import learning_rate
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import EMBEDDED, pretrained
-from aeflow.training import Trained, learning_rate
+from aeflow.training import Trained
+from conftest import small_settings, write_data
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

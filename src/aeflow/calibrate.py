@@ -6,7 +6,7 @@ Nothing here ever sees an abnormal image or a test split.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 import numpy as np
@@ -32,12 +32,14 @@ class MapScale:
 class Calibration:
     """Fitted on held-out normals; turns measures into scores.
 
-    ``term = (raw - mean) / std``; ``flow`` first averages its stages, each standardised. With ``standardise`` off the
-    terms stay raw. ``value = beta * flow + (1 - beta) * reconstruction``.
+    ``term = (raw - mean) / std``; ``flow`` first averages its stages, each standardised; ``reconstruction`` counts both
+    ways if ``two_sided``. With ``standardise`` off the terms stay raw.
+    ``value = beta * flow + (1 - beta) * reconstruction``.
     """
 
     beta: float
     standardise: bool
+    two_sided: bool
     stages: list[tuple[float, float]]  # mean and std of each stage's negative log-likelihood
     flow: tuple[float, float]
     reconstruction: tuple[float, float]
@@ -52,9 +54,10 @@ class Calibration:
             return {"flow": flow.mean(axis=1), "reconstruction": reconstruction}
         mean, std = np.array(self.stages).T
         together = ((flow - mean) / std).mean(axis=1)
+        distance = (reconstruction - self.reconstruction[0]) / self.reconstruction[1]
         return {
             "flow": (together - self.flow[0]) / self.flow[1],
-            "reconstruction": (reconstruction - self.reconstruction[0]) / self.reconstruction[1],
+            "reconstruction": np.abs(distance) if self.two_sided else distance,
         }
 
     def value(self, terms: dict[str, Floats]) -> Floats:
@@ -96,7 +99,8 @@ class Calibration:
 def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str, MapScale]) -> Calibration:
     """Calibrate on the raw measures of held-out normals, ``flow`` (n, stages) and ``reconstruction`` (n,).
 
-    The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals lie above it on average.
+    The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals lie above it on average,
+    or ``1 / (n + 1)`` where n held-out normals cannot say more; ``rule`` names the share.
     Raises DataError for too few normals or a term that does not vary.
     """
     n = len(flow)
@@ -108,6 +112,7 @@ def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str
     partial = Calibration(
         beta=settings.beta,
         standardise=settings.standardise,
+        two_sided=settings.two_sided,
         stages=stages,
         flow=_spread(((flow - mean) / std).mean(axis=1), "flow term"),
         reconstruction=_spread(reconstruction, "reconstruction term"),
@@ -118,13 +123,11 @@ def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str
     )
     scores = np.sort(partial.value(partial.terms(flow, reconstruction)))
     rank = min(n, math.ceil((n + 1) * (1 - settings.false_positive_rate)))
-    return Calibration(
-        **{
-            name: getattr(partial, name) for name in ("beta", "standardise", "stages", "flow", "reconstruction", "maps")
-        },
+    return replace(
+        partial,
         scores=scores.tolist(),
         threshold=float(scores[rank - 1]),
-        rule=f"at most {settings.false_positive_rate:.1%} of normal images above (rank {rank} of {n})",
+        rule=f"{1 - rank / (n + 1):.1%} of normal images lie above on average (rank {rank} of {n})",
     )
 
 

@@ -22,6 +22,7 @@ class Settings(BaseModel):
     stages: tuple[int, ...] = (3,)  # indices into the encoder's stages; one flow for each
     image_size: int = Field(224, ge=32, le=2048)  # pixels per side; images are resized to a square
     unit_features: bool = True  # each position's feature vector is scaled to the same length: takes contrast out
+    augmented_views: int = Field(1, ge=0, le=16)  # mildly changed views of each train image; half of what is trained on
 
     # The flow
     flow_steps: int = Field(8, ge=1, le=64)
@@ -29,25 +30,29 @@ class Settings(BaseModel):
     hidden: int = Field(128, ge=1)  # channels inside a conv sub-network
     coupling: Literal["affine", "additive"] = "affine"
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
+    positions: bool = True  # the flow knows where in the image it is; right for aligned images
 
     # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
     decoder: tuple[int, ...] = (64, 32, 16)
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5
-    learning_rate: float = Field(1e-3, gt=0.0)
+    learning_rate: float = Field(2e-3, gt=0.0)
     schedule: Literal["constant", "one-cycle"] = "one-cycle"  # of the learning rate, over all epochs
     weight_decay: float = Field(0.0, ge=0.0)
     batch_size: int = Field(32, ge=1)
-    epochs: int = Field(30, ge=1)
+    epochs: int | None = Field(None, ge=1)  # None: as many as it takes to make `updates` steps
+    updates: int = Field(165, ge=1)
     patience: int = Field(5, ge=1)  # epochs without a better held-out loss before training stops
-    max_grad_norm: float = Field(10.0, gt=0.0)
+    max_grad_norm: float = Field(1.0, gt=0.0)  # of the flows, and of the decoder apart
 
     # Score: beta * flow + (1 - beta) * reconstruction
     beta: Fraction = 0.9
-    score_log_det: bool = False  # whether the flow term holds the log-determinant; the flow map always does
+    log_det_weight: Fraction = 0.5  # how much of the log-determinant counts in the flow term and the flow map
+    top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
+    two_sided: bool = True  # standardised reconstruction counts both ways: unusually smooth is unusual, too
 
     # Honesty
     held_out: float = Field(0.2, gt=0.0, lt=1.0)  # share of the train normals kept for stopping and calibration
@@ -72,6 +77,8 @@ PAPER: dict[str, Any] = {
     "stages": (3,),
     "image_size": 256,
     "unit_features": False,
+    "augmented_views": 0,
+    "positions": False,
     "flow_steps": 8,
     "subnet": "conv",
     "hidden": 512,
@@ -84,9 +91,11 @@ PAPER: dict[str, Any] = {
     "weight_decay": 0.0,
     "epochs": 100,
     "patience": 100,
-    "score_log_det": False,
+    "log_det_weight": 0.0,
+    "top_share": 1.0,
     "reconstruction": "ssim",
     "standardise": False,
+    "two_sided": False,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}

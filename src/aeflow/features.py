@@ -4,7 +4,7 @@
 
     CACHE/<key of encoder and preprocessing>/<shard>/features.npy   (n, d) float32, all stages of an image in one row
                                                      pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach
-                                                     images.json    SHA-256 of each row's image file
+                                                     images.json    SHA-256 of each row's image file, and its view
 
 A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
 fill the same cache. The cache may be deleted at any time.
@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aeflow.data.augment import augment
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
@@ -52,7 +53,7 @@ class Features:
     """Features and pixels of some records, read from disk as they are asked for."""
 
     records: list[Record]
-    contents: list[str]  # SHA-256 of each image file
+    contents: list[str]  # key of each image and view
     rows: list[RowOf]
     shapes: list[tuple[int, int, int]]  # (C, h, w) of each stage
 
@@ -81,16 +82,18 @@ class FeatureCache:
         self.image_size = image_size
         key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size]
         self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        self.device = encoder.mean.device
         self.shapes = self._shapes()
 
     def features(
-        self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None
+        self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0
     ) -> tuple[Features, list[tuple[Record, ImageError]]]:
         """The features of all records that can be read, in order, and the refusals; computes only what is missing.
 
-        ``advance`` is told how many records were dealt with since it was last called.
+        View 0 is the image itself, others are augmented views of it. ``advance`` is told how many records were dealt
+        with since it was last called.
         """
-        contents = {record: content_hash(record.path) for record in records}
+        contents = {record: image_key(record.path, view) for record in records}
         known = self._known()
         missing = [record for record in records if contents[record] not in known]
         advance(len(records) - len(missing))
@@ -105,7 +108,7 @@ class FeatureCache:
         return Features(kept, digests, rows, self.shapes), [(r, e) for r, e in refused.items()]
 
     def _shapes(self) -> list[tuple[int, int, int]]:
-        blank = torch.zeros(1, 3, self.image_size, self.image_size)
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
 
     def _known(self) -> dict[str | None, RowOf]:
@@ -134,8 +137,9 @@ class FeatureCache:
             read = [(record, x) for record, x in batch if not isinstance(x, ImageError)]
             refused |= {record: x for record, x in batch if isinstance(x, ImageError)}
             if read:
-                x = torch.from_numpy(np.stack([x for _, x in read]))
-                flat.append(torch.cat([z.flatten(1) for z in self.encoder(x)], dim=1).numpy())
+                pictures = [x if "/" not in (key := str(contents[record])) else augment(x, key) for record, x in read]
+                x = torch.from_numpy(np.stack(pictures))
+                flat.append(torch.cat([z.flatten(1) for z in self.encoder(x.to(self.device))], dim=1).cpu().numpy())
                 pixels.append((x * 255).round().to(torch.uint8).numpy())
                 images += [contents[record] for record, _ in read]
             advance(len(batch))
@@ -149,10 +153,11 @@ class FeatureCache:
         return refused
 
 
-def content_hash(path: Path) -> str | None:
-    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
+def image_key(path: Path, view: int) -> str | None:
+    """SHA-256 of a file's bytes in hex, and the view; None if it cannot be opened, which the reader then says."""
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
+    return f"{digest}/{view}" if view else digest

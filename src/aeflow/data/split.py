@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 from aeflow.data.records import Record
 from aeflow.errors import DataError, SettingsError
+
+T = TypeVar("T")
 
 
 def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
@@ -49,3 +52,8 @@ def leave_out_patients(records: Sequence[Record], patients: Collection[str]) -> 
     """The records of all other patients, in their order."""
     left_out = set(patients)
     return [record for record in records if record.patient not in left_out]
+
+
+def evenly(items: Sequence[T], n: int) -> list[T]:
+    """At most ``n`` of the items, evenly spaced, in their order."""
+    return [items[i * len(items) // n] for i in range(n)] if len(items) > n else list(items)

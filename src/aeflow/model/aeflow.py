@@ -43,9 +43,9 @@ class Losses:
 class Measures:
     """What a batch is scored by: higher means more abnormal."""
 
-    flow: Tensor  # (B, stages) negative log-likelihood per dimension, with or without its log-determinant
+    flow: Tensor  # (B, stages) mean of each flow map over its highest positions
     reconstruction: Tensor  # (B,)
-    flow_maps: list[Tensor]  # (B, h, w) for each stage: the same at each position, always with its log-determinant
+    flow_maps: list[Tensor]  # (B, h, w) for each stage: negative log-likelihood per dimension
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
 
@@ -66,8 +66,9 @@ class AEFlow(nn.Module):
                 settings.coupling,
                 settings.clamp,
                 seed=settings.seed + index,
+                size=(settings.image_size // stride,) * 2 if settings.positions else None,
             )
-            for index, channels in enumerate(encoder.channels)
+            for index, (channels, stride) in enumerate(zip(encoder.channels, encoder.strides, strict=True))
         )
         layers = decoder_halvings(encoder.strides[-1])
         if len(settings.decoder) != layers - 1:
@@ -105,11 +106,11 @@ class AEFlow(nn.Module):
         x_hat: Tensor = self.decoder(latent.u[-1]).float()
         return x_hat
 
-    def negative_log_likelihood(self, latent: Latent, log_det: bool = True) -> list[Tensor]:
-        """``-(log p(u) + log |det|) / C`` at each position, (B, h, w) for each stage; without the latter on request."""
+    def negative_log_likelihood(self, latent: Latent, log_det_weight: float = 1.0) -> list[Tensor]:
+        """``-(log p(u) + weight * log |det|) / C`` at each position, (B, h, w) for each stage."""
         return [
-            -(self.prior.log_prob(u) + (jacobian if log_det else 0.0)) / u.shape[1]
-            for u, jacobian in zip(latent.u, latent.log_det, strict=True)
+            -(self.prior.log_prob(u) + log_det_weight * log_det) / u.shape[1]
+            for u, log_det in zip(latent.u, latent.log_det, strict=True)
         ]
 
     def losses(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Losses:
@@ -122,15 +123,15 @@ class AEFlow(nn.Module):
 
     def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
         """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
-        scored = self.negative_log_likelihood(latent, self.settings.score_log_det)
+        maps = self.negative_log_likelihood(latent, self.settings.log_det_weight)
         if self.settings.reconstruction == "ssim":
             reconstruction = 1 - ssim(x, x_hat)
         else:
             reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         return Measures(
-            flow=torch.stack([m.mean(dim=(1, 2)) for m in scored], dim=1),
+            flow=torch.stack([mean_of_top(m, self.settings.top_share) for m in maps], dim=1),
             reconstruction=reconstruction,
-            flow_maps=self.negative_log_likelihood(latent),
+            flow_maps=maps,
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
         )
@@ -139,6 +140,14 @@ class AEFlow(nn.Module):
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
         latent = self.encode(self.encoder(x))
         return self.measure(latent, self.decode(latent), x)
+
+
+def mean_of_top(values: Tensor, share: float) -> Tensor:
+    """Mean over the highest ``share`` of the positions of ``values`` (B, h, w), at least one; (B,)."""
+    flat = values.flatten(1)
+    highest, _ = torch.topk(flat, max(1, round(share * flat.shape[1])), dim=1)
+    mean: Tensor = highest.mean(dim=1)
+    return mean
 
 
 def unit_length(z: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ The log-determinant of an image is ``log_det.sum((1, 2))``. It is kept per posit
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -18,6 +19,8 @@ from torch import Tensor, nn
 
 SubnetKind = Literal["conv", "resnet"]
 Coupling = Literal["affine", "additive"]
+
+POSITION_CHANNELS = 32
 
 
 class ActNorm(nn.Module):
@@ -46,6 +49,54 @@ class ActNorm(nn.Module):
 
     def inverse(self, u: Tensor) -> Tensor:
         return u * torch.exp(-self.log_scale) - self.bias
+
+
+class PositionNorm(nn.Module):
+    """``u = (z - mean) / std`` with the mean and spread that normal images have at each position and channel.
+
+    Medical images are aligned: what is usual in one place is not in another. Fixed after ``initialise``; ``log_det`` is
+    ``-sum_c log std_c`` at each position.
+    """
+
+    mean: Tensor
+    log_std: Tensor
+
+    def __init__(self, channels: int, size: tuple[int, int]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, channels, *size))
+        self.register_buffer("log_std", torch.zeros(1, channels, *size))
+
+    @torch.no_grad()
+    def initialise(self, z: Tensor) -> None:
+        """Set mean and spread from features ``z`` (B, C, h, w) of many images."""
+        std, mean = torch.std_mean(z, dim=0, keepdim=True, correction=0)
+        self.mean.copy_(mean)
+        # Few images say little about one place: a spread is never far below that of its channel.
+        floor = 0.1 * std.mean(dim=(2, 3), keepdim=True) + 1e-3
+        self.log_std.copy_(torch.maximum(std, floor).log())
+
+    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        u = (z - self.mean) * torch.exp(-self.log_std)
+        return u, -self.log_std.float().sum(dim=1).expand(z.shape[0], -1, -1)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        return u * torch.exp(self.log_std) + self.mean
+
+
+def position_encoding(size: tuple[int, int], channels: int = POSITION_CHANNELS) -> Tensor:
+    """Sines and cosines of row and column, (1, channels, h, w): what tells a convolution where it is.
+
+    Frequencies from half a wave to some eight waves a side; CFLOW-AD (Gudovskiy et al. 2022) conditions likewise.
+    """
+
+    def waves(n: int) -> Tensor:
+        frequency = math.pi * 2.0 ** (4.0 * torch.arange(channels // 4) / (channels // 4))
+        angle = torch.linspace(0, 1, n)[:, None] * frequency
+        return torch.cat((angle.sin(), angle.cos()), dim=1).T  # (channels / 2, n)
+
+    h, w = size
+    rows, columns = waves(h)[:, :, None].expand(-1, h, w), waves(w)[:, None, :].expand(-1, h, w)
+    return torch.cat((rows, columns))[None]
 
 
 class Permute(nn.Module):
@@ -99,30 +150,43 @@ class ResNetSubnet(nn.Module):
 
 
 class CouplingStep(nn.Module):
-    """One coupling: ``u_a = z_a``, ``u_b = z_b * exp(s) + t`` with ``(r, t) = subnet(z_a)``, ``s = clamp * tanh(r)``.
+    """One coupling: ``u_a = z_a``, ``u_b = z_b * exp(s) + t`` with ``(r, t) = subnet(z_a)``.
 
-    Real NVP (Dinh et al. 2017), section 3.2, with a soft clamp. ``log_det = sum_c s_c`` at each position; an additive
-    coupling has ``s = 0`` and preserves volume.
+    Real NVP (Dinh et al. 2017), section 3.2, with the soft clamp ``s = clamp * tanh(r / clamp)``. ``log_det`` is
+    ``sum_c s_c`` at each position; an additive coupling has ``s = 0`` and preserves volume. With ``size`` (h, w) the
+    sub-network is told the position as well.
     """
 
-    def __init__(self, channels: int, subnet: SubnetKind, hidden: int, coupling: Coupling, clamp: float) -> None:
+    position: Tensor | None
+
+    def __init__(
+        self,
+        channels: int,
+        subnet: SubnetKind,
+        hidden: int,
+        coupling: Coupling,
+        clamp: float,
+        size: tuple[int, int] | None = None,
+    ) -> None:
         super().__init__()
+        self.register_buffer("position", None if size is None else position_encoding(size), persistent=False)
         self.kept = channels // 2
         self.changed = channels - self.kept
         self.clamp = clamp
         self.affine = coupling == "affine"
         c_out = self.changed * (2 if self.affine else 1)
-        self.subnet: nn.Module = (
-            ConvSubnet(self.kept, c_out, hidden) if subnet == "conv" else ResNetSubnet(self.kept, c_out)
-        )
+        c_in = self.kept + (0 if size is None else POSITION_CHANNELS)
+        self.subnet: nn.Module = ConvSubnet(c_in, c_out, hidden) if subnet == "conv" else ResNetSubnet(c_in, c_out)
 
     def scale_and_shift(self, z_a: Tensor) -> tuple[Tensor | None, Tensor]:
         """The log-scale ``s`` (None when additive) and the shift ``t``, both (B, changed, h, w)."""
+        if self.position is not None:
+            z_a = torch.cat((z_a, self.position.expand(len(z_a), -1, -1, -1)), dim=1)
         out = self.subnet(z_a)
         if not self.affine:
             return None, out
         r, t = torch.split(out, self.changed, dim=1)
-        return self.clamp * torch.tanh(r), t
+        return self.clamp * torch.tanh(r / self.clamp), t
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         z_a, z_b = torch.split(z, [self.kept, self.changed], dim=1)
@@ -157,7 +221,8 @@ class FlowStep(nn.Module):
 class Flow(nn.Module):
     """``u, log_det = flow(z)``: coupling steps in a row, an exact bijection of feature maps; see the table above.
 
-    ``seed`` fixes the permutations, so that the same settings give the same flow.
+    ``seed`` fixes the permutations, so that the same settings give the same flow. With ``size`` (h, w) the flow knows
+    positions: it starts with a PositionNorm, and its sub-networks get a position encoding.
     """
 
     def __init__(
@@ -169,36 +234,44 @@ class Flow(nn.Module):
         coupling: Coupling = "affine",
         clamp: float = 2.0,
         seed: int = 0,
+        size: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
+        self.positions = None if size is None else PositionNorm(channels, size)
         generator = torch.Generator().manual_seed(seed)
         self.steps = nn.ModuleList(
             FlowStep(
                 ActNorm(channels),
                 Permute(channels, generator),
-                CouplingStep(channels, subnet, hidden, coupling, clamp),
+                CouplingStep(channels, subnet, hidden, coupling, clamp, size),
             )
             for _ in range(steps)
         )
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
         log_det = z.new_zeros(z.shape[0], *z.shape[2:], dtype=torch.float32)
-        for step in self.steps:
-            z, part = step(z)
-            log_det = log_det + part
+        for part in self._parts():
+            z, of_part = part(z)
+            log_det = log_det + of_part
         return z, log_det
+
+    def _parts(self) -> list[nn.Module]:
+        return [*([] if self.positions is None else [self.positions]), *self.steps]
 
     def inverse(self, u: Tensor) -> Tensor:
         """The features ``z`` with ``flow(z)[0] == u``."""
-        for step in reversed(self.steps):
-            u = step.inverse(u)  # type: ignore[operator]
+        for part in reversed(self._parts()):
+            u = part.inverse(u)  # type: ignore[operator]
         return u
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Start every ActNorm from a batch of features ``z`` (B, C, h, w), in evaluation mode."""
+        """Start every norm from features ``z`` (B, C, h, w) of a batch as large as may be, in evaluation mode."""
         training = self.training
         self.eval()
+        if self.positions is not None:
+            self.positions.initialise(z)
+            z, _ = self.positions(z)
         for step in self.steps:
             step.norm.initialise(z)  # type: ignore[union-attr, operator]
             z, _ = step(z)

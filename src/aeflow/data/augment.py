@@ -1,0 +1,46 @@
+"""Mildly changed views of an image, as another positioning or exposure would give."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import PIL.Image
+from numpy.typing import NDArray
+
+ROTATION = 5.0  # degrees either way
+ZOOM = 0.06  # share either way
+SHIFT = 0.03  # of a side, either way
+CONTRAST = 0.15  # share either way
+BRIGHTNESS = 0.05  # of the full range, either way
+BACKGROUND = 0.02  # pixels up to this are air, whose value no exposure changes
+
+
+def augment(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
+    """A view of ``pixels`` (3, H, W) in [0, 1]: turned, zoomed, shifted, and of another contrast and brightness.
+
+    ``key`` decides the change, so the same image and key give the same view anywhere.
+    """
+    rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
+    angle = np.deg2rad(rng.uniform(-ROTATION, ROTATION))
+    zoom = 1 + rng.uniform(-ZOOM, ZOOM)
+    height, width = pixels.shape[1:]
+    centre = np.array([width, height]) / 2
+    turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    offset = centre - turn @ centre + rng.uniform(-SHIFT, SHIFT, 2) * (width, height)
+    matrix = (*turn[0], offset[0], *turn[1], offset[1])
+    contrast = 1 + rng.uniform(-CONTRAST, CONTRAST)
+    brightness = 0.5 * (1 - contrast) + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
+
+    def moved(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+        # A border as wide as anything can move, of the edge's own values: no black wedges for the model to learn.
+        border = int(0.2 * max(height, width))
+        image = PIL.Image.fromarray(np.pad(channel, border, mode="edge"))
+        a, b, c, d, e, f = matrix
+        shifted = (a, b, c + border * (1 - a - b), d, e, f + border * (1 - d - e))
+        image = image.transform(image.size, PIL.Image.Transform.AFFINE, shifted, PIL.Image.Resampling.BILINEAR)
+        return np.asarray(image)[border : border + height, border : border + width]
+
+    grey = bool((pixels == pixels[:1]).all())
+    view = np.stack([moved(pixels[0])] * 3 if grey else [moved(channel) for channel in pixels])
+    return np.where(view > BACKGROUND, contrast * view + brightness, view).clip(0, 1).astype(np.float32)
