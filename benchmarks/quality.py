@@ -79,7 +79,7 @@ def run(data: Path, seed: int, scratch: Path) -> dict[str, Any]:
 
 
 def controls(data: Path) -> dict[str, Any]:
-    """What needs no flow: a Gaussian per position, the file's size, the pixels' brightness, and calling all abnormal."""
+    """What needs no flow: a Gaussian per position, the file's size, the pixels' brightness, calling all abnormal."""
     test = read_records(data, "test")
     labels = [int(record.label or 0) for record in test]
     found: dict[str, Any] = {

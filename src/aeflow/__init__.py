@@ -6,7 +6,12 @@ Research use, not a medical device.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# Before torch is loaded: idle threads of OpenMP shall sleep. Their default is to spin, and on a machine that is shared,
+# or where two threads land on one core, they spin away nine tenths of the speed.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from aeflow.api import Model, load, train

@@ -7,6 +7,7 @@ dimensions, since a raw one (1e5 nats) would drown the reconstruction.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -87,6 +88,7 @@ class AEFlow(nn.Module):
             )
         self.decoder = Decoder((encoder.channels[-1], *settings.decoder, 3))
         self.prior = StandardNormal()
+        self.to(memory_format=torch.channels_last)
 
     def initialise(self, features: list[Tensor]) -> None:
         """Start every ActNorm from the features (B, C, h, w) of a batch."""
@@ -146,10 +148,10 @@ def mean_of_top(values: Tensor, share: float) -> Tensor:
     """Mean over the highest ``share`` of the positions of ``values`` (B, h, w), at least one; (B,)."""
     flat = values.flatten(1)
     highest, _ = torch.topk(flat, max(1, round(share * flat.shape[1])), dim=1)
-    mean: Tensor = highest.mean(dim=1)
-    return mean
+    return highest.mean(dim=1)
 
 
 def unit_length(z: Tensor) -> Tensor:
     """``z * sqrt(C) / |z|`` at each position of ``z`` (B, C, h, w): what the features point to, not how strongly."""
-    return F.normalize(z, dim=1) * z.shape[1] ** 0.5
+    length: float = math.sqrt(z.shape[1])
+    return F.normalize(z, dim=1) * length

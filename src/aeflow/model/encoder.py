@@ -51,6 +51,7 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1))
         self.net.prune_intermediate_layers(list(stages), prune_head=True)  # type: ignore[operator]
         self.requires_grad_(False).eval()
+        self.net.to(memory_format=torch.channels_last)  # half again as fast on a CPU
 
     def train(self, mode: bool = True) -> Encoder:
         """Stays in evaluation mode."""

@@ -1,0 +1,380 @@
+"""FlowGMM on vectors: a semi-supervised scikit-learn classifier that is also an exact density.
+
+Izmailov, Kirichenko, Finzi and Wilson, "Semi-Supervised Learning with Normalizing Flows", ICML 2020:
+``p(x) = sum_k pi_k N(u(x); m_k, I) |det du/dx|``, Gaussian ``k`` belonging to one class.
+
+| symbol | shape | meaning |
+|---|---|---|
+| x | (n, D) | a point as the caller has it |
+| z | (n, D) | standardised point |
+| a | (n, d) | its leading principal directions |
+| r | D - d values | what they leave over: ``N(0, residual_variance_ I)``, as in probabilistic PCA |
+| v | (n, d) | ``a`` whitened by the covariance that all Gaussians share |
+| u | (n, d) | ``flow(v)``, the latent |
+
+A flow trained from a random start with few labels depends on its seed. Here ``p`` is first fitted with the identity as
+flow: a linear-Gaussian model whose fit by EM has no randomness. Coupling steps start at that identity and stay only
+where held-out points say that they help.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+from warnings import warn
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_triangular, svd
+from scipy.special import logsumexp, softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.cluster import KMeans
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor, nn
+
+Array = NDArray[Any]
+
+LOG_2PI = math.log(2 * math.pi)
+# Variance of standardised data below which a direction counts as constant.
+TINY = 1e-6
+EM_ROUNDS = 100
+EM_TOLERANCE = 1e-3
+BATCH = 256
+# Training steps between two looks at the held-out points, and looks without a gain before training ends.
+LOOK_EVERY = 20
+PATIENCE = 10
+
+
+class Coupling(nn.Module):
+    """``u_a = v_a, u_b = v_b * exp(s) + t`` with ``(s, t) = mlp(v_a)``, ``|s| < 1``; starts as the identity.
+
+    Real NVP (Dinh et al. 2017), section 3.2; ``v`` (n, d), log-determinant (n,).
+    """
+
+    def __init__(self, kept: Tensor, changed: Tensor, hidden: int) -> None:
+        super().__init__()
+        self.kept, self.changed = kept, changed
+        last = nn.Linear(hidden, 2 * len(changed))
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.mlp = nn.Sequential(nn.Linear(len(kept), hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
+
+    def scale_and_shift(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        r, t = self.mlp(v[:, self.kept]).chunk(2, dim=1)
+        return torch.tanh(r), t
+
+    def forward(self, v: Tensor) -> tuple[Tensor, Tensor]:
+        s, t = self.scale_and_shift(v)
+        return v.index_copy(1, self.changed, v[:, self.changed] * s.exp() + t), s.sum(dim=1)
+
+    def inverse(self, u: Tensor) -> Tensor:
+        s, t = self.scale_and_shift(u)
+        return u.index_copy(1, self.changed, (u[:, self.changed] - t) * (-s).exp())
+
+
+class FlowMixture(nn.Module):
+    """``log p(v, k) = log pi_k + log N(u; m_k, I) + log |det du/dv|`` with ``u = flow(v)``; ``v`` (n, d) -> (n, K).
+
+    The flow is a row of coupling steps over random halves; no steps, the identity.
+    """
+
+    def __init__(self, means: Array, log_weights: Array, steps: int, hidden: int, seed: int) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.from_numpy(means))
+        self.logits = nn.Parameter(torch.from_numpy(log_weights))
+        with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
+            torch.manual_seed(seed)
+            halves: list[tuple[Tensor, Tensor]] = []
+            while len(halves) < steps:
+                one, other = torch.randperm(means.shape[1]).tensor_split(2)
+                halves += [(one, other), (other, one)]
+            self.steps = nn.ModuleList(Coupling(*half, hidden) for half in halves[:steps]).double()
+
+    def forward(self, v: Tensor) -> Tensor:
+        log_det = v.new_zeros(len(v), 1)
+        for step in self.steps:
+            v, part = step(v)
+            log_det = log_det + part[:, None]
+        distance = v.square().sum(1, keepdim=True) - 2 * v @ self.means.T + self.means.square().sum(1)
+        return self.logits.log_softmax(0) - 0.5 * (distance + v.shape[1] * LOG_2PI) + log_det
+
+    def inverse(self, u: Tensor) -> Tensor:
+        """The points ``v`` (n, d) whose latents are ``u``."""
+        for step in reversed(self.steps):
+            u = step.inverse(u)  # type: ignore[operator]
+        return u
+
+
+def fit_linear(a: Array, allowed: Array, start: Array, weights: Array, shrinkage: float) -> tuple[Array, Array, Array]:
+    """EM for Gaussians with one shrunken covariance ``root root^T``: means (K, d), root (d, d), log-weights (K,).
+
+    ``a`` (n, d) are the points, ``weights`` (n,) what each counts, ``allowed`` (n, K) the Gaussians that its label leaves
+    it, ``start`` (n, K) the first responsibilities: zeros where nothing is known of a point.
+    """
+    size = a.shape[1]
+    second = a.T @ (a * weights[:, None]) / weights.sum()
+    responsibility = start
+    for round_ in range(EM_ROUNDS):
+        mass = responsibility * weights[:, None]
+        share = mass.sum(0)
+        means = mass.T @ a / share[:, None]
+        # The first means come from few points: what those leave over is no estimate of a covariance yet.
+        within = second - (means.T * share) @ means / weights.sum() if round_ else second
+        within = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
+        root = np.linalg.cholesky(within + TINY * np.eye(size))
+        # One point more for each Gaussian, so that none dies.
+        log_weights = np.log((share + 1) / (share + 1).sum())
+        v, m = whiten(a, root), whiten(means, root)
+        joint = v @ m.T - 0.5 * np.square(m).sum(1) + log_weights
+        previous, responsibility = responsibility, softmax(np.where(allowed, joint, -np.inf), axis=1)
+        if np.abs(responsibility - previous).max() < EM_TOLERANCE:
+            break
+    return means, root, log_weights
+
+
+def whiten(a: Array, root: Array) -> Array:
+    """``root^-1 a`` for each row of ``a`` (n, d)."""
+    return np.ascontiguousarray(solve_triangular(root, a.T, lower=True).T)
+
+
+class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Classifier and density by one joint likelihood of labelled and unlabelled points; label -1 means unlabelled.
+
+    Maximises ``mean_labelled log p(x, y) + unlabelled_weight * mean_unlabelled log p(x)`` (Izmailov et al. 2020,
+    section 3.1, weighted as in its experiments on tables) and predicts by Bayes' rule.
+
+    | setting | meaning |
+    |---|---|
+    | n_components | Gaussians of each class |
+    | n_directions | most principal directions that the mixture and the flow see; the rest is Gaussian noise |
+    | shrinkage | pull of the shared covariance towards a multiple of the identity, 0 to 1 |
+    | unlabelled_weight | weight of all unlabelled points together, all labelled ones counting 1 |
+    | n_steps, hidden | coupling steps (0: linear-Gaussian) and the width of their networks |
+    | max_steps, learning_rate | Adam's longest training and its step size |
+    | random_state | seed of the flow's start, of the held-out points and of `sample` |
+
+    After `fit`: `classes_`, `n_features_in_`, `scaler_`, `directions_` (D, d), `residual_variance_`,
+    `root_` (d, d) of the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `n_steps_`,
+    the steps that the flow was trained (0: the linear start was kept). `y` of only -1 and 1 is read as two classes, with a warning.
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_directions": [Interval(Integral, 1, None, closed="left")],
+        "shrinkage": [Interval(Real, 0, 1, closed="both")],
+        "unlabelled_weight": [Interval(Real, 0, None, closed="left")],
+        "n_steps": [Interval(Integral, 0, None, closed="left")],
+        "hidden": [Interval(Integral, 1, None, closed="left")],
+        "max_steps": [Interval(Integral, 0, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components: int = 1,
+        *,
+        n_directions: int = 128,
+        shrinkage: float = 0.3,
+        unlabelled_weight: float = 1.0,
+        n_steps: int = 6,
+        hidden: int = 64,
+        max_steps: int = 2000,
+        learning_rate: float = 3e-3,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.n_components = n_components
+        self.n_directions = n_directions
+        self.shrinkage = shrinkage
+        self.unlabelled_weight = unlabelled_weight
+        self.n_steps = n_steps
+        self.hidden = hidden
+        self.max_steps = max_steps
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Learn from points ``X`` (n, D) and labels ``y`` (n,), -1 where unlabelled; raises ValueError for bad input."""
+        x, labels = validate_data(self, X, y, dtype=np.float64)
+        index = self._read_labels(labels)
+        order = np.lexsort((index, *x.T))  # makes the result independent of the order of the rows
+        x, index = x[order], index[order]
+        random = check_random_state(self.random_state)
+
+        self.scaler_ = StandardScaler().fit(x)
+        z = self.scaler_.transform(x)
+        _, singular, basis = svd(z, full_matrices=False)
+        variance = np.square(singular) / len(z)
+        size = max(1, min(self.n_directions, int((variance > TINY).sum())))
+        self.directions_ = basis[:size].T
+        self.residual_variance_ = max(float(variance[size:].sum()) / max(x.shape[1] - size, 1), TINY)
+        a = z @ self.directions_
+
+        self.component_class_ = np.arange(len(self.classes_)).repeat(self.n_components)
+        seed = int(random.randint(2**31 - 1))
+        held = self._hold_out(index, random)
+        self.n_steps_ = self._choose_steps(a, index, held, seed) if held.any() and size > 1 else 0
+        self.root_, self.mixture_ = self._start(a, index, seed)
+        for done in self._train(a, index, seed):
+            if done == self.n_steps_:
+                break
+        return self
+
+    def _read_labels(self, y: Array) -> Array:
+        """Set ``classes_``; the class index of each label, -1 where unlabelled."""
+        labelled = y != ("-1" if y.dtype.kind in "US" else -1)
+        if y.dtype.kind in "iuf" and set(y.tolist()) == {-1, 1}:
+            warn(
+                "y holds only -1 and 1: read as two classes; if -1 means unlabelled here, rename class 1", stacklevel=4
+            )
+            labelled[:] = True
+        if not labelled.any():
+            raise ValueError("y holds no label: every entry is -1, which means unlabelled; label at least one point")
+        known = np.asarray(y[labelled].tolist()) if y.dtype == object else y[labelled]
+        check_classification_targets(known)
+        index = np.full(len(y), -1)
+        self.classes_, index[labelled] = np.unique(known, return_inverse=True)
+        return index
+
+    def _weights(self, index: Array) -> Array:
+        """What each point counts, with mean 1: the labelled ones 1 together, the others ``unlabelled_weight``."""
+        labelled = index >= 0
+        ratio = self.unlabelled_weight * labelled.sum() / max((~labelled).sum(), 1)
+        weights = np.where(labelled, 1.0, ratio)
+        return np.asarray(weights / weights.mean())
+
+    def _allowed(self, index: Array) -> Array:
+        """Which Gaussians (n, K) may have made a point: those of its class, or all."""
+        return np.asarray((index[:, None] == self.component_class_) | (index[:, None] < 0))
+
+    @staticmethod
+    def _hold_out(index: Array, random: np.random.RandomState) -> Array:
+        """A fifth of each class and of the unlabelled points, (n,) of bool."""
+        held = np.zeros(len(index), bool)
+        key = random.random_sample(len(index))
+        for label in np.unique(index):
+            rows = np.flatnonzero(index == label)
+            held[rows[np.argsort(key[rows])][: len(rows) // 5]] = True
+        return held
+
+    def _start(self, a: Array, index: Array, seed: int) -> tuple[Array, FlowMixture]:
+        """The linear-Gaussian solution on ``a``: root of its covariance, and its mixture with an identity flow."""
+        weights, classes = self._weights(index), np.arange(len(self.classes_))
+        known = index[:, None] == classes
+        means, root, log_weights = fit_linear(a, known | (index[:, None] < 0), known * 1.0, weights, self.shrinkage)
+        if self.n_components > 1:
+            joint = whiten(a, root) @ whiten(means, root).T - 0.5 * np.square(whiten(means, root)).sum(1) + log_weights
+            owner = np.where(index < 0, joint.argmax(1), index)
+            split = np.zeros((len(a), len(self.component_class_)))
+            for label in classes:
+                rows = np.flatnonzero(owner == label)
+                if len(rows) < self.n_components:
+                    raise ValueError(
+                        f"n_components={self.n_components}, but class {self.classes_[label]!r} has {len(rows)} points"
+                    )
+                part = KMeans(self.n_components, n_init=4, random_state=seed).fit_predict(whiten(a[rows], root))
+                split[rows, label * self.n_components + part] = 1.0
+            means, root, log_weights = fit_linear(a, self._allowed(index), split, weights, self.shrinkage)
+        return root, FlowMixture(whiten(means, root), log_weights, self.n_steps, self.hidden, seed)
+
+    def _train(self, a: Array, index: Array, seed: int) -> Iterator[int]:
+        """Train ``mixture_`` from its start on ``a``; yields the number of steps done, at 0 and at every look."""
+        v, allowed = torch.from_numpy(whiten(a, self.root_)), torch.from_numpy(self._allowed(index))
+        weights = torch.from_numpy(self._weights(index))
+        optimizer = torch.optim.Adam(self.mixture_.parameters(), lr=self.learning_rate)
+        generator = torch.Generator().manual_seed(seed)
+        yield 0
+        for done in range(1, self.max_steps + 1):
+            batch = torch.randperm(len(v), generator=generator)[:BATCH]
+            joint = self.mixture_(v[batch]).masked_fill(~allowed[batch], -torch.inf)
+            loss = -(weights[batch] * joint.logsumexp(1)).mean() / v.shape[1]
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.mixture_.parameters(), 1.0)
+            optimizer.step()
+            if done % LOOK_EVERY == 0:
+                yield done
+
+    def _choose_steps(self, a: Array, index: Array, held: Array, seed: int) -> int:
+        """The training steps with the best joint likelihood of held-out points; 0 where their labels suffer from it.
+
+        The likelihood of a point has d terms, that of its label one: without the second condition a flow that fits the
+        shape of the data better is kept although it moves the border between the classes the wrong way.
+        """
+        self.root_, self.mixture_ = self._start(a[~held], index[~held], seed)
+        v, allowed = torch.from_numpy(whiten(a[held], self.root_)), torch.from_numpy(self._allowed(index[held]))
+        weights, labelled = torch.from_numpy(self._weights(index[held])), torch.from_numpy(index[held] >= 0)
+        best, best_value, first_label = 0, -math.inf, -math.inf
+        for done in self._train(a[~held], index[~held], seed):
+            with torch.no_grad():
+                joint = self.mixture_(v)
+            seen = joint.masked_fill(~allowed, -torch.inf).logsumexp(1)
+            value = float((weights * seen).mean())
+            label = float((seen - joint.logsumexp(1))[labelled].sum())
+            first_label = label if done == 0 else first_label
+            if value > best_value and label >= first_label:
+                best, best_value = done, value
+            if done - best >= PATIENCE * LOOK_EVERY:
+                break
+        return best
+
+    def _reduce(self, X: ArrayLike) -> tuple[Array, Array]:
+        """Whitened directions ``v`` (n, d) of points, and the rest of ``log p(x)`` (n,) that is the same for all k."""
+        check_is_fitted(self)
+        z = self.scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
+        a = z @ self.directions_
+        rest = z.shape[1] - a.shape[1]
+        residual = np.square(z - a @ self.directions_.T).sum(1) / self.residual_variance_
+        log_noise = -0.5 * (residual + rest * (LOG_2PI + math.log(self.residual_variance_))) if rest else 0.0 * residual
+        return whiten(a, self.root_), log_noise - np.log(np.diag(self.root_)).sum() - np.log(self.scaler_.scale_).sum()
+
+    def predict_joint_log_proba(self, X: ArrayLike) -> Array:
+        """``log p(x, y)`` in nats for points ``X`` (n, D) and every class, (n, classes)."""
+        v, common = self._reduce(X)
+        with torch.no_grad():
+            joint = self.mixture_(torch.from_numpy(v)).numpy() + common[:, None]
+        return np.asarray(logsumexp(joint.reshape(len(v), len(self.classes_), -1), axis=2))
+
+    def score_samples(self, X: ArrayLike) -> Array:
+        """``log p(x)`` in nats of points ``X`` (n, D), (n,), as a density over the space of ``X`` itself."""
+        return np.asarray(logsumexp(self.predict_joint_log_proba(X), axis=1))
+
+    def predict_proba(self, X: ArrayLike) -> Array:
+        """``p(y | x)`` for points ``X`` (n, D), (n, classes) in the order of ``classes_``."""
+        return np.asarray(softmax(self.predict_joint_log_proba(X), axis=1))
+
+    def predict(self, X: ArrayLike) -> Array:
+        """The most probable class of each point ``X`` (n, D), (n,)."""
+        return np.asarray(self.classes_[self.predict_joint_log_proba(X).argmax(1)])
+
+    def sample(self, n: int = 1, y: object = None) -> tuple[Array, Array]:
+        """``n`` points (n, D) drawn from the density, or from class ``y`` alone, and their classes (n,).
+
+        Raises ValueError where ``n`` is below 1 or ``y`` is no class of the training data.
+        """
+        check_is_fitted(self)
+        if n < 1:
+            raise ValueError(f"n={n}: ask for at least one sample")
+        random = check_random_state(self.random_state)
+        probability = softmax(self.mixture_.logits.detach().numpy())
+        if y is not None:
+            of_class = (self.classes_ == y)[self.component_class_]
+            if not of_class.any():
+                raise ValueError(f"y={y!r} is no class; the classes are {self.classes_.tolist()}")
+            probability = probability * of_class / probability[of_class].sum()
+        component = random.choice(len(probability), size=n, p=probability)
+        means = self.mixture_.means.detach()
+        u = means[torch.from_numpy(component)] + torch.from_numpy(random.standard_normal((n, means.shape[1])))
+        with torch.no_grad():
+            a = self.mixture_.inverse(u).numpy() @ self.root_.T
+        noise = math.sqrt(self.residual_variance_) * random.standard_normal((n, self.n_features_in_))
+        z = a @ self.directions_.T + noise - noise @ self.directions_ @ self.directions_.T
+        return np.asarray(self.scaler_.inverse_transform(z)), self.classes_[self.component_class_[component]]

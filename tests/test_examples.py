@@ -1,0 +1,34 @@
+"""The examples run as they stand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+def run(name: str, *arguments: object) -> str:
+    command = [sys.executable, str(EXAMPLES / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == {"train_and_score.py", "flowgmm_table.py"}
+
+
+def test_train_and_score(data: Path, tmp_path: Path) -> None:
+    printed = run("train_and_score.py", data, tmp_path / "run")
+    assert "AUROC 0." in printed or "AUROC 1." in printed
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_flowgmm_on_a_table() -> None:
+    pytest.importorskip("sklearn")
+    assert "accuracy" in run("flowgmm_table.py")
