@@ -23,7 +23,7 @@ MIN_NORMALS = 5  # held-out normals without which a spread means nothing
 class MapScale:
     """The fixed scale of a map, from the pixels of held-out normals."""
 
-    low: float  # their median
+    low: float  # their 90 % quantile: what lies below is drawn clear
     high: float  # their 99.9 % quantile
     threshold: float  # their 99 % quantile: above it a pixel counts as abnormal
 

@@ -37,11 +37,12 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import nn
+
+from aeflow.model.vectorflow import LOG_2PI, FlowMixture
 
 Array = NDArray[Any]
 
-LOG_2PI = math.log(2 * math.pi)
 # Variance of standardised data below which a direction counts as constant.
 TINY = 1e-6
 EM_ROUNDS = 100
@@ -52,71 +53,11 @@ LOOK_EVERY = 20
 PATIENCE = 10
 
 
-class Coupling(nn.Module):
-    """``u_a = v_a, u_b = v_b * exp(s) + t`` with ``(s, t) = mlp(v_a)``, ``|s| < 1``; starts as the identity.
-
-    Real NVP (Dinh et al. 2017), section 3.2; ``v`` (n, d), log-determinant (n,).
-    """
-
-    def __init__(self, kept: Tensor, changed: Tensor, hidden: int) -> None:
-        super().__init__()
-        self.kept, self.changed = kept, changed
-        last = nn.Linear(hidden, 2 * len(changed))
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.mlp = nn.Sequential(nn.Linear(len(kept), hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU(), last)
-
-    def scale_and_shift(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        r, t = self.mlp(v[:, self.kept]).chunk(2, dim=1)
-        return torch.tanh(r), t
-
-    def forward(self, v: Tensor) -> tuple[Tensor, Tensor]:
-        s, t = self.scale_and_shift(v)
-        return v.index_copy(1, self.changed, v[:, self.changed] * s.exp() + t), s.sum(dim=1)
-
-    def inverse(self, u: Tensor) -> Tensor:
-        s, t = self.scale_and_shift(u)
-        return u.index_copy(1, self.changed, (u[:, self.changed] - t) * (-s).exp())
-
-
-class FlowMixture(nn.Module):
-    """``log p(v, k) = log pi_k + log N(u; m_k, I) + log |det du/dv|`` with ``u = flow(v)``; ``v`` (n, d) -> (n, K).
-
-    The flow is a row of coupling steps over random halves; no steps, the identity.
-    """
-
-    def __init__(self, means: Array, log_weights: Array, steps: int, hidden: int, seed: int) -> None:
-        super().__init__()
-        self.means = nn.Parameter(torch.from_numpy(means))
-        self.logits = nn.Parameter(torch.from_numpy(log_weights))
-        with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
-            torch.manual_seed(seed)
-            halves: list[tuple[Tensor, Tensor]] = []
-            while len(halves) < steps:
-                one, other = torch.randperm(means.shape[1]).tensor_split(2)
-                halves += [(one, other), (other, one)]
-            self.steps = nn.ModuleList(Coupling(*half, hidden) for half in halves[:steps]).double()
-
-    def forward(self, v: Tensor) -> Tensor:
-        log_det = v.new_zeros(len(v), 1)
-        for step in self.steps:
-            v, part = step(v)
-            log_det = log_det + part[:, None]
-        distance = v.square().sum(1, keepdim=True) - 2 * v @ self.means.T + self.means.square().sum(1)
-        return self.logits.log_softmax(0) - 0.5 * (distance + v.shape[1] * LOG_2PI) + log_det
-
-    def inverse(self, u: Tensor) -> Tensor:
-        """The points ``v`` (n, d) whose latents are ``u``."""
-        for step in reversed(self.steps):
-            u = step.inverse(u)  # type: ignore[operator]
-        return u
-
-
 def fit_linear(a: Array, allowed: Array, start: Array, weights: Array, shrinkage: float) -> tuple[Array, Array, Array]:
     """EM for Gaussians with one shrunken covariance ``root root^T``: means (K, d), root (d, d), log-weights (K,).
 
-    ``a`` (n, d) are the points, ``weights`` (n,) what each counts, ``allowed`` (n, K) the Gaussians that its label leaves
-    it, ``start`` (n, K) the first responsibilities: zeros where nothing is known of a point.
+    ``a`` (n, d) are the points, ``weights`` (n,) what each counts, ``allowed`` (n, K) the Gaussians that its label
+    leaves it, ``start`` (n, K) the first responsibilities: zeros where nothing is known of a point.
     """
     size = a.shape[1]
     second = a.T @ (a * weights[:, None]) / weights.sum()
@@ -147,22 +88,23 @@ def whiten(a: Array, root: Array) -> Array:
 class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """Classifier and density by one joint likelihood of labelled and unlabelled points; label -1 means unlabelled.
 
-    Maximises ``mean_labelled log p(x, y) + unlabelled_weight * mean_unlabelled log p(x)`` (Izmailov et al. 2020,
-    section 3.1, weighted as in its experiments on tables) and predicts by Bayes' rule.
+    Maximises ``sum_labelled log p(x, y) + sum_unlabelled log p(x)`` (Izmailov et al. 2020, section 3.1) and predicts by
+    Bayes' rule. In the linear start the unlabelled points count less: one Gaussian a class is wrong in its shape, and
+    thousands of them would outvote the labels.
 
     | setting | meaning |
     |---|---|
     | n_components | Gaussians of each class |
     | n_directions | most principal directions that the mixture and the flow see; the rest is Gaussian noise |
     | shrinkage | pull of the shared covariance towards a multiple of the identity, 0 to 1 |
-    | unlabelled_weight | weight of all unlabelled points together, all labelled ones counting 1 |
+    | unlabelled_weight | what all unlabelled points count together in the linear start, all labelled ones counting 1 |
     | n_steps, hidden | coupling steps (0: linear-Gaussian) and the width of their networks |
     | max_steps, learning_rate | Adam's longest training and its step size |
     | random_state | seed of the flow's start, of the held-out points and of `sample` |
 
-    After `fit`: `classes_`, `n_features_in_`, `scaler_`, `directions_` (D, d), `residual_variance_`,
-    `root_` (d, d) of the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `n_steps_`,
-    the steps that the flow was trained (0: the linear start was kept). `y` of only -1 and 1 is read as two classes, with a warning.
+    After `fit`: `classes_`, `n_features_in_`, `scaler_`, `directions_` (D, d), `residual_variance_`, `root_` (d, d) of
+    the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `n_steps_`, the steps that the
+    flow was trained (0: the linear start was kept). `y` of only -1 and 1 is read as two classes, with a warning.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -202,7 +144,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
-        """Learn from points ``X`` (n, D) and labels ``y`` (n,), -1 where unlabelled; raises ValueError for bad input."""
+        """Learn from ``X`` (n, D) and labels ``y`` (n,), -1 where unlabelled; ValueError for bad input."""
         x, labels = validate_data(self, X, y, dtype=np.float64)
         index = self._read_labels(labels)
         order = np.lexsort((index, *x.T))  # makes the result independent of the order of the rows
@@ -288,14 +230,13 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _train(self, a: Array, index: Array, seed: int) -> Iterator[int]:
         """Train ``mixture_`` from its start on ``a``; yields the number of steps done, at 0 and at every look."""
         v, allowed = torch.from_numpy(whiten(a, self.root_)), torch.from_numpy(self._allowed(index))
-        weights = torch.from_numpy(self._weights(index))
         optimizer = torch.optim.Adam(self.mixture_.parameters(), lr=self.learning_rate)
         generator = torch.Generator().manual_seed(seed)
         yield 0
         for done in range(1, self.max_steps + 1):
             batch = torch.randperm(len(v), generator=generator)[:BATCH]
             joint = self.mixture_(v[batch]).masked_fill(~allowed[batch], -torch.inf)
-            loss = -(weights[batch] * joint.logsumexp(1)).mean() / v.shape[1]
+            loss = -joint.logsumexp(1).mean() / v.shape[1]
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.mixture_.parameters(), 1.0)
@@ -311,13 +252,13 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         self.root_, self.mixture_ = self._start(a[~held], index[~held], seed)
         v, allowed = torch.from_numpy(whiten(a[held], self.root_)), torch.from_numpy(self._allowed(index[held]))
-        weights, labelled = torch.from_numpy(self._weights(index[held])), torch.from_numpy(index[held] >= 0)
+        labelled = torch.from_numpy(index[held] >= 0)
         best, best_value, first_label = 0, -math.inf, -math.inf
         for done in self._train(a[~held], index[~held], seed):
             with torch.no_grad():
                 joint = self.mixture_(v)
             seen = joint.masked_fill(~allowed, -torch.inf).logsumexp(1)
-            value = float((weights * seen).mean())
+            value = float(seen.mean())
             label = float((seen - joint.logsumexp(1))[labelled].sum())
             first_label = label if done == 0 else first_label
             if value > best_value and label >= first_label:

@@ -132,7 +132,7 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record]) -> Calibration:
                     pixels.setdefault(name, []).append(m.ravel())
     scales = {}
     for name, values in pixels.items():
-        low, threshold, high = np.quantile(np.concatenate(values), (0.5, 0.99, 0.999))
+        low, threshold, high = np.quantile(np.concatenate(values), (0.9, 0.99, 0.999))
         scales[name] = MapScale(float(low), float(high), float(threshold))
     flow, reconstruction = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
     return calibrate.fit(net.settings, flow, reconstruction, scales)
