@@ -45,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--sets", nargs="+", default=SETS)
+    parser.add_argument("--readme", type=Path, help="README to write the short table into")
     options = parser.parse_args()
     prepare()
     results: dict[str, Any] = {"machine": machine(), "sets": {}}
@@ -59,6 +60,8 @@ def main() -> None:
     (options.out / "quality.json").write_text(json.dumps(results, indent=1) + "\n")
     text = table(results)
     (options.out / "quality.md").write_text(text)
+    if options.readme:
+        options.readme.write_text(with_table(options.readme.read_text(), results))
     print(text)
 
 
@@ -163,6 +166,55 @@ def table(results: dict[str, Any]) -> str:
         warm = [f"{r['train_seconds']:.0f} s" for r in runs if r["features_cached"]]
         lines += ["", f"Training: {', '.join(cold)} with features; {', '.join(warm)} with cached features.", ""]
     return "\n".join(lines)
+
+
+def with_table(readme: str, results: dict[str, Any]) -> str:
+    """A README with its table made from the results."""
+    head, rest = readme.split("<!-- quality: written by benchmarks/quality.py -->\n")
+    _, tail = rest.split("<!-- /quality -->")
+    return f"{head}<!-- quality: written by benchmarks/quality.py -->\n{short_table(results)}<!-- /quality -->{tail}"
+
+
+def short_table(results: dict[str, Any]) -> str:
+    """The table of the README: AUROC on each test split, beside its controls."""
+    chest, brain = (results["sets"][name] for name in SETS)
+    of = {name: {"chest": v} for name, v in chest["controls"].items() if "auroc" in v}
+    for name, values in brain["controls"].items():
+        of.setdefault(name, {})["brain"] = values
+
+    def cell(values: dict[str, float] | None, key: str) -> str:
+        return f"{values[key]:.3f}" if values and key in values else "-"
+
+    runs = {"chest": chest["default"], "brain": brain["default"]}
+    images = [spread([r["auroc"]["value"] for r in runs[name]]) for name in ("chest", "brain")]
+    pixel = spread([r["pixel"]["flow"]["auroc"]["value"] for r in runs["brain"]])
+    lines = [
+        "| AUROC on the test split, normals only | chest X-ray, image | brain MRI, image | brain MRI, pixel |",
+        "|---|---|---|---|",
+        f"| **aeflow, preset default** | **{images[0]}** | **{images[1]}** | **{pixel}** |",
+    ]
+    for name, values in of.items():
+        row = [cell(values.get("chest"), "auroc"), cell(values.get("brain"), "auroc")]
+        if set(row) != {"-"} or "pixel_auroc" in values.get("brain", {}):
+            lines.append(f"| {name} | {' | '.join(row)} | {cell(values.get('brain'), 'pixel_auroc')} |")
+    at = {
+        key: spread([r[key]["value"] for r in runs["chest"]])
+        for key in ("f1", "accuracy", "sensitivity", "specificity")
+    }
+    best = spread([r["oracle"]["f1"]["value"] for r in runs["chest"]])
+    seeds = ", ".join(str(r["seed"]) for r in runs["chest"])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Chest: `chest_xray_224` (234 normal, 390 abnormal); brain: `lgg_mri_central` (184, 358). Mean ± standard "
+            f"deviation over seeds {seeds}. {results['machine']}.",
+            f"Chest at the threshold from held-out train normals: F1 {at['f1']}, accuracy {at['accuracy']}, sensitivity "
+            f"{at['sensitivity']}, specificity {at['specificity']}; F1 {chest['controls']['all abnormal']['f1']:.3f} for calling "
+            f"everything abnormal; oracle F1 {best}.",
+            "",
+        ]
+    )
 
 
 def spread(values: list[float]) -> str:

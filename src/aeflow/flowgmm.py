@@ -39,6 +39,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
+from aeflow.errors import NumericalError
 from aeflow.model.vectorflow import LOG_2PI, FlowMixture
 
 Array = NDArray[Any]
@@ -163,7 +164,8 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.component_class_ = np.arange(len(self.classes_)).repeat(self.n_components)
         seed = int(random.randint(2**31 - 1))
         held = self._hold_out(index, random)
-        self.n_steps_ = self._choose_steps(a, index, held, seed) if held.any() and size > 1 else 0
+        can_train = self.n_steps > 0 and size > 1 and held.any()
+        self.n_steps_ = self._choose_steps(a, index, held, seed) if can_train else 0
         self.root_, self.mixture_ = self._start(a, index, seed)
         for done in self._train(a, index, seed):
             if done == self.n_steps_:
@@ -172,11 +174,9 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _read_labels(self, y: Array) -> Array:
         """Set ``classes_``; the class index of each label, -1 where unlabelled."""
-        labelled = y != ("-1" if y.dtype.kind in "US" else -1)
+        labelled = np.asarray(y != ("-1" if y.dtype.kind == "U" else -1))
         if y.dtype.kind in "iuf" and set(y.tolist()) == {-1, 1}:
-            warn(
-                "y holds only -1 and 1: read as two classes; if -1 means unlabelled here, rename class 1", stacklevel=4
-            )
+            warn("y holds only -1 and 1: read as two classes; is -1 unlabelled here, rename class 1", stacklevel=4)
             labelled[:] = True
         if not labelled.any():
             raise ValueError("y holds no label: every entry is -1, which means unlabelled; label at least one point")
@@ -213,19 +213,19 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         known = index[:, None] == classes
         means, root, log_weights = fit_linear(a, known | (index[:, None] < 0), known * 1.0, weights, self.shrinkage)
         if self.n_components > 1:
-            joint = whiten(a, root) @ whiten(means, root).T - 0.5 * np.square(whiten(means, root)).sum(1) + log_weights
-            owner = np.where(index < 0, joint.argmax(1), index)
+            v, m = whiten(a, root), whiten(means, root)
+            owner = np.where(index < 0, (v @ m.T - 0.5 * np.square(m).sum(1) + log_weights).argmax(1), index)
             split = np.zeros((len(a), len(self.component_class_)))
             for label in classes:
                 rows = np.flatnonzero(owner == label)
                 if len(rows) < self.n_components:
-                    raise ValueError(
-                        f"n_components={self.n_components}, but class {self.classes_[label]!r} has {len(rows)} points"
-                    )
-                part = KMeans(self.n_components, n_init=4, random_state=seed).fit_predict(whiten(a[rows], root))
+                    found = f"class {self.classes_[label]} has {len(rows)} points"
+                    raise ValueError(f"n_components={self.n_components}: {found}; ask for fewer Gaussians a class")
+                part = KMeans(self.n_components, n_init=4, random_state=seed).fit_predict(v[rows])
                 split[rows, label * self.n_components + part] = 1.0
             means, root, log_weights = fit_linear(a, self._allowed(index), split, weights, self.shrinkage)
-        return root, FlowMixture(whiten(means, root), log_weights, self.n_steps, self.hidden, seed)
+        steps = self.n_steps if a.shape[1] > 1 else 0  # a coupling needs two halves
+        return root, FlowMixture(whiten(means, root), log_weights, steps, self.hidden, seed)
 
     def _train(self, a: Array, index: Array, seed: int) -> Iterator[int]:
         """Train ``mixture_`` from its start on ``a``; yields the number of steps done, at 0 and at every look."""
@@ -237,6 +237,8 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             batch = torch.randperm(len(v), generator=generator)[:BATCH]
             joint = self.mixture_(v[batch]).masked_fill(~allowed[batch], -torch.inf)
             loss = -joint.logsumexp(1).mean() / v.shape[1]
+            if not torch.isfinite(loss):
+                raise NumericalError(f"flow, step {done}", f"the loss is {float(loss)}", "lower learning_rate")
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.mixture_.parameters(), 1.0)
@@ -294,7 +296,8 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: ArrayLike) -> Array:
         """The most probable class of each point ``X`` (n, D), (n,)."""
-        return np.asarray(self.classes_[self.predict_joint_log_proba(X).argmax(1)])
+        best = self.predict_joint_log_proba(X).argmax(1)
+        return np.asarray(self.classes_[best])
 
     def sample(self, n: int = 1, y: object = None) -> tuple[Array, Array]:
         """``n`` points (n, D) drawn from the density, or from class ``y`` alone, and their classes (n,).

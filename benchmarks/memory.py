@@ -1,0 +1,52 @@
+"""Memory while scoring 10,000 images: resident size of the process as the images go by.
+
+    python benchmarks/memory.py RUN FOLDER [--out benchmarks/results]
+
+The images of FOLDER are scored again and again, with maps, through the same stream that `aeflow score` uses; nothing
+is cached between them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import time
+from pathlib import Path
+
+import aeflow
+from aeflow.data.records import find_images
+from aeflow.score import score
+
+MARKS = (1_000, 2_500, 5_000, 7_500, 10_000)
+
+
+def resident_mb() -> float:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    model = aeflow.load(options.run)
+    images = [record for record in find_images([options.folder]) if record.path.suffix in (".jpeg", ".png")]
+    records = list(itertools.islice(itertools.cycle(images), MARKS[-1]))
+    resident: dict[str, float] = {}
+    started = time.perf_counter()
+    for number, _ in enumerate(score(model.artifact, records, maps=True), 1):
+        if number in MARKS:
+            resident[str(number)] = round(resident_mb(), 1)
+    result = {"resident_mb": resident, "images_per_second": round(MARKS[-1] / (time.perf_counter() - started), 1)}
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
