@@ -49,6 +49,7 @@ TINY = 1e-6
 EM_ROUNDS = 100
 EM_TOLERANCE = 1e-3
 BATCH = 256
+FOLDS = 5
 # Training steps between two looks at the held-out points, and looks without a gain before training ends.
 LOOK_EVERY = 20
 PATIENCE = 10
@@ -163,11 +164,11 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         self.component_class_ = np.arange(len(self.classes_)).repeat(self.n_components)
         seed = int(random.randint(2**31 - 1))
-        held = self._hold_out(index, random)
-        can_train = self.n_steps > 0 and size > 1 and held.any()
-        self.n_steps_ = self._choose_steps(a, index, held, seed) if can_train else 0
+        fold = self._folds(index, random)
+        can_train = self.n_steps > 0 and size > 1 and fold.max() >= 0
+        self.n_steps_ = self._choose_steps(a, index, fold, seed) if can_train else 0
         self.root_, self.mixture_ = self._start(a, index, seed)
-        for done in self._train(a, index, seed):
+        for done in self._train(self.mixture_, whiten(a, self.root_), index, seed):
             if done == self.n_steps_:
                 break
         return self
@@ -198,14 +199,14 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray((index[:, None] == self.component_class_) | (index[:, None] < 0))
 
     @staticmethod
-    def _hold_out(index: Array, random: np.random.RandomState) -> Array:
-        """A fifth of each class and of the unlabelled points, (n,) of bool."""
-        held = np.zeros(len(index), bool)
-        key = random.random_sample(len(index))
+    def _folds(index: Array, random: np.random.RandomState) -> Array:
+        """The fold (n,) that holds a point out, each class spread evenly; -1, none, in classes with too few points."""
+        fold, key = np.full(len(index), -1), random.random_sample(len(index))
         for label in np.unique(index):
             rows = np.flatnonzero(index == label)
-            held[rows[np.argsort(key[rows])][: len(rows) // 5]] = True
-        return held
+            if len(rows) >= FOLDS:
+                fold[rows[np.argsort(key[rows])]] = np.arange(len(rows)) % FOLDS
+        return fold
 
     def _start(self, a: Array, index: Array, seed: int) -> tuple[Array, FlowMixture]:
         """The linear-Gaussian solution on ``a``: root of its covariance, and its mixture with an identity flow."""
@@ -227,47 +228,51 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         steps = self.n_steps if a.shape[1] > 1 else 0  # a coupling needs two halves
         return root, FlowMixture(whiten(means, root), log_weights, steps, self.hidden, seed)
 
-    def _train(self, a: Array, index: Array, seed: int) -> Iterator[int]:
-        """Train ``mixture_`` from its start on ``a``; yields the number of steps done, at 0 and at every look."""
-        v, allowed = torch.from_numpy(whiten(a, self.root_)), torch.from_numpy(self._allowed(index))
-        optimizer = torch.optim.Adam(self.mixture_.parameters(), lr=self.learning_rate)
+    def _train(self, mixture: FlowMixture, v: Array, index: Array, seed: int) -> Iterator[int]:
+        """Train ``mixture`` on ``v`` (n, d); yields the number of steps done, at 0 and at every look."""
+        points, allowed = torch.from_numpy(v), torch.from_numpy(self._allowed(index))
+        optimizer = torch.optim.Adam(mixture.parameters(), lr=self.learning_rate)
         generator = torch.Generator().manual_seed(seed)
         yield 0
         for done in range(1, self.max_steps + 1):
-            batch = torch.randperm(len(v), generator=generator)[:BATCH]
-            joint = self.mixture_(v[batch]).masked_fill(~allowed[batch], -torch.inf)
-            loss = -joint.logsumexp(1).mean() / v.shape[1]
+            batch = torch.randperm(len(points), generator=generator)[:BATCH]
+            joint = mixture(points[batch]).masked_fill(~allowed[batch], -torch.inf)
+            loss = -joint.logsumexp(1).mean() / points.shape[1]
             if not torch.isfinite(loss):
                 raise NumericalError(f"flow, step {done}", f"the loss is {float(loss)}", "lower learning_rate")
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(self.mixture_.parameters(), 1.0)
+            nn.utils.clip_grad_norm_(mixture.parameters(), 1.0)
             optimizer.step()
             if done % LOOK_EVERY == 0:
                 yield done
 
-    def _choose_steps(self, a: Array, index: Array, held: Array, seed: int) -> int:
+    def _watch(self, a: Array, index: Array, held: Array, seed: int) -> Iterator[tuple[float, float]]:
+        """Train without the points ``held``; yields their joint likelihood and that of their labels, at every look."""
+        root, mixture = self._start(a[~held], index[~held], seed)
+        v, allowed = torch.from_numpy(whiten(a[held], root)), torch.from_numpy(self._allowed(index[held]))
+        for _ in self._train(mixture, whiten(a[~held], root), index[~held], seed):
+            with torch.no_grad():
+                joint = mixture(v)
+            seen = joint.masked_fill(~allowed, -torch.inf).logsumexp(1)
+            yield float(seen.sum()), float((seen - joint.logsumexp(1)).sum())
+
+    def _choose_steps(self, a: Array, index: Array, fold: Array, seed: int) -> int:
         """The training steps with the best joint likelihood of held-out points; 0 where their labels suffer from it.
 
         The likelihood of a point has d terms, that of its label one: without the second condition a flow that fits the
         shape of the data better is kept although it moves the border between the classes the wrong way.
         """
-        self.root_, self.mixture_ = self._start(a[~held], index[~held], seed)
-        v, allowed = torch.from_numpy(whiten(a[held], self.root_)), torch.from_numpy(self._allowed(index[held]))
-        labelled = torch.from_numpy(index[held] >= 0)
         best, best_value, first_label = 0, -math.inf, -math.inf
-        for done in self._train(a[~held], index[~held], seed):
-            with torch.no_grad():
-                joint = self.mixture_(v)
-            seen = joint.masked_fill(~allowed, -torch.inf).logsumexp(1)
-            value = float(seen.mean())
-            label = float((seen - joint.logsumexp(1))[labelled].sum())
-            first_label = label if done == 0 else first_label
+        folds = [self._watch(a, index, fold == k, seed) for k in range(FOLDS)]
+        for look, parts in enumerate(zip(*folds, strict=True)):
+            value, label = np.sum(parts, axis=0)
+            first_label = label if look == 0 else first_label
             if value > best_value and label >= first_label:
-                best, best_value = done, value
-            if done - best >= PATIENCE * LOOK_EVERY:
+                best, best_value = look, value
+            if look - best >= PATIENCE:
                 break
-        return best
+        return best * LOOK_EVERY
 
     def _reduce(self, X: ArrayLike) -> tuple[Array, Array]:
         """Whitened directions ``v`` (n, d) of points, and the rest of ``log p(x)`` (n,) that is the same for all k."""
