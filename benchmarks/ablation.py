@@ -148,7 +148,8 @@ def table(results: dict[str, Any]) -> str:
     """The figures as Markdown."""
     chest, brain = (results["sets"][name] for name in SETS)
     lines = [
-        f"Seed {results['seed']}; {results['machine']}. AUROC; proxies from train folders, test reported afterwards.",
+        f"Seed {results['seed']}; {results['machine']}.",
+        "AUROC: proxies from train folders, test split afterwards.",
         "",
         "| variant | chest, clean | chest, shifted | brain, clean | sum of the two that decide | chest test | brain test |",
         "|---|---|---|---|---|---|---|",

@@ -124,7 +124,7 @@ def _train_epoch(
         optimizer.zero_grad()
         losses.total.mean().backward()  # type: ignore[no-untyped-call]
         for part in (net.flows, net.decoder):  # apart: the flows' far larger gradients would silence the decoder
-            check_gradients(part, nn.utils.clip_grad_norm_(part.parameters(), settings.max_grad_norm), where)
+            check_gradients(net, nn.utils.clip_grad_norm_(part.parameters(), settings.max_grad_norm), where)
         optimizer.step()
         sums += _parts(losses.total, losses.flow, losses.reconstruction).sum(axis=1)
     return sums / len(normals)

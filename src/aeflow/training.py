@@ -84,11 +84,13 @@ def train(
     refusals = [
         refusal for (_, view), (_, refused) in zip(parts, found, strict=True) if view == 0 for refusal in refused
     ]
-    if len(kept_f[0]) < 2 or len(held_f) < calibrate.MIN_NORMALS:
-        what = f"{len(kept_f[0])} readable images to train on and {len(held_f)} to hold out"
+    different = [len(set(features.contents)) for features in (kept_f[0], held_f)]
+    if different[0] < 2 or different[1] < calibrate.MIN_NORMALS:
+        what = f"{different[0]} different readable images to train on and {different[1]} to hold out"
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
         needed = math.ceil(calibrate.MIN_NORMALS / settings.held_out)
-        raise DataError(Path(data) / "train" / "normal", what + reason, f"give at least {needed} normal images")
+        remedy = f"give at least {needed} normal images, no copies of one another"
+        raise DataError(Path(data) / "train" / "normal", what + reason, remedy)
 
     run.mkdir(parents=True, exist_ok=True)
     material = Material(kept_f, held_f, watched_f)
