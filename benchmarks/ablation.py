@@ -151,7 +151,7 @@ def table(results: dict[str, Any]) -> str:
         f"Seed {results['seed']}; {results['machine']}.",
         "AUROC: proxies from train folders, test split afterwards.",
         "",
-        "| variant | chest, clean | chest, shifted | brain, clean | sum of the two that decide | chest test | brain test |",
+        "| variant | chest, clean | chest, shifted | brain, clean | shifted + clean | chest test | brain test |",
         "|---|---|---|---|---|---|---|",
     ]
     for variant, of_chest in chest.items():

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -200,6 +201,20 @@ def test_evaluate_goes_on_past_bad_images_and_masks(trained: Trained, run: Path,
     assert "2 images refused" in done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["n_normal"], metrics["n_abnormal"], metrics["refused"]) == (4, 4, 2)
+
+
+@pytest.mark.parametrize("damage", ["history.csv", "epoch_scores.json"])
+def test_damaged_training_history_is_named(
+    trained: Trained, run: Path, data: Path, tmp_path: Path, damage: str
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    content = (copy / damage).read_bytes()
+    (copy / damage).write_bytes(content[: len(content) * 2 // 3])
+    assert "damaged training history" in error_of("evaluate", copy, data, "--out", tmp_path / "out")
+    (copy / damage).unlink()  # the remedy: without it the report has no training section
+    call("evaluate", copy, data, "--out", tmp_path / "out")
+    assert not (tmp_path / "out" / "plots" / "training.png").exists()
+    assert (tmp_path / "out" / "plots" / "roc.png").exists()
 
 
 def test_info(trained: Trained, run: Path) -> None:

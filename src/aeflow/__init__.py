@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         SettingsError,
         WeightsError,
     )
+    from aeflow.flowgmm import FlowGMM
     from aeflow.score import Score
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Model": "api",
+    "FlowGMM": "flowgmm",
     "load": "api",
     "train": "api",
     "Settings": "config",
@@ -51,6 +53,7 @@ __all__ = [
     "AeflowError",
     "ArtifactError",
     "DataError",
+    "FlowGMM",
     "ImageError",
     "ImageLimitError",
     "Model",

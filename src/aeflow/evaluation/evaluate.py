@@ -16,7 +16,7 @@ from aeflow import __version__, tables
 from aeflow.artifact import Artifact, write_text
 from aeflow.data.preprocess import preprocess_mask
 from aeflow.data.records import Record, read_records
-from aeflow.errors import DataError, ImageError
+from aeflow.errors import ArtifactError, DataError, ImageError
 from aeflow.evaluation import plots
 from aeflow.evaluation.gallery import gallery
 from aeflow.evaluation.metrics import image_metrics
@@ -81,6 +81,7 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
     records = read_records(data, split)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
+    history, epochs = _history(run)
     out.mkdir(parents=True, exist_ok=True)
     scored, pixel, refusals = _score_all(artifact, records, out)
     if not scored.records:
@@ -95,8 +96,7 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
         "seed": seed,
     }
     write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-    history = _history(run)
-    figures = _figures(artifact, scored, metrics, history, run)
+    figures = {**_result_figures(artifact, scored, metrics), **_training_figures(history, epochs)}
     (out / "plots").mkdir(exist_ok=True)
     for name, figure in figures.items():
         plots.save_png(figure, out / "plots" / f"{name}.png")
@@ -149,9 +149,7 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
     return scored, {name: metric.result() for name, metric in pixels.items()} if masks else None, refusals
 
 
-def _figures(
-    artifact: Artifact, scored: Scored, metrics: dict[str, Any], history: list[dict[str, float]], run: Path
-) -> dict[str, Figure]:
+def _result_figures(artifact: Artifact, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:
     threshold = artifact.calibration.threshold
     figures = {
         "scores": plots.score_distributions(scored.of(0), scored.of(1), threshold, artifact.calibration.scores),
@@ -160,15 +158,15 @@ def _figures(
     if metrics["auroc"] is not None:
         curves = (scored.values, scored.labels, scored.patients, metrics)
         figures |= {"roc": plots.roc(*curves), "precision_recall": plots.precision_recall(*curves)}
-    figures |= _galleries(artifact, scored)
-    if history:
-        epochs = json.loads((run / EPOCH_SCORES).read_text(encoding="utf-8"))
-        best = next(int(row["epoch"]) for row in history if row["best"])
-        figures["training"] = plots.training_curves(history)
-        figures["epochs"] = plots.epoch_sheet(
-            [(number, epoch["normal"], epoch["abnormal"] or None) for number, epoch in enumerate(epochs, 1)], best
-        )
-    return figures
+    return figures | _galleries(artifact, scored)
+
+
+def _training_figures(history: list[dict[str, float]], epochs: list[dict[str, list[float]]]) -> dict[str, Figure]:
+    if not history:
+        return {}
+    best = next(int(row["epoch"]) for row in history if row["best"])
+    sheet = [(number, epoch["normal"], epoch["abnormal"] or None) for number, epoch in enumerate(epochs, 1)]
+    return {"training": plots.training_curves(history), "epochs": plots.epoch_sheet(sheet, best)}
 
 
 def _galleries(artifact: Artifact, scored: Scored) -> dict[str, Figure]:
@@ -197,10 +195,19 @@ def _gallery(artifact: Artifact, records: Sequence[Record]) -> Figure:
     return gallery(rows, artifact.calibration.scales)
 
 
-def _history(run: Path) -> list[dict[str, float]]:
-    """The rows of history.csv, none where the model came without its training."""
-    path = run / HISTORY
-    if not path.exists():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
-        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
+def _history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, list[float]]]]:
+    """The rows of history.csv and each epoch's scores; both empty where the model came without its training."""
+    try:
+        if not (run / HISTORY).exists() or not (run / EPOCH_SCORES).exists():
+            return [], []
+        with (run / HISTORY).open(encoding="utf-8", newline="") as file:
+            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
+        scores = json.loads((run / EPOCH_SCORES).read_text(encoding="utf-8"))
+        if len(rows) != len(scores) or not any(row["best"] for row in rows):
+            raise ValueError("its epochs do not fit together")
+        return rows, [
+            {side: [float(value) for value in epoch[side]] for side in ("normal", "abnormal")} for epoch in scores
+        ]
+    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+        remedy = f"restore it, or delete {HISTORY}: the report then leaves the training out"
+        raise ArtifactError(run / HISTORY, f"damaged training history ({type(error).__name__})", remedy) from error
