@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
@@ -30,5 +28,4 @@ def test_train_and_score(data: Path, tmp_path: Path) -> None:
 
 
 def test_flowgmm_on_a_table() -> None:
-    pytest.importorskip("sklearn")
     assert "accuracy" in run("flowgmm_table.py")
