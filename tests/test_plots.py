@@ -264,7 +264,7 @@ def test_every_map_of_a_kind_shares_the_fixed_scale() -> None:
     assert len(norms) == 6
     bars = [axes for axes in figure.axes if hasattr(axes, "_colorbar")]
     assert [bar._colorbar.extend for bar in bars] == ["max", "max"]  # one a map, values above shown as such
-    assert "typical normal" in texts(figure)
+    assert "in 90 % of normals" in texts(figure)
 
 
 def test_a_map_is_clear_at_the_typical_value_and_full_from_the_extreme_one_on() -> None:
