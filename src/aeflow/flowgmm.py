@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 from warnings import warn
@@ -28,7 +29,7 @@ from warnings import warn
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_triangular, svd
+from scipy.linalg import svd
 from scipy.special import logsumexp, softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.cluster import KMeans
@@ -40,14 +41,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from aeflow.errors import NumericalError
+from aeflow.model.lineargaussian import TINY, fit_linear, whiten
 from aeflow.model.vectorflow import LOG_2PI, FlowMixture
 
 Array = NDArray[Any]
 
-# Variance of standardised data below which a direction counts as constant.
-TINY = 1e-6
-EM_ROUNDS = 100
-EM_TOLERANCE = 1e-3
 BATCH = 256
 FOLDS = 5
 # Training steps between two looks at the held-out points, and looks without a gain before training ends.
@@ -55,36 +53,15 @@ LOOK_EVERY = 20
 PATIENCE = 10
 
 
-def fit_linear(a: Array, allowed: Array, start: Array, weights: Array, shrinkage: float) -> tuple[Array, Array, Array]:
-    """EM for Gaussians with one shrunken covariance ``root root^T``: means (K, d), root (d, d), log-weights (K,).
-
-    ``a`` (n, d) are the points, ``weights`` (n,) what each counts, ``allowed`` (n, K) the Gaussians that its label
-    leaves it, ``start`` (n, K) the first responsibilities: zeros where nothing is known of a point.
-    """
-    size = a.shape[1]
-    second = a.T @ (a * weights[:, None]) / weights.sum()
-    responsibility = start
-    for round_ in range(EM_ROUNDS):
-        mass = responsibility * weights[:, None]
-        share = mass.sum(0)
-        means = mass.T @ a / share[:, None]
-        # The first means come from few points: what those leave over is no estimate of a covariance yet.
-        within = second - (means.T * share) @ means / weights.sum() if round_ else second
-        within = (1 - shrinkage) * within + shrinkage * np.trace(within) / size * np.eye(size)
-        root = np.linalg.cholesky(within + TINY * np.eye(size))
-        # One point more for each Gaussian, so that none dies.
-        log_weights = np.log((share + 1) / (share + 1).sum())
-        v, m = whiten(a, root), whiten(means, root)
-        joint = v @ m.T - 0.5 * np.square(m).sum(1) + log_weights
-        previous, responsibility = responsibility, softmax(np.where(allowed, joint, -np.inf), axis=1)
-        if np.abs(responsibility - previous).max() < EM_TOLERANCE:
-            break
-    return means, root, log_weights
-
-
-def whiten(a: Array, root: Array) -> Array:
-    """``root^-1 a`` for each row of ``a`` (n, d)."""
-    return np.ascontiguousarray(solve_triangular(root, a.T, lower=True).T)
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread for torch: handing out the work of networks this small takes longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -166,11 +143,12 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         seed = int(random.randint(2**31 - 1))
         fold = self._folds(index, random)
         can_train = self.n_steps > 0 and size > 1 and fold.max() >= 0
-        self.n_steps_ = self._choose_steps(a, index, fold, seed) if can_train else 0
-        self.root_, self.mixture_ = self._start(a, index, seed)
-        for done in self._train(self.mixture_, whiten(a, self.root_), index, seed):
-            if done == self.n_steps_:
-                break
+        with one_thread():
+            self.n_steps_ = self._choose_steps(a, index, fold, seed) if can_train else 0
+            self.root_, self.mixture_ = self._start(a, index, seed)
+            for done in self._train(self.mixture_, whiten(a, self.root_), index, seed):
+                if done == self.n_steps_:
+                    break
         return self
 
     def _read_labels(self, y: Array) -> Array:
@@ -231,7 +209,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def _train(self, mixture: FlowMixture, v: Array, index: Array, seed: int) -> Iterator[int]:
         """Train ``mixture`` on ``v`` (n, d); yields the number of steps done, at 0 and at every look."""
         points, allowed = torch.from_numpy(v), torch.from_numpy(self._allowed(index))
-        optimizer = torch.optim.Adam(mixture.parameters(), lr=self.learning_rate)
+        optimizer = torch.optim.Adam(mixture.parameters(), lr=self.learning_rate, fused=True)
         generator = torch.Generator().manual_seed(seed)
         yield 0
         for done in range(1, self.max_steps + 1):
