@@ -10,8 +10,8 @@ sees the same rows; the tables are standardised for the controls, the embeddings
 
 How FlowGMM's defaults were chosen: ``n_directions``, ``shrinkage`` and ``unlabelled_weight`` by accuracy on other texts
 (docstrings of Python packages, the package as class, 25 and 50 labels a class, same embedding) and on draws 0-4 of the
-two tables; the flow's size and training on two moons and the tables. AG News gave no setting. The draws here are others
-but the rows of the two tables repeat across draws, so that their columns may flatter FlowGMM a little. Whether the flow is
+two tables; the flow's size and training on two moons and the tables. AG News gave no setting. The draws used here are
+others, but rows of the two tables repeat across draws: their columns may flatter FlowGMM a little. Whether the flow is
 used at all is decided anew in each fit, by the likelihood of training points that it holds out itself.
 """
 
@@ -75,7 +75,7 @@ def methods(seed: int, scaled: bool) -> Iterator[tuple[str, ClassifierMixin, boo
         return make_pipeline(StandardScaler(), make()) if scaled else make()
 
     yield "FlowGMM", FlowGMM(random_state=seed), True
-    yield "FlowGMM, linear start only", FlowGMM(n_steps=0, random_state=seed), True
+    yield "FlowGMM, linear start only", FlowGMM(flow_steps=0, random_state=seed), True
     yield "logistic regression", control(lambda: LogisticRegression(max_iter=2000)), False
     yield (
         "self-training, logistic regression",
