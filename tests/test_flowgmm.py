@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from aeflow.flowgmm import FlowGMM
 
-QUICK: dict[str, Any] = {"max_steps": 100, "hidden": 32, "n_steps": 4, "random_state": 0}
+QUICK: dict[str, Any] = {"max_steps": 100, "hidden": 32, "flow_steps": 4, "random_state": 0}
 EXAMPLE = Path(__file__).parent.parent / "examples" / "flowgmm_table.py"
 
 
@@ -59,7 +59,7 @@ def bent() -> FlowGMM:
     """A model of two features that uses its flow."""
     x, y = moons()
     model = FlowGMM(**QUICK).fit(x, hide_labels(y, 20))
-    assert model.n_steps_ > 0
+    assert model.trained_steps_ > 0
     return model
 
 
@@ -136,7 +136,7 @@ def test_dropped_directions_are_gaussian_noise(cut: FlowGMM) -> None:
 def test_one_gaussian_equals_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((200, 3)) @ rng.standard_normal((3, 3)) * [1.0, 50.0, 0.02]
-    ours = FlowGMM(shrinkage=0.0, n_steps=0).fit(x, np.zeros(200))
+    ours = FlowGMM(shrinkage=0.0, flow_steps=0).fit(x, np.zeros(200))
     theirs = GaussianMixture(1, reg_covar=0.0).fit(x)
     np.testing.assert_allclose(ours.score_samples(x), theirs.score_samples(x), rtol=1e-4)
 
@@ -186,7 +186,7 @@ def test_names_of_classes_do_not_matter() -> None:
 def test_unit_of_a_feature_does_not_matter() -> None:
     x, y = moons(300)
     y, unit = hide_labels(y, 20), np.array([1000.0, 0.001])
-    one, other = FlowGMM(n_steps=0).fit(x, y), FlowGMM(n_steps=0).fit(x * unit, y)
+    one, other = FlowGMM(flow_steps=0).fit(x, y), FlowGMM(flow_steps=0).fit(x * unit, y)
     np.testing.assert_allclose(one.predict_proba(x), other.predict_proba(x * unit), rtol=1e-6)
     np.testing.assert_allclose(one.score_samples(x), other.score_samples(x * unit) + np.log(unit).sum(), rtol=1e-6)
 
@@ -234,7 +234,7 @@ def test_several_gaussians_a_class() -> None:
     rng = np.random.default_rng(0)
     y = np.arange(600) % 2
     x = rng.standard_normal((600, 2)) + np.where(y == 1, 8 * rng.choice([-1, 1], 600), 0.0)[:, None]
-    one, two = (FlowGMM(n, n_steps=0, random_state=0).fit(x, hide_labels(y, 100)).score(x, y) for n in (1, 2))
+    one, two = (FlowGMM(n, flow_steps=0, random_state=0).fit(x, hide_labels(y, 100)).score(x, y) for n in (1, 2))
     assert one < 0.9 < 0.99 < two
 
 
@@ -255,7 +255,7 @@ def test_constant_features_one_class_one_feature(dtype: type) -> None:
 def test_minus_one_and_one_are_two_classes_with_a_warning() -> None:
     x, y = moons(100)
     with pytest.warns(UserWarning, match="two classes"):
-        assert FlowGMM(n_steps=0).fit(x, 2 * y - 1).classes_.tolist() == [-1, 1]
+        assert FlowGMM(flow_steps=0).fit(x, 2 * y - 1).classes_.tolist() == [-1, 1]
 
 
 def test_bad_input_is_named() -> None:
@@ -266,7 +266,7 @@ def test_bad_input_is_named() -> None:
         FlowGMM(shrinkage=2).fit(x, y)
     with pytest.raises(ValueError, match="fewer Gaussians"):
         FlowGMM(n_components=4).fit(x[:6], [0, 0, 0, 0, 1, 1])
-    model = FlowGMM(n_steps=0).fit(x, y)
+    model = FlowGMM(flow_steps=0).fit(x, y)
     with pytest.raises(ValueError, match="no class"):
         model.sample(2, y="other")
     with pytest.raises(ValueError, match="at least one"):

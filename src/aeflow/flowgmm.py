@@ -77,13 +77,14 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     | n_directions | most principal directions that the mixture and the flow see; the rest is Gaussian noise |
     | shrinkage | pull of the shared covariance towards a multiple of the identity, 0 to 1 |
     | unlabelled_weight | what all unlabelled points count together in the linear start, all labelled ones counting 1 |
-    | n_steps, hidden | coupling steps (0: linear-Gaussian) and the width of their networks |
+    | flow_steps, hidden | coupling steps (0: linear-Gaussian) and the width of their networks |
     | max_steps, learning_rate | Adam's longest training and its step size |
     | random_state | seed of the flow's start, of the held-out points and of `sample` |
 
     After `fit`: `classes_`, `n_features_in_`, `scaler_`, `directions_` (D, d), `residual_variance_`, `root_` (d, d) of
-    the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `n_steps_`, the steps that the
-    flow was trained (0: the linear start was kept). `y` of only -1 and 1 is read as two classes, with a warning.
+    the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `trained_steps_`: for how many
+    steps the flow was trained, 0 where the linear start was kept. `y` of only -1 and 1 is read as two classes, with a
+    warning.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -91,7 +92,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         "n_directions": [Interval(Integral, 1, None, closed="left")],
         "shrinkage": [Interval(Real, 0, 1, closed="both")],
         "unlabelled_weight": [Interval(Real, 0, None, closed="left")],
-        "n_steps": [Interval(Integral, 0, None, closed="left")],
+        "flow_steps": [Interval(Integral, 0, None, closed="left")],
         "hidden": [Interval(Integral, 1, None, closed="left")],
         "max_steps": [Interval(Integral, 0, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -105,7 +106,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         n_directions: int = 128,
         shrinkage: float = 0.3,
         unlabelled_weight: float = 1.0,
-        n_steps: int = 6,
+        flow_steps: int = 6,
         hidden: int = 64,
         max_steps: int = 2000,
         learning_rate: float = 3e-3,
@@ -115,7 +116,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.n_directions = n_directions
         self.shrinkage = shrinkage
         self.unlabelled_weight = unlabelled_weight
-        self.n_steps = n_steps
+        self.flow_steps = flow_steps
         self.hidden = hidden
         self.max_steps = max_steps
         self.learning_rate = learning_rate
@@ -142,12 +143,12 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.component_class_ = np.arange(len(self.classes_)).repeat(self.n_components)
         seed = int(random.randint(2**31 - 1))
         fold = self._folds(index, random)
-        can_train = self.n_steps > 0 and size > 1 and fold.max() >= 0
+        can_train = self.flow_steps > 0 and size > 1 and fold.max() >= 0
         with one_thread():
-            self.n_steps_ = self._choose_steps(a, index, fold, seed) if can_train else 0
+            self.trained_steps_ = self._choose_steps(a, index, fold, seed) if can_train else 0
             self.root_, self.mixture_ = self._start(a, index, seed)
             for done in self._train(self.mixture_, whiten(a, self.root_), index, seed):
-                if done == self.n_steps_:
+                if done == self.trained_steps_:
                     break
         return self
 
@@ -155,7 +156,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Set ``classes_``; the class index of each label, -1 where unlabelled."""
         labelled = np.asarray(y != ("-1" if y.dtype.kind == "U" else -1))
         if y.dtype.kind in "iuf" and set(y.tolist()) == {-1, 1}:
-            warn("y holds only -1 and 1: read as two classes; is -1 unlabelled here, rename class 1", stacklevel=4)
+            warn("y holds only -1 and 1: read as two classes; if -1 means unlabelled, rename class 1", stacklevel=4)
             labelled[:] = True
         if not labelled.any():
             raise ValueError("y holds no label: every entry is -1, which means unlabelled; label at least one point")
@@ -203,7 +204,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 part = KMeans(self.n_components, n_init=4, random_state=seed).fit_predict(v[rows])
                 split[rows, label * self.n_components + part] = 1.0
             means, root, log_weights = fit_linear(a, self._allowed(index), split, weights, self.shrinkage)
-        steps = self.n_steps if a.shape[1] > 1 else 0  # a coupling needs two halves
+        steps = self.flow_steps if a.shape[1] > 1 else 0  # a coupling needs two halves
         return root, FlowMixture(whiten(means, root), log_weights, steps, self.hidden, seed)
 
     def _train(self, mixture: FlowMixture, v: Array, index: Array, seed: int) -> Iterator[int]:
