@@ -115,11 +115,11 @@ def test_density_is_that_of_the_jacobian(bent: FlowGMM) -> None:
             u = step(u)[0]
         return u[0]
 
-    weights = softmax(model.mixture_.logits.detach().numpy())
+    weights = softmax(model.mixture_.prior.logits.detach().numpy())
     for x in torch.from_numpy(moons()[0][:5]):
         log_det = torch.linalg.slogdet(torch.autograd.functional.jacobian(latent, x)).logabsdet.item()
         u = latent(x).detach().numpy()
-        gaussians = [multivariate_normal(m).logpdf(u) for m in model.mixture_.means.detach().numpy()]
+        gaussians = [multivariate_normal(m).logpdf(u) for m in model.mixture_.prior.means.detach().numpy()]
         expected = np.log(weights) + gaussians + log_det
         np.testing.assert_allclose(model.predict_joint_log_proba(x.numpy()[None])[0], expected, rtol=1e-9)
 

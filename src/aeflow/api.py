@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,11 @@ def train(
     overwrite: bool = False,
     **changes: Any,
 ) -> Model:
-    """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset."""
+    """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
+
+    With ``prior="gmm"`` abnormal images (``labels`` of them) and unlabelled ones teach, too. What should be known of
+    them is warned about.
+    """
     trained = training.train(
         data,
         out,
@@ -63,6 +68,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
+    for note in trained.notes:
+        warnings.warn(note, stacklevel=2)
     return Model(trained.artifact, Path(out))
 
 

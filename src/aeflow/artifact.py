@@ -24,9 +24,10 @@ from aeflow.calibrate import Calibration
 from aeflow.config import Settings
 from aeflow.errors import AeflowError, ArtifactError
 from aeflow.model.aeflow import AEFlow
+from aeflow.model.classes import ClassMixture
 from aeflow.model.encoder import Encoder
 
-SCHEMA = 1
+SCHEMA = 2
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 SELF_TEST_IMAGES = 4
 
@@ -54,6 +55,7 @@ def save(artifact: Artifact, run: Path) -> None:
         "schema": SCHEMA,
         "settings": artifact.settings.model_dump(mode="json"),
         "encoder": {"name": artifact.net.encoder.name, "sha256": artifact.net.encoder.fingerprint()},
+        "classes": _shape(artifact.net.classes),
         "calibration": artifact.calibration.to_json(),
         "weights_sha256": _file_digest(temporary),
         "self_test": self_test(artifact),
@@ -76,12 +78,23 @@ def load(run: Path, device: torch.device | str = "cpu") -> Artifact:
     try:
         settings = Settings(**facts["settings"])
         calibration = Calibration.from_json(facts["calibration"])
-        net = AEFlow(settings, Encoder(facts["encoder"]["name"], settings.stages))
+        classes = None if facts["classes"] is None else ClassMixture.empty(**facts["classes"])
+        net = AEFlow(settings, Encoder(facts["encoder"]["name"], settings.encoder_stages), classes)
         net.load_state_dict(load_file(weights))
     except (AeflowError, ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         found = f"does not describe a model of this version ({type(error).__name__})"
         raise ArtifactError(run / FACTS, found, "load it with the version that wrote it, or train again") from error
-    own = ("schema", "settings", "encoder", "calibration", "weights_sha256", "self_test", "versions", "sha256")
+    own = (
+        "schema",
+        "settings",
+        "encoder",
+        "classes",
+        "calibration",
+        "weights_sha256",
+        "self_test",
+        "versions",
+        "sha256",
+    )
     artifact = Artifact(
         net.to(device).eval(), settings, calibration, {key: value for key, value in facts.items() if key not in own}
     )
@@ -117,9 +130,18 @@ def self_test(artifact: Artifact) -> list[float]:
     with torch.no_grad():
         measures = artifact.net(x.contiguous().to(artifact.device))
     terms = artifact.calibration.terms(
-        measures.flow.double().cpu().numpy(), measures.reconstruction.double().cpu().numpy()
+        measures.flow.double().cpu().numpy(),
+        measures.reconstruction.double().cpu().numpy(),
+        None if measures.log_ratios is None else measures.log_ratios.double().cpu().numpy(),
     )
     return [float(value) for value in artifact.calibration.value(terms)]
+
+
+def _shape(classes: ClassMixture | None) -> dict[str, int] | None:
+    if classes is None:
+        return None
+    directions, width = classes.whitening.shape
+    return {"width": width, "directions": directions, "components": len(classes.prior.means)}
 
 
 def write_text(path: Path, text: str) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from aeflow.config import Settings
 from aeflow.errors import DataError
+from aeflow.posterior import Posterior
 
 Floats = NDArray[np.float64]
 MIN_NORMALS = 5  # held-out normals without which a spread means nothing
@@ -34,7 +35,7 @@ class Calibration:
 
     ``term = (raw - mean) / std``; ``flow`` first averages its stages, each standardised; ``reconstruction`` counts both
     ways if ``two_sided``. With ``standardise`` off the terms stay raw.
-    ``value = beta * flow + (1 - beta) * reconstruction``.
+    ``value = beta * flow + (1 - beta) * reconstruction``, the normals-only score; ``posterior`` may add its own term.
     """
 
     beta: float
@@ -47,22 +48,32 @@ class Calibration:
     threshold: float
     rule: str
     maps: dict[str, MapScale]
+    posterior: Posterior | None = None
 
-    def terms(self, flow: Floats, reconstruction: Floats) -> dict[str, Floats]:
-        """The terms of raw measures: ``flow`` (n, stages), ``reconstruction`` (n,)."""
+    def terms(self, flow: Floats, reconstruction: Floats, log_ratios: Floats | None = None) -> dict[str, Floats]:
+        """The terms of raw measures: ``flow`` (n, stages), ``reconstruction`` (n,), ``log_ratios`` (n, kinds)."""
+        posterior = (
+            {} if self.posterior is None or log_ratios is None else {"posterior": self.posterior.term(log_ratios)}
+        )
         if not self.standardise:
-            return {"flow": flow.mean(axis=1), "reconstruction": reconstruction}
+            return {"flow": flow.mean(axis=1), "reconstruction": reconstruction, **posterior}
         mean, std = np.array(self.stages).T
         together = ((flow - mean) / std).mean(axis=1)
         distance = (reconstruction - self.reconstruction[0]) / self.reconstruction[1]
         return {
             "flow": (together - self.flow[0]) / self.flow[1],
             "reconstruction": np.abs(distance) if self.two_sided else distance,
+            **posterior,
         }
+
+    def normals_only(self, terms: dict[str, Floats]) -> Floats:
+        """The score without what the classes say."""
+        return self.beta * terms["flow"] + (1 - self.beta) * terms["reconstruction"]
 
     def value(self, terms: dict[str, Floats]) -> Floats:
         """The score, higher for more abnormal; never clamped."""
-        return self.beta * terms["flow"] + (1 - self.beta) * terms["reconstruction"]
+        score = self.normals_only(terms)
+        return score if self.posterior is None else self.posterior.value(score, terms["posterior"])
 
     def p_value(self, value: float) -> float:
         """``(1 + #{held-out normals with a score >= value}) / (n + 1)``: split-conformal (Vovk et al. 2005).
@@ -93,6 +104,8 @@ class Calibration:
         for name in ("flow", "reconstruction"):
             values[name] = tuple(map(float, values[name]))
         values["maps"] = {name: MapScale(**scale) for name, scale in values["maps"].items()}
+        if values.get("posterior") is not None:
+            values["posterior"] = Posterior.from_json(values["posterior"])
         return cls(**values)
 
 
@@ -121,7 +134,24 @@ def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str
         rule="",
         maps=maps,
     )
-    scores = np.sort(partial.value(partial.terms(flow, reconstruction)))
+    return _with_threshold(partial, settings, partial.value(partial.terms(flow, reconstruction)))
+
+
+def with_posterior(
+    calibration: Calibration,
+    settings: Settings,
+    posterior: Posterior,
+    flow: Floats,
+    reconstruction: Floats,
+    log_ratios: Floats,
+) -> Calibration:
+    """The calibration with what the classes say in its score, on the raw measures of the same held-out normals."""
+    partial = replace(calibration, posterior=posterior)
+    return _with_threshold(partial, settings, partial.value(partial.terms(flow, reconstruction, log_ratios)))
+
+
+def _with_threshold(partial: Calibration, settings: Settings, values: Floats) -> Calibration:
+    n, scores = len(values), np.sort(values)
     rank = min(n, math.ceil((n + 1) * (1 - settings.false_positive_rate)))
     return replace(
         partial,

@@ -41,6 +41,11 @@ def train(
     preset: Annotated[str, typer.Option(help="default, or paper: the published AE-FLOW configuration.")] = "default",
     encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
     encoder_weights: Annotated[Path | None, typer.Option(help="Its weights: safetensors or torch state dict.")] = None,
+    prior: Annotated[
+        str | None, typer.Option(help="normal, or gmm: learn from labelled abnormal and unlabelled images, too.")
+    ] = None,
+    labels: Annotated[int | None, typer.Option(help="Labelled abnormal images to draw; all by default.")] = None,
+    undrawn: Annotated[bool | None, typer.Option("--undrawn", help="Use those not drawn as unlabelled ones.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, start and order.")] = None,
     changes: Annotated[
@@ -51,11 +56,11 @@ def train(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Learn from the normal images of DATA."""
+    """Learn from the normal images of DATA; with --prior gmm from abnormal and unlabelled ones, too."""
     from aeflow import training
     from aeflow.config import make_settings, parse_changes
 
-    named = {"encoder": encoder, "epochs": epochs, "seed": seed}
+    named = {"encoder": encoder, "prior": prior, "labels": labels, "undrawn": undrawn, "epochs": epochs, "seed": seed}
     settings = make_settings(
         preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
     )
@@ -70,12 +75,15 @@ def train(
     )
     facts = trained.artifact.facts["training"]
     if as_json:
-        _print_json({"run": str(out), **facts, "threshold": trained.artifact.calibration.threshold})
+        lesson = trained.artifact.facts["lesson"]
+        _print_json({"run": str(out), **facts, "lesson": lesson, "threshold": trained.artifact.calibration.threshold})
     else:
         print(
             f"trained on {facts['normal_images']} normal images, {facts['held_out_images']} held out; "
             f"best of {facts['epochs']} epochs: {facts['best_epoch']}; {facts['seconds']:.0f} s\nmodel: {out}"
         )
+    for note in trained.notes:
+        print(f"note: {note}", file=sys.stderr)
     _end(trained.refusals)
 
 

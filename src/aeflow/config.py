@@ -54,6 +54,17 @@ class Settings(BaseModel):
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: unusually smooth is unusual, too
 
+    # Classes: what labelled abnormal and unlabelled images are learnt from (prior "gmm", FlowGMM)
+    prior: Literal["normal", "gmm"] = "normal"
+    labels: int | None = Field(None, ge=0)  # labelled abnormal images, drawn by the seed; None: all there are
+    undrawn: bool = False  # the abnormal images that were not drawn join the unlabelled ones
+    class_stages: tuple[int, ...] = (3, 4)  # encoder's stages whose mean and spread tell the classes
+    directions: int = Field(256, ge=1)  # leading directions of these that the mixture sees
+    shrinkage: Fraction = 0.3  # pull of the shared covariance towards a multiple of the identity
+    consistency: float = Field(2.0, ge=0.0)  # how often another capture of an image counts in that covariance
+    label_weight: float = Field(5.0, gt=0.0)  # what a labelled abnormal image counts beside a normal one
+    abnormal_share: float | None = Field(None, gt=0.0, lt=1.0)  # prior of abnormal; None: the pool's, else a half
+
     # Honesty
     held_out: float = Field(0.2, gt=0.0, lt=1.0)  # share of the train normals kept for stopping and calibration
     false_positive_rate: float = Field(0.05, gt=0.0, lt=1.0)  # share of normals that the threshold may flag
@@ -61,9 +72,16 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _stages_rise(self) -> Self:
-        if not self.stages or list(self.stages) != sorted(set(self.stages)):
-            raise ValueError("stages must be given in rising order, each once")
+        for name in ("stages", "class_stages"):
+            stages = getattr(self, name)
+            if not stages or list(stages) != sorted(set(stages)):
+                raise ValueError(f"{name} must be given in rising order, each once")
         return self
+
+    @property
+    def encoder_stages(self) -> tuple[int, ...]:
+        """Every stage of the encoder that the model needs."""
+        return tuple(sorted({*self.stages, *(self.class_stages if self.prior == "gmm" else ())}))
 
     def digest_fields(self, *names: str) -> dict[str, Any]:
         """The named settings as plain values, to key a cache."""
@@ -102,14 +120,18 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
 
 
 def make_settings(preset: str = "default", **changes: Any) -> Settings:
-    """The preset with some settings changed; raises SettingsError naming the setting and its legal range."""
+    """The preset with some settings changed; raises SettingsError naming the setting and its legal range.
+
+    Whoever names ``labels`` or ``undrawn`` wants the prior that reads them.
+    """
     if preset not in PRESETS:
         raise SettingsError("preset", f"no preset named {preset!r}", f"choose one of {', '.join(PRESETS)}")
     unknown = sorted(changes.keys() - Settings.model_fields.keys())
     if unknown:
         raise SettingsError(unknown[0], "no such setting", f"settings are {', '.join(Settings.model_fields)}")
+    implied = {"prior": "gmm"} if {"labels", "undrawn"} & changes.keys() else {}
     try:
-        return Settings(**{**PRESETS[preset], **changes})
+        return Settings(**{**PRESETS[preset], **implied, **changes})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
@@ -124,7 +146,7 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise SettingsError(f"--set {pair}", "no '=' in it", "write NAME=VALUE, e.g. --set beta=0.5")
         name = name.strip().replace("-", "_")
-        several = name in ("stages", "decoder")
+        several = name in ("stages", "class_stages", "decoder")
         changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
     return changes
 

@@ -3,7 +3,8 @@
 ::
 
     CACHE/<key of encoder and preprocessing>/<shard>/features.npy   (n, d) float32, all stages of an image in one row
-                                                     pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach
+                                                     pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach;
+                                                                    none for pooled features
                                                      images.json    SHA-256 of each row's image file, and its view
 
 A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
@@ -33,10 +34,13 @@ from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
 from aeflow.model.encoder import Encoder
+from aeflow.model.pooled import Pooled
 
 SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
-RowOf = tuple[NDArray[np.float32], NDArray[np.uint8], int]  # a shard's features and pixels, and the row in them
+# A shard's features and pixels, and the row in them.
+RowOf = tuple[NDArray[np.float32], NDArray[np.uint8] | None, int]
+Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]
 
 FORMAT = 1  # of the files above and of the preprocessing; a change makes old caches unused
 
@@ -62,11 +66,17 @@ class Features:
 
     def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
         """The features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
-        flat = torch.from_numpy(np.stack([self.rows[i][0][self.rows[i][2]] for i in indices]))
-        pixels = torch.from_numpy(np.stack([self.rows[i][1][self.rows[i][2]] for i in indices]))
+        rows = [self.rows[i] for i in indices]
+        flat = torch.from_numpy(np.stack([shard[row] for shard, _, row in rows]))
+        pixels = torch.from_numpy(np.stack([shard[row] for _, shard, row in rows if shard is not None]))
         stages = torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1)
         features = [stage.reshape(len(indices), *shape) for stage, shape in zip(stages, self.shapes, strict=True)]
         return features, pixels.float() / 255
+
+    def vectors(self) -> NDArray[np.float64]:
+        """All features of each image in one row, (n, d)."""
+        width = sum(math.prod(shape) for shape in self.shapes)
+        return np.stack([shard[row] for shard, _, row in self.rows] or [np.zeros(width)])[: len(self)].astype(float)
 
     def batches(self, batch_size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
         """All images in order."""
@@ -75,11 +85,15 @@ class Features:
 
 
 class FeatureCache:
-    """The features of one encoder at one image size, under ``root``."""
+    """The features of one encoder at one image size, under ``root``; ``change`` makes the views."""
 
-    def __init__(self, encoder: Encoder, image_size: int, root: Path | None = None) -> None:
+    def __init__(
+        self, encoder: Encoder | Pooled, image_size: int, root: Path | None = None, change: Change = augment
+    ) -> None:
         self.encoder = encoder
         self.image_size = image_size
+        self.change = change
+        self.pixels = isinstance(encoder, Encoder)
         key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size]
         self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.device = encoder.mean.device
@@ -90,7 +104,7 @@ class FeatureCache:
     ) -> tuple[Features, list[tuple[Record, ImageError]]]:
         """The features of all records that can be read, in order, and the refusals; computes only what is missing.
 
-        View 0 is the image itself, others are augmented views of it. ``advance`` is told how many records were dealt
+        View 0 is the image itself, others are changed views of it. ``advance`` is told how many records were dealt
         with since it was last called.
         """
         contents = {record: image_key(record.path, view) for record in records}
@@ -118,8 +132,8 @@ class FeatureCache:
             try:
                 images = json.loads((shard / "images.json").read_text())
                 features = np.load(shard / "features.npy", mmap_mode="r")
-                pixels = np.load(shard / "pixels.npy", mmap_mode="r")
-                if features.shape != (len(images), width) or len(pixels) != len(images):
+                pixels = np.load(shard / "pixels.npy", mmap_mode="r") if self.pixels else None
+                if features.shape != (len(images), width) or (pixels is not None and len(pixels) != len(images)):
                     raise ValueError("its arrays do not fit together")
             except (OSError, ValueError) as error:
                 warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
@@ -137,7 +151,9 @@ class FeatureCache:
             read = [(record, x) for record, x in batch if not isinstance(x, ImageError)]
             refused |= {record: x for record, x in batch if isinstance(x, ImageError)}
             if read:
-                pictures = [x if "/" not in (key := str(contents[record])) else augment(x, key) for record, x in read]
+                pictures = [
+                    x if "/" not in (key := str(contents[record])) else self.change(x, key) for record, x in read
+                ]
                 x = torch.from_numpy(np.stack(pictures))
                 flat.append(torch.cat([z.flatten(1) for z in self.encoder(x.to(self.device))], dim=1).cpu().numpy())
                 pixels.append((x * 255).round().to(torch.uint8).numpy())
@@ -147,7 +163,8 @@ class FeatureCache:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix="writing-"))
             np.save(temporary / "features.npy", np.concatenate(flat))
-            np.save(temporary / "pixels.npy", np.concatenate(pixels))
+            if self.pixels:
+                np.save(temporary / "pixels.npy", np.concatenate(pixels))
             (temporary / "images.json").write_text(json.dumps(images))
             temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
         return refused

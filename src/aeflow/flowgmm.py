@@ -42,7 +42,8 @@ from torch import nn
 
 from aeflow.errors import NumericalError
 from aeflow.model.lineargaussian import TINY, fit_linear, whiten
-from aeflow.model.vectorflow import LOG_2PI, FlowMixture
+from aeflow.model.prior import LOG_2PI
+from aeflow.model.vectorflow import FlowMixture
 
 Array = NDArray[Any]
 
@@ -292,14 +293,14 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         if n < 1:
             raise ValueError(f"n={n}: ask for at least one sample")
         random = check_random_state(self.random_state)
-        probability = softmax(self.mixture_.logits.detach().numpy())
+        probability = softmax(self.mixture_.prior.logits.detach().numpy())
         if y is not None:
             of_class = (self.classes_ == y)[self.component_class_]
             if not of_class.any():
                 raise ValueError(f"y={y!r} is no class; the classes are {self.classes_.tolist()}")
             probability = probability * of_class / probability[of_class].sum()
         component = random.choice(len(probability), size=n, p=probability)
-        means = self.mixture_.means.detach()
+        means = self.mixture_.prior.means.detach()
         u = means[torch.from_numpy(component)] + torch.from_numpy(random.standard_normal((n, means.shape[1])))
         with torch.no_grad():
             a = self.mixture_.inverse(u).numpy() @ self.root_.T

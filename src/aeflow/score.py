@@ -28,6 +28,7 @@ class Measured:
 
     flow: NDArray[np.float64]  # (stages,)
     reconstruction: float
+    log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
     maps: dict[str, Floats]  # (H, W) each
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each
 
@@ -44,6 +45,7 @@ class Score:
     p_value: float
     verdict: str  # "normal" or "abnormal"
     terms: dict[str, float]
+    posterior: dict[str, float]  # probability of "normal" and of each kind of abnormality; empty without classes
     maps: dict[str, Floats]
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
 
@@ -67,7 +69,8 @@ def score(
         if isinstance(measured, ImageError):
             yield record, measured
             continue
-        terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]))
+        ratios = None if measured.log_ratios is None else measured.log_ratios[None]
+        terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]), ratios)
         value = float(calibration.value(terms)[0])
         if not np.isfinite(value):
             yield record, ImageError(record.path, f"its score is {value}", "look at the image; it is far from any seen")
@@ -79,6 +82,9 @@ def score(
                 p_value=calibration.p_value(value),
                 verdict=calibration.verdict(value),
                 terms={name: float(term[0]) for name, term in terms.items()},
+                posterior=calibration.posterior.probabilities(ratios)[0]
+                if calibration.posterior is not None and ratios is not None
+                else {},
                 maps=measured.maps,
                 pictures=measured.pictures,
             ),
@@ -112,12 +118,14 @@ def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
 def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> Iterator[Measured]:
     flow = measures.flow.double().cpu().numpy()
     reconstruction = measures.reconstruction.double().cpu().numpy()
+    ratios = None if measures.log_ratios is None else measures.log_ratios.double().cpu().numpy()
     drawn = {name: m.cpu().numpy() for name, m in image_maps(measures, x.shape[-1]).items()} if maps else {}
     drawn_pictures = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else ()
     for i in range(len(flow)):
         yield Measured(
             flow=flow[i],
             reconstruction=float(reconstruction[i]),
+            log_ratios=None if ratios is None else ratios[i],
             maps={name: m[i] for name, m in drawn.items()},
             pictures=tuple(picture[i] for picture in drawn_pictures),
         )

@@ -25,7 +25,8 @@ COLUMNS = {
     "verdict": pa.string(),
     "flow": pa.float64(),
     "reconstruction": pa.float64(),
-    "posterior": pa.float64(),
+    "posterior": pa.float64(),  # the term, as the two before it
+    "p_abnormal": pa.float64(),  # the classes' probability; empty where the model has none
     "error": pa.string(),  # why the image was refused; the score is empty then
 }
 ROW_GROUP = 1024  # rows that wait before Parquet takes them
@@ -39,7 +40,8 @@ def row(record: Record, result: Score | ImageError) -> Row:
     line |= {"path": record.name, "label": record.label, "patient": pseudonym(record.patient)}
     if isinstance(result, ImageError):
         return {**line, "error": f"{result.found}; {result.remedy}"}
-    return {**line, "score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
+    line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
+    return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
 
 
 @contextmanager

@@ -8,17 +8,19 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aeflow import artifact as artifacts
-from aeflow import calibrate, checkpoint
+from aeflow import calibrate, checkpoint, classes, posterior, teaching
 from aeflow.artifact import Artifact
 from aeflow.calibrate import Calibration, MapScale
+from aeflow.classes import Classes, Pool
 from aeflow.config import Settings
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
@@ -30,12 +32,15 @@ from aeflow.model.encoder import pretrained
 from aeflow.progress import bar
 from aeflow.runtime import pick_device, prepare
 from aeflow.score import measure
+from aeflow.teaching import Lesson
 
 WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
+WEIGHED = 200  # abnormal images, labelled or found, on which the terms are weighed against each other
 MAPPED = 400  # held-out images from which the maps' scale is taken
 HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
 
 T = TypeVar("T")
+Floats = NDArray[np.float64]
 Refusals = list[tuple[Record, ImageError]]
 
 
@@ -46,6 +51,34 @@ class Trained:
     artifact: Artifact
     history: list[dict[str, float]]
     refusals: Refusals
+    notes: list[str]  # what the user should know of the data
+
+
+@dataclass(frozen=True, slots=True)
+class Taught:
+    """The classes of a training, and what they were learnt from."""
+
+    lesson: Lesson
+    classes: Classes | None
+    pool: Pool | None
+
+    def facts(self) -> dict[str, Any]:
+        """Counts for the model's file."""
+        kinds = {kind: self.lesson.labels.count(1 + i) for i, kind in enumerate(self.lesson.kinds)}
+        return {
+            "labelled_images": {kind: count for kind, count in kinds.items() if count},
+            "left_out_images": self.lesson.left_out,
+            "unlabelled": None if self.pool is None else asdict(self.pool),
+        }
+
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        notes = [self.pool.finding] if self.pool is not None else []
+        if self.lesson.left_out:
+            notes.append(f"{self.lesson.left_out} train images left out: their patients are in the test split")
+        if self.classes is None:
+            notes.append("nothing to learn classes from; this is the normals-only model")
+        return notes
 
 
 def train(
@@ -72,18 +105,25 @@ def train(
     kept, held = hold_out(normals, settings.held_out, settings.seed)
     watched = evenly(of_label(records, 1), WATCHED)
 
+    taught, refusals = None, Refusals()
+    if settings.prior == "gmm":
+        taught, refusals = _teach(data, records, kept, settings, encoder_weights, on)
+        if taught.classes is None:
+            settings = settings.model_copy(update={"prior": "normal"})
+    mixture = taught.classes.mixture if taught is not None and taught.classes is not None else None
+
     encoder = pretrained(settings.encoder, settings.stages, encoder_weights)
+    whole = pretrained(settings.encoder, settings.encoder_stages, encoder_weights)
     torch.manual_seed(settings.seed)
-    net = AEFlow(settings, encoder).to(on)
+    net = AEFlow(settings, whole, mixture).to(on)
     views = range(1 + settings.augmented_views)
     parts = [(kept, view) for view in views] + [(held, 0), (watched, 0)]
     cache = FeatureCache(encoder.to(on), settings.image_size)
     with bar("Features", sum(len(part) for part, _ in parts)) as advance:
         found = [cache.features(part, advance, view) for part, view in parts]
     *kept_f, held_f, watched_f = [features for features, _ in found]
-    refusals = [
-        refusal for (_, view), (_, refused) in zip(parts, found, strict=True) if view == 0 for refusal in refused
-    ]
+    refused = [r for (_, view), (_, part) in zip(parts, found, strict=True) if view == 0 for r in part]
+    refusals += [r for r in refused if r[0] not in {record for record, _ in refusals}]
     different = [len(set(features.contents)) for features in (kept_f[0], held_f)]
     if different[0] < 2 or different[1] < calibrate.MIN_NORMALS:
         what = f"{different[0]} different readable images to train on and {different[1]} to hold out"
@@ -96,7 +136,7 @@ def train(
     material = Material(kept_f, held_f, watched_f)
     progress = fit(net, settings, run, material, resume)
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
-    calibration = calibrate_on(net, held_f.records)
+    calibration = calibrate_on(net, held_f.records, taught)
     facts = {
         "training": {
             "normal_images": len(kept_f[0]),
@@ -109,19 +149,40 @@ def train(
             "best_epoch": progress.best_epoch,
             "seconds": round(time.perf_counter() - started, 1),
             "device": str(on),
-        }
+        },
+        "lesson": None if taught is None else taught.facts(),
     }
     model = Artifact(net, settings, calibration, facts)
     artifacts.write_text(run / HISTORY, _csv(history))
     artifacts.write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
     artifacts.save(model, run)
     (run / checkpoint.NAME).unlink()
-    return Trained(model, history, refusals)
+    return Trained(model, history, refusals, [] if taught is None else taught.notes())
 
 
-def calibrate_on(net: AEFlow, held_out: Sequence[Record]) -> Calibration:
+def _teach(
+    data: Path | str,
+    records: Sequence[Record],
+    known: Sequence[Record],
+    settings: Settings,
+    encoder_weights: Path | None,
+    device: torch.device,
+) -> tuple[Taught, Refusals]:
+    """Learn the classes from known normals, drawn labels and unlabelled images."""
+    lesson = teaching.choose(data, records, known, settings)
+    if not any(lesson.labels):
+        return Taught(lesson, None, None), []
+    encoder = pretrained(settings.encoder, settings.class_stages, encoder_weights).to(device)
+    lesson, examples, refusals = teaching.read(lesson, encoder, settings)
+    if 0 not in lesson.labels:
+        raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
+    return Taught(lesson, *classes.fit(examples, lesson.kinds, settings)), refusals
+
+
+def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None = None) -> Calibration:
     """Calibrate a model on normal images it was not trained on, read and scored as any other."""
     rows, mapped = [], {record.path for record in evenly(held_out, MAPPED)}
+    ratios: list[np.ndarray[Any, Any]] = []
     pixels: dict[str, list[np.ndarray[Any, Any]]] = {}
     with bar("Calibrating", len(held_out)) as advance:
         for record, measured in measure(net, held_out, maps=True):
@@ -129,6 +190,7 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record]) -> Calibration:
             if isinstance(measured, ImageError):  # it could be read a minute ago
                 raise measured
             rows.append((measured.flow, measured.reconstruction))
+            ratios += [] if measured.log_ratios is None else [measured.log_ratios]
             if record.path in mapped:
                 for name, m in measured.maps.items():
                     pixels.setdefault(name, []).append(m.ravel())
@@ -137,7 +199,28 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record]) -> Calibration:
         low, threshold, high = np.quantile(np.concatenate(values), (0.9, 0.99, 0.999))
         scales[name] = MapScale(float(low), float(high), float(threshold))
     flow, reconstruction = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
-    return calibrate.fit(net.settings, flow, reconstruction, scales)
+    calibration = calibrate.fit(net.settings, flow, reconstruction, scales)
+    if taught is None or taught.classes is None:
+        return calibration
+    normals = calibration.normals_only(calibration.terms(flow, reconstruction)), np.stack(ratios)
+    share = net.settings.abnormal_share or (taught.pool.share if taught.pool is not None and taught.pool.used else 0.5)
+    weighed = _weigh(net, calibration, taught.lesson, taught.classes)
+    fitted = posterior.fit(taught.classes.kinds, normals, weighed, share)
+    return calibrate.with_posterior(calibration, net.settings, fitted, flow, reconstruction, normals[1])
+
+
+def _weigh(net: AEFlow, calibration: Calibration, lesson: Lesson, learnt: Classes) -> tuple[Floats, Floats, Floats]:
+    """Normals-only scores, out-of-fold judgements and probabilities of images that are, or look, abnormal."""
+    rows = evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), WEIGHED)
+    scores = np.zeros(len(rows))
+    with bar("Weighing", len(rows)) as advance:
+        for i, (_, measured) in enumerate(measure(net, [lesson.records[row] for row in rows])):
+            advance()
+            if isinstance(measured, ImageError):
+                raise measured
+            terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]))
+            scores[i] = calibration.normals_only(terms)[0]
+    return scores, learnt.judged[rows], learnt.abnormal[rows]
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

@@ -1,8 +1,9 @@
-"""Mildly changed views of an image, as another positioning or exposure would give."""
+"""Changed views of an image, as another positioning, exposure, scanner or export would give."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 
 import numpy as np
 import PIL.Image
@@ -13,6 +14,9 @@ ZOOM = 0.06  # share either way
 SHIFT = 0.03  # of a side, either way
 CONTRAST = 0.15  # share either way
 BRIGHTNESS = 0.05  # of the full range, either way
+GAMMA = 0.3  # of its logarithm, either way
+CROP = 0.08  # share of a side, at each edge
+QUALITY = (30, 95)  # of JPEG
 BACKGROUND = 0.02  # pixels up to this are air, whose value no exposure changes
 
 
@@ -21,7 +25,7 @@ def augment(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
 
     ``key`` decides the change, so the same image and key give the same view anywhere.
     """
-    rng = np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))
+    rng = _generator(key)
     angle = np.deg2rad(rng.uniform(-ROTATION, ROTATION))
     zoom = 1 + rng.uniform(-ZOOM, ZOOM)
     height, width = pixels.shape[1:]
@@ -44,3 +48,25 @@ def augment(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
     grey = bool((pixels == pixels[:1]).all())
     view = np.stack([moved(pixels[0])] * 3 if grey else [moved(channel) for channel in pixels])
     return np.where(view > BACKGROUND, contrast * view + brightness, view).clip(0, 1).astype(np.float32)
+
+
+def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
+    """``augment``, and beyond: another tone curve, crop and compression, as from another scanner or export.
+
+    ``pixels`` (3, H, W) in [0, 1]; ``key`` decides the change.
+    """
+    rng = _generator(f"{key}/recapture")
+    view = augment(pixels, key) ** np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
+    height, width = view.shape[1:]
+    left, top, right, bottom = rng.uniform(0, CROP, 4) * (width, height, width, height)
+    image = PIL.Image.fromarray((view * 255).round().astype(np.uint8).transpose(1, 2, 0))
+    box = (left, top, width - right, height - bottom)
+    image = image.resize((width, height), PIL.Image.Resampling.BILINEAR, box=box)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
+    with PIL.Image.open(file) as stored:
+        return np.asarray(stored, dtype=np.float32).transpose(2, 0, 1) / 255
+
+
+def _generator(key: str) -> np.random.Generator:
+    return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))

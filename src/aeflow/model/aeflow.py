@@ -7,18 +7,19 @@ dimensions, since a raw one (1e5 nats) would drown the reconstruction.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.config import Settings, decoder_halvings
 from aeflow.errors import SettingsError
+from aeflow.model.classes import ClassMixture
 from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
+from aeflow.model.pooled import unit_length
 from aeflow.model.prior import StandardNormal
 from aeflow.model.ssim import ssim
 
@@ -49,15 +50,19 @@ class Measures:
     flow_maps: list[Tensor]  # (B, h, w) for each stage: negative log-likelihood per dimension
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
+    log_ratios: Tensor | None = None  # (B, kinds) of each kind of abnormality against normal; see ClassMixture
 
 
 class AEFlow(nn.Module):
     """The whole model as one module; see the equations above."""
 
-    def __init__(self, settings: Settings, encoder: Encoder) -> None:
+    def __init__(self, settings: Settings, encoder: Encoder, classes: ClassMixture | None = None) -> None:
         super().__init__()
         self.settings = settings
         self.encoder = encoder
+        self.classes = classes
+        at = [encoder.stages.index(stage) for stage in settings.stages]
+        channels, strides = [encoder.channels[i] for i in at], [encoder.strides[i] for i in at]
         self.flows = nn.ModuleList(
             Flow(
                 channels,
@@ -69,24 +74,24 @@ class AEFlow(nn.Module):
                 seed=settings.seed + index,
                 size=(settings.image_size // stride,) * 2 if settings.positions else None,
             )
-            for index, (channels, stride) in enumerate(zip(encoder.channels, encoder.strides, strict=True))
+            for index, (channels, stride) in enumerate(zip(channels, strides, strict=True))
         )
-        layers = decoder_halvings(encoder.strides[-1])
+        stride = strides[-1]
+        layers = decoder_halvings(stride)
         if len(settings.decoder) != layers - 1:
             raise SettingsError(
                 "decoder",
-                f"{len(settings.decoder)} widths for a latent of stride {encoder.strides[-1]}",
+                f"{len(settings.decoder)} widths for a latent of stride {stride}",
                 f"give {layers - 1} widths, each layer doubles the size",
             )
-        if settings.image_size % encoder.strides[-1]:
-            stride = encoder.strides[-1]
+        if settings.image_size % stride:
             near = round(settings.image_size / stride) * stride
             raise SettingsError(
                 "image_size",
                 f"{settings.image_size} is no multiple of the stride {stride}",
                 f"give for instance {near}",
             )
-        self.decoder = Decoder((encoder.channels[-1], *settings.decoder, 3))
+        self.decoder = Decoder((channels[-1], *settings.decoder, 3))
         self.prior = StandardNormal()
         self.to(memory_format=torch.channels_last)
 
@@ -140,8 +145,17 @@ class AEFlow(nn.Module):
 
     def forward(self, x: Tensor) -> Measures:
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
-        latent = self.encode(self.encoder(x))
-        return self.measure(latent, self.decode(latent), x)
+        features = self.encoder(x)
+        latent = self.encode(self.of_stages(features, self.settings.stages))
+        measures = self.measure(latent, self.decode(latent), x)
+        if self.classes is None:
+            return measures
+        u = self.classes.latent(self.of_stages(features, self.settings.class_stages))
+        return replace(measures, log_ratios=self.classes.log_ratios(u))
+
+    def of_stages(self, features: list[Tensor], stages: Sequence[int]) -> list[Tensor]:
+        """Those of the encoder's feature maps that belong to some of its stages."""
+        return [features[self.encoder.stages.index(stage)] for stage in stages]
 
 
 def mean_of_top(values: Tensor, share: float) -> Tensor:
@@ -149,9 +163,3 @@ def mean_of_top(values: Tensor, share: float) -> Tensor:
     flat = values.flatten(1)
     highest, _ = torch.topk(flat, max(1, round(share * flat.shape[1])), dim=1)
     return highest.mean(dim=1)
-
-
-def unit_length(z: Tensor) -> Tensor:
-    """``z * sqrt(C) / |z|`` at each position of ``z`` (B, C, h, w): what the features point to, not how strongly."""
-    length: float = math.sqrt(z.shape[1])
-    return F.normalize(z, dim=1) * length

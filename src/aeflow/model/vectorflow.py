@@ -9,14 +9,12 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-LOG_2PI = math.log(2 * math.pi)
+from aeflow.model.prior import GaussianMixture
 
 
 class Coupling(nn.Module):
@@ -56,8 +54,7 @@ class FlowMixture(nn.Module):
         self, means: NDArray[np.float64], log_weights: NDArray[np.float64], steps: int, hidden: int, seed: int
     ) -> None:
         super().__init__()
-        self.means = nn.Parameter(torch.from_numpy(means))
-        self.logits = nn.Parameter(torch.from_numpy(log_weights))
+        self.prior = GaussianMixture(torch.from_numpy(means), torch.from_numpy(log_weights), learn=("means", "weights"))
         with torch.random.fork_rng(devices=[]):  # the caller's generator is not ours to move
             torch.manual_seed(seed)
             halves: list[tuple[Tensor, Tensor]] = []
@@ -71,8 +68,7 @@ class FlowMixture(nn.Module):
         for step in self.steps:
             v, part = step(v)
             log_det = log_det + part[:, None]
-        distance = v.square().sum(1, keepdim=True) - 2 * v @ self.means.T + self.means.square().sum(1)
-        return self.logits.log_softmax(0) - 0.5 * (distance + v.shape[1] * LOG_2PI) + log_det
+        return self.prior.joint(v) + log_det
 
     def inverse(self, u: Tensor) -> Tensor:
         """The points ``v`` (n, d) whose latents are ``u``."""
