@@ -1,21 +1,23 @@
-"""The README's numbers are those that the benchmark measured."""
+"""The figures in the texts are those that the benchmarks measured."""
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 
 
-def test_readme_table_is_made_from_the_measured_results() -> None:
-    spec = importlib.util.spec_from_file_location("quality", ROOT / "benchmarks" / "quality.py")
-    assert spec
-    assert spec.loader
-    quality = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(quality)
-    results = json.loads((ROOT / "benchmarks" / "results" / "quality.json").read_text())
-    readme = (ROOT / "README.md").read_text()
-    assert quality.with_table(readme, results) == readme
-    assert len(results["sets"]) == 2
+@pytest.mark.parametrize(
+    ("benchmark", "page"), [("quality", "README.md"), ("label_curve", "docs/labels.md")], ids=["quality", "label curve"]
+)
+def test_table_is_made_from_the_measured_results(benchmark: str, page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    module = importlib.import_module(benchmark)
+    results = json.loads((ROOT / "benchmarks" / "results" / f"{benchmark}.json").read_text())
+    text = (ROOT / page).read_text()
+    assert module.with_table(text, results) == text
+    assert len(text.splitlines()) > 40

@@ -12,9 +12,11 @@ from aeflow import training
 from aeflow.artifact import Artifact
 from aeflow.config import make_settings
 from aeflow.data.records import find_images
-from aeflow.errors import ImageError
+from aeflow.errors import ImageError, SettingsError
+from aeflow.explain import Explanation, component_of, explain
+from aeflow.model.generate import sample
 from aeflow.runtime import pick_device, prepare
-from aeflow.score import Score, score
+from aeflow.score import Floats, Score, score
 
 
 class Model:
@@ -35,6 +37,28 @@ class Model:
         """Score files and folders; each name with its score, or with the error that refused it."""
         for record, result in score(self.artifact, find_images(paths), maps=maps):
             yield record.name, result
+
+    def explain(self, path: Path | str, out: Path | str | None = None) -> Explanation:
+        """What is behind the score of one image file; writes ``explain.png`` and ``explain.json`` to ``out`` if given.
+
+        Raises ImageError if the image cannot be read.
+        """
+        from aeflow.evaluation.explanation import write  # matplotlib takes a second to import
+
+        explanation = explain(self.artifact, path, self.run)
+        if out is not None:
+            write(explanation, self.artifact.calibration.scales, Path(out))
+        return explanation
+
+    def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats:
+        """``n`` images (n, 3, H, W) in [0, 1] that the model makes up: of its prior, or of ``"normal"`` or a kind.
+
+        Raises SettingsError for a kind that the model does not know, or no image.
+        """
+        if n < 1:
+            raise SettingsError("n", f"{n} images", "ask for at least one")
+        component = None if kind is None else component_of(self.artifact, kind)
+        return sample(self.artifact.net, n, component, seed).cpu().numpy()
 
     def evaluate(self, data: Path | str, split: str = "test", out: Path | str | None = None) -> dict[str, Any]:
         """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``."""

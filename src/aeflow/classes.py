@@ -1,15 +1,15 @@
 """Learns to tell normal from abnormal images from known normals, a few labels, and a pool of unlabelled images.
 
-The model is ``model.classes.ClassMixture``: ``p(s, k) = pi_k N(s; mu_k, Sigma)`` over pooled features ``s`` with one covariance.
-Its joint likelihood, labelled images under their own component and pool images under all of them, is
-maximised by EM with three things that a plain EM lacks here:
+The model is ``model.classes.ClassMixture``: ``p(s, k) = pi_k N(s; mu_k, Sigma)`` over pooled features ``s``. Its joint
+likelihood, labelled images under their own component and pool images under all of them, is maximised by EM with three
+things that a plain EM lacks here:
 
 - **Consistency.** ``Sigma`` also counts, ``consistency`` times, how far ``s`` moves when an image is captured anew
   (``data.augment.recapture``): what another scanner would change is no sign of disease.
 - **Out-of-fold responsibilities.** In 256 directions every pool image looks abnormal to a model that has seen it in
   the pool. Each image is judged by models fitted without it and its patient.
-- **An anchored line.** That judgement is one number, ``log p(s | abnormal) - log p(s | normal)``, in standard deviations
-  of the known normals. What the pool has beyond their Gaussian is a second one, which is at least
+- **An anchored line.** That judgement is one number, ``log p(s | abnormal) - log p(s | normal)``, in standard
+  deviations of the known normals. What the pool has beyond their Gaussian is a second one, which is at least
   ``MIN_SEPARATION`` away: a nearer one could be any wrinkle of the normals.
 """
 
@@ -90,7 +90,7 @@ class Line:
 def fit(examples: Examples, kinds: Sequence[str], settings: Settings) -> tuple[Classes | None, Pool | None]:
     """The mixture, and what was found in the pool; no mixture where no label and no pool image speaks for one.
 
-    Raises DataError where all images look the same to the encoder.
+    Raises DataError where all images look the same to the encoder, or the known normals are of one patient.
     """
     pool = _screen(examples, len(kinds), settings) if (examples.label < 0).any() else None
     everyone, used = examples, (examples.label >= 0) | (pool is not None and pool.used)
@@ -117,7 +117,7 @@ class Space:
 
     def __init__(self, examples: Examples, settings: Settings) -> None:
         self.centre, self.scale = examples.s.mean(0), examples.s.std(0)
-        varies = self.scale > 1e-6 * max(float(self.scale.max()), TINY)
+        varies = (np.ptp(examples.s, axis=0) > 0) & (self.scale > 1e-6 * self.scale.max())
         if not varies.any():
             raise DataError("train", "all images look the same to the encoder", "give images that differ")
         self.scale = np.where(varies, self.scale, np.inf)  # a channel that is constant says nothing
@@ -203,11 +203,15 @@ def _judge(space: Space, examples: Examples, responsibility: Floats, settings: S
     """
     known, counts = examples.label == 0, _counts(examples.label, settings)
     judged, ratios = np.zeros(len(space.x)), np.zeros((len(space.x), responsibility.shape[1] - 1))
+    times = np.zeros(len(space.x))
     for repeat in range(REPEATS):
         fold = _folds(examples, repeat)
         for out in (fold == k for k in range(FOLDS)):
             if not (known & out).any():
                 continue
+            if not (known & ~out).any():
+                found = "the normal images are of too few patients to judge any without its patient"
+                raise DataError("train/normal", found, "add other patients, or name them in manifest.csv")
             means, root, log_weights = _components(space.x[~out], responsibility[~out], counts[~out], space, settings)
             u = solve_triangular(root, space.x[out].T, lower=True).T
             m = solve_triangular(root, means.T, lower=True).T
@@ -215,9 +219,11 @@ def _judge(space: Space, examples: Examples, responsibility: Floats, settings: S
             evidence = logsumexp(ratio + log_softmax(log_weights[1:]), axis=1)
             normal = evidence[known[out]]
             spread = max(float(normal.std()), TINY)
-            judged[out] += (evidence - normal.mean()) / spread / REPEATS
-            ratios[out] += ratio / REPEATS
-    return judged, ratios
+            judged[out] += (evidence - normal.mean()) / spread
+            ratios[out] += ratio
+            times[out] += 1
+    times = times.clip(1)  # a fold without a known normal judges nobody: there are few patients
+    return judged / times, ratios / times[:, None]
 
 
 def _folds(examples: Examples, repeat: int) -> NDArray[np.int64]:

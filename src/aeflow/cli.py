@@ -141,6 +141,33 @@ def score(
 
 
 @app.command()
+def explain(
+    run: Run,
+    image: Annotated[Path, typer.Argument(help="One image.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for explain.png and explain.json.")],
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
+    from aeflow.api import load
+
+    model = load(run, device)
+    found = model.explain(image, out)
+    if as_json:
+        _print_json(found.to_json())
+        return
+    print(f"{found.score.verdict}  score {found.score.value:.3f}  p {found.score.p_value:.4f}\n{found.finding}")
+    if found.score.posterior:
+        print("posterior: " + ", ".join(f"{kind} {p:.0%}" for kind, p in found.score.posterior.items()))
+    if found.normals:
+        nearest = (f"no. {one.number} (distance {one.distance:.3g})" for one in found.normals)
+        print("nearest train normals: " + ", ".join(nearest))
+    print(f"picture: {out / 'explain.png'}")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
 def info(run: Run, as_json: Json = False) -> None:
     """Show what a model is, what it was trained on, and its threshold."""
     from aeflow.artifact import read_facts

@@ -32,10 +32,6 @@ class Lesson:
     kinds: list[str]
     left_out: int  # train images whose patients are in the test split
 
-    def count(self, of: range) -> int:
-        """How many have one of some labels."""
-        return sum(label in of for label in self.labels)
-
 
 def choose(data: Path | str, train: Sequence[Record], known: Sequence[Record], settings: Settings) -> Lesson:
     """The lesson of a data folder: the ``known`` normals, ``settings.labels`` abnormal images, the unlabelled ones.

@@ -29,6 +29,7 @@ from aeflow.features import FeatureCache
 from aeflow.loop import Material, fit
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import pretrained
+from aeflow.neighbours import Neighbours
 from aeflow.progress import bar
 from aeflow.runtime import pick_device, prepare
 from aeflow.score import measure
@@ -155,6 +156,7 @@ def train(
     model = Artifact(net, settings, calibration, facts)
     artifacts.write_text(run / HISTORY, _csv(history))
     artifacts.write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
+    Neighbours.of_training(kept_f[0]).save(run)
     artifacts.save(model, run)
     (run / checkpoint.NAME).unlink()
     return Trained(model, history, refusals, [] if taught is None else taught.notes())

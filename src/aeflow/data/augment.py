@@ -65,7 +65,7 @@ def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
     with PIL.Image.open(file) as stored:
-        return np.asarray(stored, dtype=np.float32).transpose(2, 0, 1) / 255
+        return (np.asarray(stored).transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
 
 
 def _generator(key: str) -> np.random.Generator:

@@ -97,15 +97,16 @@ class AEFlow(nn.Module):
 
     def initialise(self, features: list[Tensor]) -> None:
         """Start every ActNorm from the features (B, C, h, w) of a batch."""
-        for flow, z in zip(self.flows, self._prepared(features), strict=True):
+        for flow, z in zip(self.flows, self.prepared(features), strict=True):
             flow.initialise(z)  # type: ignore[operator]
 
     def encode(self, features: list[Tensor]) -> Latent:
         """The latents of features ``z`` (B, C, h, w) of each stage."""
-        pairs = [flow(z) for flow, z in zip(self.flows, self._prepared(features), strict=True)]
+        pairs = [flow(z) for flow, z in zip(self.flows, self.prepared(features), strict=True)]
         return Latent([u for u, _ in pairs], [log_det for _, log_det in pairs])
 
-    def _prepared(self, features: list[Tensor]) -> list[Tensor]:
+    def prepared(self, features: list[Tensor]) -> list[Tensor]:
+        """Features (B, C, h, w) as the flows take them."""
         return [unit_length(z) for z in features] if self.settings.unit_features else features
 
     def decode(self, latent: Latent) -> Tensor:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from aeflow.model.pooled import pool
 from aeflow.model.prior import GaussianMixture
 
+ROUNDS = 8  # over the kinds: taking off one may bring back a little of another
+TINY = 1e-12  # kinds that nothing was learnt of lie on the normal mean
+
 
 class ClassMixture(nn.Module):
     """``p(s, k) ~ pi_k N(whitening (s - centre); m_k, I)``; ``centre`` (D,), ``whitening`` (d, D), ``means`` (K, d).
@@ -62,12 +65,15 @@ class ClassMixture(nn.Module):
         return self.log_ratios(u).logsumexp(dim=1)
 
     def moved_to_normal(self, s: Tensor) -> Tensor:
-        """``s`` (B, D) moved within the latent, along the way between the means, to an average normal image's evidence.
+        """``s`` (B, D) moved within the latent, against the ways to the kinds' means, to a normal image's evidence.
 
-        Images that already have no more evidence than that stay as they are.
+        Nothing of any kind is left that the mean normal image has not. Images that already have no more evidence than
+        that one stay as they are.
         """
         u, m = self.latent_of(s), self.prior.means
-        kind = self.log_ratios(u).argmax(dim=1)
-        way = (m[1:] - m[0])[kind]
-        along = ((u - m[0]) * way).sum(1) / way.square().sum(1)
-        return s - (along.clamp_min(0)[:, None] * way) @ self.back.T
+        moved = u
+        for way in (m[1:] - m[0]).repeat(ROUNDS, 1):
+            along = ((moved - m[0]) @ way) / way.square().sum().clamp_min(TINY)
+            moved = moved - along.clamp_min(0)[:, None] * way
+        above = self.evidence(u) > self.evidence(m[:1])
+        return torch.where(above[:, None], s + (moved - u) @ self.back.T, s)

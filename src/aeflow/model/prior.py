@@ -39,10 +39,11 @@ class GaussianMixture(nn.Module):
         learn: Collection[Literal["means", "weights", "scales"]] = (),
     ) -> None:
         super().__init__()
-        zeros = means.new_zeros(len(means))
+        weights = means.new_zeros(len(means)) if log_weights is None else log_weights
+        scales = means.new_zeros(len(means), 1) if log_scales is None else log_scales
         self.means = nn.Parameter(means, "means" in learn)
-        self.logits = nn.Parameter(zeros if log_weights is None else log_weights, "weights" in learn)
-        self.log_scales = nn.Parameter(zeros[:, None] if log_scales is None else log_scales, "scales" in learn)
+        self.logits = nn.Parameter(weights, "weights" in learn)
+        self.log_scales = nn.Parameter(scales, "scales" in learn)
 
     def joint(self, u: Tensor) -> Tensor:
         """``log p(u, k)`` in nats of ``u`` (B, C, ...) for every component, (B, K, ...)."""
