@@ -33,12 +33,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aeflow import classes, posterior, training
+from aeflow.artifact import Artifact, load
 from aeflow.config import Settings, make_settings
 from aeflow.data.augment import recapture
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out, leave_out_patients, shared_patients
 from aeflow.evaluation.metrics import auroc
-from aeflow.features import FeatureCache
+from aeflow.features import Change, FeatureCache
 from aeflow.model.encoder import pretrained
 from aeflow.model.pooled import Pooled
 from aeflow.runtime import prepare
@@ -56,6 +57,7 @@ Rows = NDArray[np.int64]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--run", type=Path, help="a model of all train normals with seed 0, else it is trained")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/label_curve.png"))
     parser.add_argument("--page", type=Path, default=Path("docs/labels.md"), help="whose table is written")
@@ -64,7 +66,7 @@ def main() -> None:
     if options.data:
         prepare()
         results: dict[str, Any] = {"machine": machine(), "draws": DRAWS, "labels": [], "pools": [], "kinds": []}
-        for part in measure_all(options.data):
+        for part in measure_all(options.data, options.run):
             for name, rows in part.items():
                 results[name] += rows
             path.write_text(json.dumps(results, indent=1) + "\n")
@@ -80,9 +82,9 @@ class World:
     """All images, their pooled vectors, and which may teach."""
 
     records: list[Record]
+    encoder: Pooled
     s: NDArray[np.float64]
-    recaptured: NDArray[np.float64]
-    shifted: NDArray[np.float64]  # as another scanner would have taken them
+    recaptured: NDArray[np.float64]  # of train images
     normals: Rows
     abnormal: Rows  # of persons who are not in the test split
     test: Rows
@@ -90,6 +92,12 @@ class World:
     @property
     def truth(self) -> list[int]:
         return [int(self.records[row].label or 0) for row in self.test]
+
+    def vectors(self, records: list[Record], view: int = 0, change: Change = recapture) -> NDArray[np.float64]:
+        features, refused = FeatureCache(self.encoder, SETTINGS.image_size, change=change).features(records, view=view)
+        if refused:
+            raise refused[0][1]
+        return features.vectors()
 
     def row_of(self, records: list[Record]) -> Rows:
         index = {record: row for row, record in enumerate(self.records)}
@@ -117,16 +125,11 @@ def other_scanner(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
 
 def read_world(data: Path) -> World:
     records = read_records(data)
-    encoder = Pooled(pretrained(SETTINGS.encoder, SETTINGS.class_stages))
-    vectors = []
-    for view, change in ((0, recapture), (1, recapture), (2, other_scanner)):
-        features, refused = FeatureCache(encoder, SETTINGS.image_size, change=change).features(records, view=view)
-        if refused:
-            raise refused[0][1]
-        vectors.append(features.vectors())
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
+    world = World([*train, *test], Pooled(pretrained(SETTINGS.encoder, SETTINGS.class_stages)), *(np.zeros(0),) * 5)
+    world.s = world.vectors(world.records)
+    world.recaptured = np.concatenate([world.vectors(train, 1), world.s[len(train) :]])
     sick = of_label(train, 1)
-    world = World(records, *vectors, *(np.zeros(0, int),) * 3)
     world.normals = world.row_of(of_label(train, 0))
     world.abnormal = world.row_of(leave_out_patients(sick, shared_patients(sick, test)))
     world.test = world.row_of(test)
@@ -141,8 +144,12 @@ def train_base(world: World, known: Rows, data: Path) -> Base:
         rows = [f"images/{world.records[row].name},train,0,{world.records[row].patient}" for row in known]
         (folder / "manifest.csv").write_text("\n".join(["path,split,label,patient", *rows]) + "\n")
         model = training.train(folder, folder / "run", make_settings()).artifact
-        kept, held = hold_out(read_records(folder, "train"), SETTINGS.held_out, SETTINGS.seed)
-    index = {record.name: row for row, record in enumerate(world.records)}
+    return base_of(world, known, model)
+
+
+def base_of(world: World, known: Rows, model: Artifact) -> Base:
+    """A model that was trained on the known normals, as a base."""
+    kept, held = hold_out([world.records[row] for row in known], SETTINGS.held_out, SETTINGS.seed)
     found: dict[int, float] = {}
 
     def score(rows: Rows) -> NDArray[np.float64]:
@@ -154,8 +161,7 @@ def train_base(world: World, known: Rows, data: Path) -> Base:
             found[row] = float(model.calibration.normals_only(terms)[0])
         return np.array([found[int(row)] for row in rows])
 
-    kept_rows, held_rows = (np.array([index[r.name.removeprefix("images/")] for r in part]) for part in (kept, held))
-    return Base(kept_rows, held_rows, score)
+    return Base(world.row_of(kept), world.row_of(held), score)
 
 
 def teach(
@@ -214,10 +220,10 @@ def pool_controls(world: World, known: Rows, pool: Rows) -> dict[str, float]:
     return found
 
 
-def measure_all(data: Path) -> Any:
+def measure_all(data: Path, run: Path | None) -> Any:
     """Yields finished parts of the results."""
     world = read_world(data)
-    base = train_base(world, world.normals, data)
+    base = base_of(world, world.normals, load(run)) if run else train_base(world, world.normals, data)
     nobody = np.zeros(0, int)
     for k in KS:
         rows = []
@@ -262,7 +268,8 @@ def pools(world: World, data: Path, draw_: int) -> Any:
         pool = np.concatenate([others, sick])
         s = world.s.copy()
         moved = pool if scanner == "other" else pool[::3] if scanner == "mixed" else pool[:0]
-        s[moved] = world.shifted[moved]
+        if len(moved):
+            s[moved] = world.vectors([world.records[row] for row in moved], 2, other_scanner)
         scores, found, weight = teach(world, base, abnormal[:k], pool, s=s)
         row = {"share": share, "scanner": scanner, "k": k, "draw": draw_, "weight": weight, "without_pool": value[k]}
         row |= {"auroc": auroc(scores.tolist(), world.truth)}

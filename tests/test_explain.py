@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from torch import Tensor
 
 import aeflow
@@ -20,13 +19,13 @@ from aeflow.cli import main
 from aeflow.data.records import of_label, read_records
 from aeflow.data.split import hold_out
 from aeflow.data.stream import stream
-from aeflow.errors import ArtifactError, SettingsError
+from aeflow.errors import SettingsError
 from aeflow.explain import contributions
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.classes import ClassMixture
 from aeflow.model.generate import drawn_in, healthy, with_class_statistics
 from aeflow.model.pooled import pool
-from aeflow.neighbours import NORMALS, SIDE, Neighbours
+from aeflow.neighbours import NORMALS
 from aeflow.score import Score, score
 from aeflow.training import Trained
 from conftest import SIZE, small_settings
@@ -97,7 +96,7 @@ def test_healthy_latent_keeps_its_statistics(taught: aeflow.Model, images: Tenso
     assert 0 < already.sum() < len(images)
     moved = with_class_statistics(net, z, net.classes.moved_to_normal(s))
     torch.testing.assert_close(moved[already], z[already], rtol=1e-4, atol=1e-4)
-    assert (moved - z).abs().amax((1, 2, 3))[~already].min() > 1e-3
+    assert (moved - z).abs().amax((1, 2, 3))[~already].median() > 0.1
     only_drawn_in = net.decoder(drawn_in(net.flows[-1](z)[0]))
     torch.testing.assert_close(healthy(net, images)[already], only_drawn_in[already], rtol=1e-3, atol=1e-4)
 
@@ -137,41 +136,6 @@ def test_contributions_of_classes_vanish_on_average(taught: aeflow.Model, data: 
         assert np.mean([parts[name] for parts in found]) == pytest.approx(0, abs=1e-3), name
 
 
-def test_nearest_is_oneself_then_by_standardised_distance() -> None:
-    x, features = torch.rand(7, 3, 32, 32), [random(7, 5, 3, 3)]
-    table = Neighbours.of(features, x)
-    [first, second, *rest] = table.nearest(table.vectors[3], 20)
-    assert (first.number, first.distance, len(rest)) == (3, 0, 5)
-    z = (table.vectors - table.vectors.mean(0)) / table.vectors.std(0, correction=0)
-    distances = (z - z[3]).norm(dim=1)
-    assert second.number == int(distances.argsort()[1])
-    assert second.distance == pytest.approx(float(distances.sort().values[1]), rel=1e-4)
-    scaled = Neighbours(table.vectors * 7, table.pictures)
-    torch.testing.assert_close(scaled.distances(scaled.vectors), table.distances(table.vectors))
-    assert first.picture.shape == (SIDE, SIDE)
-    assert first.picture.mean() == pytest.approx(float(x[3].mean()), abs=0.01)
-
-
-def test_a_run_holds_its_train_normals_without_names(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:
-    settings = trained.artifact.settings
-    kept, _ = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
-    x = torch.from_numpy(np.stack([x for _, x in stream(kept, SIZE)]))
-    net = trained.artifact.net
-    vectors = pool(net.of_stages(net.encoder(x), settings.stages))
-    found = Neighbours.load(run, vectors.shape[1])
-    assert found is not None
-    torch.testing.assert_close(found.vectors, vectors, rtol=1e-4, atol=1e-4)
-    with safe_open(run / NORMALS, "pt") as file:
-        assert set(file.keys()) == {"vectors", "pictures"}
-        assert not file.metadata()
-    assert Neighbours.load(tmp_path, vectors.shape[1]) is None
-    with pytest.raises(ArtifactError, match="belongs to another model; delete it"):
-        Neighbours.load(run, 1 + vectors.shape[1])
-    (tmp_path / NORMALS).write_bytes((run / NORMALS).read_bytes()[:5000])
-    with pytest.raises(ArtifactError, match="damaged"):
-        Neighbours.load(tmp_path, vectors.shape[1])
-
-
 def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
     plain = taught.sample(20)
     assert plain.shape == (20, 3, SIZE, SIZE)
@@ -186,7 +150,7 @@ def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
         taught.sample(1, "tumour")
     normals_only = aeflow.Model(trained.artifact, run)
     np.testing.assert_array_equal(normals_only.sample(2, "normal"), normals_only.sample(2))
-    with pytest.raises(SettingsError, match="this model knows normal$"):
+    with pytest.raises(SettingsError, match=r"this model knows normal$"):
         normals_only.sample(1, "abnormal")
     with pytest.raises(SettingsError, match="ask for at least one"):
         normals_only.sample(0)
@@ -233,14 +197,15 @@ def test_explain_normals_only(
     trained: Trained, run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A train image is its own nearest normal; without the file of normals all the rest is still there."""
-    own = data / "train" / "normal" / "000.png"
+    settings = trained.artifact.settings
+    kept, _ = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
+    own = kept[1].path
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     facts = json.loads(call(capsys, "explain", copy, own, "--out", tmp_path / "out", "--json")[0])
     assert set(facts["terms"]) == {"flow", "reconstruction"}
     assert (facts["posterior"], facts["notes"]) == ({}, [])
-    settings = trained.artifact.settings
-    kept, _ = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
-    assert facts["nearest_normals"][0]["number"] == [record.path for record in kept].index(own)
+    assert facts["nearest_normals"][0] == {"number": 1, "distance": pytest.approx(0, abs=0.1)}
+    assert facts["nearest_normals"][1]["distance"] > 5
     (copy / NORMALS).unlink()
     shown, err = call(capsys, "explain", copy, own, "--out", tmp_path / "out")
     assert "nearest train normals" not in shown

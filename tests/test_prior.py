@@ -185,3 +185,14 @@ def test_moved_to_normal_stops_at_an_average_normal_image() -> None:
     assert 0 < below.sum() < 200
     assert torch.equal(moved[below], s[below])
     torch.testing.assert_close(classes.moved_to_normal(moved), moved)
+
+
+def test_moved_to_normal_leaves_nothing_of_any_kind() -> None:
+    classes, s = class_mixture(3), 2 * random(200, 7, seed=5)
+    m, u = classes.prior.means, classes.latent_of(s)
+    moved = classes.moved_to_normal(s)
+    above = classes.evidence(u) > classes.evidence(m[:1])
+    left = (classes.latent_of(moved)[above] - m[0]) @ (m[1:] - m[0]).T
+    assert left.max() < 1e-2 * ((u - m[0]) @ (m[1:] - m[0]).T).max()
+    assert 0 < above.sum() < 200
+    assert torch.equal(moved[~above], s[~above])

@@ -30,16 +30,19 @@ class Lesson:
     records: list[Record]
     labels: list[int]
     kinds: list[str]
-    left_out: int  # train images whose patients are in the test split
+    left_out: int  # train images whose patients are in the test split, or among the held-out normals
 
 
 def choose(data: Path | str, train: Sequence[Record], known: Sequence[Record], settings: Settings) -> Lesson:
     """The lesson of a data folder: the ``known`` normals, ``settings.labels`` abnormal images, the unlabelled ones.
 
-    Patients of the test split teach nothing. Raises DataError where fewer abnormal images are there than asked for.
+    Patients of the test split and of the held-out normals teach nothing. Raises DataError where fewer abnormal images
+    are there than asked for.
     """
     others = [r for r in train if r.label != 0]
-    free = leave_out_patients(others, shared_patients(others, [r for r in read_records(data) if r.split == "test"]))
+    test = [r for r in read_records(data) if r.split == "test"]
+    held_out = leave_out_patients(of_label(train, 0), {r.patient for r in known})
+    free = leave_out_patients(others, shared_patients(others, [*test, *held_out]))
     abnormal = sorted(of_label(free, 1), key=lambda r: _key(settings.seed, r.name))
     count = len(abnormal) if settings.labels is None else settings.labels
     if count > len(abnormal):

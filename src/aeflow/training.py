@@ -76,7 +76,8 @@ class Taught:
         """What the user should know."""
         notes = [self.pool.finding] if self.pool is not None else []
         if self.lesson.left_out:
-            notes.append(f"{self.lesson.left_out} train images left out: their patients are in the test split")
+            reason = "their patients are in the test split, or held out"
+            notes.append(f"{self.lesson.left_out} train images teach nothing: {reason}")
         if self.classes is None:
             notes.append("nothing to learn classes from; this is the normals-only model")
         return notes

@@ -71,8 +71,9 @@ def draw(explanation: Explanation, flow_scale: tuple[float, float]) -> Figure:
         figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_ON_GREY), bar, orientation="horizontal", extend="max")
         bar.set_xticks(scale, [f"{value:.3g}" for value in scale])
         bar.tick_params(labelsize=8, length=0, pad=3)
-        for label, side in zip(bar.get_xticklabels(), ("left", "right"), strict=True):
-            label.set_horizontalalignment(side)
+        low, high = bar.get_xticklabels()
+        low.set_horizontalalignment("left")
+        high.set_horizontalalignment("right")
     groups = (("nearest train normals", explanation.normals), ("nearest generated normals", explanation.generated))
     for group, (head, found) in enumerate(groups):
         left = group * (SHOWN * (small + GAP) + 3 * GAP)  # the groups stand apart

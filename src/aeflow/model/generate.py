@@ -34,7 +34,7 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     """``n`` images (n, 3, H, W) in [0, 1] of latents from the flow's prior.
 
     With a ``component`` of the classes each gets the statistics of a draw from it. The prior draws each position by
-    itself, so how well a whole image hangs together is left to the flow's receptive field.
+    itself: what comes out has normal texture but no anatomy, as far as real latents depend on their neighbours.
     """
     generator = torch.Generator().manual_seed(seed)
     at = net.encoder.stages.index(net.settings.stages[-1])

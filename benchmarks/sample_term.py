@@ -1,0 +1,147 @@
+"""Whether the distance to normals that the model makes up would help the score: measured, not built in.
+
+    python benchmarks/sample_term.py RUN --data FOLDER [--out benchmarks/results]
+
+Held-out train normals against train abnormals, at most 200 each; none of a patient who is in the test split or taught
+the model. The term is the distance to the nearest of 64 made-up normals over pooled features in
+standard deviations of the train normals. Three ways of making them up or replacing them:
+
+- ``flow prior``: what `Model.sample` gives; the latent is drawn at each position by itself.
+- ``whole latents``: a Gaussian over whole latents of train normals, its 64 leading directions; neighbours belong
+  together.
+- ``train normals``: 64 real ones, evenly chosen, as a control.
+
+Each is compared with the image and, where it came out of the decoder, with the image's reconstruction. ``combined`` is
+the AUROC of ``score + weight * term``, both in standard deviations of the held-out normals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import aeflow
+from aeflow import teaching
+from aeflow.data.records import Record, of_label, read_records
+from aeflow.data.split import evenly, hold_out, leave_out_patients, shared_patients
+from aeflow.errors import ImageError
+from aeflow.evaluation.metrics import auroc
+from aeflow.explain import component_of
+from aeflow.features import FeatureCache, Features
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.encoder import Encoder
+from aeflow.model.generate import BATCH, sample
+from aeflow.model.pooled import pool
+from aeflow.neighbours import Neighbours
+from aeflow.score import score
+
+MOST, DRAWN, DIRECTIONS, LATENTS = 200, 64, 64, 300
+WEIGHTS = (0.1, 0.25, 0.5, 1.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args()
+    result = measure(aeflow.load(options.run, "cpu"), options.data)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "sample_term.json").write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+@torch.no_grad()
+def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
+    started = time.perf_counter()
+    net, settings = model.artifact.net, model.artifact.settings
+    train = read_records(data, "train")
+    kept, held = hold_out(of_label(train, 0), settings.held_out, settings.seed)
+    abnormal = of_label(train, 1)
+    abnormal = leave_out_patients(abnormal, shared_patients(abnormal, read_records(data, "test")))
+    if settings.prior == "gmm":
+        taught = teaching.choose(data, train, kept, settings).records
+        abnormal = leave_out_patients(abnormal, shared_patients(abnormal, taught))
+    records = evenly(held, MOST) + evenly(abnormal, MOST)
+    labels = np.array([int(record.label or 0) for record in records])
+
+    values, of_image, of_reconstruction = scored(model, records)
+    encoder = Encoder(settings.encoder, settings.stages)
+    encoder.load_state_dict(net.encoder.state_dict(), strict=False)
+    normals, _ = FeatureCache(encoder, settings.image_size).features(kept)
+    table = Neighbours.of_training(normals)
+    std, mean = torch.std_mean(table.vectors, dim=0, correction=0)
+
+    def nearest(s: Tensor, candidates: Tensor) -> np.ndarray:
+        return torch.cdist((s - mean) / std, (candidates - mean) / std).amin(dim=1).double().numpy()
+
+    from_prior = pooled(net, sample(net, DRAWN, component_of(model.artifact, "normal")))
+    from_latents = pooled(net, of_whole_latents(net, normals))
+    terms = {
+        "flow prior, image": nearest(of_image, from_prior),
+        "flow prior, reconstruction": nearest(of_reconstruction, from_prior),
+        "whole latents, image": nearest(of_image, from_latents),
+        "whole latents, reconstruction": nearest(of_reconstruction, from_latents),
+        "train normals, image": nearest(of_image, table.vectors[evenly(range(len(table.vectors)), DRAWN)]),
+    }
+
+    def standardised(v: np.ndarray) -> np.ndarray:
+        return (v - v[labels == 0].mean()) / v[labels == 0].std()
+
+    return {
+        "normals": int((labels == 0).sum()),
+        "abnormal": int((labels == 1).sum()),
+        "score": round(auroc(values, labels), 4),
+        "terms": {
+            name: {
+                "alone": round(auroc(term, labels), 4),
+                "combined": {
+                    str(weight): round(auroc(standardised(values) + weight * standardised(term), labels), 4)
+                    for weight in WEIGHTS
+                },
+            }
+            for name, term in terms.items()
+        },
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def scored(model: aeflow.Model, records: list[Record]) -> tuple[np.ndarray, Tensor, Tensor]:
+    """Scores (n,), and pooled features (n, D) of the images and of their reconstructions."""
+    values, vectors = [], ([], [])
+    for _, result in score(model.artifact, records, pictures=True):
+        if isinstance(result, ImageError):
+            raise result
+        values.append(result.value)
+        both = pooled(model.artifact.net, torch.from_numpy(np.stack(result.pictures)))
+        for some, vector in zip(vectors, both, strict=True):
+            some.append(vector)
+    return np.array(values), torch.stack(vectors[0]), torch.stack(vectors[1])
+
+
+def pooled(net: AEFlow, x: Tensor) -> Tensor:
+    """Pooled features (n, D) of images at the stages of the flow."""
+    return torch.cat([pool(net.of_stages(net.encoder(part), net.settings.stages)) for part in torch.split(x, BATCH)])
+
+
+def of_whole_latents(net: AEFlow, normals: Features) -> Tensor:
+    """Images of draws from a Gaussian over whole latents of train normals, in its leading directions."""
+    rows = evenly(range(len(normals)), LATENTS)
+    batches = (normals.batch(rows[start : start + BATCH])[0] for start in range(0, len(rows), BATCH))
+    u = torch.cat([net.encode(features).u[-1] for features in batches])
+    mean, flat = u.mean(dim=0), u.flatten(1) - u.flatten(1).mean(dim=0)
+    _, spread, directions = torch.linalg.svd(flat, full_matrices=False)
+    noise = torch.randn(DRAWN, DIRECTIONS, generator=torch.Generator().manual_seed(0))
+    drawn = noise * (spread[:DIRECTIONS] / len(u) ** 0.5) @ directions[:DIRECTIONS]
+    return torch.cat([net.decoder(part) for part in torch.split(mean + drawn.view(-1, *mean.shape), BATCH)]).float()
+
+
+if __name__ == "__main__":
+    main()
