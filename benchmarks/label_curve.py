@@ -302,10 +302,23 @@ def table(results: dict[str, Any]) -> str:
     ]
     for k in dict.fromkeys(row["k"] for row in labels):
         lines.append(f"| {'all' if k is None else k} | " + " | ".join(cell(labels, n, k=k) for n in names) + " |")
+    if pool:
+        lines += pool_table(pool)
+    lines += ["", "Ten labels of one kind:", "", "| taught | tested on bacteria | tested on virus |", "|---|---|---|"]
+    for taught in ("bacteria", "virus", None):
+        cells = [cell(kinds, "auroc", taught=taught, asked=asked) for asked in ("bacteria", "virus")]
+        lines.append(f"| {taught or 'nothing'} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def pool_table(pool: list[dict[str, Any]]) -> list[str]:
+    """The pools, from the known normals' own scanner and from another."""
     steps = [f"normal against pool, {step}" for step in ("one step", "two steps")]
-    lines += [
+    draws = len({row["draw"] for row in pool})
+    lines = [
         "",
-        "An unlabelled pool: 641 train normals taken out of the known ones, and a share of abnormal images.",
+        "An unlabelled pool: 641 train normals taken out of the known ones, and a share of abnormal images; "
+        f"{draws} draw{'s' * (draws > 1)}.",
         "",
         "| share | estimated | pool used | **aeflow, no label** | **10 labels** | one step | two steps |",
         "|---|---|---|---|---|---|---|",
@@ -333,11 +346,7 @@ def table(results: dict[str, Any]) -> str:
             used = f"{sum(of(pool, 'used', **where))} of {len(of(pool, 'used', **where))}"
             estimated, value = (cell(pool, name, **where) for name in ("estimated", "auroc"))
             lines.append(f"| {share:.0%} | {part} | {estimated} | {used} | {value} |")
-    lines += ["", "Ten labels of one kind:", "", "| taught | tested on bacteria | tested on virus |", "|---|---|---|"]
-    for taught in ("bacteria", "virus", None):
-        cells = [cell(kinds, "auroc", taught=taught, asked=asked) for asked in ("bacteria", "virus")]
-        lines.append(f"| {taught or 'nothing'} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def with_table(page: str, results: dict[str, Any]) -> str:

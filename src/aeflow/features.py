@@ -2,10 +2,10 @@
 
 ::
 
-    CACHE/<key of encoder and preprocessing>/<shard>/features.npy   (n, d) float32, all stages of an image in one row
-                                                     pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach;
-                                                                    none for pooled features
-                                                     images.json    SHA-256 of each row's image file, and its view
+    CACHE/<key of encoder, preprocessing and change>/<shard>/
+        features.npy   (n, d) float32, all stages of an image in one row
+        pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach; none for pooled features
+        images.json    SHA-256 of each row's image file, and its view
 
 A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
 fill the same cache. The cache may be deleted at any time.
@@ -94,7 +94,7 @@ class FeatureCache:
         self.image_size = image_size
         self.change = change
         self.pixels = isinstance(encoder, Encoder)
-        key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size]
+        key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
         self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.device = encoder.mean.device
         self.shapes = self._shapes()
