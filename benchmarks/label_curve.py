@@ -304,10 +304,17 @@ def table(results: dict[str, Any]) -> str:
         lines.append(f"| {'all' if k is None else k} | " + " | ".join(cell(labels, n, k=k) for n in names) + " |")
     if pool:
         lines += pool_table(pool)
-    lines += ["", "Ten labels of one kind:", "", "| taught | tested on bacteria | tested on virus |", "|---|---|---|"]
-    for taught in ("bacteria", "virus", None):
-        cells = [cell(kinds, "auroc", taught=taught, asked=asked) for asked in ("bacteria", "virus")]
-        lines.append(f"| {taught or 'nothing'} | " + " | ".join(cells) + " |")
+    if kinds:
+        lines += [
+            "",
+            "Ten labels of one kind:",
+            "",
+            "| taught | tested on bacteria | tested on virus |",
+            "|---|---|---|",
+        ]
+        for taught in ("bacteria", "virus", None):
+            cells = [cell(kinds, "auroc", taught=taught, asked=asked) for asked in ("bacteria", "virus")]
+            lines.append(f"| {taught or 'nothing'} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -365,6 +372,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     left.axhline(of(results["labels"], "auroc", k=0)[0], color="grey", ls=":", label="aeflow, normals only")
     left.set(xscale="log", xlabel="labelled abnormal images", ylabel="test AUROC")
     pool = [row for row in results["pools"] if row["scanner"] == "same"]
+    right.set_visible(bool(pool))
     for k, title in ((0, "aeflow, no label"), (10, "aeflow, 10 labels")):
         band(right, [row for row in pool if row["k"] == k], "auroc", "share", title, k == 0)
     for step in ("one step", "two steps"):

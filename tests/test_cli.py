@@ -50,7 +50,7 @@ def evaluated(trained: Trained, run: Path, data: Path, tmp_path_factory: pytest.
 
 def test_help_lists_the_commands_and_is_quick() -> None:
     done = call("--help")
-    for command in ("train", "evaluate", "score", "info"):
+    for command in ("train", "evaluate", "score", "explain", "info"):
         assert command in done.stdout
     assert "not a medical device" in " ".join(done.stdout.split())
     probe = "import sys, aeflow.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
@@ -221,7 +221,7 @@ def test_info(trained: Trained, run: Path) -> None:
     shown = call("info", run).stdout
     assert "tf_efficientnet_lite0" in shown
     assert "held out images" in shown
-    assert json.loads(call("info", run, "--json").stdout)["schema"] == 1
+    assert json.loads(call("info", run, "--json").stdout)["schema"] == 2
 
 
 def test_train_on_the_bundled_sample(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from aeflow.features import Features
 from aeflow.model.pooled import pool
 
 NORMALS = "normals.safetensors"
-MOST = 2000  # train normals that are kept
+MOST = 500  # train normals that are kept
 SIDE = 96  # pixels of a picture's side
 BATCH = 32
 
