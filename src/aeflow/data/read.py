@@ -30,6 +30,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from aeflow.data.image import Image, Raw
+from aeflow.data.limits import LIMITS, Limits
 from aeflow.errors import ImageError, ImageLimitError
 
 MIN_SIDE = 32  # pixels; an encoder of stride 32 sees nothing in less
@@ -37,36 +39,6 @@ CONVERT = "convert it to a 16-bit grey PNG"
 
 # Pillow warns about damaged metadata and goes on. A filter for good, because catch_warnings is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-@dataclass(frozen=True, slots=True)
-class Image:
-    """One image as read: its pixels, and what the file says about them."""
-
-    pixels: NDArray[np.float32]  # (H, W) grey or (H, W, 3) colour, in [0, 1]
-    spacing: tuple[float, float] | None  # mm per row, column
-    patient: str | None  # raw key, never printed
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a file may cost before it is refused with an ImageLimitError."""
-
-    max_bytes: int = 512 * 2**20
-    max_pixels: int = 100_000_000
-
-
-LIMITS = Limits()
-
-
-@dataclass(frozen=True, slots=True)
-class Raw:
-    """What a reader gives: samples of any type, (H, W) or (H, W, 3), before they are brought to [0, 1]."""
-
-    samples: NDArray[Any]
-    spacing: tuple[float, float] | None = None
-    patient: str | None = None
 
 
 def read_image(path: Path | str, limits: Limits = LIMITS) -> Image:
