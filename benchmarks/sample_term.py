@@ -6,9 +6,8 @@ Held-out train normals against train abnormals, at most 200 each; none of a pati
 the model. The term is the distance to the nearest of 64 made-up normals over pooled features in
 standard deviations of the train normals. Three ways of making them up or replacing them:
 
-- ``flow prior``: what `Model.sample` gives; the latent is drawn at each position by itself.
-- ``whole latents``: a Gaussian over whole latents of train normals, its 64 leading directions; neighbours belong
-  together.
+- ``flow prior``: the latent is drawn at each position by itself.
+- ``whole latents``: what `Model.sample` gives; neighbours belong together.
 - ``train normals``: 64 real ones, evenly chosen, as a control.
 
 Each is compared with the image and, where it came out of the decoder, with the image's reconstruction. ``combined`` is
@@ -33,8 +32,7 @@ from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out, leave_out_patients, shared_patients
 from aeflow.errors import ImageError
 from aeflow.evaluation.metrics import auroc
-from aeflow.explain import component_of
-from aeflow.features import FeatureCache, Features
+from aeflow.features import FeatureCache
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.generate import BATCH, sample
@@ -42,7 +40,7 @@ from aeflow.model.pooled import pool
 from aeflow.neighbours import Neighbours
 from aeflow.score import score
 
-MOST, DRAWN, DIRECTIONS, LATENTS = 200, 64, 64, 300
+MOST, DRAWN = 200, 64
 WEIGHTS = (0.1, 0.25, 0.5, 1.0)
 
 
@@ -82,8 +80,8 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     def nearest(s: Tensor, candidates: Tensor) -> np.ndarray:
         return torch.cdist((s - mean) / std, (candidates - mean) / std).amin(dim=1).double().numpy()
 
-    from_prior = pooled(net, sample(net, DRAWN, component_of(model.artifact, "normal")))
-    from_latents = pooled(net, of_whole_latents(net, normals))
+    from_prior = pooled(net, of_flow_prior(net))
+    from_latents = pooled(net, sample(net, DRAWN))
     terms = {
         "flow prior, image": nearest(of_image, from_prior),
         "flow prior, reconstruction": nearest(of_reconstruction, from_prior),
@@ -131,16 +129,10 @@ def pooled(net: AEFlow, x: Tensor) -> Tensor:
     return torch.cat([pool(net.of_stages(net.encoder(part), net.settings.stages)) for part in torch.split(x, BATCH)])
 
 
-def of_whole_latents(net: AEFlow, normals: Features) -> Tensor:
-    """Images of draws from a Gaussian over whole latents of train normals, in its leading directions."""
-    rows = evenly(range(len(normals)), LATENTS)
-    batches = (normals.batch(rows[start : start + BATCH])[0] for start in range(0, len(rows), BATCH))
-    u = torch.cat([net.encode(features).u[-1] for features in batches])
-    mean, flat = u.mean(dim=0), u.flatten(1) - u.flatten(1).mean(dim=0)
-    _, spread, directions = torch.linalg.svd(flat, full_matrices=False)
-    noise = torch.randn(DRAWN, DIRECTIONS, generator=torch.Generator().manual_seed(0))
-    drawn = noise * (spread[:DIRECTIONS] / len(u) ** 0.5) @ directions[:DIRECTIONS]
-    return torch.cat([net.decoder(part) for part in torch.split(mean + drawn.view(-1, *mean.shape), BATCH)]).float()
+def of_flow_prior(net: AEFlow) -> Tensor:
+    """Images of latents drawn at each position by itself, as the flow's prior has them."""
+    noise = net.prior.sample(DRAWN, tuple(net.whole.mean.shape), torch.Generator().manual_seed(0))
+    return torch.cat([net.decoder(u) for u in torch.split(noise, BATCH)]).float()
 
 
 if __name__ == "__main__":

@@ -146,6 +146,7 @@ def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
     np.testing.assert_array_equal(draws["normal"], taught.sample(2, "normal"))
     assert not np.array_equal(taught.sample(2, seed=1), taught.sample(2))
     assert not np.array_equal(draws["normal"], draws["abnormal"])
+    np.testing.assert_array_equal(draws["normal"], taught.sample(2))  # the kind moves a normal draw, nothing else
     with pytest.raises(SettingsError, match="no kind named 'tumour'; this model knows normal, abnormal"):
         taught.sample(1, "tumour")
     normals_only = aeflow.Model(trained.artifact, run)
@@ -154,6 +155,19 @@ def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
         normals_only.sample(1, "abnormal")
     with pytest.raises(SettingsError, match="ask for at least one"):
         normals_only.sample(0)
+
+
+def test_samples_are_more_like_normal_images_than_noise_is(taught: aeflow.Model, images: Tensor) -> None:
+    net = taught.artifact.net
+    drawn = torch.from_numpy(taught.sample(20))
+    noise = net.decoder(net.prior.sample(20, tuple(net.whole.mean.shape), torch.Generator().manual_seed(0)))
+
+    def distance(x: Tensor) -> Tensor:
+        """To the nearest of the reconstructions, which come out of the same decoder."""
+        return torch.cdist(x.flatten(1), net(images).x_hat.flatten(1)).amin(1)
+
+    with torch.no_grad():
+        assert distance(drawn).mean() < distance(noise).mean()
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object, ok: int = 0) -> tuple[str, str]:

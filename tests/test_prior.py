@@ -19,7 +19,7 @@ from aeflow.features import FeatureCache
 from aeflow.model.classes import ClassMixture
 from aeflow.model.encoder import EMBEDDED, pretrained
 from aeflow.model.pooled import Pooled, pool, with_statistics
-from aeflow.model.prior import GaussianMixture, StandardNormal
+from aeflow.model.prior import GaussianMixture, StandardNormal, WholeLatent
 from conftest import SIZE
 
 C, K = 5, 3
@@ -39,6 +39,23 @@ def reference(prior: GaussianMixture, u: np.ndarray) -> tuple[np.ndarray, np.nda
     means, scales = prior.means.numpy(), np.broadcast_to(prior.log_scales.exp().numpy(), (K, C))
     given = np.stack([multivariate_normal(m, np.diag(s**2)).logpdf(u) for m, s in zip(means, scales, strict=True)], 1)
     return given, given + np.log(softmax(prior.logits.numpy()))
+
+
+def test_whole_latents_are_drawn_as_they_were_seen() -> None:
+    """The Gaussian of latents that lie in a plane: mean and covariance come back, and nothing outside the plane."""
+    plane = random(2, 3 * 4 * 5, seed=1)
+    seen = (random(4_000, 2, seed=2) * torch.tensor([3.0, 1.0], dtype=torch.float64)) @ plane
+    seen = seen + random(3 * 4 * 5, seed=3)
+    prior = WholeLatent((3, 4, 5)).double()
+    prior.fit(seen.view(-1, 3, 4, 5))
+    covariance, directions = seen.T.cov(correction=0), prior.directions.flatten(1)
+    torch.testing.assert_close(directions.T @ directions, covariance)
+    drawn = prior.sample(20_000, torch.Generator().manual_seed(0)).flatten(1)
+    scale = seen.std()
+    torch.testing.assert_close(drawn.mean(0), seen.mean(0), atol=0.05 * float(scale), rtol=0)
+    assert (drawn.T.cov(correction=0) - covariance).norm() < 0.05 * covariance.norm()
+    outside = (drawn - seen.mean(0)) @ (torch.eye(60, dtype=torch.float64) - torch.linalg.pinv(plane) @ plane)
+    assert outside.abs().max() < 1e-6 * scale
 
 
 @pytest.mark.parametrize("scales", [1, C])

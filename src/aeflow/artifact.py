@@ -27,7 +27,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.classes import ClassMixture
 from aeflow.model.encoder import Encoder
 
-SCHEMA = 2
+SCHEMA = 3
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 SELF_TEST_IMAGES = 4
 

@@ -25,7 +25,7 @@ from aeflow.config import Settings
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError, ImageError
-from aeflow.features import FeatureCache
+from aeflow.features import FeatureCache, Features
 from aeflow.loop import Material, fit
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import pretrained
@@ -37,6 +37,7 @@ from aeflow.teaching import Lesson
 
 WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
 WEIGHED = 200  # abnormal images, labelled or found, on which the terms are weighed against each other
+WHOLE = 300  # train normals whose latents new ones are drawn after
 MAPPED = 400  # held-out images from which the maps' scale is taken
 HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
 
@@ -137,6 +138,7 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     material = Material(kept_f, held_f, watched_f)
     progress = fit(net, settings, run, material, resume)
+    net.whole.fit(latents(net, kept_f[0]))
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
     calibration = calibrate_on(net, held_f.records, taught)
     facts = {
@@ -210,6 +212,15 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None 
     weighed = _weigh(net, calibration, taught.lesson, taught.classes)
     fitted = posterior.fit(taught.classes.kinds, normals, weighed, share)
     return calibrate.with_posterior(calibration, net.settings, fitted, flow, reconstruction, normals[1])
+
+
+@torch.no_grad()
+def latents(net: AEFlow, normals: Features) -> torch.Tensor:
+    """The deepest latents (n, C, h, w) of some train normals, at most WHOLE of them."""
+    rows, device = evenly(range(len(normals)), WHOLE), next(net.parameters()).device
+    starts = range(0, len(rows), net.settings.batch_size)
+    batches = (normals.batch(rows[start : start + net.settings.batch_size])[0] for start in starts)
+    return torch.cat([net.encode([z.to(device) for z in features]).u[-1] for features in batches])
 
 
 def _weigh(net: AEFlow, calibration: Calibration, lesson: Lesson, learnt: Classes) -> tuple[Floats, Floats, Floats]:

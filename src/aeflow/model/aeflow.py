@@ -20,7 +20,7 @@ from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
 from aeflow.model.pooled import unit_length
-from aeflow.model.prior import StandardNormal
+from aeflow.model.prior import StandardNormal, WholeLatent
 from aeflow.model.ssim import ssim
 
 
@@ -93,6 +93,7 @@ class AEFlow(nn.Module):
             )
         self.decoder = Decoder((channels[-1], *settings.decoder, 3))
         self.prior = StandardNormal()
+        self.whole = WholeLatent((channels[-1], *(settings.image_size // stride,) * 2))
         self.to(memory_format=torch.channels_last)
 
     def initialise(self, features: list[Tensor]) -> None:

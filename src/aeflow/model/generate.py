@@ -31,24 +31,18 @@ def healthy(net: AEFlow, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> Tensor:
-    """``n`` images (n, 3, H, W) in [0, 1] of latents from the flow's prior.
+    """``n`` images (n, 3, H, W) in [0, 1] of whole latents, as normal images have them.
 
-    With a ``component`` of the classes each gets the statistics of a draw from it. The prior draws each position by
-    itself: what comes out has normal texture but no anatomy, as far as real latents depend on their neighbours.
+    With a ``component`` of the classes, their statistics move from the normal mean to that component's: the covariance
+    is shared, so the moved draws are the component's own.
     """
     generator = torch.Generator().manual_seed(seed)
-    at = net.encoder.stages.index(net.settings.stages[-1])
-    side = net.settings.image_size // net.encoder.strides[at]
-    device = next(net.parameters()).device
-    latents = net.prior.sample(n, (net.encoder.channels[at], side, side), generator).to(device)
-    if component is None or net.classes is None:
-        return torch.cat([_decoded(net, u) for u in torch.split(latents, BATCH)])
-    s = net.classes.centre + net.classes.prior.sample(n, component, generator) @ net.classes.back.T
-    flow, images = net.flows[-1], []
-    for u, its_s in zip(torch.split(latents, BATCH), torch.split(s, BATCH), strict=True):
-        z = with_class_statistics(net, flow.inverse(u), its_s)  # type: ignore[operator]
-        images.append(_decoded(net, flow(z)[0]))
-    return torch.cat(images)
+    latents = net.whole.sample(n, generator)
+    if component and net.classes is not None:
+        means = net.classes.prior.means
+        shift = ((means[component] - means[0]) @ net.classes.back.T)[None]
+        latents = torch.cat([_shifted(net, u, shift) for u in torch.split(latents, BATCH)])
+    return torch.cat([_decoded(net, u) for u in torch.split(latents, BATCH)])
 
 
 def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
@@ -56,13 +50,32 @@ def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
 
     ``z`` itself where the classes do not look at that stage.
     """
-    stage, stages = net.settings.stages[-1], net.settings.class_stages
-    if stage not in stages:
+    own = _own_part(net, s)
+    if own is None:
         return z
-    widths = [2 * net.encoder.channels[net.encoder.stages.index(i)] for i in stages]
-    own = torch.split(s, widths, dim=1)[stages.index(stage)]
     length: Tensor = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
     return length * unit_length(with_statistics(unit_length(z), own))
+
+
+def _shifted(net: AEFlow, u: Tensor, shift: Tensor) -> Tensor:
+    """Latents ``u`` (B, C, h, w) whose features' statistics are moved by ``shift`` (1, D)."""
+    flow, own = net.flows[-1], _own_part(net, shift)
+    if own is None:
+        return u
+    z = flow.inverse(u)  # type: ignore[operator]
+    length = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
+    moved = length * unit_length(with_statistics(unit_length(z), pool([z]) + own))
+    found: Tensor = flow(moved)[0]
+    return found
+
+
+def _own_part(net: AEFlow, s: Tensor) -> Tensor | None:
+    """The part of pooled vectors ``s`` (B, D) that belongs to the deepest flow stage; None if they hold none."""
+    stage, stages = net.settings.stages[-1], net.settings.class_stages
+    if stage not in stages:
+        return None
+    widths = [2 * net.encoder.channels[net.encoder.stages.index(i)] for i in stages]
+    return torch.split(s, widths, dim=1)[stages.index(stage)]
 
 
 def drawn_in(u: Tensor) -> Tensor:
