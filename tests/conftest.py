@@ -13,6 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from aeflow import training
 from aeflow.config import Settings, make_settings
+from aeflow.pseudonym import identify
 from aeflow.training import Trained
 
 SIZE = 64
@@ -27,6 +28,13 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("AEFLOW_SALT", "salt of the tests")
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def _names_are_hidden() -> Iterator[None]:
+    """A test may ask for names; the next one starts without."""
+    yield
+    identify(False)
 
 
 def small_settings(**changes: object) -> Settings:

@@ -11,9 +11,8 @@ import sys
 
 import pytest
 
-from aeflow.data import pseudonym
-from aeflow.data.pseudonym import SALT_BYTES
 from aeflow.errors import SettingsError
+from aeflow.pseudonym import SALT_BYTES, pseudonym
 
 
 @pytest.fixture
@@ -66,7 +65,7 @@ def test_without_xdg_it_lies_below_the_home_folder(tmp_path, monkeypatch, value)
     assert (tmp_path / ".local/state/aeflow/salt").is_file()
 
 
-ASK = "from aeflow.data.pseudonym import pseudonym; print(pseudonym('Jane Doe'))"
+ASK = "from aeflow.pseudonym import pseudonym; print(pseudonym('Jane Doe'))"
 
 
 def start(state) -> subprocess.Popen[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from aeflow.data import Limits, find_images, read_image, read_mask
 from aeflow.errors import ImageError, ImageLimitError
+from aeflow.pseudonym import pseudonym
 from data_fixtures import HEIGHT, ORIENTED, WIDTH, chunk, noise, png, tiff
 
 SAMPLE = Path(__file__).parent.parent / "sample"
@@ -265,8 +266,8 @@ REFUSED = {
         with_pillow(noise("u1"), "L", "PNG", save_all=True, append_images=[PIL.Image.new("L", (48, 40))]),
         "more than one frame; save each frame as a file of its own",
     ),
-    "half a PNG": (IMAGE_PNG[: len(IMAGE_PNG) // 2], "damaged, truncated or of a rare kind (OSError: "),
-    "half a JPEG": (with_pillow(noise("u1"), "L", "JPEG")[:600], "damaged, truncated or of a rare kind (OSError: "),
+    "half a PNG": (IMAGE_PNG[: len(IMAGE_PNG) // 2], "damaged, truncated or of a rare kind (OSError)"),
+    "half a JPEG": (with_pillow(noise("u1"), "L", "JPEG")[:600], "damaged, truncated or of a rare kind (OSError)"),
 }
 
 
@@ -277,7 +278,8 @@ def test_refused_in_one_line_that_names_the_file_and_the_remedy(tmp_path, name):
     file.write_bytes(content)
     with pytest.raises(ImageError) as caught:
         read_image(file)
-    assert str(caught.value).startswith(f"{file}: ")
+    assert caught.value.where == str(file)
+    assert str(caught.value).startswith(f"image {pseudonym(str(file))}: ")
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

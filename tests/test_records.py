@@ -10,6 +10,7 @@ import pytest
 from aeflow.data import find_images, of_label, read_image, read_records, shared_patients
 from aeflow.data.records import patient_of
 from aeflow.errors import DataError, ImageError
+from aeflow.pseudonym import identify, pseudonym
 from data_fixtures import noise, png
 
 SAMPLE = Path(__file__).parent.parent / "sample"
@@ -118,17 +119,21 @@ def test_folder_errors(data, tmp_path_factory):
 
 def test_a_misspelt_class_is_not_passed_over(data):
     (data / "test/Abnormal").mkdir()
-    message = "is not one of normal, abnormal, unlabelled, mask; rename or move it"
-    assert error_of(read_records, data) == f"{data}/test/Abnormal: {message}"
+    folder = f"folder {pseudonym('Abnormal')}"
+    found = f"{folder} is not one of normal, abnormal, unlabelled, mask; rename or move it; --identify shows names"
+    assert error_of(read_records, data) == f"{data}/test: {found}"
+    identify()
+    assert "test: Abnormal is not one of" in error_of(read_records, data)
 
 
 def test_ambiguous_masks_are_refused(data):
     (data / "test/mask/a.png").touch()
-    assert error_of(read_records, data).endswith("keep one mask for each stem")
+    assert "keep one mask for each stem" in error_of(read_records, data)
     (data / "test/mask/a.png").unlink()
     (data / "test/abnormal/b").mkdir()
     (data / "test/abnormal/b/a.png").touch()
-    expected = f"shares the mask {data}/test/mask/a.tif with {data}/test/abnormal/a.png; give masks in a column of"
+    identify()
+    expected = f"{data}/test/abnormal/b/a.png and {data}/test/abnormal/a.png share a mask; give masks in a column of"
     assert expected in error_of(read_records, data)
 
 
@@ -184,22 +189,26 @@ def test_folders_and_the_manifest_that_lists_them_agree(manifest, data):
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
-        ("", "", "has no column 'path' but: nothing; add one"),
-        ("file;label\nx;1\n", "", "has no column 'path' but: file;label; add one"),
-        ("path,label\na.png,0\nb.png,2\n", ", line 3", "label '2'; write 0 for normal, 1 for abnormal, nothing for "),
-        ("path,label\na.png,1.0\n", ", line 2", "label '1.0'; write 0 for normal"),
-        ("path,split\na.png,Train\n", ", line 2", "split 'Train'; write train, val, test or nothing"),
-        ("path\n../a.png\n", ", line 2", "../a.png leads out of the data folder; give a path that starts at "),
-        ("path\nx/../../a.png\n", ", line 2", "x/../../a.png leads out of the data folder; "),
-        ("path\n/etc/passwd\n", ", line 2", "/etc/passwd leads out of the data folder; "),
-        ("path,mask\na.png,../m.png\n", ", line 2", "../m.png leads out of the data folder; "),
+        ("", "", "0 columns, none of them 'path'; add it"),
+        ("file;label\nx;1\n", "", "1 columns, none of them 'path'; add it"),
+        (
+            "path,label\na.png,0\nb.png,2\n",
+            ", line 3",
+            "a label of another kind; write 0 for normal, 1 for abnormal, nothing for ",
+        ),
+        ("path,label\na.png,1.0\n", ", line 2", "a label of another kind; write 0 for normal"),
+        ("path,split\na.png,Train\n", ", line 2", "a split of another name; write train, val, test or nothing"),
+        ("path\n../a.png\n", ", line 2", "its path leads out of the data folder; give a path that starts at "),
+        ("path\nx/../../a.png\n", ", line 2", "its path leads out of the data folder; "),
+        ("path\n/etc/passwd\n", ", line 2", "its path leads out of the data folder; "),
+        ("path,mask\na.png,../m.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path,label\n,1\n", ", line 2", "names no file; give every row a path"),
         ("path\na\0.png\n", ", line 2", "names no file; give every row a path"),
-        ("path\na.png\n\n./a.png\n", ", line 4", "./a.png is listed before, in line 2; list each image once"),
+        ("path\na.png\n\n./a.png\n", ", line 4", "its image is listed before, in line 2; list each image once"),
         ("path,label\na.png\n", ", line 2", "1 fields under 2 columns; give every row one field a column"),
         ("path,label\na, b.png,1\n", ", line 2", "3 fields under 2 columns; give every row one field a column"),
         (b"path\n\xff.png\n", "", "cannot be read ("),
-        ('path\n"a.png\n', "", "cannot be read (unexpected end of data); save it as CSV in UTF-8"),
+        ('path\n"a.png\n', "", "cannot be read (Error); save it as CSV in UTF-8"),
     ],
 )
 def test_manifest_errors_name_the_line(manifest, text, where, message):
@@ -210,7 +219,7 @@ def test_manifest_errors_name_the_line(manifest, text, where, message):
 def test_one_missing_file_is_refused_later_and_all_missing_at_once(manifest):
     data = manifest("path,split\ngone.png,train\nnotes.txt,train\nlost.png,test\n")
     gone, _ = read_records(data, "train")
-    with pytest.raises(ImageError, match=r"gone\.png: cannot be opened \(No such file"):
+    with pytest.raises(ImageError, match=r"^image [0-9a-f]{12}: cannot be opened \(No such file"):
         read_image(gone.path)
     expected = f"{data}: none of the 1 listed files exists; paths in manifest.csv start here"
     assert error_of(read_records, data, "test") == expected

@@ -6,6 +6,7 @@ Exit code 0: done. 1: done, but some inputs were refused. 2: wrong use, or a bro
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ import typer
 
 from aeflow import __version__
 from aeflow.errors import AeflowError, ImageError
+from aeflow.pseudonym import NAMES, identify
 
 if TYPE_CHECKING:
     from aeflow.data.records import Record
@@ -32,6 +34,17 @@ Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_def
 Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def _identify(on: bool) -> bool:
+    identify(on)
+    return on
+
+
+Identify = Annotated[
+    bool,
+    typer.Option("--identify", callback=_identify, help="Show names of files and patients instead of pseudonyms."),
+]
 
 
 @app.command()
@@ -54,6 +67,7 @@ def train(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
+    identify: Identify = False,
     as_json: Json = False,
 ) -> None:
     """Learn from the normal images of DATA; with --prior gmm from abnormal and unlabelled ones, too."""
@@ -94,6 +108,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which split to report.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder for the results; the model's by default.")] = None,
     device: Device = "auto",
+    identify: Identify = False,
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled images: metrics.json, scores.csv, plots and report.html."""
@@ -119,6 +134,7 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
     device: Device = "auto",
+    identify: Identify = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
@@ -146,6 +162,7 @@ def explain(
     image: Annotated[Path, typer.Argument(help="One image.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for explain.png and explain.json.")],
     device: Device = "auto",
+    identify: Identify = False,
     as_json: Json = False,
 ) -> None:
     """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
@@ -221,4 +238,6 @@ def _end(refusals: list[tuple[Record, ImageError]]) -> None:
     print(f"{len(refusals)} images refused:", file=sys.stderr)
     for _, error in refusals:
         print(f"  {error}", file=sys.stderr)
+    if not os.environ.get(NAMES):
+        print("  (--identify shows their names)", file=sys.stderr)
     raise typer.Exit(1)

@@ -23,7 +23,13 @@ class AeflowError(Exception):
 
     def __init__(self, where: object, found: str, remedy: str) -> None:
         self.where, self.found, self.remedy = str(where), found, remedy
-        super().__init__(" ".join(f"{where}: {found}; {remedy}".split()))
+        super().__init__(" ".join(f"{self._named()}: {found}; {remedy}".split()))
+
+    def __reduce__(self) -> tuple[type[AeflowError], tuple[str, str, str]]:
+        return type(self), (self.where, self.found, self.remedy)  # pickle would call it with the message alone
+
+    def _named(self) -> str:
+        return self.where
 
 
 class SettingsError(AeflowError):
@@ -35,7 +41,15 @@ class DataError(AeflowError):
 
 
 class ImageError(AeflowError):
-    """One image is refused; a batch goes on without it."""
+    """One image is refused; a batch goes on without it.
+
+    ``where`` is the file's name, for tables that may hold it; the message has its pseudonym (``aeflow.pseudonym``).
+    """
+
+    def _named(self) -> str:
+        from aeflow.pseudonym import shown  # not above: it raises errors of this tree
+
+        return shown(self.where)
 
 
 class ImageLimitError(ImageError):

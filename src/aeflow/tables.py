@@ -11,15 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from aeflow.data.pseudonym import pseudonym
 from aeflow.data.records import Record
 from aeflow.errors import DataError, ImageError
+from aeflow.pseudonym import shown_patient
 from aeflow.score import Score
 
 COLUMNS = {
     "path": pa.string(),  # as the user gave it; the one name that leaves the program
     "label": pa.int8(),  # 0 normal, 1 abnormal, empty unknown
-    "patient": pa.string(),  # salted hash
+    "patient": pa.string(),  # salted hash, or the key with --identify
     "score": pa.float64(),
     "p_value": pa.float64(),
     "verdict": pa.string(),
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 def row(record: Record, result: Score | ImageError) -> Row:
     """One line of the table."""
     line: Row = dict.fromkeys(COLUMNS)
-    line |= {"path": record.name, "label": record.label, "patient": pseudonym(record.patient)}
+    line |= {"path": record.name, "label": record.label, "patient": shown_patient(record.patient)}
     if isinstance(result, ImageError):
         return {**line, "error": f"{result.found}; {result.remedy}"}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}

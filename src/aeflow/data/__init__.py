@@ -3,7 +3,6 @@
 from aeflow.data.image import Image
 from aeflow.data.limits import Limits
 from aeflow.data.preprocess import preprocess, preprocess_mask
-from aeflow.data.pseudonym import pseudonym
 from aeflow.data.read import read_image, read_mask
 from aeflow.data.records import Record, find_images, of_label, read_records
 from aeflow.data.split import hold_out, leave_out_patients, shared_patients
@@ -18,7 +17,6 @@ __all__ = [
     "of_label",
     "preprocess",
     "preprocess_mask",
-    "pseudonym",
     "read_image",
     "read_mask",
     "read_records",

@@ -129,7 +129,7 @@ def _with_pillow(plugin: Callable[[io.BytesIO], ImageFile]) -> Reader:
         except ImageError:
             raise
         except Exception as error:  # Pillow raises some ten kinds for damaged files
-            found = f"damaged, truncated or of a rare kind ({type(error).__name__}: {error})"
+            found = f"damaged, truncated or of a rare kind ({type(error).__name__})"  # its text may hold a name
             raise ImageError(where, found, "export it again, best as a 16-bit grey PNG") from error
 
     return read

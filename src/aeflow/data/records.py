@@ -21,11 +21,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aeflow.errors import DataError
+from aeflow.pseudonym import shown
 
 SPLITS = ("train", "val", "test")
 LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
 MANIFEST = "manifest.csv"
 MASKS = "mask"
+NAMED = "--identify shows names"
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
 # File names of public sets that carry the patient: chest X-rays of Kermany et al., brain MRI of TCGA-LGG.
@@ -115,7 +117,8 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
-        raise DataError(folder, f"cannot be listed ({error.strerror})", "make it readable") from error
+        found = f"cannot be listed ({error.strerror})"
+        raise DataError(shown(folder, "folder"), found, f"make it readable; {NAMED}") from error
 
 
 def _of_folders(data: Path) -> list[Record]:
@@ -127,7 +130,8 @@ def _of_folders(data: Path) -> list[Record]:
         for folder in _entries(data / split):
             if os.path.isdir(folder) and folder.name not in (*LABELS, MASKS):
                 # passing over a misspelt class would quietly train or test on less
-                raise DataError(folder, "is not one of normal, abnormal, unlabelled, mask", "rename or move it")
+                found = f"{shown(folder.name, 'folder')} is not one of normal, abnormal, unlabelled, mask"
+                raise DataError(data / split, found, f"rename or move it; {NAMED}")
         masks = _Masks(data, split)
         for name, label in LABELS.items():
             folder = data / split / name
@@ -144,10 +148,10 @@ def _of_manifest(data: Path) -> list[Record]:
         reader = csv.reader(io.StringIO(manifest.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(manifest, f"cannot be read ({error})", "save it as CSV in UTF-8") from error
+        raise DataError(manifest, f"cannot be read ({type(error).__name__})", "save it as CSV in UTF-8") from error
     columns = [column.strip() for column in rows[0][1]] if rows else []
     if "path" not in columns:
-        raise DataError(manifest, f"has no column 'path' but: {', '.join(columns) or 'nothing'}", "add one")
+        raise DataError(manifest, f"{len(columns)} columns, none of them 'path'", "add it to the first line")
     lines: dict[Path, int] = {}
     masks: dict[str, _Masks] = {}
     records = []
@@ -159,13 +163,15 @@ def _of_manifest(data: Path) -> list[Record]:
         row = dict(zip(columns, (field.strip() for field in fields), strict=True))
         path = _inside(data, row["path"], where)
         if path in lines:
-            raise DataError(where, f"{row['path']} is listed before, in line {lines[path]}", "list each image once")
+            raise DataError(where, f"its image is listed before, in line {lines[path]}", "list each image once")
         lines[path] = number
         label, split = row.get("label", ""), row.get("split", "")
         if label not in ("", "0", "1"):
-            raise DataError(where, f"label '{label}'", "write 0 for normal, 1 for abnormal, nothing for unlabelled")
+            raise DataError(
+                where, "a label of another kind", "write 0 for normal, 1 for abnormal, nothing for unlabelled"
+            )
         if split not in ("", *SPLITS):
-            raise DataError(where, f"split '{split}'", f"write {', '.join(SPLITS)} or nothing")
+            raise DataError(where, "a split of another name", f"write {', '.join(SPLITS)} or nothing")
         mask = None
         if row.get("mask"):
             mask = _inside(data, row["mask"], where)
@@ -192,7 +198,7 @@ def _inside(data: Path, text: str, where: str) -> Path:
     if not text or "\0" in text:
         raise DataError(where, "names no file", "give every row a path")
     if relative.is_absolute() or ".." in relative.parts:
-        raise DataError(where, f"{text} leads out of the data folder", f"give a path that starts at {data}")
+        raise DataError(where, "its path leads out of the data folder", f"give a path that starts at {data}")
     return data / relative
 
 
@@ -200,16 +206,18 @@ class _Masks:
     """The masks of one split by stem; each may serve one image."""
 
     def __init__(self, data: Path, split: str) -> None:
-        folder = data / split / MASKS
+        self.folder = folder = data / split / MASKS
         self.paths: dict[str, Path] = {}
         self.taken: dict[Path, Path] = {}
         for path in _files(folder) if os.path.isdir(folder) else ():
             if path.stem in self.paths:
-                raise DataError(path, f"a second mask beside {self.paths[path.stem]}", "keep one mask for each stem")
+                found = f"{shown(path, 'mask')} has the stem of {shown(self.paths[path.stem], 'mask')}"
+                raise DataError(folder, found, f"keep one mask for each stem; {NAMED}")
             self.paths[path.stem] = path
 
     def of(self, image: Path) -> Path | None:
         mask = self.paths.get(image.stem)
         if mask is not None and (other := self.taken.setdefault(mask, image)) != image:
-            raise DataError(image, f"shares the mask {mask} with {other}", f"give masks in a column of {MANIFEST}")
+            found = f"{shown(image)} and {shown(other)} share a mask"
+            raise DataError(self.folder, found, f"give masks in a column of {MANIFEST}; {NAMED}")
         return mask

@@ -24,6 +24,7 @@ from aeflow.evaluation.panels import panel
 from aeflow.evaluation.pixel import PixelMetrics
 from aeflow.evaluation.report import write_model_card, write_report
 from aeflow.progress import bar
+from aeflow.pseudonym import shown
 from aeflow.score import MAPS, Score, score
 from aeflow.training import EPOCH_SCORES, HISTORY
 
@@ -103,12 +104,14 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
     facts = {**artifact.facts, "settings": artifact.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
-        title=f"{Path(data).resolve().name}, split {split}",
+        title=f"Split {split}, {len(records)} images",
         run=facts,
         metrics=metrics,
         history=history,
         figures=figures,
-        refusals=[{"path": record.name, "error": f"{error.found}; {error.remedy}"} for record, error in refusals],
+        refusals=[
+            {"path": shown(record.name), "error": f"{error.found}; {error.remedy}"} for record, error in refusals
+        ],
     )
     write_model_card(out / "model_card.md", run=facts, metrics=metrics)
     return Evaluation(metrics, out / "report.html", refusals)

@@ -1,4 +1,7 @@
-"""Patient keys -> pseudonyms, the only form in which they leave the program."""
+"""Patient keys and file names -> pseudonyms, the only form in which they leave the program unless names were asked for.
+
+The one exception is the table of scores, whose ``path`` is as the user gave it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,25 @@ from pathlib import Path
 from aeflow.errors import SettingsError
 
 SALT_BYTES = 32
+NAMES = "AEFLOW_IDENTIFY"  # set where names may be shown: the command line's --identify
+
+
+def identify(on: bool = True) -> None:
+    """Show names from now on, in this process and those it starts, or hide them again."""
+    if on:
+        os.environ[NAMES] = "1"
+    else:
+        os.environ.pop(NAMES, None)
+
+
+def shown(key: object, what: str = "image") -> str:
+    """A file's name or a patient's key as it may be printed: ``image 3fa9c1d2e4b5``, or the name after ``identify``."""
+    return str(key) if os.environ.get(NAMES) else f"{what} {pseudonym(str(key))}"
+
+
+def shown_patient(key: str) -> str:
+    """A patient's key as a table may hold it."""
+    return key if os.environ.get(NAMES) else pseudonym(key)
 
 
 def pseudonym(key: str) -> str:
