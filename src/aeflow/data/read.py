@@ -11,50 +11,58 @@ A file that cannot be read without losing what it holds is refused with an Image
 from __future__ import annotations
 
 import codecs
-import io
 import re
 import stat
-import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.ImageFile import ImageFile
-from PIL.ImageOps import exif_transpose
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 
-from aeflow.data.image import Image, Raw
+from aeflow.data import dicom, nifti, raster
+from aeflow.data.image import Axis, Header, Image, Raw, Slice
 from aeflow.data.limits import LIMITS, Limits
-from aeflow.errors import ImageError, ImageLimitError
+from aeflow.data.raster import CONVERT
+from aeflow.errors import EmptyImageError, ImageError, ImageLimitError
 
 MIN_SIDE = 32  # pixels; an encoder of stride 32 sees nothing in less
-CONVERT = "convert it to a 16-bit grey PNG"
-
-# Pillow warns about damaged metadata and goes on. A filter for good, because catch_warnings is not safe in threads.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+SNIFFED = 4096  # bytes that tell the format
+DICOMDIR = b"1.2.840.10008.1.3.10\0"  # SOP class, of odd length as stored
 
 
-def read_image(path: Path | str, limits: Limits = LIMITS) -> Image:
-    """Pixels in [0, 1] of one image file; ImageError where it cannot be read or holds nothing to look at."""
-    raw = _read(Path(path), limits, MIN_SIDE)
+def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> Image:
+    """Pixels in [0, 1] of one image file, or of one slice of it; ImageError where it cannot be read.
+
+    EmptyImageError where every pixel is the same.
+    """
+    path = Path(path)
+    raw = _read(path, limits, at)
     samples = raw.samples
+    if min(samples.shape[:2]) < MIN_SIDE:
+        found = f"{samples.shape[1]} x {samples.shape[0]} pixels, nothing to look at"
+        raise ImageError(path, found, f"give an image of at least {MIN_SIDE} x {MIN_SIDE} pixels")
     if samples.ndim == 3 and (samples == samples[..., :1]).all():
         samples = samples[..., 0]
     if (samples == samples[0, 0]).all():
-        raise ImageError(path, "every pixel has the same value", "export the image again")
-    return Image(_unit(samples), raw.spacing, raw.patient, str(path))
+        raise EmptyImageError(path, "every pixel has the same value", "export the image again")
+    return Image(_unit(samples), raw.spacing, raw.patient, str(path), raw.modality, raw.photometric)
 
 
-def read_mask(path: Path | str, limits: Limits = LIMITS) -> NDArray[np.bool_]:
-    """Mask (H, W) of one file, true where any channel is not zero; ImageError where it cannot be read."""
-    return not_zero(_read(Path(path), limits, min_side=1, lossless=True).samples)
+def read_mask(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> NDArray[np.bool_]:
+    """Mask (H, W) of one file, or of one slice of it, true where any channel is not zero; ImageError as read_image."""
+    path = Path(path)
+    content = read_content(path, limits)
+    form = recognise(content)
+    if form.name == "NIfTI":
+        at = at or Slice(0, "axial")
+        return nifti.read_labels(content, path, limits, at.index, at.axis or "axial")
+    if form.name == "DICOM":
+        raise ImageError(path, "a mask saved as DICOM, whose zero depends on its window", "save the mask as PNG")
+    if form.name == "JPEG":
+        raise ImageError(path, "a mask saved as JPEG, which blurs its border", "save the mask as PNG")
+    return not_zero(form.samples(content, path, limits, at).samples)
 
 
 def not_zero(samples: NDArray[Any]) -> NDArray[np.bool_]:
@@ -62,7 +70,34 @@ def not_zero(samples: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(np.atleast_3d(samples).any(axis=-1))
 
 
-def _read(path: Path, limits: Limits, min_side: int, lossless: bool = False) -> Raw:
+def read_header(path: Path | str, axis: Axis, limits: Limits = LIMITS) -> Header:
+    """What a file says about itself, volumes cut across ``axis``; ImageError where it cannot be read."""
+    path = Path(path)
+    content = read_content(path, limits)
+    form = recognise(content)
+    return form.header(content, path, limits, axis) if form.header is not None else Header(form.name)
+
+
+def read_directory(path: Path | str, limits: Limits = LIMITS) -> list[Path]:
+    """The files that a DICOMDIR lists; ImageError as read_header."""
+    path = Path(path)
+    return dicom.directory(read_content(path, limits), path, limits)
+
+
+def kind_of(path: Path) -> Literal["directory", "headed", "plain"]:
+    """By a file's first bytes: a DICOMDIR, a format with a header to read first, or none of both."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(SNIFFED)
+    except (OSError, ValueError):  # said when it is read
+        return "plain"
+    if dicom.is_dicom(start) and DICOMDIR in start:
+        return "directory"
+    return "headed" if any(form.matches(start) for form in (DICOM, NIFTI)) else "plain"
+
+
+def read_content(path: Path, limits: Limits) -> bytes:
+    """All bytes of a regular file; ImageError where it cannot be opened, ImageLimitError where it is too long."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -72,16 +107,15 @@ def _read(path: Path, limits: Limits, min_side: int, lossless: bool = False) -> 
         if status.st_size > limits.max_bytes:
             found = f"{status.st_size} bytes where the limit is {limits.max_bytes}"
             raise ImageLimitError(path, found, "shrink the image or raise max_bytes")
-        content = path.read_bytes()
+        return path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a null byte in the name
         reason = getattr(error, "strerror", None) or error
         raise ImageError(path, f"cannot be opened ({reason})", "check the path and its permissions") from error
-    form = _recognise(content)
-    if form.read is None:
-        raise ImageError(path, form.name, form.remedy)
-    if lossless and form.name == "JPEG":
-        raise ImageError(path, "a mask saved as JPEG, which blurs its border", "save the mask as PNG")
-    raw = form.read(content, path, limits, min_side)
+
+
+def _read(path: Path, limits: Limits, at: Slice | None) -> Raw:
+    content = read_content(path, limits)
+    raw = recognise(content).samples(content, path, limits, at)
     if raw.samples.dtype.kind == "f" and not (finite := np.isfinite(raw.samples)).all():
         found = f"{finite.size - np.count_nonzero(finite)} values are NaN or infinite"
         raise ImageError(path, found, "give every pixel a finite value")
@@ -103,7 +137,7 @@ def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
 
 # Formats: what the content starts with, and who reads it. A new format is one reader and one line in FORMATS.
 
-Reader = Callable[[bytes, Path, Limits, int], Raw]  # content, where for errors, limits, least side
+Reader = Callable[[bytes, Path, Limits, Slice | None], Raw]  # content, where for errors, limits, which image of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,98 +148,51 @@ class Format:
     marks: tuple[tuple[int, bytes], ...] = ()
     read: Reader | None = None
     remedy: str = "name an image file"
+    header: Callable[[bytes, Path, Limits, Axis], Header] | None = None
+    known: Callable[[bytes], bool] | None = None  # where bytes at an offset do not tell
 
     def matches(self, content: bytes) -> bool:
+        if self.known is not None:
+            return self.known(content)
         return any(content.startswith(mark, offset) for offset, mark in self.marks)
 
-
-def _with_pillow(plugin: Callable[[io.BytesIO], ImageFile]) -> Reader:
-    def read(content: bytes, where: Path, limits: Limits, min_side: int) -> Raw:
-        try:
-            image = plugin(io.BytesIO(content))  # the header only; PIL.Image.open has a limit of its own, a global
-            _check_header(image, content, where, limits, min_side)
-            image.load()
-            return Raw(_samples(image))
-        except ImageError:
-            raise
-        except Exception as error:  # Pillow raises some ten kinds for damaged files
-            found = f"damaged, truncated or of a rare kind ({type(error).__name__})"  # its text may hold a name
-            raise ImageError(where, found, "export it again, best as a 16-bit grey PNG") from error
-
-    return read
+    def samples(self, content: bytes, where: Path, limits: Limits, at: Slice | None) -> Raw:
+        """One image of a file; ImageError where the format is only known to be refused."""
+        if self.read is None:
+            raise ImageError(where, self.name, self.remedy)
+        return self.read(content, where, limits, at)
 
 
-def _check_header(image: ImageFile, content: bytes, where: Path, limits: Limits, min_side: int) -> None:
-    width, height = image.size
-    if width * height > limits.max_pixels:
-        found = f"{width} x {height} pixels where the limit is {limits.max_pixels}"
-        raise ImageLimitError(where, found, "shrink the image or raise max_pixels")
-    if min(width, height) < min_side:
-        found = f"{width} x {height} pixels, nothing to look at"
-        raise ImageError(where, found, f"give an image of at least {min_side} x {min_side} pixels")
-    if getattr(image, "is_animated", False):
-        raise ImageError(where, "more than one frame", "save each frame as a file of its own")
-    boxes = [tile.extents or (0, 0, width, height) for tile in image.tile]
-    stored = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
-    if stored < width * height:  # Pillow would leave the rest black
-        raise ImageError(where, f"holds {stored} of {width * height} pixels", "export or copy the file again")
-    lost = _lost(image, content)
-    if lost:
-        raise ImageError(where, f"{lost}, which cannot be read without loss", CONVERT)
+def _raster(name: str, plugin: raster.Plugin, *marks: bytes) -> Format:
+    def read(content: bytes, where: Path, limits: Limits, at: Slice | None) -> Raw:
+        return raster.read(plugin, content, where, limits)
+
+    return Format(name, tuple((0, mark) for mark in marks), read)
 
 
-def _lost(image: ImageFile, content: bytes) -> str:
-    """What Pillow would quietly cut to 8 bits, swap, invert or misread in this image; empty if nothing."""
-    if isinstance(image, PngImageFile) and content[24] == 16 and image.mode != "I;16":
-        return "16-bit colour or transparency"
-    if isinstance(image, TiffImageFile):
-        bits, signed = _bits(image), 2 in image.tag_v2.get(339, (1,))
-        if bits > 8 and image.mode not in (*GREY_16, "I", "F"):
-            return "16-bit colour"
-        if bits == 32 and image.mode == "I":
-            return "32-bit integers"
-        if bits == 8 and signed:
-            return "signed 8-bit pixels"
-        if bits > 8 and image.tag_v2.get(262, 0) == 0:
-            return f"{bits}-bit pixels with 0 for white"
-        if content.startswith(b"MM") and image.mode in ("I", "F") and image.tag_v2.get(259, 1) != 1:
-            return "compressed big-endian signed or float pixels"
-    return "" if image.mode in (*AS_STORED, *GREY_16, "I", *WITH_ALPHA, *TO_RGB) else f"pixels of mode {image.mode}"
+def _read_dicom(content: bytes, where: Path, limits: Limits, at: Slice | None) -> Raw:
+    return dicom.read(content, where, limits, 0 if at is None else at.index)
 
 
-AS_STORED, GREY_16, TO_RGB = ("1", "L", "F", "RGB"), ("I;16", "I;16B"), ("CMYK", "YCbCr")
-WITH_ALPHA = ("P", "PA", "LA", "La", "RGBA")
+def _dicom_header(content: bytes, where: Path, limits: Limits, axis: Axis) -> Header:
+    return dicom.header(content, where, limits)
 
 
-def _bits(image: ImageFile) -> int:
-    return max(image.tag_v2.get(258, (1,))) if isinstance(image, TiffImageFile) else 0
+def _read_nifti(content: bytes, where: Path, limits: Limits, at: Slice | None) -> Raw:
+    axis = (at.axis if at is not None else None) or "axial"
+    index = nifti.header(content, where, limits, axis).frames // 2 if at is None else at.index
+    return nifti.read(content, where, limits, index, axis)
 
 
-def _samples(image: ImageFile) -> NDArray[Any]:
-    """Decoded samples: bool, unsigned or signed integers, or floats; (H, W) or (H, W, 3)."""
-    exif_transpose(image, in_place=True)
-    clear = image.info.get("transparency")
-    if image.mode in GREY_16:
-        samples = np.asarray(image).astype(np.uint16)
-        if clear is not None:
-            samples[samples == clear] = 0
-        return samples / np.float32(4095) if _bits(image) == 12 else samples
-    if image.mode == "I":
-        return np.asarray(image).astype(np.int16)
-    if image.mode in WITH_ALPHA or clear is not None:
-        rgba = np.asarray(image.convert("RGBA"))
-        colour, alpha = rgba[..., :3], rgba[..., 3:]
-        return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
-    return np.asarray(image.convert("RGB") if image.mode in TO_RGB else image)
-
-
-NIFTI = Format("NIfTI, which is not yet read", ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0")), None, CONVERT)
+DICOM = Format("DICOM", read=_read_dicom, header=_dicom_header, known=dicom.is_dicom)
+NIFTI = Format("NIfTI", read=_read_nifti, header=nifti.header, known=nifti.is_nifti)
 FORMATS = (
-    Format("PNG", ((0, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),), _with_pillow(PngImageFile)),
-    Format("JPEG", ((0, b"\xff\xd8\xff"),), _with_pillow(JpegImageFile)),  # of several pictures, the first
-    Format("TIFF", tuple((0, mark) for mark in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")), _with_pillow(TiffImageFile)),
-    Format("DICOM, which is not yet read", ((128, b"DICM"), (0, b"\x08\0\x05\0"), (0, b"\x02\0\0\0")), None, CONVERT),
+    _raster("PNG", raster.PNG, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
+    _raster("JPEG", raster.JPEG, b"\xff\xd8\xff"),
+    _raster("TIFF", raster.TIFF, b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    DICOM,
     NIFTI,
+    Format("a gzip archive, not an image", ((0, b"\x1f\x8b"),), None, "unpack it"),
     Format("GIF, which is not read", ((0, b"GIF8"),), None, CONVERT),
     Format("WebP, which is not read", ((8, b"WEBP"),), None, CONVERT),
     Format("JPEG 2000, which is not read", ((0, b"\0\0\0\x0cjP"), (0, b"\xff\x4f\xff\x51")), None, CONVERT),
@@ -213,18 +200,13 @@ FORMATS = (
     Format("a NumPy array, not an image", ((0, b"\x93NUMPY"),)),
     Format("a PDF document, not an image", ((0, b"%PDF"),)),
     Format("a ZIP archive, not an image", ((0, b"PK\x03\x04"),), None, "unpack it"),
-    Format("BMP", ((0, b"BM"),), _with_pillow(BmpImageFile)),  # last, for two letters prove little
+    _raster("BMP", raster.BMP, b"BM"),  # last, for two letters prove little
 )
 
 
-def _recognise(content: bytes) -> Format:
-    start = content[:4096]
-    if start.startswith(b"\x1f\x8b"):
-        try:
-            inside = zlib.decompressobj(wbits=31).decompress(start, 512)
-        except zlib.error:
-            inside = b""
-        return NIFTI if NIFTI.matches(inside) else Format("a gzip archive, not an image", (), None, "unpack it")
+def recognise(content: bytes) -> Format:
+    """The format that a file's content is in; one that refuses it where it is none that is read."""
+    start = content[:SNIFFED]
     for form in FORMATS:
         if form.matches(start):
             return form

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aeflow.data.image import Axis, Slice
 from aeflow.errors import DataError
 from aeflow.pseudonym import shown
 
@@ -45,6 +46,13 @@ class Record:
     patient: str  # raw key, never printed
     kind: str | None  # of abnormality
     mask: Path | None
+    at: Slice | None = None  # which image of the file; None where it holds one
+    study: str | None = None  # raw key of the study that a slice belongs to, never printed
+
+    @property
+    def slice_number(self) -> int | None:
+        """From 1, as people count; None where the file holds one image."""
+        return None if self.at is None else self.at.index + 1
 
 
 def patient_of(name: str) -> str:

@@ -1,0 +1,87 @@
+"""Files that hold several images, or say in a header whose they are -> one record for each image.
+
+A DICOMDIR becomes the files it lists, a NIfTI volume becomes its slices across an axis, a multi-frame DICOM file its frames; every DICOM file gets its
+patient and study from the header. All other records stay as they are, and so does a file whose header cannot be read:
+reading it will say why.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from aeflow.data.image import Axis, Header, Slice
+from aeflow.data.read import kind_of, read_directory, read_header, read_mask
+from aeflow.data.records import Record
+from aeflow.data.worker import decoders
+from aeflow.errors import ImageError
+
+AHEAD = 64  # headers that are read ahead
+
+
+def unfold(records: Sequence[Record], axis: Axis = "axial") -> list[Record]:
+    """The records of all images, in order; slices of an abnormal volume whose mask is empty there have no label."""
+    kinds = {record.path: kind_of(record.path) for record in records}
+    files = [one for record in records for one in _listed(record, kinds)]
+    return [one for record, header in _headers(files, kinds, axis) for one in _images(record, header, axis)]
+
+
+def _listed(record: Record, kinds: dict[Path, str]) -> list[Record]:
+    """The record itself; for a DICOMDIR those of the files it lists that are not there already."""
+    if kinds[record.path] != "directory":
+        return [record]
+    try:
+        listed = decoders().submit(read_directory, record.path).result()
+    except ImageError:  # said when it is read as an image
+        return [record]
+    new = [path for path in listed if path not in kinds]
+    kinds |= {path: kind_of(path) for path in new}
+    folder = record.path.parent
+    names = [(Path(record.name).parent / path.relative_to(folder)).as_posix() for path in new]
+    return [replace(record, path=path, name=name, patient=name) for path, name in zip(new, names, strict=True)]
+
+
+def _headers(records: Sequence[Record], kinds: dict[Path, str], axis: Axis) -> Iterator[tuple[Record, Header | None]]:
+    """Each record with its header, in order; None where the format has none or it cannot be read."""
+    pool = decoders()
+    asked = (
+        (record, pool.submit(read_header, record.path, axis) if kinds[record.path] == "headed" else None)
+        for record in records
+    )
+    waiting = deque(islice(asked, AHEAD))
+    while waiting:
+        record, future = waiting.popleft()
+        waiting.extend(islice(asked, 1))
+        try:
+            yield record, None if future is None else future.result()
+        except ImageError:  # said when the image itself is read
+            yield record, None
+
+
+def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:
+    if header is None:
+        return [record]
+    named = record.patient if record.patient != record.name else None  # from a manifest or a public set's file name
+    patient = named or header.patient or header.study or record.patient
+    record = replace(record, patient=patient, study=header.study or (record.name if header.frames > 1 else None))
+    if header.frames == 1 and header.format != "NIfTI":
+        return [record]
+    across = axis if header.format == "NIfTI" else None
+    slices = [replace(record, at=Slice(index, across)) for index in range(header.frames)]
+    if record.label != 1 or record.mask is None:
+        return slices
+    try:
+        marked = decoders().submit(marked_slices, record.mask, header.frames, axis).result()
+    except ImageError:  # said when the mask of each slice is read
+        return slices
+    return [one if there else replace(one, label=None, mask=None) for one, there in zip(slices, marked, strict=True)]
+
+
+def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:
+    """Which slices of a volume a mask volume marks something in; raises ImageError as read_mask."""
+    return [bool(np.any(read_mask(mask, at=Slice(index, axis)))) for index in range(frames)]
