@@ -25,6 +25,9 @@ class AeflowError(Exception):
         self.where, self.found, self.remedy = str(where), found, remedy
         super().__init__(" ".join(f"{where}: {found}; {remedy}".split()))
 
+    def __reduce__(self) -> tuple[type[AeflowError], tuple[str, str, str]]:
+        return type(self), (self.where, self.found, self.remedy)  # pickle would call it with the message alone
+
 
 class SettingsError(AeflowError):
     """A setting is unknown, out of range or contradicts another."""
