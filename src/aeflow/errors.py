@@ -32,6 +32,9 @@ class AeflowError(Exception):
     def _named(self) -> str:
         return self.where
 
+    def __reduce__(self) -> tuple[type[AeflowError], tuple[str, str, str]]:
+        return type(self), (self.where, self.found, self.remedy)  # pickle would call it with the message alone
+
 
 class SettingsError(AeflowError):
     """A setting is unknown, out of range or contradicts another."""

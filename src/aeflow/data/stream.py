@@ -1,11 +1,11 @@
-"""Records -> preprocessed images, decoded ahead while the caller computes."""
+"""Records -> preprocessed images, decoded ahead in worker processes while the caller computes."""
 
 from __future__ import annotations
 
 import itertools
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import Record
+from aeflow.data.worker import decoders
 from aeflow.errors import ImageError
 
 Pixels = NDArray[np.float32]
-
-WORKERS = 2
 
 
 def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Pixels | ImageError]]:
@@ -25,23 +24,29 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
 
     At most ``ahead`` images wait at a time, so memory does not grow with the data.
     """
-
-    def load(record: Record) -> Pixels | ImageError:
-        try:
-            return preprocess(read_image(record.path), size)
-        except ImageError as error:
-            return error
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        rest = iter(records)
-        waiting: deque[tuple[Record, Future[Pixels | ImageError]]] = deque(
-            (record, pool.submit(load, record)) for record in itertools.islice(rest, ahead)
-        )
+    pool = decoders()
+    futures = ((record, pool.submit(load, record.path, size)) for record in records)
+    waiting = deque(itertools.islice(futures, ahead))
+    try:
         while waiting:
             record, future = waiting.popleft()
-            for following in itertools.islice(rest, 1):
-                waiting.append((following, pool.submit(load, following)))
-            yield record, future.result()
+            waiting.extend(itertools.islice(futures, 1))
+            x: Pixels | ImageError
+            try:
+                x = np.broadcast_to(future.result(), (3, size, size)).copy()
+            except ImageError as error:
+                x = error
+            yield record, x
+    finally:  # the caller may stop early
+        for _, future in waiting:
+            future.cancel()
+
+
+def load(path: Path, size: int) -> Pixels:
+    """The preprocessed pixels of a file, (3, size, size), or (1, size, size) where they are grey: less to send."""
+    image = read_image(path)
+    pixels = preprocess(image, size)
+    return pixels[:1] if image.pixels.ndim == 2 else pixels
 
 
 def batches(

@@ -1,0 +1,74 @@
+"""What the tests ask workers to do; a module of its own, because a worker imports it."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from aeflow.errors import ImageError
+
+used: list[int] = []
+
+
+def double(path: Path, number: int) -> int:
+    used.append(number)
+    return 2 * number
+
+
+def crash(path: Path, how: str) -> None:
+    if how == "SIGSEGV":
+        ctypes.string_at(0)
+    elif how == "SIGKILL":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "exit":
+        os._exit(3)
+    elif how == "hang":
+        ctypes.PyDLL(None).sleep(60)  # in C and with the interpreter's lock, as a decoder that loops
+    elif how == "memory":
+        bytearray(2**30)
+    elif how == "memory, wrapped":
+        try:
+            bytearray(2**30)
+        except MemoryError as error:
+            raise ImageError(path, "damaged (MemoryError)", "export it again") from error
+    elif how == "refused":
+        raise ImageError(path, "an empty file", "export the image again")
+    elif how == "other":
+        raise KeyError("PATIENT^NAME")
+    elif how == "unpicklable":
+        raise ImageError(path, "a result that cannot be sent", "") from KeyError(crash)
+
+
+def crash_if_used(path: Path) -> str:
+    if used:
+        os._exit(1)
+    return "fine in a fresh worker"
+
+
+def unsendable(path: Path) -> object:
+    return lambda: None
+
+
+def keep(path: Path, size: int, kept: list[bytearray] = []) -> int:  # noqa: B006
+    kept.append(bytearray(size))
+    return len(kept)
+
+
+def modules(path: Path) -> list[str]:
+    return list(sys.modules)
+
+
+def noise(path: Path) -> None:
+    os.write(1, b"PATIENT^NAME")
+    os.write(2, b"PATIENT^NAME")
+    warnings.warn("PATIENT^NAME", stacklevel=1)
+
+
+def whoami(path: Path, seconds: float = 0) -> tuple[int, str]:
+    time.sleep(seconds)
+    return os.getpid(), os.getcwd()
