@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from io import BytesIO
 from math import ceil
 from typing import Any
 
@@ -20,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from openjpeg.utils import decode as decode_jpeg_2000
 from openjpeg.utils import get_parameters as jpeg_2000_header
-from pydicom.pixels import get_decoder
+from PIL.JpegImagePlugin import JpegImageFile
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import RLELossless
 
@@ -128,30 +130,50 @@ def _check_stream(source: Source, layout: Layout, rows: int, columns: int, sampl
 def _jpeg(source: Source, layout: Layout, stream: bytes) -> _Decoded:
     header = jpeg_header(source, stream)
     _check_stream(source, layout, header.rows, header.columns, len(header.components))
+    if not 2 <= header.precision <= layout.allocated or header.precision > 16:
+        raise source.refuse(f"a JPEG frame of {header.precision} bits")
     photometric = _colour_space(layout, header)
-    allocated = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # names GDCM's decoder
-    image = gdcm.Image()
-    image.SetNumberOfDimensions(2)
-    image.SetDimensions((layout.columns, layout.rows, 1))
+    by_dct = header.process in (0xC0, 0xC1, 0xC2)
+    decoder = _with_pillow if by_dct and header.precision == 8 else _with_gdcm
+    values = decoder(header, stream, photometric)
+    if values.size != layout.rows * layout.columns * layout.samples:
+        raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
+    return _Decoded(_shaped(values, layout), header.precision, photometric)
+
+
+def _with_pillow(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
+    image = JpegImageFile(BytesIO(stream))
+    if len(header.components) == 3 and not header.is_rgb:
+        image.draft("YCbCr", image.size)  # as stored: whether it is turned into RGB is not libjpeg's to decide
+    return np.asarray(image).ravel()
+
+
+def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
+    """12 bits, and lossless of any depth; no values where GDCM fails."""
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
-    fragment.SetByteStringValue(stream)
+    fragment.SetByteStringValue(header.bare(stream))
     fragments.AddFragment(fragment)
     element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
     element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((header.columns, header.rows, 1))
     image.SetDataElement(element)
-    kind = gdcm.PhotometricInterpretation.GetPIType(photometric)
-    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
-    if layout.samples > 1:
+    kind = "MONOCHROME2" if len(header.components) == 1 else photometric
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(kind)))
+    if len(header.components) > 1:
         image.SetPlanarConfiguration(0)
-    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(str(source.syntax))))
-    precision = header.precision
-    image.SetPixelFormat(gdcm.PixelFormat(layout.samples, allocated, precision, precision - 1, 0))
-    text = image.GetBuffer()  # None where the stream is damaged
-    content = b"" if text is None else text.encode("utf-8", "surrogateescape")
-    values = np.frombuffer(content, "u1" if precision <= 8 else "<u2")
-    if values.size != layout.rows * layout.columns * layout.samples:
-        raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
-    return _Decoded(_shaped(values, layout), precision, photometric)
+    image.SetTransferSyntax(
+        gdcm.TransferSyntax(
+            gdcm.TransferSyntax.JPEGExtendedProcess2_4
+            if header.process == 0xC1
+            else gdcm.TransferSyntax.JPEGLosslessProcess14
+        )
+    )
+    bits = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # which of its decoders takes it
+    image.SetPixelFormat(gdcm.PixelFormat(len(header.components), bits, bits, bits - 1, 0))
+    text = image.GetBuffer() or ""
+    return np.frombuffer(text.encode("utf-8", "surrogateescape"), "u1" if bits == 8 else "<u2")
 
 
 def _colour_space(layout: Layout, header: JpegHeader) -> str:

@@ -89,30 +89,57 @@ def _ends(stream: bytes) -> bool:
 class JpegHeader:
     """What a JPEG or JPEG-LS stream says about itself before its data."""
 
+    process: int  # the marker that begins the frame
     precision: int
     rows: int
     columns: int
     components: bytes  # their identifiers
     jfif: bool
+    adobe: int | None  # colour transform by Adobe's marker: 0 for none, 1 for YBR
+    segments: tuple[tuple[int, bytes], ...]  # marker and body of each, up to the start of the data
+    data: int  # where that begins
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether libjpeg takes three components for RGB rather than YBR."""
+        if self.jfif or self.adobe is not None:
+            return not self.jfif and self.adobe == 0
+        return self.components == b"RGB"
+
+    def bare(self, stream: bytes) -> bytes:
+        """The stream without what applications added to it: only tables, frame and scan."""
+        kept = [(marker, body) for marker, body in self.segments if not 0xE0 <= marker <= 0xFE]
+        parts = [bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body for marker, body in kept]
+        return b"\xff\xd8" + b"".join(parts) + stream[self.data :]
 
 
 def jpeg_header(source: Source, stream: bytes) -> JpegHeader:
-    """The frame header of a stream (ISO/IEC 10918-1, B.2.2); ImageError where there is none."""
-    at, jfif = 2, False
+    """The header of a stream (ISO/IEC 10918-1, B.2) with one frame; ImageError where it has not one."""
+    segments: list[tuple[int, bytes]] = []
+    at = 2
     while stream.startswith(b"\xff\xd8") and at + 4 <= len(stream) and stream[at] == 0xFF:
         marker = stream[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        body = stream[at + 4 : at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")]
-        jfif |= marker == 0xE0 and body.startswith(b"JFIF")
-        if marker in START_OF_FRAME and len(body) >= 6 and len(body) >= 6 + 3 * body[5]:
-            precision, rows, columns, count = struct.unpack_from(">BHHB", body)
-            return JpegHeader(precision, rows, columns, body[6 : 6 + 3 * count : 3], jfif)
-        if marker in (0xDA, *START_OF_FRAME):
+        stop = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        segments.append((marker, stream[at + 4 : stop]))
+        at = max(stop, at + 4)
+        if marker == START_OF_SCAN:
             break
-        at += 4 + len(body)
-    raise source.refuse("a compressed frame whose header is damaged")
+    frames = [(marker, body) for marker, body in segments if marker in START_OF_FRAME]
+    if len(frames) != 1 or segments[-1][0] != START_OF_SCAN or at > len(stream):
+        raise source.refuse("a compressed frame whose header is damaged")
+    process, body = frames[0]
+    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+        raise source.refuse("a compressed frame whose header is damaged")
+    precision, rows, columns, count = struct.unpack_from(">BHHB", body)
+    jfif = any(marker == 0xE0 and text.startswith(b"JFIF") for marker, text in segments)
+    adobe = [text[11] for marker, text in segments if marker == 0xEE and text.startswith(b"Adobe") and len(text) > 11]
+    components = body[6 : 6 + 3 * count : 3]
+    return JpegHeader(
+        process, precision, rows, columns, components, jfif, adobe[-1] if adobe else None, tuple(segments), at
+    )
 
 
-START_OF_FRAME = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
+START_OF_FRAME, START_OF_SCAN = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}, 0xDA

@@ -22,7 +22,8 @@ class Table:
     highest: int  # 2^bits - 1
 
     def __call__(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return self.entries[np.clip(np.floor(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)]
+        at = np.clip(np.floor(values) - self.first, 0, len(self.entries) - 1)
+        return np.asarray(self.entries[at.astype(np.int64)])
 
     def unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """The entries of the values over [0, 1]."""
