@@ -12,6 +12,7 @@ from aeflow import training
 from aeflow.artifact import Artifact
 from aeflow.config import make_settings
 from aeflow.data.records import find_images
+from aeflow.data.unfold import one_image, unfold
 from aeflow.errors import ImageError, SettingsError
 from aeflow.explain import Explanation, component_of, explain
 from aeflow.model.generate import sample
@@ -27,25 +28,28 @@ class Model:
         self.run = run
 
     def score(self, path: Path | str) -> Score:
-        """Score one image file, maps included; raises ImageError if it cannot be read."""
-        [(_, result)] = score(self.artifact, find_images([path]), maps=True)
+        """Score one image file, maps included; raises ImageError if it cannot be read or holds several images."""
+        [(_, result)] = score(self.artifact, [one_image(path, self.artifact.settings.slice_axis)], maps=True)
         if isinstance(result, ImageError):
             raise result
         return result
 
     def score_all(self, *paths: Path | str, maps: bool = False) -> Iterator[tuple[str, Score | ImageError]]:
-        """Score files and folders; each name with its score, or with the error that refused it."""
-        for record, result in score(self.artifact, find_images(paths), maps=maps):
+        """Score files and folders, volumes slice by slice; each name with its score, or the error that refused it."""
+        records = unfold(find_images(paths), self.artifact.settings.slice_axis)
+        for record, result in score(self.artifact, records, maps=maps):
             yield record.name, result
 
-    def explain(self, path: Path | str, out: Path | str | None = None) -> Explanation:
-        """What is behind the score of one image file; writes ``explain.png`` and ``explain.json`` to ``out`` if given.
+    def explain(self, path: Path | str, out: Path | str | None = None, slice_number: int | None = None) -> Explanation:
+        """What is behind the score of one image, or of one slice (from 1) of a volume.
+
+        Writes ``explain.png`` and ``explain.json`` to ``out`` if given.
 
         Raises ImageError if the image cannot be read.
         """
         from aeflow.evaluation.explanation import write  # matplotlib takes a second to import
 
-        explanation = explain(self.artifact, path, self.run)
+        explanation = explain(self.artifact, path, self.run, slice_number)
         if out is not None:
             write(explanation, self.artifact.calibration.scales, Path(out))
         return explanation

@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from aeflow import tables
+from aeflow import studies, tables
 from aeflow.artifact import Artifact
 from aeflow.data.records import Record, find_images
+from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ImageError
 from aeflow.evaluation.gallery import gallery
 from aeflow.evaluation.panels import panel
 from aeflow.evaluation.style import save_png
 from aeflow.progress import bar
 from aeflow.score import score
+from aeflow.studies import Studies, Study
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of scoring many images."""
+
+    counts: Counter[str]  # images of each verdict
+    refusals: list[tuple[Record, ImageError]]
+    studies: list[Study]
 
 
 def score_paths(
@@ -25,15 +37,16 @@ def score_paths(
     out: Path | None = None,
     maps: Path | None = None,
     show: Callable[[tables.Row], None] = lambda row: None,
-) -> tuple[Counter[str], list[tuple[Record, ImageError]]]:
-    """Score files and folders in input order and constant memory; returns how many got each verdict, and the refusals.
+) -> Batch:
+    """Score files and folders in input order and constant memory, and the studies that slices belong to.
 
-    ``out`` is a table, ``maps`` a folder that gets ``00001.png`` and so on, numbered as the table's rows; ``show`` is
-    handed each row as it comes.
+    ``out`` is a table, beside which lies one of the studies if there are any; ``maps`` is a folder that gets
+    ``00001.png`` and so on, numbered as the table's rows; ``show`` is handed each row as it comes.
     """
-    records = find_images(paths)
+    records = unfold(find_images(paths), artifact.settings.slice_axis)
     counts: Counter[str] = Counter(normal=0, abnormal=0)
     refusals: list[tuple[Record, ImageError]] = []
+    gathered = Studies(artifact.settings.false_positive_rate)
     with ExitStack() as stack:
         writers = [show] + ([stack.enter_context(tables.writer(out))] if out else [])
         advance = stack.enter_context(bar("Scoring", len(records)))
@@ -43,11 +56,15 @@ def score_paths(
         for number, (record, result) in enumerate(results, 1):
             for write in writers:
                 write(tables.row(record, result))
+            gathered.add(number, record, result)
             advance()
             if isinstance(result, ImageError):
-                refusals.append((record, result))
+                refusals += refusals_among([(record, result)])
                 continue
             counts[result.verdict] += 1
             if maps:
                 save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
-    return counts, refusals
+    found = gathered.results()
+    if found and out is not None:
+        studies.write(found, studies.table_of(out))
+    return Batch(counts, refusals, found)

@@ -141,19 +141,26 @@ def score(
     from aeflow.artifact import load
     from aeflow.batch import score_paths
     from aeflow.runtime import pick_device, prepare
+    from aeflow.studies import table_of
 
     prepare()
+
+    def at(row: dict[str, Any]) -> str:
+        return f", slice {row['slice']}" if row["slice"] else ""
 
     def show(row: dict[str, Any]) -> None:
         if as_json:
             print(json.dumps(row, allow_nan=False))
         elif out is None and row["score"] is not None:
-            print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}")
+            print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}" + at(row))
 
-    counts, refusals = score_paths(load(run, pick_device(device)), paths, out=out, maps=maps, show=show)
+    batch = score_paths(load(run, pick_device(device)), paths, out=out, maps=maps, show=show)
     if out is not None and not as_json:
-        print(f"{counts['normal']} images called normal, {counts['abnormal']} abnormal\ntable: {out}")
-    _end(refusals)
+        print(f"{batch.counts['normal']} images called normal, {batch.counts['abnormal']} abnormal\ntable: {out}")
+    if batch.studies and not as_json:
+        abnormal = sum(study.verdict == "abnormal" for study in batch.studies)
+        print(f"{len(batch.studies)} studies, {abnormal} called abnormal" + (f": {table_of(out)}" if out else ""))
+    _end(batch.refusals)
 
 
 @app.command()
@@ -161,6 +168,7 @@ def explain(
     run: Run,
     image: Annotated[Path, typer.Argument(help="One image.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder for explain.png and explain.json.")],
+    slice_number: Annotated[int | None, typer.Option("--slice", help="Of a volume, from 1.")] = None,
     device: Device = "auto",
     identify: Identify = False,
     as_json: Json = False,
@@ -169,7 +177,7 @@ def explain(
     from aeflow.api import load
 
     model = load(run, device)
-    found = model.explain(image, out)
+    found = model.explain(image, out, slice_number)
     if as_json:
         _print_json(found.to_json())
         return

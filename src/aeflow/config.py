@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from aeflow.data.image import Axis
 from aeflow.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -21,6 +22,7 @@ class Settings(BaseModel):
     encoder: str = "tf_efficientnet_lite0"  # any timm network; this one's weights are embedded
     stages: tuple[int, ...] = (3,)  # indices into the encoder's stages; one flow for each
     image_size: int = Field(224, ge=32, le=2048)  # pixels per side; images are resized to a square
+    slice_axis: Axis = "axial"  # volumes are cut across it; seen by NIfTI only, DICOM's slices lie as they were stored
     unit_features: bool = True  # each position's feature vector is scaled to the same length: takes contrast out
     augmented_views: int = Field(1, ge=0, le=16)  # mildly changed views of each train image; half of what is trained on
 

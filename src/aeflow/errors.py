@@ -26,9 +26,6 @@ class AeflowError(Exception):
         self.where, self.found, self.remedy = str(where), found, remedy
         super().__init__(" ".join(f"{self._named()}: {found}; {remedy}".split()))
 
-    def __reduce__(self) -> tuple[type[AeflowError], tuple[str, str, str]]:
-        return type(self), (self.where, self.found, self.remedy)  # pickle would call it with the message alone
-
     def _named(self) -> str:
         return self.where
 

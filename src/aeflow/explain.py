@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aeflow.artifact import Artifact
 from aeflow.calibrate import Calibration
-from aeflow.data.records import find_images
+from aeflow.data.unfold import one_image
 from aeflow.errors import ImageError, SettingsError
 from aeflow.model.generate import healthy, sample
 from aeflow.model.pooled import pool
@@ -79,14 +79,13 @@ class Explanation:
         }
 
 
-def explain(artifact: Artifact, path: Path | str, run: Path) -> Explanation:
-    """Explain the score of one image file; the train normals are looked for in the folder ``run``.
+def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int | None = None) -> Explanation:
+    """Explain the score of one image, or of one slice (from 1) of a volume.
 
-    Raises ImageError if the image cannot be read.
+    The train normals are looked for in the folder ``run``. Raises ImageError if the image cannot be read.
     """
-    if Path(path).is_dir():
-        raise ImageError(path, "a folder", "name an image file")
-    [(_, result)] = score(artifact, find_images([path]), maps=True, pictures=True)
+    record = one_image(path, artifact.settings.slice_axis, slice_number)
+    [(_, result)] = score(artifact, [record], maps=True, pictures=True)
     if isinstance(result, ImageError):
         raise result
     net, stages = artifact.net, artifact.settings.stages

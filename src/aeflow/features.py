@@ -107,7 +107,8 @@ class FeatureCache:
         View 0 is the image itself, others are changed views of it. ``advance`` is told how many records were dealt
         with since it was last called.
         """
-        contents = {record: image_key(record.path, view) for record in records}
+        digests = {path: file_digest(path) for path in {record.path for record in records}}
+        contents = {record: image_key(record, digests[record.path], view) for record in records}
         known = self._known()
         missing = [record for record in records if contents[record] not in known]
         advance(len(records) - len(missing))
@@ -117,9 +118,9 @@ class FeatureCache:
         if missing:
             known = self._known()
         kept = [record for record in records if record not in refused]
-        digests = [str(contents[record]) for record in kept]
-        rows = [known[digest] for digest in digests]
-        return Features(kept, digests, rows, self.shapes), [(r, e) for r, e in refused.items()]
+        keys = [str(contents[record]) for record in kept]
+        rows = [known[key] for key in keys]
+        return Features(kept, keys, rows, self.shapes), [(r, e) for r, e in refused.items()]
 
     def _shapes(self) -> list[tuple[int, int, int]]:
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
@@ -170,11 +171,18 @@ class FeatureCache:
         return refused
 
 
-def image_key(path: Path, view: int) -> str | None:
-    """SHA-256 of a file's bytes in hex, and the view; None if it cannot be opened, which the reader then says."""
+def file_digest(path: Path) -> str | None:
+    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
     try:
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None
-    return f"{digest}/{view}" if view else digest
+
+
+def image_key(record: Record, digest: str | None, view: int) -> str | None:
+    """What tells an image and view from all others: the digest of its file, its slice, and the view."""
+    if digest is None:
+        return None
+    where = "" if record.at is None else f":{record.at.axis or 'frame'}:{record.at.index}"
+    return f"{digest}{where}" + (f"/{view}" if view else "")

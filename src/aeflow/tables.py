@@ -18,8 +18,10 @@ from aeflow.score import Score
 
 COLUMNS = {
     "path": pa.string(),  # as the user gave it; the one name that leaves the program
+    "slice": pa.int32(),  # from 1, of a file that holds several images
     "label": pa.int8(),  # 0 normal, 1 abnormal, empty unknown
     "patient": pa.string(),  # salted hash, or the key with --identify
+    "study": pa.string(),  # likewise, where the file names one
     "score": pa.float64(),
     "p_value": pa.float64(),
     "verdict": pa.string(),
@@ -37,7 +39,9 @@ Row = dict[str, Any]
 def row(record: Record, result: Score | ImageError) -> Row:
     """One line of the table."""
     line: Row = dict.fromkeys(COLUMNS)
-    line |= {"path": record.name, "label": record.label, "patient": shown_patient(record.patient)}
+    study = None if record.study is None else shown_patient(record.study)
+    line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
+    line |= {"patient": shown_patient(record.patient), "study": study}
     if isinstance(result, ImageError):
         return {**line, "error": f"{result.found}; {result.remedy}"}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}

@@ -14,6 +14,7 @@ from aeflow.config import Settings
 from aeflow.data.augment import recapture
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import leave_out_patients, shared_patients
+from aeflow.data.unfold import unfold
 from aeflow.errors import DataError, ImageError
 from aeflow.features import FeatureCache
 from aeflow.model.encoder import Encoder
@@ -40,7 +41,7 @@ def choose(data: Path | str, train: Sequence[Record], known: Sequence[Record], s
     are there than asked for.
     """
     others = [r for r in train if r.label != 0]
-    test = [r for r in read_records(data) if r.split == "test"]
+    test = unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis)
     held_out = leave_out_patients(of_label(train, 0), {r.patient for r in known})
     free = leave_out_patients(others, shared_patients(others, [*test, *held_out]))
     abnormal = sorted(of_label(free, 1), key=lambda r: _key(settings.seed, r.name))

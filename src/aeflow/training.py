@@ -24,6 +24,7 @@ from aeflow.classes import Classes, Pool
 from aeflow.config import Settings
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
+from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ArtifactError, DataError, ImageError
 from aeflow.features import FeatureCache, Features
 from aeflow.loop import Material, fit
@@ -103,7 +104,7 @@ def train(
     prepare()
     run, on = Path(out), pick_device(device)
     _check_run(run, resume, overwrite)
-    records = read_records(data, "train")
+    records = unfold(read_records(data, "train"), settings.slice_axis)
     normals = of_label(records, 0, at_least=2, where=Path(data) / "train")
     kept, held = hold_out(normals, settings.held_out, settings.seed)
     watched = evenly(of_label(records, 1), WATCHED)
@@ -127,6 +128,7 @@ def train(
     *kept_f, held_f, watched_f = [features for features, _ in found]
     refused = [r for (_, view), (_, part) in zip(parts, found, strict=True) if view == 0 for r in part]
     refusals += [r for r in refused if r[0] not in {record for record, _ in refusals}]
+    refusals = refusals_among(refusals)
     different = [len(set(features.contents)) for features in (kept_f[0], held_f)]
     if different[0] < 2 or different[1] < calibrate.MIN_NORMALS:
         what = f"{different[0]} different readable images to train on and {different[1]} to hold out"

@@ -8,7 +8,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from aeflow.data.image import Image
+from aeflow.data.image import Image, Slice
 from aeflow.data.limits import LIMITS, Limits
 from aeflow.data.read import not_zero, read_mask
 
@@ -23,9 +23,11 @@ def preprocess(image: Image, size: int) -> NDArray[np.float32]:
     return np.repeat(resized, 3, axis=0) if len(resized) == 1 else resized
 
 
-def preprocess_mask(mask: Image | Path | str, size: int, limits: Limits = LIMITS) -> NDArray[np.bool_]:
+def preprocess_mask(
+    mask: Image | Path | str, size: int, limits: Limits = LIMITS, at: Slice | None = None
+) -> NDArray[np.bool_]:
     """Mask (size, size), true where the nearest pixel of the mask is not zero in any channel; raises as read_mask."""
-    abnormal = not_zero(mask.pixels) if isinstance(mask, Image) else read_mask(mask, limits)
+    abnormal = not_zero(mask.pixels) if isinstance(mask, Image) else read_mask(mask, limits, at)
     return _resize(abnormal.astype(np.float32), size, PIL.Image.Resampling.NEAREST).astype(np.bool_)
 
 

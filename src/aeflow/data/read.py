@@ -28,8 +28,10 @@ from aeflow.data.raster import CONVERT
 from aeflow.errors import EmptyImageError, ImageError, ImageLimitError
 
 MIN_SIDE = 32  # pixels; an encoder of stride 32 sees nothing in less
+Kind = Literal["directory", "headed", "plain"]
+
 SNIFFED = 4096  # bytes that tell the format
-DICOMDIR = b"1.2.840.10008.1.3.10\0"  # SOP class, of odd length as stored
+DICOMDIR = re.compile(rb"1\.2\.840\.10008\.1\.3\.10(?![.\d])")  # its SOP class
 
 
 def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> Image:
@@ -84,14 +86,14 @@ def read_directory(path: Path | str, limits: Limits = LIMITS) -> list[Path]:
     return dicom.directory(read_content(path, limits), path, limits)
 
 
-def kind_of(path: Path) -> Literal["directory", "headed", "plain"]:
+def kind_of(path: Path) -> Kind:
     """By a file's first bytes: a DICOMDIR, a format with a header to read first, or none of both."""
     try:
         with path.open("rb") as file:
             start = file.read(SNIFFED)
     except (OSError, ValueError):  # said when it is read
         return "plain"
-    if dicom.is_dicom(start) and DICOMDIR in start:
+    if dicom.is_dicom(start) and DICOMDIR.search(start):
         return "directory"
     return "headed" if any(form.matches(start) for form in (DICOM, NIFTI)) else "plain"
 
@@ -187,10 +189,10 @@ def _read_nifti(content: bytes, where: Path, limits: Limits, at: Slice | None) -
 DICOM = Format("DICOM", read=_read_dicom, header=_dicom_header, known=dicom.is_dicom)
 NIFTI = Format("NIfTI", read=_read_nifti, header=nifti.header, known=nifti.is_nifti)
 FORMATS = (
+    DICOM,  # first, for its preamble may be a TIFF's
     _raster("PNG", raster.PNG, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
     _raster("JPEG", raster.JPEG, b"\xff\xd8\xff"),
     _raster("TIFF", raster.TIFF, b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    DICOM,
     NIFTI,
     Format("a gzip archive, not an image", ((0, b"\x1f\x8b"),), None, "unpack it"),
     Format("GIF, which is not read", ((0, b"GIF8"),), None, CONVERT),

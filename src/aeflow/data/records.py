@@ -20,7 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aeflow.data.image import Axis, Slice
+from aeflow.data.image import Slice
 from aeflow.errors import DataError
 from aeflow.pseudonym import shown
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aeflow.data.preprocess import preprocess
+from aeflow.data.image import Slice
+from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.read import read_image
 from aeflow.data.records import Record
 from aeflow.data.worker import decoders
@@ -25,7 +26,7 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
     At most ``ahead`` images wait at a time, so memory does not grow with the data.
     """
     pool = decoders()
-    futures = ((record, pool.submit(load, record.path, size)) for record in records)
+    futures = ((record, pool.submit(load, record.path, size, record.at)) for record in records)
     waiting = deque(itertools.islice(futures, ahead))
     try:
         while waiting:
@@ -42,11 +43,18 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
             future.cancel()
 
 
-def load(path: Path, size: int) -> Pixels:
-    """The preprocessed pixels of a file, (3, size, size), or (1, size, size) where they are grey: less to send."""
-    image = read_image(path)
+def load(path: Path, size: int, at: Slice | None = None) -> Pixels:
+    """Preprocessed pixels of a file or of one slice of it, (3, size, size); (1, size, size) if grey: less to send."""
+    image = read_image(path, at=at)
     pixels = preprocess(image, size)
     return pixels[:1] if image.pixels.ndim == 2 else pixels
+
+
+def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
+    """The mask (size, size) of a record, None where it has none; ImageError where it cannot be read."""
+    if record.mask is None:
+        return None
+    return decoders().submit(preprocess_mask, record.mask, size, at=record.at).result()
 
 
 def batches(

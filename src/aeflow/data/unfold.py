@@ -1,8 +1,8 @@
 """Files that hold several images, or say in a header whose they are -> one record for each image.
 
-A DICOMDIR becomes the files it lists, a NIfTI volume becomes its slices across an axis, a multi-frame DICOM file its frames; every DICOM file gets its
-patient and study from the header. All other records stay as they are, and so does a file whose header cannot be read:
-reading it will say why.
+A DICOMDIR becomes the files it lists, a NIfTI volume its slices across an axis, a multi-frame DICOM file its frames;
+every DICOM file gets its patient and study from the header. All other records stay as they are, and so does a file
+whose header cannot be read: reading it will say why.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 
 from aeflow.data.image import Axis, Header, Slice
-from aeflow.data.read import kind_of, read_directory, read_header, read_mask
-from aeflow.data.records import Record
+from aeflow.data.read import Kind, kind_of, read_directory, read_header, read_mask
+from aeflow.data.records import Record, find_images
 from aeflow.data.worker import decoders
-from aeflow.errors import ImageError
+from aeflow.errors import EmptyImageError, ImageError
 
 AHEAD = 64  # headers that are read ahead
 
@@ -31,7 +31,20 @@ def unfold(records: Sequence[Record], axis: Axis = "axial") -> list[Record]:
     return [one for record, header in _headers(files, kinds, axis) for one in _images(record, header, axis)]
 
 
-def _listed(record: Record, kinds: dict[Path, str]) -> list[Record]:
+def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None = None) -> Record:
+    """The record of one image file, or of one slice (from 1) of a file that holds several; ImageError otherwise."""
+    if Path(path).is_dir():
+        raise ImageError(path, "a folder", "name an image file")
+    records = unfold(find_images([path]), axis)
+    if slice_number is None and len(records) > 1:
+        raise ImageError(path, f"{len(records)} images in one file", "name a slice, or score them all")
+    number = 1 if slice_number is None else slice_number
+    if not 1 <= number <= len(records):
+        raise ImageError(path, f"no slice {number} in {len(records)}", "slices count from 1")
+    return records[number - 1]
+
+
+def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:
     """The record itself; for a DICOMDIR those of the files it lists that are not there already."""
     if kinds[record.path] != "directory":
         return [record]
@@ -46,7 +59,7 @@ def _listed(record: Record, kinds: dict[Path, str]) -> list[Record]:
     return [replace(record, path=path, name=name, patient=name) for path, name in zip(new, names, strict=True)]
 
 
-def _headers(records: Sequence[Record], kinds: dict[Path, str], axis: Axis) -> Iterator[tuple[Record, Header | None]]:
+def _headers(records: Sequence[Record], kinds: dict[Path, Kind], axis: Axis) -> Iterator[tuple[Record, Header | None]]:
     """Each record with its header, in order; None where the format has none or it cannot be read."""
     pool = decoders()
     asked = (
@@ -80,6 +93,11 @@ def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:
     except ImageError:  # said when the mask of each slice is read
         return slices
     return [one if there else replace(one, label=None, mask=None) for one, there in zip(slices, marked, strict=True)]
+
+
+def refusals_among(pairs: Sequence[tuple[Record, ImageError]]) -> list[tuple[Record, ImageError]]:
+    """Without the empty slices of volumes, which are passed over: above a head there is air."""
+    return [(r, error) for r, error in pairs if r.at is None or not isinstance(error, EmptyImageError)]
 
 
 def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:

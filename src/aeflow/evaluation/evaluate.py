@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from aeflow import __version__, tables
 from aeflow.artifact import Artifact, write_text
-from aeflow.data.preprocess import preprocess_mask
 from aeflow.data.records import Record, read_records
+from aeflow.data.stream import mask_of
+from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ArtifactError, DataError, ImageError
 from aeflow.evaluation import plots
 from aeflow.evaluation.gallery import gallery
@@ -79,7 +80,7 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
     history is read from ``run``. Raises DataError where the split holds no labelled image.
     """
-    records = read_records(data, split)
+    records = unfold(read_records(data, split), artifact.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
     history, epochs = _history(run)
@@ -132,7 +133,7 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
             mask = None
             if record.mask is not None and isinstance(result, Score):
                 try:
-                    mask = preprocess_mask(record.mask, artifact.settings.image_size)
+                    mask = mask_of(record, artifact.settings.image_size)
                 except ImageError as error:
                     result = error
             row = tables.row(record, result)
@@ -140,7 +141,7 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
             to_parquet(row)
             advance()
             if isinstance(result, ImageError):
-                refusals.append((record, result))
+                refusals += refusals_among([(record, result)])
                 continue
             if mask is not None:
                 for name, metric in pixels.items():
@@ -193,7 +194,7 @@ def _gallery(artifact: Artifact, records: Sequence[Record]) -> Figure:
     for record, result in score(artifact, records, maps=True, pictures=True):
         if isinstance(result, ImageError):  # it could be read a minute ago
             raise result
-        mask = None if record.mask is None else preprocess_mask(record.mask, artifact.settings.image_size)
+        mask = mask_of(record, artifact.settings.image_size)
         rows.append(panel(result, TRUTH[record.label], mask))
     return gallery(rows, artifact.calibration.scales)
 

@@ -1,0 +1,86 @@
+"""Studies: a p-value that holds for normal studies, and the slices that speak loudest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aeflow.data.image import Slice
+from aeflow.data.records import Record
+from aeflow.errors import EmptyImageError, ImageError
+from aeflow.pseudonym import identify, pseudonym
+from aeflow.score import Score
+from aeflow.studies import Studies, row, simes
+
+RECORD = Record(Path("v"), "v", None, None, "Jane", None, None, study="S1")
+
+
+def scored(value: float, p: float) -> Score:
+    return Score(value, p, "normal", {}, {}, {}, ())
+
+
+@pytest.mark.parametrize("dependence", [0.0, 0.5, 0.95])
+@pytest.mark.parametrize("n", [2, 30])
+def test_simes_keeps_its_level_on_normal_studies(dependence: float, n: int) -> None:
+    """At most 5 % of studies of normal slices are called abnormal, however alike their slices are."""
+    from scipy.stats import norm
+
+    rng = np.random.default_rng(0)
+    common, own = rng.standard_normal((4000, 1)), rng.standard_normal((4000, n))
+    p = norm.sf(np.sqrt(dependence) * common + np.sqrt(1 - dependence) * own)
+    rate = np.mean([simes(study) <= 0.05 for study in p])
+    assert rate <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 4000)
+    assert rate > 0.01
+
+
+def test_simes_by_hand() -> None:
+    assert simes([0.2]) == 0.2
+    assert simes([0.01, 0.5]) == pytest.approx(0.02)
+    assert simes([0.03, 0.03, 0.9]) == pytest.approx(0.045)
+    assert simes([1.0, 1.0]) == 1.0
+
+
+def test_a_study_names_its_loudest_slices() -> None:
+    studies = Studies(0.05)
+    for i in range(20):
+        value = 100.0 if i in (3, 7) else float(i)
+        studies.add(i + 1, replace(RECORD, at=Slice(i)), scored(value, 0.002 if value == 100 else 0.5))
+    studies.add(21, RECORD, ImageError("v", "damaged", "again"))
+    studies.add(22, RECORD, EmptyImageError("v", "empty", "again"))
+    studies.add(23, replace(RECORD, study=None), scored(1e9, 0.001))
+    [found] = studies.results()
+    assert (found.images, found.refused, found.score, found.verdict) == (20, 1, 100.0, "abnormal")
+    assert found.p_value == pytest.approx(0.02)
+    assert found.rows[:2] == [4, 8]
+    assert found.label is None
+
+
+def test_a_study_of_one_image_is_none() -> None:
+    studies = Studies(0.05)
+    studies.add(1, RECORD, scored(1.0, 0.5))
+    assert studies.results() == []
+
+
+def test_the_label_is_that_of_the_most_abnormal_slice() -> None:
+    def label_of(*labels: int | None) -> int | None:
+        studies = Studies(0.05)
+        for i, label in enumerate(labels):
+            studies.add(i, replace(RECORD, label=label), scored(float(i), 0.5))
+        return studies.results()[0].label
+
+    assert label_of(0, 0) == 0
+    assert label_of(None, 1, None) == 1
+    assert label_of(0, None) is None
+
+
+def test_keys_are_hidden() -> None:
+    studies = Studies(0.05)
+    for i in range(2):
+        studies.add(i, RECORD, scored(float(i), 0.5))
+    line = row(studies.results()[0])
+    assert (line["study"], line["patient"]) == (pseudonym("S1"), pseudonym("Jane"))
+    identify()
+    assert (row(studies.results()[0])["study"], row(studies.results()[0])["patient"]) == ("S1", "Jane")
