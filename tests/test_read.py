@@ -237,7 +237,7 @@ REFUSED = {
     "bytes": (bytes(range(256)), "not an image, nor anything else that is known; " + NO_IMAGE),
     "gif": (with_pillow(noise("u1"), "L", "GIF"), "GIF, which is not read; " + CONVERT),
     "dicom": (b"\0" * 128 + b"DICM", "DICOM"),
-    "nifti": (b"\0" * 344 + b"n+1\0", "impossible dimensions in the header"),
+    "nifti": (b"\0" * 344 + b"n+1\0", "no complete NIfTI header"),
     "nifti, zipped": (gzip.compress(b"\0" * 344 + b"n+1\0" + b"x" * 900), "impossible dimensions in the header"),
     "1 x 1": (png(noise("u1")[:1, :1], 0), "1 x 1 pixels, " + TOO_SMALL),
     "31 rows": (png(noise("u1")[:31], 0), "48 x 31 pixels, " + TOO_SMALL),

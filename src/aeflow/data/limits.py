@@ -1,8 +1,13 @@
-"""What a file may cost before it is refused."""
+"""What a file may cost before it is refused; ``AEFLOW_LIMITS="max_bytes=1e9 max_seconds=60"`` changes it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, fields
+
+from aeflow.errors import SettingsError
+
+VARIABLE = "AEFLOW_LIMITS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,4 +23,21 @@ class Limits:
     max_memory: int = 4 * 2**30  # bytes
 
 
-LIMITS = Limits()
+def parse(text: str) -> Limits:
+    """Limits of ``NAME=NUMBER`` pairs between blanks or commas; SettingsError for others."""
+    kinds = {field.name: type(field.default) for field in fields(Limits)}
+    changes: dict[str, float] = {}
+    for pair in text.replace(",", " ").split():
+        name, _, number = pair.partition("=")
+        try:
+            value = kinds[name](float(number))
+        except (KeyError, ValueError, OverflowError):
+            remedy = f"write for instance max_bytes=1e9; names are {', '.join(kinds)}"
+            raise SettingsError(VARIABLE, f"{pair!r} is no limit", remedy) from None
+        if not value > 0:
+            raise SettingsError(VARIABLE, f"{pair!r} would refuse everything", "give a number above 0")
+        changes[name] = value
+    return Limits(**changes)  # type: ignore[arg-type]
+
+
+LIMITS = parse(os.environ.get(VARIABLE, ""))
