@@ -25,7 +25,7 @@ class Limits:
 
 def parse(text: str) -> Limits:
     """Limits of ``NAME=NUMBER`` pairs between blanks or commas; SettingsError for others."""
-    kinds = {field.name: type(field.default) for field in fields(Limits)}
+    kinds = {field.name: type(getattr(Limits(), field.name)) for field in fields(Limits)}
     changes: dict[str, float] = {}
     for pair in text.replace(",", " ").split():
         name, _, number = pair.partition("=")

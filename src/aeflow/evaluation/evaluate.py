@@ -24,9 +24,11 @@ from aeflow.evaluation.metrics import image_metrics
 from aeflow.evaluation.panels import panel
 from aeflow.evaluation.pixel import PixelMetrics
 from aeflow.evaluation.report import write_model_card, write_report
+from aeflow.evaluation.study import of_studies
 from aeflow.progress import bar
 from aeflow.pseudonym import shown
 from aeflow.score import MAPS, Score, score
+from aeflow.studies import Studies
 from aeflow.training import EPOCH_SCORES, HISTORY
 
 ROWS = 4  # images in each gallery
@@ -52,6 +54,7 @@ class Scored:
     records: list[Record]
     values: list[float]
     verdicts: list[str]
+    studies: Studies
 
     @property
     def labels(self) -> list[int]:
@@ -94,6 +97,7 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
         "split": split,
         **image_metrics(scored.values, scored.labels, scored.patients, threshold, seed),
         "pixel": pixel,
+        "study": of_studies(scored.studies.results(), out),
         "refused": len(refusals),
         "seed": seed,
     }
@@ -123,13 +127,13 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
     masks = any(record.mask for record in records)
     calibration = artifact.calibration
     pixels = {name: PixelMetrics(calibration.scales[name], calibration.maps[name].threshold) for name in MAPS}
-    scored, refusals = Scored([], [], []), Refusals()
+    scored, refusals = Scored([], [], [], Studies(artifact.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
         tables.writer(out / "scores.csv") as to_csv,
         tables.writer(out / "scores.parquet") as to_parquet,
     ):
-        for record, result in score(artifact, records, maps=masks):
+        for number, (record, result) in enumerate(score(artifact, records, maps=masks), 1):
             mask = None
             if record.mask is not None and isinstance(result, Score):
                 try:
@@ -139,6 +143,7 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
             row = tables.row(record, result)
             to_csv(row)
             to_parquet(row)
+            scored.studies.add(number, record, result)
             advance()
             if isinstance(result, ImageError):
                 refusals += refusals_among([(record, result)])

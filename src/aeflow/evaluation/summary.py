@@ -27,6 +27,8 @@ def print_table(metrics: dict[str, Any]) -> None:
     lines = {label: metrics[name] for name, label in NAMES.items()}
     for name, pixel in (metrics["pixel"] or {}).items():
         lines |= {f"{what}, {name} map": pixel[key] for key, what in PIXEL_NAMES.items()} if pixel else {}
+    study = metrics["study"] or {}
+    lines |= {f"{NAMES[name]}, studies": study[name] for name in ("auroc", "sensitivity", "specificity") if study}
     for label, metric in lines.items():
         if metric is None:
             table.add_row(label, "-", "")
