@@ -39,6 +39,8 @@ def crash(path: Path, how: str) -> None:
             bytearray(2**30)
         except MemoryError as error:
             raise ImageError(path, "damaged (MemoryError)", "export it again") from error
+    elif how == "nonsense":
+        os.write(int(sys.argv[1]), b"\0\0\0\4junk")
     elif how == "refused":
         raise ImageError(path, "an empty file", "export the image again")
     elif how == "other":
