@@ -7,92 +7,32 @@ writes them all. Every seed file carries the patient's name ``CANARY``, which no
 
 from __future__ import annotations
 
-import gzip
-import io
 import struct
 import sys
-import warnings
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import PIL.Image
-from pydicom.config import disable_value_validation
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.encaps import encapsulate
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEGBaseline8Bit,
-    RLELossless,
-    SecondaryCaptureImageStorage,
-)
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from data_fixtures import chunk, noise, png, tiff
+from hostile_seeds import (
+    CANARY,
+    SYNTAXES,
+    deflate,
+    dicom,
+    element,
+    gzipped,
+    meta_length,
+    packed_png,
+    pillow,
+    seeds,
+    zeros,
+)
 from nifti_fixtures import nifti
 
-CANARY = b"CANARY^PATIENT"
 HUGE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF, 1 << 62, (1 << 64) - 1)
-SYNTAXES = {
-    "explicit": ExplicitVRLittleEndian,
-    "implicit": ImplicitVRLittleEndian,
-    "deflated": DeflatedExplicitVRLittleEndian,
-    "rle": RLELossless,
-    "jpeg": JPEGBaseline8Bit,
-}
-
-
-@dataclass(frozen=True)
-class Seed:
-    """A good file; ``inner`` is what damage is done to, ``wrap`` packs it as its container does, sums and all."""
-
-    name: str
-    inner: bytes
-    wrap: Callable[[bytes], bytes] = bytes
-
-    @property
-    def content(self) -> bytes:
-        return self.wrap(self.inner)
-
-
-def seeds() -> list[Seed]:
-    """A small good file of each kind that is read."""
-    text = chunk(b"tEXt", b"Comment\0" + CANARY)
-    exif = PIL.Image.Exif()
-    exif[0x010E] = CANARY.decode()
-    grey, deep, colour = noise("u1"), noise("u2"), noise("u1", 3)
-    volume = np.random.default_rng(0).integers(0, 900, (33, 34, 6)).astype("i2")
-    volume8 = (volume % 200).astype("u1")
-    named = {"descrip": CANARY}
-    dicoms = {name: dicom(syntax) for name, syntax in SYNTAXES.items()}
-    meta = meta_length(dicoms["deflated"])
-    return [
-        Seed("png", png(grey, 0, extra=text)),
-        Seed("png16", png(deep, 0, extra=text)),
-        Seed("png-header", png(deep, 0, extra=text)[16:29], lambda header: _png(header, _scanlines(deep.byteswap()))),
-        Seed("png-pixels", _scanlines(grey), lambda rows: _png(struct.pack(">IIBBBBB", 48, 40, 8, 0, 0, 0, 0), rows)),
-        Seed("png-palette", _pillow(colour, "P", "PNG")),
-        Seed("jpeg", _pillow(grey, "L", "JPEG", exif=exif)),
-        Seed("jpeg-progressive", _pillow(colour, "RGB", "JPEG", progressive=True, exif=exif)),
-        Seed("tiff", tiff(deep)),
-        Seed("tiff-zip", tiff(colour, photometric=2, big_endian=True, compressed=True)),
-        Seed("tiff-lzw", _pillow(grey, "L", "TIFF", compression="tiff_lzw")),
-        Seed("bmp", _pillow(colour, "RGB", "BMP")),
-        Seed("bmp-palette", _pillow(colour, "P", "BMP")),
-        Seed("nii", nifti(volume8, **named)),
-        Seed("nii2", nifti(volume8, version=2, big_endian=True, **named)),
-        Seed("nii.gz", nifti(volume8, zipped=True, **named)),
-        Seed("nii.gz-inside", nifti(volume8.astype("f4"), **named), lambda inner: gzip.compress(inner, 1)),
-        *(Seed(f"dicom-{name}", content) for name, content in dicoms.items()),
-        Seed(
-            "dicom-deflated-inside",
-            zlib.decompress(dicoms["deflated"][meta:], wbits=-15),
-            lambda inner: dicoms["deflated"][:meta] + _deflate(inner),
-        ),
-    ]
 
 
 def corpus(seed: int = 0) -> Iterator[tuple[str, bytes]]:
@@ -137,28 +77,28 @@ def _damaged(inner: bytes, rng: np.random.Generator) -> Iterator[bytes]:
 def _bombs() -> Iterator[tuple[str, bytes]]:
     """Little that unfolds to much, within what the header says and beyond it."""
     for side in (4000, 14_000):
-        rows = _zeros(side * (side + 1))
-        yield f"bomb-png-{side}", _png(struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), rows, packed=True)
-        flat = tiff(noise("u1"), data=_zeros(side * side), tags={}, size=(side, side))
+        rows = zeros(side * (side + 1))
+        yield f"bomb-png-{side}", packed_png(struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), rows, packed=True)
+        flat = tiff(noise("u1"), data=zeros(side * side), tags={}, size=(side, side))
         at = flat.index(struct.pack("<HHI", 259, 3, 1)) + 8
         yield f"bomb-tiff-{side}", flat[:at] + struct.pack("<H", 8) + flat[at + 2 :]
-    yield "bomb-png-beyond", _png(struct.pack(">IIBBBBB", 48, 40, 8, 0, 0, 0, 0), _zeros(2**28), packed=True)
-    text = chunk(b"zTXt", b"Comment\0\0" + _zeros(2**28)) + chunk(b"iCCP", b"p\0\0" + _zeros(2**28))
+    yield "bomb-png-beyond", packed_png(struct.pack(">IIBBBBB", 48, 40, 8, 0, 0, 0, 0), zeros(2**28), packed=True)
+    text = chunk(b"zTXt", b"Comment\0\0" + zeros(2**28)) + chunk(b"iCCP", b"p\0\0" + zeros(2**28))
     yield "bomb-png-text", png(noise("u1"), 0, extra=text)
-    jpeg = _pillow(np.zeros((2000, 2000), np.uint8), "L", "JPEG", progressive=True)
+    jpeg = pillow(np.zeros((2000, 2000), np.uint8), "L", "JPEG", progressive=True)
     scan = jpeg.rindex(b"\xff\xda")
     yield "bomb-jpeg-scans", jpeg[:scan] + jpeg[scan:-2] * 2000 + b"\xff\xd9"
     volume = np.zeros((4, 4, 4), "u1")
     for name, shape in (("true", (300, 300, 900)), ("huge", (3000, 3000, 3000)), ("small", (4, 4, 4))):
         head = nifti(volume, dim=(3, *shape, 1, 1, 1, 1), data=b"")
-        yield f"bomb-nifti-{name}", _gzip(head, 2**28 if name == "small" else min(int(np.prod(shape)), 2**28))
+        yield f"bomb-nifti-{name}", gzipped(head, 2**28 if name == "small" else min(int(np.prod(shape)), 2**28))
     good = dicom(DeflatedExplicitVRLittleEndian)
     meta = meta_length(good)
     inside = zlib.decompress(good[meta:], wbits=-15)
-    yield "bomb-dicom-after", good[:meta] + _deflate(inside, then=2**28)
+    yield "bomb-dicom-after", good[:meta] + deflate(inside, then=2**28)
     pixels = inside.index(b"\xe0\x7f\x10\x00")
-    yield "bomb-dicom-pixels", good[:meta] + _deflate(inside[:pixels] + _element(0x7FE00010, b"OW", 2**28), then=2**28)
-    yield "bomb-dicom-text", good[:meta] + _deflate(_element(0x00081030, b"UT", 2**28), then=2**28)
+    yield "bomb-dicom-pixels", good[:meta] + deflate(inside[:pixels] + element(0x7FE00010, b"OW", 2**28), then=2**28)
+    yield "bomb-dicom-text", good[:meta] + deflate(element(0x00081030, b"UT", 2**28), then=2**28)
     for frames in (900, 2**31 - 1):
         yield f"bomb-dicom-rle-{frames}", dicom(RLELossless, Rows=60_000, Columns=60_000, NumberOfFrames=frames)
 
@@ -170,9 +110,9 @@ def _lies() -> Iterator[tuple[str, bytes]]:
         for height in (40, width):
             yield f"lie-png-{width}-{height}", png(noise("u1"), 0, size=(height, width))
             yield f"lie-tiff-{width}-{height}", tiff(noise("u1"), size=(height, width))
-            bmp = _pillow(noise("u1"), "L", "BMP")
+            bmp = pillow(noise("u1"), "L", "BMP")
             yield f"lie-bmp-{width}-{height}", bmp[:18] + struct.pack("<II", width, height) + bmp[26:]
-            jpeg = _pillow(noise("u1"), "L", "JPEG")
+            jpeg = pillow(noise("u1"), "L", "JPEG")
             at = jpeg.index(b"\xff\xc0") + 5
             yield (
                 f"lie-jpeg-{width}-{height}",
@@ -235,97 +175,19 @@ def _mazes() -> Iterator[tuple[str, bytes]]:
     content = dicom(JPEGBaseline8Bit)
     pixels = content.index(b"\xe0\x7f\x10\x00")
     before = content[:pixels]
-    endless = _element(0x7FE00010, b"OB", 0xFFFFFFFF)
+    endless = element(0x7FE00010, b"OB", 0xFFFFFFFF)
     item = struct.pack("<HHI", 0xFFFE, 0xE000, 0)
     yield "maze-dicom-never-ends", before + endless + item * 100_000
     yield "maze-dicom-one-item", before + endless + item + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFE)
     yield "maze-dicom-item-undefined", before + endless + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF) * 1000
     for vr in (b"UN", b"OB", b"SQ", b"UT", b"OW", b"ZZ"):
-        open_end = _element(0x00091010, vr, 0xFFFFFFFF)
+        open_end = element(0x00091010, vr, 0xFFFFFFFF)
         yield f"maze-dicom-undefined-{vr.decode()}", content[: meta_length(content)] + open_end + content[200:]
         yield f"maze-dicom-undefined-{vr.decode()}-alone", content[: meta_length(content)] + open_end
     tiny = b"".join(struct.pack("<HH2sH", 0x0009 + 2 * (i >> 16), i & 0xFFFF, b"LO", 0) for i in range(300_000))
     explicit = dicom(ExplicitVRLittleEndian)
     yield "maze-dicom-elements", explicit[: meta_length(explicit)] + tiny
     yield "maze-dicom-meta-only", explicit[: meta_length(explicit)]
-
-
-# Parts of files.
-
-
-def _pillow(pixels: np.ndarray, mode: str, form: str, **options: object) -> bytes:
-    stream = io.BytesIO()
-    PIL.Image.fromarray(pixels).convert(mode).save(stream, form, **options)
-    return stream.getvalue()
-
-
-def _png(header: bytes, rows: bytes, packed: bool = False) -> bytes:
-    data = rows if packed else zlib.compress(rows)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def _scanlines(pixels: np.ndarray) -> bytes:
-    return b"".join(b"\0" + row.tobytes() for row in pixels)
-
-
-def _zeros(n: int) -> bytes:
-    """``n`` zero bytes, compressed by zlib, made without holding them."""
-    return _packed(zlib.compressobj(1), b"", n)
-
-
-def _gzip(head: bytes, then: int) -> bytes:
-    return _packed(zlib.compressobj(1, wbits=31), head, then)
-
-
-def _deflate(inner: bytes, then: int = 0) -> bytes:
-    return _packed(zlib.compressobj(1, wbits=-15), inner, then)
-
-
-def _packed(packer: zlib._Compress, head: bytes, then: int) -> bytes:
-    parts, block = [packer.compress(head)], bytes(2**20)
-    parts += [packer.compress(block[: min(len(block), then - done)]) for done in range(0, then, len(block))]
-    return b"".join([*parts, packer.flush()])
-
-
-def dicom(syntax: str, **elements: object) -> bytes:
-    """A secondary capture, 40 x 48, 8 bits; ``elements`` replace what it says of itself."""
-    pixels = noise("u1")
-    file = Dataset()
-    file.file_meta = FileMetaDataset()
-    file.file_meta.TransferSyntaxUID = syntax if syntax != RLELossless else ExplicitVRLittleEndian
-    file.file_meta.MediaStorageSOPClassUID = file.SOPClassUID = SecondaryCaptureImageStorage
-    file.file_meta.MediaStorageSOPInstanceUID = file.SOPInstanceUID = "1.2.3.4"
-    file.file_meta.ImplementationClassUID = "1.2.3"
-    file.PatientName, file.PatientID, file.Modality = CANARY.decode(), CANARY.decode(), "OT"
-    file.StudyInstanceUID, file.SeriesInstanceUID = "1.2.3.5", "1.2.3.6"
-    file.Rows, file.Columns = pixels.shape
-    file.SamplesPerPixel, file.PhotometricInterpretation = 1, "MONOCHROME2"
-    file.BitsAllocated, file.BitsStored, file.HighBit, file.PixelRepresentation = 8, 8, 7, 0
-    file.RescaleSlope, file.RescaleIntercept, file.WindowCenter, file.WindowWidth = "1", "0", "128", "256"
-    if syntax == JPEGBaseline8Bit:
-        file.PixelData = encapsulate([_pillow(pixels, "L", "JPEG")])
-        file["PixelData"].is_undefined_length = True
-    else:
-        file.PixelData = pixels.tobytes()
-    file["PixelData"].VR = "OB"
-    if syntax == RLELossless:
-        file.compress(RLELossless, generate_instance_uid=False)
-    with disable_value_validation(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, value in elements.items():
-            setattr(file, name, value)
-        stream = io.BytesIO()
-        file.save_as(stream, enforce_file_format=True)
-    return stream.getvalue()
-
-
-def meta_length(content: bytes) -> int:
-    """Where the data set begins, after preamble and file meta information."""
-    return 144 + int.from_bytes(content[140:144], "little")
-
-
-def _element(tag: int, vr: bytes, length: int) -> bytes:
-    return struct.pack("<HH2sHI", tag >> 16, tag & 0xFFFF, vr, 0, length)
 
 
 def _nest(depth: int, explicit: bool, closed: bool) -> bytes:

@@ -14,6 +14,7 @@ import hostile
 from aeflow.data import Limits
 from aeflow.data.worker import Decoders
 from aeflow.errors import ImageError, ImageLimitError
+from hostile_seeds import CANARY, seeds
 from worker_tasks import attempt
 
 LIMITS = Limits(max_seconds=3.0, max_memory=2**30, max_pixels=2**24, max_frames=1000, max_inflated=2**26)
@@ -28,7 +29,7 @@ def pool():
 
 
 def test_the_seeds_are_good_files(pool, tmp_path):
-    for seed in hostile.seeds():
+    for seed in seeds():
         path = tmp_path / seed.name
         path.write_bytes(seed.content)
         outcome = pool.submit(attempt, path, LIMITS).result()[0]
@@ -55,7 +56,7 @@ def test_every_hostile_file_is_an_image_or_a_refusal(pool, tmp_path):
         slowest, peak = max(slowest, (seconds, name)), max(peak, (used, name))
         if isinstance(outcome, ImageError):
             assert outcome.where == str(tmp_path / name)
-            assert hostile.CANARY.decode() not in outcome.found + outcome.remedy
+            assert CANARY.decode() not in outcome.found + outcome.remedy
             assert "\n" not in str(outcome)
             assert "its reader failed" not in outcome.found, f"{name}: {outcome.found}"
             ends["limit" if isinstance(outcome, ImageLimitError) else "refused"] += 1
@@ -93,7 +94,7 @@ def edited(content: bytes, edits: list[tuple[str, float, float, bytes]]) -> byte
     return content
 
 
-SEEDS = {seed.name: seed for seed in hostile.seeds()}
+SEEDS = {seed.name: seed for seed in seeds()}
 
 
 @settings(
