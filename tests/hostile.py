@@ -2,7 +2,7 @@
 
     python tests/hostile.py FOLDER
 
-writes them all. Every seed file carries the patient's name ``CANARY``, which no refusal may repeat.
+writes them all. Seeds that have room for text carry the patient's name ``CANARY``, which no refusal may repeat.
 """
 
 from __future__ import annotations
