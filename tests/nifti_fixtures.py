@@ -69,4 +69,4 @@ def nifti(
         struct.pack_into(order + kind, content, offset, *(value if np.iterable(value) and "s" not in kind else [value]))
     stored = np.moveaxis(voxels, -1, 0) if rgb else voxels
     content += stored.astype(voxels.dtype.newbyteorder(order)).tobytes(order="F") if data is None else data
-    return gzip.compress(bytes(content), mtime=0) if zipped else bytes(content)
+    return gzip.compress(bytes(content), 1, mtime=0) if zipped else bytes(content)

@@ -43,6 +43,7 @@ ENDS = {
     "memory, wrapped": (ImageLimitError, "needs more than 268435456 bytes of memory"),
     "refused": (ImageError, "an empty file"),
     "other": (ImageError, "its reader failed (KeyError)"),
+    "nonsense": (ImageError, "its decoder sent nonsense (UnpicklingError)"),
     "unpicklable": (ImageError, "a result that cannot be sent"),
 }
 
@@ -151,6 +152,15 @@ def test_closing_ends_the_workers_and_cancels_what_waits():
     assert gone(process)
     with pytest.raises(RuntimeError, match="closed"):
         pool.submit(double, FILE, 1)
+
+
+@pytest.mark.parametrize(("executable", "reason"), [("/bin/false", "exit code 1"), ("/missing", "FileNotFoundError")])
+def test_that_no_worker_starts_is_no_files_fault(monkeypatch, executable, reason):
+    monkeypatch.setattr(sys, "executable", executable)
+    with Decoders(LIMITS, workers=1) as pool:
+        error = pool.submit(double, FILE, 1).exception(timeout=60)
+    assert type(error) is AeflowError
+    assert str(error) == f"decoding: no worker process started ({reason}); free memory, or install aeflow again"
 
 
 def gone(process: int, within: float = 5.0) -> bool:

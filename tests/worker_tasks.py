@@ -10,6 +10,9 @@ import time
 import warnings
 from pathlib import Path
 
+import numpy as np
+
+from aeflow.data import Limits, nifti, read_image
 from aeflow.errors import ImageError
 
 used: list[int] = []
@@ -36,6 +39,8 @@ def crash(path: Path, how: str) -> None:
             bytearray(2**30)
         except MemoryError as error:
             raise ImageError(path, "damaged (MemoryError)", "export it again") from error
+    elif how == "nonsense":
+        os.write(int(sys.argv[1]), b"\0\0\0\4junk")
     elif how == "refused":
         raise ImageError(path, "an empty file", "export the image again")
     elif how == "other":
@@ -72,3 +77,27 @@ def noise(path: Path) -> None:
 def whoami(path: Path, seconds: float = 0) -> tuple[int, str]:
     time.sleep(seconds)
     return os.getpid(), os.getcwd()
+
+
+def attempt(path: Path, limits: Limits) -> tuple[ImageError | tuple[int, ...], float, int]:
+    """How reading a file ends (its shape or its refusal), in how many seconds, and the process's peak bytes so far."""
+    began = time.perf_counter()
+    outcome: ImageError | tuple[int, ...]
+    try:
+        content = path.read_bytes()
+        if nifti.is_nifti(content):
+            n = nifti.header(content, path, limits, "axial").frames
+            pixels = nifti.read(content, path, limits, n // 2, "axial").samples
+        else:
+            pixels = read_image(path, limits).pixels
+        assert pixels.dtype == np.float32
+        assert pixels.ndim == 2 or pixels.shape[2:] == (3,)
+        assert pixels.min() >= 0
+        assert pixels.max() <= 1
+        outcome = pixels.shape
+    except ImageError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise
+        outcome = error
+    status = Path("/proc/self/status").read_text()
+    return outcome, time.perf_counter() - began, 1024 * int(status.split("VmHWM:")[1].split()[0])

@@ -92,6 +92,7 @@ class Volume:
             return np.asarray((voxels < zero - step) | (voxels > zero + step))
 
     def scaled(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
+        """Stored voxels times the slope plus the intercept."""
         with np.errstate(over="ignore"):
             return voxels.astype(np.float64) * self.grid.slope + self.grid.intercept
 

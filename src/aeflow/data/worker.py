@@ -144,27 +144,29 @@ class _Worker:
                 return answer
         except (EOFError, OSError):
             return "broken", ImageError(path, f"its decoder died ({self.stop()})", AGAIN)
+        except Exception as error:  # what its memory is like, nobody knows
+            return "broken", ImageError(path, f"its decoder sent nonsense ({type(error).__name__})", AGAIN)
         self.stop()
         found = f"took longer than {self.limits.max_seconds:g} s"
         return "refused", ImageLimitError(path, found, "simplify or split it, or raise max_seconds")
 
     def _start(self) -> None:
+        self.fresh = True
         self.connection, theirs = Pipe()
         fd, nowhere = theirs.fileno(), subprocess.DEVNULL
         command = [sys.executable, "-c", START, str(fd), str(os.getpid()), *map(str, sys.path)]
-        self.process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
-        theirs.close()
-        self.fresh = True
         try:
+            with theirs:
+                self.process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
             self.connection.send(self.limits)
             if self.connection.poll(START_SECONDS):
                 self.connection.recv()
                 return
-        except (EOFError, OSError):
-            pass
-        raise AeflowError(
-            "decoding", f"a worker process did not start ({self.stop()})", "free memory, or look at the installation"
-        )
+            reason = f"not within {START_SECONDS:g} s"
+        except (EOFError, OSError) as error:
+            reason = type(error).__name__
+        reason = self.stop() or reason
+        raise AeflowError("decoding", f"no worker process started ({reason})", "free memory, or install aeflow again")
 
     def kill(self) -> None:
         """End the process for good, from any thread."""
