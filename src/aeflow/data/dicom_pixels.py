@@ -127,15 +127,18 @@ def _check_stream(source: Source, layout: Layout, rows: int, columns: int, sampl
         raise source.refuse(f"{found} under a header of {layout.columns} x {layout.rows} and {layout.samples}")
 
 
+LOSSLESS = 0xC3  # the marker of JPEG's process 14
+
+
 def _jpeg(source: Source, layout: Layout, stream: bytes) -> _Decoded:
     header = jpeg_header(source, stream)
     _check_stream(source, layout, header.rows, header.columns, len(header.components))
-    if not 2 <= header.precision <= layout.allocated or header.precision > 16:
-        raise source.refuse(f"a JPEG frame of {header.precision} bits")
+    depths = {0xC0: (8,), 0xC1: (8, 12), 0xC2: (8,), 0xC3: range(2, 17)}.get(header.process, ())
+    if header.precision not in depths or header.precision > layout.allocated:
+        raise source.refuse(f"a JPEG frame of {header.precision} bits by process {header.process - 0xC0}")
     photometric = _colour_space(layout, header)
-    by_dct = header.process in (0xC0, 0xC1, 0xC2)
-    decoder = _with_pillow if by_dct and header.precision == 8 else _with_gdcm
-    values = decoder(header, stream, photometric)
+    with_pillow = header.process != LOSSLESS and header.precision == 8
+    values = (_with_pillow if with_pillow else _with_gdcm)(header, stream, photometric)
     if values.size != layout.rows * layout.columns * layout.samples:
         raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
     return _Decoded(_shaped(values, layout), header.precision, photometric)
@@ -166,7 +169,7 @@ def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[A
     image.SetTransferSyntax(
         gdcm.TransferSyntax(
             gdcm.TransferSyntax.JPEGExtendedProcess2_4
-            if header.process == 0xC1
+            if header.process != LOSSLESS
             else gdcm.TransferSyntax.JPEGLosslessProcess14
         )
     )

@@ -40,7 +40,7 @@ def table(source: Source, item: Dataset, name: str, lowest: float) -> Table:
     if lowest < 0 and first > 32767:  # negative, written as unsigned
         first -= 65536
     segmented = f"Segmented{name}Data"
-    if segmented in item:
+    if name != "LUT" and segmented in item:  # only palettes may be
         words = _words(source, item, segmented)
         entries = _unfolded(source, words if bits > 8 else words.view(np.uint8), count)
     else:
