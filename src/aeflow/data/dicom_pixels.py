@@ -103,6 +103,8 @@ def _native(source: Source, layout: Layout, frame: int, keyword: str) -> NDArray
         raise source.refuse(f"{size} bytes of pixels where its size takes {expected}")
     if (size - expected) * 8 >= bits and size - expected > 1:
         raise source.refuse(f"{size} bytes of pixels where its size takes only {expected}")
+    if layout.allocated == 1:
+        return _single_bits(source, layout, frame, element.value)
     options: dict[str, Any] = {
         "number_of_frames": layout.frames,
         "rows": layout.rows,
@@ -119,6 +121,17 @@ def _native(source: Source, layout: Layout, frame: int, keyword: str) -> NDArray
     }
     decoder = get_decoder(source.syntax)
     return decoder.as_array(element.value, index=frame, raw=True, **options)[0]  # raw: colour is converted here
+
+
+def _single_bits(source: Source, layout: Layout, frame: int, content: bytes) -> NDArray[Any]:
+    """Of a frame that may begin within a byte, which pydicom cuts short."""
+    if not source.little:
+        raise source.refuse("single bits in big-endian words", "convert it to Explicit VR Little Endian")
+    size = layout.rows * layout.columns * layout.samples
+    first = frame * size
+    packed = np.frombuffer(content[first // 8 : ceil((first + size) / 8)], np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[first % 8 : first % 8 + size]
+    return _shaped(bits, layout, by_plane=layout.planar == 1 and layout.samples > 1)
 
 
 def _check_stream(source: Source, layout: Layout, rows: int, columns: int, samples: int) -> None:
@@ -166,13 +179,8 @@ def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[A
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(kind)))
     if len(header.components) > 1:
         image.SetPlanarConfiguration(0)
-    image.SetTransferSyntax(
-        gdcm.TransferSyntax(
-            gdcm.TransferSyntax.JPEGExtendedProcess2_4
-            if header.process != LOSSLESS
-            else gdcm.TransferSyntax.JPEGLosslessProcess14
-        )
-    )
+    lossless, lossy = gdcm.TransferSyntax.JPEGLosslessProcess14, gdcm.TransferSyntax.JPEGExtendedProcess2_4
+    image.SetTransferSyntax(gdcm.TransferSyntax(lossless if header.process == LOSSLESS else lossy))
     bits = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # which of its decoders takes it
     image.SetPixelFormat(gdcm.PixelFormat(len(header.components), bits, bits, bits - 1, 0))
     text = image.GetBuffer() or ""
