@@ -240,11 +240,11 @@ def test_a_table_of_bytes_and_one_that_begins_below_zero():
         np.testing.assert_allclose(shown(data), expected, atol=1e-6)
 
 
-def palette(bits: int, first: int, entries: np.ndarray, prefix: str = "") -> dict:
+def palette(bits: int, first: int, entries: np.ndarray) -> dict:
     elements = {}
     for channel, name in enumerate(("Red", "Green", "Blue")):
         elements[f"{name}PaletteColorLookupTableDescriptor"] = [len(entries), first, bits]
-        elements[f"{prefix}{name}PaletteColorLookupTableData"] = entries[:, channel].tobytes()
+        elements[f"{name}PaletteColorLookupTableData"] = entries[:, channel].tobytes()
     return elements
 
 
@@ -258,20 +258,28 @@ def test_palettes_give_their_colours(bits):
     np.testing.assert_array_equal(shown(content(data, uid.ImplicitVRLittleEndian)), shown(data))
 
 
-def test_a_segmented_palette():
-    segments = [0, 3, 10, 20, 30, 1, 4, 50, 0, 2, 7, 9]  # three values, a line to 50 in four steps, two values
-    pieces = np.array([*segments, 2, 1, 6 * 2, 0], dtype="u2")  # then the second segment again
-    entries = [10, 20, 30, 35, 40, 45, 50, 7, 9, 19, 30, 40, 50]  # from 9 to 50: 19.25, 29.5, 39.75, 50
-    for source, offset in ((pieces, 5 * 2), (pieces, 5)):
-        words = source.copy()
-        words[-2] = offset
-        elements = palette(16, 0, np.stack([words] * 3, -1), "Segmented")
-        for name in ("Red", "Green", "Blue"):
-            elements[f"{name}PaletteColorLookupTableDescriptor"] = [len(entries), 0, 16]
-        pixels = (values(8) % 13).astype("u1")
-        data = dataset(pixels, PhotometricInterpretation="PALETTE COLOR", **elements)
-        if offset == 5:
-            np.testing.assert_allclose(shown(data)[..., 1], np.array(entries)[pixels] / 65535, atol=1e-7)
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_segmented_palette(bits):
+    plain = [0, 3, 10, 20, 30, 1, 4, 50, 0, 2, 7, 9]  # three values, a line to 50 in four steps, two values
+    width = bits // 8
+    data = np.array(plain, f"<u{width}").tobytes()
+    data += np.array([2, 1], f"<u{width}").tobytes() + (5 * width).to_bytes(4, "little")  # the line once more
+    entries = np.array([10, 20, 30, 35, 40, 45, 50, 7, 9, 19, 30, 40, 50])  # from 9 to 50: 19.25, 29.5, 39.75, 50
+    elements = {}
+    for name in ("Red", "Green", "Blue"):
+        elements[f"{name}PaletteColorLookupTableDescriptor"] = [len(entries), 0, bits]
+        elements[f"Segmented{name}PaletteColorLookupTableData"] = data
+    pixels = (values(8) % 13).astype("u1")
+    colours = shown(dataset(pixels, PhotometricInterpretation="PALETTE COLOR", **elements))
+    for channel in range(3):
+        np.testing.assert_allclose(colours[..., channel], entries[pixels] / (2**bits - 1), atol=1e-7)
+    elements["SegmentedRedPaletteColorLookupTableData"] = data[: 3 * width + width % 2]
+    with pytest.raises(ImageError, match=r"a lookup table of . entries where it says to have 13"):
+        shown(dataset(pixels, PhotometricInterpretation="PALETTE COLOR", **elements))
+    loop = np.array([0, 1, 5, 0] + [2, 255] * 4, f"<u{width}").tobytes()  # copies what copies
+    elements["SegmentedRedPaletteColorLookupTableData"] = loop
+    with pytest.raises(ImageError, match="a segmented lookup table that is damaged"):
+        shown(dataset(pixels, PhotometricInterpretation="PALETTE COLOR", **elements))
 
 
 def test_without_a_window_the_bits_or_the_values_decide():

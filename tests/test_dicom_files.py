@@ -289,6 +289,12 @@ DAMAGED = {
     "two sets": (changed(put(FloatPixelData=bytes(7680))), "2 sets of pixels"),
     "bits": (changed(put(BitsStored=17)), "17 bits of 16, up to bit 11"),
     "allocated": (changed(put(BitsAllocated=12)), "12 bits of 12, up to bit 11"),
+    "no bits": (changed(lambda data: delattr(data, "BitsStored")), "integers whose bits or sign it does not tell"),
+    "no sign": (changed(lambda data: delattr(data, "PixelRepresentation")), "integers whose bits or sign it does not"),
+    "no order": (
+        changed(put(SamplesPerPixel=3, PhotometricInterpretation="RGB")),
+        "colour that does not tell whether it lies pixel by pixel",
+    ),
     "sign": (changed(put(PixelRepresentation=2)), "pixel representation 2 and planar configuration 0"),
     "samples": (changed(put(SamplesPerPixel=3)), "MONOCHROME2 of 3 samples a pixel"),
     "colour": (changed(put(PhotometricInterpretation="Canary")), "an unknown photometric interpretation of 1 samples"),

@@ -60,7 +60,7 @@ def decode(source: Source, layout: Layout, frame: int) -> Stored:
         raise source.refuse("compressed floating-point pixels", "convert it to Explicit VR Little Endian")
     if keywords != ["PixelData"]:
         return Stored(_native(source, layout, frame, keywords[0]), layout.photometric)
-    if layout.allocated > 32 or layout.stored > layout.allocated:
+    if layout.allocated > 32:
         raise source.refuse(f"integers of {layout.allocated} bits", "convert it to 16 bits")
     if not source.syntax.is_encapsulated:
         values = _native(source, layout, frame, "PixelData")
@@ -188,10 +188,12 @@ def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[A
 
 
 def _colour_space(layout: Layout, header: JpegHeader) -> str:
-    """That of the header unless the stream knows better, by RGB as identifiers or by a JFIF marker, which means YBR."""
-    if header.components.upper() == b"RGB":
+    """What the stream says of itself where it does, by markers of JFIF or Adobe or by its components' names."""
+    if layout.samples == 1:
+        return layout.photometric
+    if header.is_rgb:
         return "RGB"
-    return "YBR_FULL" if header.jfif and layout.photometric == "RGB" else layout.photometric
+    return "YBR_FULL" if header.jfif or header.adobe == 1 else layout.photometric
 
 
 def _jpeg_ls(source: Source, layout: Layout, stream: bytes) -> _Decoded:
