@@ -236,7 +236,7 @@ REFUSED = {
     "pdf": (b"%PDF-1.7", "a PDF document, not an image; " + NO_IMAGE),
     "bytes": (bytes(range(256)), "not an image, nor anything else that is known; " + NO_IMAGE),
     "gif": (with_pillow(noise("u1"), "L", "GIF"), "GIF, which is not read; " + CONVERT),
-    "dicom": (b"\0" * 128 + b"DICM", "DICOM"),
+    "dicom": (b"\0" * 128 + b"DICM", "DICOM without an image in it; name an image file"),
     "nifti": (b"\0" * 344 + b"n+1\0", "no complete NIfTI header"),
     "nifti, zipped": (gzip.compress(b"\0" * 344 + b"n+1\0" + b"x" * 900), "impossible dimensions in the header"),
     "1 x 1": (png(noise("u1")[:1, :1], 0), "1 x 1 pixels, " + TOO_SMALL),

@@ -101,7 +101,7 @@ def _typed(where: Path) -> Iterator[None]:
     """Whatever pydicom and the decoders raise becomes an ImageError; without its cause, whose text quotes values."""
     try:
         yield
-    except ImageError:
+    except (ImageError, MemoryError):  # of memory the worker has its own to say
         raise
     except Exception as error:
         found = f"DICOM that is damaged, cut off or of a rare kind ({type(error).__name__})"

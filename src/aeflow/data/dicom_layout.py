@@ -75,14 +75,17 @@ def layout(source: Source, limits: Limits) -> Layout:
     frames = 1 if frames is None else frames
     if frames < 1:
         raise source.refuse(f"{frames} frames")
-    allocated = source.whole("BitsAllocated") or 0
-    stored = source.whole("BitsStored") or allocated
-    high = source.whole("HighBit")
+    allocated, stored = source.whole("BitsAllocated") or 0, source.whole("BitsStored")
+    high, signed, planar = (source.whole(name) for name in ("HighBit", "PixelRepresentation", "PlanarConfiguration"))
+    if "PixelData" in source.data and (stored is None or signed is None):
+        raise source.refuse("integers whose bits or sign it does not tell")
+    stored = allocated if stored is None else stored
     high = stored - 1 if high is None else high
-    if allocated not in (1, 8, 16, 32, 64) or not stored - 1 <= high < allocated:
+    if allocated not in (1, 8, 16, 32, 64) or not 1 <= stored <= high + 1 <= allocated:
         raise source.refuse(f"{stored} bits of {allocated}, up to bit {high}")
-    signed = source.whole("PixelRepresentation") or 0
-    planar = source.whole("PlanarConfiguration") or 0
+    if planar is None and samples == 3 and source.syntax in NATIVE:
+        raise source.refuse("colour that does not tell whether it lies pixel by pixel")
+    signed, planar = signed or 0, planar or 0
     if signed not in (0, 1) or planar not in (0, 1):
         raise source.refuse(f"pixel representation {signed} and planar configuration {planar}")
     if signed and SAMPLES[photometric] == 3:

@@ -60,7 +60,7 @@ def decode(source: Source, layout: Layout, frame: int) -> Stored:
         raise source.refuse("compressed floating-point pixels", "convert it to Explicit VR Little Endian")
     if keywords != ["PixelData"]:
         return Stored(_native(source, layout, frame, keywords[0]), layout.photometric)
-    if layout.allocated > 32 or layout.stored > layout.allocated:
+    if layout.allocated > 32:
         raise source.refuse(f"integers of {layout.allocated} bits", "convert it to 16 bits")
     if not source.syntax.is_encapsulated:
         values = _native(source, layout, frame, "PixelData")
@@ -103,6 +103,8 @@ def _native(source: Source, layout: Layout, frame: int, keyword: str) -> NDArray
         raise source.refuse(f"{size} bytes of pixels where its size takes {expected}")
     if (size - expected) * 8 >= bits and size - expected > 1:
         raise source.refuse(f"{size} bytes of pixels where its size takes only {expected}")
+    if layout.allocated == 1:
+        return _single_bits(source, layout, frame, element.value)
     options: dict[str, Any] = {
         "number_of_frames": layout.frames,
         "rows": layout.rows,
@@ -121,21 +123,35 @@ def _native(source: Source, layout: Layout, frame: int, keyword: str) -> NDArray
     return decoder.as_array(element.value, index=frame, raw=True, **options)[0]  # raw: colour is converted here
 
 
+def _single_bits(source: Source, layout: Layout, frame: int, content: bytes) -> NDArray[Any]:
+    """Of a frame that may begin within a byte, which pydicom cuts short."""
+    if not source.little:
+        raise source.refuse("single bits in big-endian words", "convert it to Explicit VR Little Endian")
+    size = layout.rows * layout.columns * layout.samples
+    first = frame * size
+    packed = np.frombuffer(content[first // 8 : ceil((first + size) / 8)], np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[first % 8 : first % 8 + size]
+    return _shaped(bits, layout, by_plane=layout.planar == 1 and layout.samples > 1)
+
+
 def _check_stream(source: Source, layout: Layout, rows: int, columns: int, samples: int) -> None:
     if (rows, columns, samples) != (layout.rows, layout.columns, layout.samples):
         found = f"a compressed frame of {columns} x {rows} pixels and {samples} samples"
         raise source.refuse(f"{found} under a header of {layout.columns} x {layout.rows} and {layout.samples}")
 
 
+LOSSLESS = 0xC3  # the marker of JPEG's process 14
+
+
 def _jpeg(source: Source, layout: Layout, stream: bytes) -> _Decoded:
     header = jpeg_header(source, stream)
     _check_stream(source, layout, header.rows, header.columns, len(header.components))
-    if not 2 <= header.precision <= layout.allocated or header.precision > 16:
-        raise source.refuse(f"a JPEG frame of {header.precision} bits")
+    depths = {0xC0: (8,), 0xC1: (8, 12), 0xC2: (8,), 0xC3: range(2, 17)}.get(header.process, ())
+    if header.precision not in depths or header.precision > layout.allocated:
+        raise source.refuse(f"a JPEG frame of {header.precision} bits by process {header.process - 0xC0}")
     photometric = _colour_space(layout, header)
-    by_dct = header.process in (0xC0, 0xC1, 0xC2)
-    decoder = _with_pillow if by_dct and header.precision == 8 else _with_gdcm
-    values = decoder(header, stream, photometric)
+    with_pillow = header.process != LOSSLESS and header.precision == 8
+    values = (_with_pillow if with_pillow else _with_gdcm)(header, stream, photometric)
     if values.size != layout.rows * layout.columns * layout.samples:
         raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
     return _Decoded(_shaped(values, layout), header.precision, photometric)
@@ -163,13 +179,8 @@ def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[A
     image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(kind)))
     if len(header.components) > 1:
         image.SetPlanarConfiguration(0)
-    image.SetTransferSyntax(
-        gdcm.TransferSyntax(
-            gdcm.TransferSyntax.JPEGExtendedProcess2_4
-            if header.process == 0xC1
-            else gdcm.TransferSyntax.JPEGLosslessProcess14
-        )
-    )
+    lossless, lossy = gdcm.TransferSyntax.JPEGLosslessProcess14, gdcm.TransferSyntax.JPEGExtendedProcess2_4
+    image.SetTransferSyntax(gdcm.TransferSyntax(lossless if header.process == LOSSLESS else lossy))
     bits = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # which of its decoders takes it
     image.SetPixelFormat(gdcm.PixelFormat(len(header.components), bits, bits, bits - 1, 0))
     text = image.GetBuffer() or ""
@@ -177,10 +188,12 @@ def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[A
 
 
 def _colour_space(layout: Layout, header: JpegHeader) -> str:
-    """That of the header unless the stream knows better, by RGB as identifiers or by a JFIF marker, which means YBR."""
-    if header.components.upper() == b"RGB":
+    """What the stream says of itself where it does, by markers of JFIF or Adobe or by its components' names."""
+    if layout.samples == 1:
+        return layout.photometric
+    if header.is_rgb:
         return "RGB"
-    return "YBR_FULL" if header.jfif and layout.photometric == "RGB" else layout.photometric
+    return "YBR_FULL" if header.jfif or header.adobe == 1 else layout.photometric
 
 
 def _jpeg_ls(source: Source, layout: Layout, stream: bytes) -> _Decoded:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +39,7 @@ def table(source: Source, item: Dataset, name: str, lowest: float) -> Table:
     if lowest < 0 and first > 32767:  # negative, written as unsigned
         first -= 65536
     segmented = f"Segmented{name}Data"
-    if segmented in item:
+    if name != "LUT" and segmented in item:  # only palettes may be
         words = _words(source, item, segmented)
         entries = _unfolded(source, words if bits > 8 else words.view(np.uint8), count)
     else:
@@ -69,27 +68,28 @@ def _words(source: Source, item: Dataset, keyword: str) -> NDArray[np.uint16]:
 
 def _unfolded(source: Source, words: NDArray[Any], count: int) -> NDArray[Any]:
     """At most ``count`` entries of a segmented table (DICOM part 3, C.7.9.2); an indirect segment copies plain ones."""
-    data, entries = words.tolist(), []  # type: ignore[var-annotated]
+    data: list[int] = words.tolist()
+    width = words.dtype.itemsize
+    entries: list[int] = []
     pending = [(0, len(data))]  # where to read, segments left to read there
     while pending and len(entries) < count:
         at, left = pending.pop()
         if left == 0 or at + 2 > len(data):
             continue
         kind, length = data[at : at + 2]
-        body = data[at + 2 : at + 2 + (length if kind == 0 else 1)]
-        if kind == 0:
-            entries += body
-            at += 2 + length
-        elif kind == 1 and entries and body:
-            entries += np.rint(np.linspace(entries[-1], body[0], length + 1)[1:]).astype(int).tolist()
-            at += 3
-        elif kind == 2 and entries and not pending and words.dtype == np.uint8 and at + 6 <= len(data):
-            pending.append((at + 6, left - 1))
-            at, left = struct.unpack("<L", bytes(data[at + 2 : at + 6]))[0], length + 1
-        elif kind == 2 and entries and not pending and at + 4 <= len(data):
-            pending.append((at + 4, left - 1))
-            at, left = data[at + 3] << 16 | data[at + 2], length + 1
+        if kind == DISCRETE:
+            entries += data[at + 2 : at + 2 + length]
+            pending.append((at + 2 + length, left - 1))
+        elif kind == LINEAR and entries and at + 3 <= len(data):
+            entries += np.rint(np.linspace(entries[-1], data[at + 2], length + 1)[1:]).astype(int).tolist()
+            pending.append((at + 3, left - 1))
+        elif kind == INDIRECT and entries and not pending and at + 2 + 4 // width <= len(data):
+            after = at + 2 + 4 // width
+            offset = int.from_bytes(words[at + 2 : after].tobytes(), "little")  # in bytes
+            pending += [(after, left - 1), (offset // width, length)]
         else:
             raise source.refuse("a segmented lookup table that is damaged")
-        pending.append((at, left - 1))
     return np.array(entries, words.dtype)
+
+
+DISCRETE, LINEAR, INDIRECT = 0, 1, 2  # kinds of segments
