@@ -21,9 +21,9 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
 from aeflow.data import Limits
 from aeflow.data.dicom import directory, header, is_dicom, read
-from aeflow.data.dicom_layout import layout
-from aeflow.data.dicom_parse import parse
-from aeflow.data.dicom_pixels import decode
+from aeflow.data.dicom.layout import layout
+from aeflow.data.dicom.parse import parse
+from aeflow.data.dicom.pixels import decode
 from aeflow.errors import ImageError, ImageLimitError
 from dicom_fixtures import WHERE, compressed, content, dataset, element, items, parsed, shown, values
 
@@ -339,7 +339,7 @@ def test_damage_is_refused_in_our_words(name):
     with pytest.raises(ImageError) as caught:
         read(file, WHERE, Limits())
     assert found in caught.value.found
-    assert str(caught.value).startswith("folder/scan.dcm: ")
+    assert caught.value.where == "folder/scan.dcm"
     assert "canary" not in "".join(traceback.format_exception(caught.value)).split("Error: ")[-1].lower()
 
 
@@ -426,9 +426,9 @@ import logging, sys
 from pathlib import Path
 from aeflow.data import Limits
 from aeflow.data.dicom import header, read
-from aeflow.data.dicom_layout import layout
-from aeflow.data.dicom_parse import parse
-from aeflow.data.dicom_pixels import decode
+from aeflow.data.dicom.layout import layout
+from aeflow.data.dicom.parse import parse
+from aeflow.data.dicom.pixels import decode
 from aeflow.errors import ImageError
 logging.basicConfig(level=logging.DEBUG)
 for name in sys.argv[1:]:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from aeflow.data import Limits, nifti, read_image
+from aeflow.data import Limits, read_image
+from aeflow.data.read import read_header
 from aeflow.errors import ImageError
 
 used: list[int] = []
@@ -84,12 +85,8 @@ def attempt(path: Path, limits: Limits) -> tuple[ImageError | tuple[int, ...], f
     began = time.perf_counter()
     outcome: ImageError | tuple[int, ...]
     try:
-        content = path.read_bytes()
-        if nifti.is_nifti(content):
-            n = nifti.header(content, path, limits, "axial").frames
-            pixels = nifti.read(content, path, limits, n // 2, "axial").samples
-        else:
-            pixels = read_image(path, limits).pixels
+        read_header(path, "axial", limits)
+        pixels = read_image(path, limits).pixels
         assert pixels.dtype == np.float32
         assert pixels.ndim == 2 or pixels.shape[2:] == (3,)
         assert pixels.min() >= 0

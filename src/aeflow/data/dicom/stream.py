@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from pydicom.uid import RLELossless
 
-from aeflow.data.dicom_parse import Source
+from aeflow.data.dicom.parse import Source
 
 ITEM, END = 0xE000FFFE, 0xE0DDFFFE  # tags as little-endian words
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike

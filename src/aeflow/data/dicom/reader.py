@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset
 
-from aeflow.data.dicom_display import shown
-from aeflow.data.dicom_kinds import DIRECTORY, not_an_image
-from aeflow.data.dicom_layout import Layout, layout
-from aeflow.data.dicom_parse import Source, encoding, parse
-from aeflow.data.dicom_pixels import decode
+from aeflow.data.dicom.display import shown
+from aeflow.data.dicom.kinds import DIRECTORY, not_an_image
+from aeflow.data.dicom.layout import Layout, layout
+from aeflow.data.dicom.parse import Source, encoding, parse
+from aeflow.data.dicom.pixels import decode
 from aeflow.data.image import Header, Raw
 from aeflow.data.limits import Limits
 from aeflow.errors import ImageError

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom import uid
 
-from aeflow.data.dicom_parse import Source
+from aeflow.data.dicom.parse import Source
 from aeflow.data.limits import Limits
 from aeflow.errors import ImageLimitError
 

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeflow.data.dicom_layout import Layout
-from aeflow.data.dicom_parse import Source
-from aeflow.data.dicom_pixels import Stored
-from aeflow.data.dicom_tables import table
+from aeflow.data.dicom.layout import Layout
+from aeflow.data.dicom.parse import Source
+from aeflow.data.dicom.pixels import Stored
+from aeflow.data.dicom.tables import table
 
 Values = NDArray[np.float64]
 Map = Callable[[Values], Values]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from aeflow.data.dicom_parse import Source
+from aeflow.data.dicom.parse import Source
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,9 +26,9 @@ from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import RLELossless
 
-from aeflow.data.dicom_layout import JPEG, JPEG_2000, JPEG_LS, Layout
-from aeflow.data.dicom_parse import Source
-from aeflow.data.dicom_stream import JpegHeader, frame_of, jpeg_header
+from aeflow.data.dicom.layout import JPEG, JPEG_2000, JPEG_LS, Layout
+from aeflow.data.dicom.parse import Source
+from aeflow.data.dicom.stream import JpegHeader, frame_of, jpeg_header
 
 gdcm.Trace.DebugOff()
 gdcm.Trace.WarningOff()
