@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from aeflow.errors import ImageError
 Pixels = NDArray[np.float32]
 
 WORKERS = 2
+
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Pixels | ImageError]]:
@@ -32,16 +36,21 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
         except ImageError as error:
             return error
 
+    return ahead_of(records, load, ahead)
+
+
+def ahead_of(items: Iterable[S], load: Callable[[S], T], ahead: int = 32) -> Iterator[tuple[S, T]]:
+    """Each item with what ``load`` makes of it, in input order; at most ``ahead`` results wait at a time."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        rest = iter(records)
-        waiting: deque[tuple[Record, Future[Pixels | ImageError]]] = deque(
-            (record, pool.submit(load, record)) for record in itertools.islice(rest, ahead)
+        rest = iter(items)
+        waiting: deque[tuple[S, Future[T]]] = deque(
+            (item, pool.submit(load, item)) for item in itertools.islice(rest, ahead)
         )
         while waiting:
-            record, future = waiting.popleft()
+            item, future = waiting.popleft()
             for following in itertools.islice(rest, 1):
                 waiting.append((following, pool.submit(load, following)))
-            yield record, future.result()
+            yield item, future.result()
 
 
 def batches(
