@@ -214,7 +214,9 @@ def test_one_missing_file_is_refused_later_and_all_missing_at_once(manifest):
         read_image(gone.path)
     expected = f"{data}: none of the 1 listed files exists; paths in manifest.csv start here"
     assert error_of(read_records, data, "test") == expected
-    assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith("give them one with aeflow data split")
+    assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith(
+        "give the images one with aeflow data split"
+    )
 
 
 # Images to score

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aeflow.data.augment import augment
+from aeflow.data.leakage import content
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
@@ -172,9 +173,5 @@ class FeatureCache:
 
 def image_key(path: Path, view: int) -> str | None:
     """SHA-256 of a file's bytes in hex, and the view; None if it cannot be opened, which the reader then says."""
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
-    return f"{digest}/{view}" if view else digest
+    digest = content(path)
+    return f"{digest}/{view}" if view and digest else digest

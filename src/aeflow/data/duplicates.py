@@ -114,7 +114,7 @@ def _average(side: int, crop: float) -> NDArray[np.float32]:
     pixel = np.arange(side)
     overlap = np.minimum(edges[1:, None], pixel + 1) - np.maximum(edges[:-1, None], pixel)
     weights = np.clip(overlap, 0, None)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
 def _highest(x: NDArray[np.complex64], y: NDArray[np.complex64]) -> NDArray[np.float64]:
