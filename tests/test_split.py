@@ -160,8 +160,8 @@ def test_a_split_does_not_depend_on_the_order_of_the_input(people, seed, random)
 
 
 def test_the_split_of_a_data_set_is_the_same_everywhere():
-    splits = split_by_patient(records_of([1] * 10), {"train": 0.7, "test": 0.3}, seed=0)
-    assert [record.patient for record in splits["test"]] == ["p2", "p5", "p7"]
+    splits = split_by_patient(records_with([(1, "")] * 10), {"train": 0.7, "test": 0.3}, seed=0)
+    assert [record.patient for record in splits["test"]] == ["p0", "p1", "p7"]
 
 
 def test_single_images_are_stratified_exactly():
@@ -172,7 +172,7 @@ def test_single_images_are_stratified_exactly():
 
 
 def test_images_that_have_a_split_keep_it_and_their_patient_follows():
-    records = records_of([2] * 30)
+    records = records_with([(2, "")] * 30)
     given = [Record(r.path, r.name, "test", 0, r.patient, None, None) if i < 21 else r for i, r in enumerate(records)]
     names = {record.patient for record in split_by_patient(given, {"train": 0.5, "test": 0.5}, 0)["test"]}
     assert names >= {f"p{i}" for i in range(11)}  # of p10 one image had a split
@@ -183,10 +183,10 @@ def test_images_that_have_a_split_keep_it_and_their_patient_follows():
 
 def test_too_few_patients_and_wrong_fractions_are_refused():
     with pytest.raises(DataError, match="2 patients leave none for"):
-        split_by_patient(records_of([3, 3]), FRACTIONS, 0)
+        split_by_patient(records_with([(3, "")] * 2), FRACTIONS, 0)
     for wrong in ({"train": 0.5, "test": 0.6}, {"train": 1.0, "test": 0.0}, {"train": 1.2, "test": -0.2}):
         with pytest.raises(SettingsError, match="give fractions above 0 that sum to 1"):
-            split_by_patient(records_of([1] * 9), wrong, 0)
+            split_by_patient(records_with([(1, "")] * 9), wrong, 0)
 
 
 @pytest.fixture

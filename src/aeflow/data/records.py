@@ -69,10 +69,8 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
         records = [record for record in records if record.split == split]
         if not records:
             found = f"no images in split '{split}'"
-            named = f"the splits are: {', '.join(there)}"
-            raise DataError(
-                data, found, named if there else "no image has a split; give them one with aeflow data split"
-            )
+            named = f"the splits are: {', '.join(there)}" if there else "give the images one with aeflow data split"
+            raise DataError(data, found, named)
     if not any(os.path.exists(record.path) for record in records):  # single ones are refused when they are read
         raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
     return records
