@@ -47,7 +47,7 @@ def test_a_patient_and_a_copy_leak_and_each_image_counts_once(sides):
     assert [record.name for record in found.copies] == ["a.png", "c.png"]
     assert found.images == 3
     assert str(found) == (
-        "3 train normals leak: 2 of 1 patients in the test split and 2 whose file is in the test split, too"
+        "3 train normals in the test split: 2 of 1 patient of the test split and 2 whose file is in the test split, too"
     )
 
 
@@ -85,7 +85,7 @@ def leaky(tmp_path) -> Path:
 
 
 def test_training_stops_on_leakage_before_it_writes_anything(leaky, tmp_path):
-    with pytest.raises(DataError, match=r"1 train normals leak: 1 whose file .*aeflow audit.*--allow-leakage"):
+    with pytest.raises(DataError, match=r"1 train normal in the test split: 1 whose file .*--allow-leakage"):
         training.train(leaky, tmp_path / "run", small_settings(), device="cpu")
     assert not (tmp_path / "run").exists()
 
@@ -100,7 +100,7 @@ def test_training_goes_on_where_it_is_told_to_and_says_so(leaky, tmp_path, capsy
     with pytest.raises(SystemExit) as left:
         main([*arguments, *small, "--allow-leakage"])
     assert not left.value.code
-    assert "note: 1 train normals leak" in capsys.readouterr().err
+    assert "note: 1 train normal in the test split" in capsys.readouterr().err
 
 
 def test_abnormal_images_of_test_patients_stop_nothing(tmp_path):

@@ -166,7 +166,7 @@ def train(
     Neighbours.of_training(kept_f[0]).save(run)
     artifacts.save(model, run)
     (run / checkpoint.NAME).unlink()
-    notes = [f"{leaked}; figures on it flatter"] if leaked.images else []
+    notes = [f"{leaked}; figures on it flatter the model"] if leaked.images else []
     return Trained(model, history, refusals, notes + ([] if taught is None else taught.notes()))
 
 

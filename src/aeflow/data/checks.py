@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from aeflow.data.findings import Finding, Severity, count
-from aeflow.data.records import Record, patient_of
+from aeflow.data.records import Record
 
 FEW_TRAIN = 100  # train normals: a fifth is held out, and fewer than 20 of these cannot show a p-value below 0.05
 FEW_TEST = 50  # images of a class: with fewer, an AUROC of 0.9 has an interval of more than 0.1
@@ -94,7 +94,7 @@ def _patients(records: Sequence[Record]) -> list[Finding]:
 
 
 def _unknown_patients(records: Sequence[Record]) -> list[Finding]:
-    unknown = tuple(i for i, r in enumerate(records) if r.patient == r.name and patient_of(r.name) == r.name)
+    unknown = tuple(i for i, r in enumerate(records) if r.patient == r.name)
     if not unknown:
         return []
     text = (

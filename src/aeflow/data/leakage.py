@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aeflow.data.findings import count
 from aeflow.data.records import Record
 from aeflow.data.split import shared_patients
 from aeflow.errors import DataError
@@ -27,9 +28,9 @@ class Leakage:
 
     def __str__(self) -> str:
         patients = len({record.patient for record in self.of_patients})
-        parts = [f"{len(self.of_patients)} of {patients} patients in the test split"] if patients else []
+        parts = [f"{len(self.of_patients)} of {count(patients, 'patient')} of the test split"] if patients else []
         parts += [f"{len(self.copies)} whose file is in the test split, too"] if self.copies else []
-        return f"{self.images} train normals leak: {' and '.join(parts)}"
+        return f"{count(self.images, 'train normal')} in the test split: {' and '.join(parts)}"
 
 
 def leakage(train_normals: Sequence[Record], test: Sequence[Record]) -> Leakage:
@@ -51,7 +52,7 @@ def leakage(train_normals: Sequence[Record], test: Sequence[Record]) -> Leakage:
 def refuse_leakage(data: Path | str, found: Leakage) -> None:
     """Raise DataError if there is any leakage."""
     if found.images:
-        remedy = "see aeflow audit, and take them out of one split; or go on with --allow-leakage (allow_leakage=true)"
+        remedy = "take them out of one split (aeflow audit lists them), or go on with --allow-leakage"
         raise DataError(data, str(found), remedy)
 
 
