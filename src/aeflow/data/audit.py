@@ -34,7 +34,7 @@ REMEDIES = {  # by the attribute's first word
     "width": "crop and resize both groups in the same way",
     "height": "crop and resize both groups in the same way",
     "aspect": "crop and resize both groups in the same way",
-    "mean": "check that both groups were exposed and windowed in the same way",
+    "mean": "check that both were exposed and windowed alike (a disease that is itself bright or dark shows here, too)",
     "share": "check that both groups were cropped and collimated in the same way",
     "slice": "choose the normal slices at the places of the abnormal ones",
     "distance": "choose the normal slices at the places of the abnormal ones",

@@ -61,6 +61,7 @@ def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
     figures = {}
     if found.classes:
         figures["classes"] = separation_chart(found.classes)
+    if any(": " not in one.attribute for one in found.classes):  # categories have no spread
         figures["spreads"] = spreads(found.classes, found.attributes, found.records)
     if found.shifts:
         figures["shifts"] = separation_chart(found.shifts)

@@ -90,7 +90,7 @@ def spreads(separations: Sequence[Separation], attributes: Mapping[str, Floats],
         raise DataError("figure", "no attribute that is a number", "give images of two groups")
     columns = min(3, len(chosen))
     lines = -(-len(chosen) // columns)
-    figure = new_figure(WIDTH, 0.6 + 2.15 * lines)
+    figure = new_figure(WIDTH, 0.6 + 2.3 * lines)
     figure.set_layout_engine("constrained", h_pad=0.1)  # titles stand clear of the numbers above
     sheet = figure.subplots(lines, columns, squeeze=False).ravel()
     for axes, one in zip(sheet, chosen, strict=False):
@@ -102,7 +102,7 @@ def spreads(separations: Sequence[Separation], attributes: Mapping[str, Floats],
         view = view_of(groups)
         for group, colour in zip(groups, (NORMAL, ABNORMAL), strict=True):
             draw(axes, group, view, colour)
-        axes.set_title(f"{one.attribute}{', ' + split if split else ''}: {one.auroc:.3f}")
+        axes.set_title(f"{one.attribute}\n{split + ': ' if split else ''}{one.auroc:.3f}")
         axes.set(xlim=view, yticks=[])
         axes.set_ylim(0, None)
         axes.spines["left"].set_visible(False)
