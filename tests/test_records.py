@@ -223,7 +223,9 @@ def test_one_missing_file_is_refused_later_and_all_missing_at_once(manifest):
         read_image(gone.path)
     expected = f"{data}: none of the 1 listed files exists; paths in manifest.csv start here"
     assert error_of(read_records, data, "test") == expected
-    assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith("the splits are: none named")
+    assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith(
+        "give the images one with aeflow data split"
+    )
 
 
 # Images to score
@@ -274,3 +276,36 @@ def test_the_sample_is_what_it_says():
     listed = {record.path for record in records}
     assert listed == set(SAMPLE.rglob("*.jpeg"))
     assert all(record.patient == patient_of(record.name) for record in records)
+
+
+# Images without a split, and positions
+
+
+def test_class_folders_without_splits_hold_images_without_a_split(tmp_path):
+    for name in ("normal/a.png", "abnormal/b.png", "abnormal/c.png", "mask/b.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = [(r.name, r.split, r.label, r.mask) for r in read_records(tmp_path)]
+    assert found == [
+        ("normal/a.png", None, 0, None),
+        ("abnormal/b.png", None, 1, tmp_path / "mask/b.png"),
+        ("abnormal/c.png", None, 1, None),
+    ]
+    (tmp_path / "Normal2").mkdir()
+    assert error_of(read_records, tmp_path).endswith("rename or move it")
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "expected"),
+    [
+        ("slice", ["3", "", "-1.5"], [3, None, -1.5]),
+        ("slice,rel_pos", ["3,0.1", "4,0.2", "5,"], [0.1, 0.2, None]),
+        ("position,slice", ["AP,1", "PA,2", "AP,3"], [1, 2, 3]),  # how a chest was taken, not where
+        ("rel_pos", ["nan", "1", "2"], [None, None, None]),
+        ("other", ["1", "2", "3"], [None, None, None]),
+    ],
+)
+def test_positions_come_from_the_first_column_of_numbers(manifest, header, cells, expected):
+    names = ["train/normal/a.png", "train/normal/b.png", "test/normal/a.png"]
+    rows = [f"{name},{cell}" for name, cell in zip(names, cells, strict=True)]
+    assert [r.position for r in read_records(manifest("\n".join([f"path,{header}", *rows])))] == expected

@@ -17,12 +17,13 @@ from aeflow.artifact import load
 from aeflow.cli import main
 from aeflow.config import make_settings
 from aeflow.data.augment import recapture
+from aeflow.data.leakage import content
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import of_label, read_records
 from aeflow.errors import DataError, SettingsError
 from aeflow.evaluation.metrics import auroc
-from aeflow.features import file_digest, image_key
+from aeflow.features import image_key
 from aeflow.model.encoder import EMBEDDED, pretrained
 from aeflow.model.pooled import pool
 from aeflow.score import Score, score
@@ -122,7 +123,7 @@ def test_unlabelled_folder_is_read_and_refusals_take_their_label_along(tmp_path:
     assert examples.patient == [record.patient for record in lesson.records]
     record = lesson.records[-1]
     x = preprocess(read_image(record.path), SIZE)
-    again = recapture(x, str(image_key(record, file_digest(record.path), 1)))
+    again = recapture(x, str(image_key(record, content(record.path), 1)))
     for found, pixels in ((examples.s, x), (examples.recaptured, again)):
         np.testing.assert_allclose(found[-1], pool(encoder(torch.from_numpy(pixels)[None]))[0], rtol=1e-4, atol=1e-4)
 

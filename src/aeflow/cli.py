@@ -1,6 +1,6 @@
 """The command line: parse, call, print. Results go to stdout, everything else to stderr.
 
-Exit code 0: done. 1: done, but some inputs were refused. 2: wrong use, or a broken model.
+Exit code 0: done. 1: done, but some inputs were refused, or an audit found something. 2: wrong use, or a broken model.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+datasets = typer.Typer(help="Prepare a data folder.", no_args_is_help=True)
+app.add_typer(datasets, name="data")
 
 Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_default=False)]
 Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
@@ -61,6 +64,9 @@ def train(
     undrawn: Annotated[bool | None, typer.Option("--undrawn", help="Use those not drawn as unlabelled ones.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, start and order.")] = None,
+    allow_leakage: Annotated[
+        bool | None, typer.Option("--allow-leakage", help="Train although normals are in the test split, too.")
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
     ] = None,
@@ -74,7 +80,15 @@ def train(
     from aeflow import training
     from aeflow.config import make_settings, parse_changes
 
-    named = {"encoder": encoder, "prior": prior, "labels": labels, "undrawn": undrawn, "epochs": epochs, "seed": seed}
+    named = {
+        "encoder": encoder,
+        "prior": prior,
+        "labels": labels,
+        "undrawn": undrawn,
+        "epochs": epochs,
+        "seed": seed,
+        "allow_leakage": allow_leakage,
+    }
     settings = make_settings(
         preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
     )
@@ -190,6 +204,49 @@ def explain(
     print(f"picture: {out / 'explain.png'}")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
+def audit(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.")] = None,
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Look for what makes figures lie: patients and copies on both sides, shortcuts, unreadable files."""
+    from aeflow.data.audit import audit as look_at
+    from aeflow.evaluation.audit import print_audit, write_audit
+
+    found = look_at(data)
+    report = None if out is None else write_audit(found, out, identify)
+    if as_json:
+        _print_json(found.to_json(identify))
+    else:
+        print_audit(found, identify)
+        if report is not None:
+            print(f"report: {report}")
+    if found.worst != "note":
+        raise typer.Exit(1)
+
+
+@datasets.command("split")
+def data_split(
+    data: Annotated[Path, typer.Argument(help="Folder {normal,abnormal,unlabelled}/ or with manifest.csv.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write; put it into DATA as manifest.csv.")],
+    val: Annotated[float, typer.Option(help="Share of the images for validation; 0 for none.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the images for the test.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+) -> None:
+    """Split images that have no split, whole patients each, and write a manifest."""
+    from aeflow.data.manifest import write_split
+    from aeflow.data.records import LABELS
+
+    fractions = {"train": 1 - val - test, "val": val, "test": test}
+    splits = write_split(data, out, {name: share for name, share in fractions.items() if share}, seed)
+    for name, records in splits.items():
+        numbers = (f"{sum(r.label == label for r in records)} {word}" for word, label in LABELS.items())
+        print(f"{name:5} {', '.join(numbers)} images of {len({record.patient for record in records})} patients")
+    print(f"manifest: {out}")
 
 
 @app.command()

@@ -70,6 +70,7 @@ class Settings(BaseModel):
     # Honesty
     held_out: float = Field(0.2, gt=0.0, lt=1.0)  # share of the train normals kept for stopping and calibration
     false_positive_rate: float = Field(0.05, gt=0.0, lt=1.0)  # share of normals that the threshold may flag
+    allow_leakage: bool = False  # train although normals, or their patients, are in the test split: figures flatter
     seed: int = Field(0, ge=0)
 
     @model_validator(mode="after")

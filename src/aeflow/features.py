@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aeflow.data.augment import augment
+from aeflow.data.leakage import content
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
@@ -107,7 +108,7 @@ class FeatureCache:
         View 0 is the image itself, others are changed views of it. ``advance`` is told how many records were dealt
         with since it was last called.
         """
-        digests = {path: file_digest(path) for path in {record.path for record in records}}
+        digests = {path: content(path) for path in {record.path for record in records}}
         contents = {record: image_key(record, digests[record.path], view) for record in records}
         known = self._known()
         missing = [record for record in records if contents[record] not in known]
@@ -169,15 +170,6 @@ class FeatureCache:
             (temporary / "images.json").write_text(json.dumps(images))
             temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
         return refused
-
-
-def file_digest(path: Path) -> str | None:
-    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 def image_key(record: Record, digest: str | None, view: int) -> str | None:

@@ -22,6 +22,7 @@ from aeflow.artifact import Artifact
 from aeflow.calibrate import Calibration, MapScale
 from aeflow.classes import Classes, Pool
 from aeflow.config import Settings
+from aeflow.data.leakage import leakage, refuse_leakage
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
 from aeflow.data.unfold import refusals_among, unfold
@@ -97,7 +98,8 @@ def train(
 ) -> Trained:
     """Learn from the train normals of ``data`` and write the run folder ``out``.
 
-    Raises DataError for too few normals, ArtifactError where ``out`` already holds a model or another training,
+    Raises DataError for too few normals, or for normals that are in the test split, too, unless
+    ``settings.allow_leakage``; ArtifactError where ``out`` already holds a model or another training,
     NumericalError naming the layer where training leaves the finite numbers.
     """
     started = time.perf_counter()
@@ -106,6 +108,9 @@ def train(
     _check_run(run, resume, overwrite)
     records = unfold(read_records(data, "train"), settings.slice_axis)
     normals = of_label(records, 0, at_least=2, where=Path(data) / "train")
+    leaked = leakage(normals, unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis))
+    if not settings.allow_leakage:
+        refuse_leakage(data, leaked)
     kept, held = hold_out(normals, settings.held_out, settings.seed)
     watched = evenly(of_label(records, 1), WATCHED)
 
@@ -150,6 +155,7 @@ def train(
             "patients": len({record.patient for record in kept_f[0].records}),
             "held_out_patients": len({record.patient for record in held_f.records}),
             "refused_images": len(refusals),
+            "leaked_images": leaked.images,
             "fingerprint": material.fingerprint(),
             "epochs": len(history),
             "best_epoch": progress.best_epoch,
@@ -164,7 +170,8 @@ def train(
     Neighbours.of_training(kept_f[0]).save(run)
     artifacts.save(model, run)
     (run / checkpoint.NAME).unlink()
-    return Trained(model, history, refusals, [] if taught is None else taught.notes())
+    notes = [f"{leaked}; figures on it flatter the model"] if leaked.images else []
+    return Trained(model, history, refusals, notes + ([] if taught is None else taught.notes()))
 
 
 def _teach(

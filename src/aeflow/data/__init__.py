@@ -5,7 +5,7 @@ from aeflow.data.limits import Limits
 from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.read import read_image, read_mask
 from aeflow.data.records import Record, find_images, of_label, read_records
-from aeflow.data.split import hold_out, leave_out_patients, shared_patients
+from aeflow.data.split import hold_out, leave_out_patients, shared_patients, split_by_patient
 
 __all__ = [
     "Image",
@@ -21,4 +21,5 @@ __all__ = [
     "read_mask",
     "read_records",
     "shared_patients",
+    "split_by_patient",
 ]

@@ -4,16 +4,19 @@
 
     DATA/{train,val,test}/{normal,abnormal,unlabelled}/**   images, at any depth below the class folder
     DATA/{train,val,test}/mask/**                           masks of the abnormal images, found by the image's stem
+    DATA/{normal,abnormal,unlabelled,mask}/**               the same without a split, for `aeflow data split`
     DATA/manifest.csv                                       path, split, label, patient, mask, kind; wins if it is there
 
-In the manifest only ``path`` is required; an empty label means unlabelled, ``subtype`` may stand for ``kind``,
-other columns are ignored, and without a ``mask`` column masks are looked for in ``{split}/mask/``.
+In the manifest only ``path`` is required; an empty label means unlabelled, ``subtype`` may stand for ``kind``, the
+first of the columns ``position``, ``rel_pos``, ``slice`` that holds nothing but numbers is a slice's position, other
+columns are ignored, and without a ``mask`` column masks are looked for in ``{split}/mask/``.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -29,6 +32,7 @@ LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> lab
 MANIFEST = "manifest.csv"
 MASKS = "mask"
 NAMED = "--identify shows names"
+POSITIONS = ("position", "rel_pos", "slice")  # columns that may say where in its volume a slice lies
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
 # File names of public sets that carry the patient: chest X-rays of Kermany et al., brain MRI of TCGA-LGG.
@@ -48,6 +52,7 @@ class Record:
     mask: Path | None
     at: Slice | None = None  # which image of the file; None where it holds one
     study: str | None = None  # raw key of the study that a slice belongs to, never printed
+    position: float | None = None  # of a slice in its volume, in any unit: smaller comes first
 
     @property
     def slice_number(self) -> int | None:
@@ -74,7 +79,8 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
         records = [record for record in records if record.split == split]
         if not records:
             found = f"no images in split '{split}'"
-            raise DataError(data, found, f"the splits are: {', '.join(there) or 'none named'}")
+            named = f"the splits are: {', '.join(there)}" if there else "give the images one with aeflow data split"
+            raise DataError(data, found, named)
     if not any(os.path.exists(record.path) for record in records):  # single ones are refused when they are read
         raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
     return records
@@ -131,6 +137,8 @@ def _entries(folder: Path) -> list[Path]:
 
 def _of_folders(data: Path) -> list[Record]:
     splits = [split for split in SPLITS if os.path.isdir(data / split)]
+    if not splits and any(os.path.isdir(data / name) for name in LABELS):
+        splits = [""]  # images without a split, in class folders directly
     if not splits:
         raise DataError(data, f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}", LAYOUT)
     records = []
@@ -146,7 +154,7 @@ def _of_folders(data: Path) -> list[Record]:
             for path in _files(folder) if os.path.isdir(folder) else ():
                 relative = path.relative_to(data).as_posix()
                 mask = masks.of(path) if label == 1 else None
-                records.append(Record(path, relative, split, label, patient_of(relative), None, mask))
+                records.append(Record(path, relative, split or None, label, patient_of(relative), None, mask))
     return records
 
 
@@ -160,6 +168,7 @@ def _of_manifest(data: Path) -> list[Record]:
     columns = [column.strip() for column in rows[0][1]] if rows else []
     if "path" not in columns:
         raise DataError(manifest, f"{len(columns)} columns, none of them 'path'", "add it to the first line")
+    place = _place(columns, [fields for _, fields in rows[1:]])
     lines: dict[Path, int] = {}
     masks: dict[str, _Masks] = {}
     records = []
@@ -196,9 +205,25 @@ def _of_manifest(data: Path) -> list[Record]:
                 patient=row.get("patient") or patient_of(row["path"]),
                 kind=row.get("kind") or row.get("subtype") or None,
                 mask=mask,
+                position=float(row[place]) if place and row[place] else None,
             )
         )
     return records
+
+
+def _place(columns: list[str], rows: list[list[str]]) -> str | None:
+    """The column of slice positions; a column of that name with anything but numbers in it says something else."""
+
+    def number(text: str) -> bool:
+        try:
+            return not text.strip() or math.isfinite(float(text))
+        except ValueError:
+            return False
+
+    for name in POSITIONS:
+        if name in columns and all(number(row[columns.index(name)]) for row in rows if len(row) == len(columns)):
+            return name
+    return None
 
 
 def _inside(data: Path, text: str, where: str) -> Path:

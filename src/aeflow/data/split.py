@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Collection, Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from aeflow.data.records import Record
@@ -37,6 +38,57 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
         held.add(min(order, key=sizes.__getitem__))
     by_name = sorted(records, key=lambda record: record.name)
     return leave_out_patients(by_name, held), [record for record in by_name if record.patient in held]
+
+
+def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], seed: int) -> dict[str, list[Record]]:
+    """The records of each split, whole patients each, about as many images as its fraction; sorted by name.
+
+    Stratified: patients with any abnormal image, by kind, and those without are each spread over all splits. Within a
+    stratum patients come in the order of the hash of seed and patient, and each goes where most images are owed (error
+    diffusion, carried on from stratum to stratum), so neither the input's order nor a library decides. No split is off
+    by more than (splits - 1) times the largest patient. Records that have a split keep it, with all of their patient.
+    Raises SettingsError unless the fractions are positive and sum to 1, DataError where a split would get nothing or a
+    patient is in two splits already.
+    """
+    if not all(0 < share < 1 for share in fractions.values()) or not math.isclose(sum(fractions.values()), 1):
+        found = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
+        raise SettingsError("split", f"fractions {found}", "give fractions above 0 that sum to 1")
+    patients: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        patients[record.patient].append(record)
+    strata: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for patient, images in patients.items():
+        strata[_stratum(images)].append(patient)
+    owed = dict.fromkeys(fractions, 0.0)
+    side: dict[str, str] = {}
+    for _, members in sorted(strata.items()):
+        for patient in sorted(members, key=lambda patient: _hash(f"{seed}/{patient}")):
+            images = patients[patient]
+            for name, share in fractions.items():
+                owed[name] += share * len(images)
+            given = {record.split for record in images if record.split}
+            if len(given) > 1:
+                remedy = "empty the column split of these rows, and split again"
+                raise DataError("split", f"a patient with images in {' and '.join(sorted(given))} already", remedy)
+            side[patient] = given.pop() if given else max(owed, key=lambda name: (round(owed[name], 9), name))
+            if side[patient] in owed:
+                owed[side[patient]] -= len(images)
+    by_name = sorted(records, key=lambda record: record.name)
+    names = dict.fromkeys([*fractions, *sorted(set(side.values()))])
+    splits = {name: [record for record in by_name if side[record.patient] == name] for name in names}
+    for name, chosen in splits.items():
+        if not chosen:
+            found = f"{len(patients)} patients leave none for {name}"
+            raise DataError("split", found, "add images of other patients, name the patients, or ask for fewer splits")
+    return splits
+
+
+def _stratum(images: Sequence[Record]) -> tuple[str, ...]:
+    """What a patient counts as: its kinds of abnormality if any image is abnormal, else normal or unlabelled."""
+    kinds = {record.kind or "" for record in images if record.label == 1}
+    if kinds:
+        return ("abnormal", *sorted(kinds))
+    return ("normal",) if any(record.label == 0 for record in images) else ("unlabelled",)
 
 
 def _hash(text: str) -> bytes:

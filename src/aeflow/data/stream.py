@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +21,9 @@ from aeflow.errors import ImageError
 
 Pixels = NDArray[np.float32]
 
+S = TypeVar("S")
+T = TypeVar("T")
+
 
 def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Pixels | ImageError]]:
     """Each record with its pixels (3, size, size) in [0, 1], or with the error that refuses it; in input order.
@@ -26,19 +31,30 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
     At most ``ahead`` images wait at a time, so memory does not grow with the data.
     """
     pool = decoders()
-    futures = ((record, pool.submit(load, record.path, size, record.at)) for record in records)
+    pixels = ahead_of(records, lambda record: pool.submit(load, record.path, size, record.at), ahead)
+    for record, x in pixels:
+        yield record, x if isinstance(x, ImageError) else np.broadcast_to(x, (3, size, size)).copy()
+
+
+def ahead_of(
+    items: Iterable[S], submit: Callable[[S], Future[T]], ahead: int = 32
+) -> Iterator[tuple[S, T | ImageError]]:
+    """Each item with the result of its future, or with the error that refused it, in input order.
+
+    At most ``ahead`` futures wait at a time; they are cancelled where the caller stops early.
+    """
+    futures = ((item, submit(item)) for item in items)
     waiting = deque(itertools.islice(futures, ahead))
     try:
         while waiting:
-            record, future = waiting.popleft()
+            item, future = waiting.popleft()
             waiting.extend(itertools.islice(futures, 1))
-            x: Pixels | ImageError
             try:
-                x = np.broadcast_to(future.result(), (3, size, size)).copy()
+                result: T | ImageError = future.result()
             except ImageError as error:
-                x = error
-            yield record, x
-    finally:  # the caller may stop early
+                result = error
+            yield item, result
+    finally:
         for _, future in waiting:
             future.cancel()
 

@@ -7,10 +7,8 @@ whose header cannot be read: reading it will say why.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ import numpy as np
 from aeflow.data.image import Axis, Header, Slice
 from aeflow.data.read import Kind, kind_of, read_directory, read_header, read_mask
 from aeflow.data.records import Record, find_images
+from aeflow.data.stream import ahead_of
 from aeflow.data.worker import decoders
 from aeflow.errors import EmptyImageError, ImageError
 
@@ -61,19 +60,12 @@ def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:
 
 def _headers(records: Sequence[Record], kinds: dict[Path, Kind], axis: Axis) -> Iterator[tuple[Record, Header | None]]:
     """Each record with its header, in order; None where the format has none or it cannot be read."""
+    headed = (record for record in records if kinds[record.path] == "headed")
     pool = decoders()
-    asked = (
-        (record, pool.submit(read_header, record.path, axis) if kinds[record.path] == "headed" else None)
-        for record in records
-    )
-    waiting = deque(islice(asked, AHEAD))
-    while waiting:
-        record, future = waiting.popleft()
-        waiting.extend(islice(asked, 1))
-        try:
-            yield record, None if future is None else future.result()
-        except ImageError:  # said when the image itself is read
-            yield record, None
+    headers = ahead_of(headed, lambda record: pool.submit(read_header, record.path, axis), AHEAD)
+    for record in records:
+        header = next(headers)[1] if kinds[record.path] == "headed" else None
+        yield record, None if isinstance(header, ImageError) else header  # an error is said when the image is read
 
 
 def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:

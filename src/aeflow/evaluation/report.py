@@ -119,7 +119,7 @@ def write_report(
     unknown = sorted(figures.keys() - FIGURES.keys())
     if unknown:
         raise DataError("report", f"no place for a figure '{unknown[0]}'", f"use one of {', '.join(FIGURES)}")
-    text = _render(
+    text = render(
         "report.html.j2",
         title=title,
         run=run,
@@ -138,7 +138,7 @@ def write_report(
 
 def write_model_card(path: Path | str, *, run: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> None:
     """Write model_card.md, from the same ``run`` and ``metrics`` as the report; every given text is escaped."""
-    Path(path).write_text(_render("model_card.md.j2", run=run, metrics=metrics), encoding="utf-8")
+    Path(path).write_text(render("model_card.md.j2", run=run, metrics=metrics), encoding="utf-8")
 
 
 def public(value: object) -> str:
@@ -166,7 +166,8 @@ def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[s
     return {"allowed": allowed, "found": 1 - specificity["value"], "low": low, "high": high}
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A template of this folder filled with values; every text is escaped, a value that is missing is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

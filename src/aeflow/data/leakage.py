@@ -1,0 +1,75 @@
+"""Train normals that the test split knows, too: what they make of a figure is not worth reporting."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from aeflow.data.findings import count
+from aeflow.data.records import Record
+from aeflow.data.split import shared_patients
+from aeflow.errors import DataError
+
+
+@dataclass(frozen=True, slots=True)
+class Leakage:
+    """Train normals that leak into the test split."""
+
+    of_patients: tuple[Record, ...]  # whose patient has images in the test split
+    copies: tuple[Record, ...]  # whose file is in the test split, byte for byte
+
+    @property
+    def images(self) -> int:
+        """How many train normals leak, each counted once."""
+        return len({record.path for record in (*self.of_patients, *self.copies)})
+
+    def __str__(self) -> str:
+        patients = len({record.patient for record in self.of_patients})
+        parts = [f"{len(self.of_patients)} of {count(patients, 'patient')} of the test split"] if patients else []
+        parts += [f"{len(self.copies)} whose file is in the test split, too"] if self.copies else []
+        return f"{count(self.images, 'train normal')} in the test split: {' and '.join(parts)}"
+
+
+def leakage(train_normals: Sequence[Record], test: Sequence[Record]) -> Leakage:
+    """The train normals whose patient or whose file is in the test split.
+
+    Only files that have the size of one on the other side are opened.
+    """
+    patients = shared_patients(train_normals, test)
+    ours, theirs = _by_size(train_normals), _by_size(test)
+    both = ours.keys() & theirs.keys()
+    digests = {content(path) for size in both for path in theirs[size]} - {None}
+    copies = {path for size in both for path in ours[size] if content(path) in digests}
+    return Leakage(
+        tuple(record for record in train_normals if record.patient in patients),
+        tuple(record for record in train_normals if record.path in copies),
+    )
+
+
+def refuse_leakage(data: Path | str, found: Leakage) -> None:
+    """Raise DataError if there is any leakage."""
+    if found.images:
+        remedy = "take them out of one split (aeflow audit lists them), or go on with --allow-leakage"
+        raise DataError(data, str(found), remedy)
+
+
+def content(path: Path) -> str | None:
+    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def _by_size(records: Sequence[Record]) -> dict[int, set[Path]]:
+    sizes: dict[int, set[Path]] = defaultdict(set)
+    for path in {record.path for record in records}:
+        try:
+            sizes[path.stat().st_size].add(path)
+        except (OSError, ValueError):  # the reader will say so; ValueError: a null byte in the name
+            continue
+    return sizes

@@ -1,0 +1,59 @@
+"""Records -> manifest.csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from aeflow.data.records import Record, patient_of, read_records
+from aeflow.data.split import split_by_patient
+from aeflow.errors import DataError
+
+COLUMNS = ("path", "split", "label", "patient", "mask", "kind", "position")
+
+
+def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], seed: int) -> dict[str, list[Record]]:
+    """Split the images of ``data`` that have no split, write the manifest ``out``, and give the records of each split.
+
+    Paths start at ``data``, so the manifest works once it lies there. Raises DataError where ``out`` exists or every
+    image has a split already.
+    """
+    records = read_records(data)
+    if all(record.split for record in records):
+        raise DataError(data, "every image has a split already", "nothing to do; see aeflow audit")
+    splits = split_by_patient(records, fractions, seed)
+    write_manifest(out, data, splits)
+    return splits
+
+
+def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Record]]) -> None:
+    """Write the records of each split as a manifest; raises DataError where ``out`` exists or cannot be written."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for split, records in splits.items():
+        writer.writerows(_row(record, split, Path(data)) for record in records)
+    try:
+        content = text.getvalue().encode()
+    except UnicodeEncodeError as error:
+        raise DataError(data, "a file name that is not UTF-8, as a manifest must be", "rename the file") from error
+    try:
+        with Path(out).open("xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise DataError(out, "is there already", "move it away, or name another file with --out") from error
+    except OSError as error:
+        raise DataError(out, f"cannot be written ({error.strerror})", "name another file with --out") from error
+
+
+def _row(record: Record, split: str, data: Path) -> tuple[str, ...]:
+    return (
+        record.name,
+        split,
+        "" if record.label is None else str(record.label),
+        "" if record.patient == patient_of(record.name) else record.patient,  # else the name says it
+        "" if record.mask is None else record.mask.relative_to(data).as_posix(),
+        record.kind or "",
+        "" if record.position is None else repr(record.position),
+    )
