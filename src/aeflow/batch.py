@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aeflow import tables
 from aeflow.artifact import Artifact
@@ -17,6 +18,9 @@ from aeflow.evaluation.style import save_png
 from aeflow.progress import bar
 from aeflow.score import score
 
+if TYPE_CHECKING:
+    from aeflow.dicom import Writer  # highdicom takes a second to import
+
 
 def score_paths(
     artifact: Artifact,
@@ -24,12 +28,13 @@ def score_paths(
     *,
     out: Path | None = None,
     maps: Path | None = None,
+    dicom: Writer | None = None,
     show: Callable[[tables.Row], None] = lambda row: None,
 ) -> tuple[Counter[str], list[tuple[Record, ImageError]]]:
     """Score files and folders in input order and constant memory; returns how many got each verdict, and the refusals.
 
-    ``out`` is a table, ``maps`` a folder that gets ``00001.png`` and so on, numbered as the table's rows; ``show`` is
-    handed each row as it comes.
+    ``out`` is a table, ``maps`` a folder that gets ``00001.png`` and so on, numbered as the table's rows; ``dicom``
+    writes DICOM results of DICOM images; ``show`` is handed each row as it comes.
     """
     records = find_images(paths)
     counts: Counter[str] = Counter(normal=0, abnormal=0)
@@ -39,7 +44,7 @@ def score_paths(
         advance = stack.enter_context(bar("Scoring", len(records)))
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
-        results = score(artifact, records, maps=maps is not None, pictures=maps is not None)
+        results = score(artifact, records, maps=bool(maps or dicom), pictures=maps is not None)
         for number, (record, result) in enumerate(results, 1):
             for write in writers:
                 write(tables.row(record, result))
@@ -50,4 +55,9 @@ def score_paths(
             counts[result.verdict] += 1
             if maps:
                 save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
+            if dicom:
+                dicom.add(number, record, result)
+        if dicom:
+            dicom.close()
+            refusals += dicom.refused
     return counts, refusals
