@@ -10,7 +10,7 @@ from pydicom.sequence import Sequence as Items
 from pydicom.uid import UID
 
 from aeflow.dicom.identity import uid
-from aeflow.dicom.source import Source
+from aeflow.dicom.source import KEYS, Source
 
 MEASURES, POSITION, ORIENTATION = "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence"
 GROUPS = {  # the attributes of each group; without the first one it means nothing
@@ -41,6 +41,8 @@ def geometry(source: Source, frames: Sequence[int | None]) -> Geometry:
     found = [_of_frame(source, frame) for frame in frames]
     reference = source.valid("FrameOfReferenceUID")
     if reference is not None and all(len(groups) == len(GROUPS) for groups in found):
+        if reference in (source.header[keyword].value for keyword in KEYS):  # one UID, two things: forbidden
+            reference = uid("frame of reference", reference)
         return Geometry(UID(reference), True, found)
     spacing = _item(PixelSpacing=source.valid("PixelSpacing") or source.valid("ImagerPixelSpacing"))
     own = [

@@ -38,7 +38,7 @@ class Result:
 
     score: Score
     frame: int | None = None  # its number in the source, from 1; None where the source holds a single image
-    outside: bool | None = None  # whether it lies outside the intended input; None where the model was not asked
+    outside: tuple[str, ...] | None = None  # why it is outside the intended input; None where that was not asked
 
 
 def uid(*parts: object) -> UID:

@@ -27,7 +27,8 @@ def picture(result: Result, pixels: Floats, maker: Maker) -> Bytes:
 def overlay(source: Source, result: Result, pixels: Floats, maker: Maker) -> SCImage:
     """The Secondary Capture of an image ``pixels`` (rows, columns) in [0, 1] as its reader gave it."""
     if pixels.shape[:2] != source.shape:
-        found = f"{pixels.shape[0]} x {pixels.shape[1]} pixels where its header says {source.shape}"
+        read, said = (f"{rows} x {columns}" for rows, columns in (pixels.shape[:2], source.shape))
+        found = f"{read} pixels were read where its header says {said}"
         raise ImageError(source.path, found, AGAIN)
     frames = [result.frame]
     made = SCImage(

@@ -54,7 +54,7 @@ def parametric_map(source: Source, results: Sequence[Result], maker: Maker) -> P
         real_world_value_mappings=[
             RealWorldValueMapping("NLL", MEANING, UNITS, (float(pixels.min()), float(pixels.max())))
         ],
-        voi_lut_transformations=[VOILUTTransformation(window_center=(low + high) / 2, window_width=high - low)],
+        voi_lut_transformations=[VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")],
         content_label="ANOMALY_MAP",
         content_description=MEANING,
     )

@@ -6,6 +6,7 @@ stand-in of the source, and ``Source.file`` then puts the result among the image
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ class Source:
         kept = Dataset()
         for element in self.header:
             if element.keyword and not element.is_empty and _valid(element):
-                kept.add(element)
+                kept.add(copy.deepcopy(element))  # or what is changed here changes the header
         kept.SOPClassUID = uids.SecondaryCaptureImageStorage  # patient and study are the same in every class
         result.copy_patient_and_study_information(kept)
         if result.get("PatientIdentityRemoved") == "YES" and not any(keyword in result for keyword in REMOVED_BY):
@@ -145,8 +146,8 @@ def _valid(element: DataElement) -> bool:
     values = element.value if element.VM > 1 else [element.value]
     try:
         for value in values:
-            # numbers given as text keep that text
-            validate_value(element.VR, str(value) if element.VR in ("DS", "IS") else value, config.RAISE)
+            # pydicom keeps the text of numbers and names, and checks text alone
+            validate_value(element.VR, str(value) if element.VR in ("DS", "IS", "PN") else value, config.RAISE)
     except (ValueError, TypeError):
         return False
     return element.is_empty or element.keyword not in TERMS or element.value in TERMS[element.keyword]

@@ -105,7 +105,7 @@ class Writer:
         self._open: tuple[Record, Sheaf] | None = None
 
     def add(self, number: int, record: Record, score: Score) -> None:
-        """Take the score, with maps, of a row; rows of one file must follow one another."""
+        """Take the score, with its maps, of a row; the rows of one file must follow one another."""
         if not is_dicom(record.path):
             self.not_dicom += 1
             return
