@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from highdicom.coding_schemes import CodingSchemeIdentificationItem
 from highdicom.sr import (
@@ -122,5 +121,5 @@ def _own(code: str, meaning: str) -> CodedConcept:
     return CodedConcept(code, SCHEME, meaning[:LONGEST])
 
 
-def _number(code: str, meaning: str, value: float) -> Any:
+def _number(code: str, meaning: str, value: float) -> Measurement:
     return Measurement(name=_own(code, meaning), value=value, unit=codes.UCUM.NoUnits)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ ONE_FRAME = (
     uids.SecondaryCaptureImageStorage,
     uids.UltrasoundImageStorage,
 )
+FRAMES = 0x5200  # the group that says something of each frame
 AGAIN = "export it from the archive again"
 
 # pydicom warns with the value itself where it doubts one; here every value is checked before it is used.
@@ -112,14 +114,19 @@ class Source:
             item.ReferencedFrameNumber = numbers
         return item
 
-    def file(self, result: SOPClass) -> None:
-        """Give a result the source's patient and study, in UTF-8; what breaks the rules of DICOM is left out."""
+    @cached_property
+    def _kept(self) -> Dataset:
+        """What keeps the rules of DICOM in the header, frames aside; patient and study are the same in every class."""
         kept = Dataset()
         for element in self.header:
-            if element.keyword and not element.is_empty and _valid(element):
+            if element.keyword and element.tag.group != FRAMES and not element.is_empty and _valid(element):
                 kept.add(copy.deepcopy(element))  # or what is changed here changes the header
-        kept.SOPClassUID = uids.SecondaryCaptureImageStorage  # patient and study are the same in every class
-        result.copy_patient_and_study_information(kept)
+        kept.SOPClassUID = uids.SecondaryCaptureImageStorage
+        return kept
+
+    def file(self, result: SOPClass) -> None:
+        """Give a result the source's patient and study, in UTF-8; what breaks the rules of DICOM is left out."""
+        result.copy_patient_and_study_information(self._kept)
         if result.get("PatientIdentityRemoved") == "YES" and not any(keyword in result for keyword in REMOVED_BY):
             result.DeidentificationMethod = "not stated in the source"  # must not be absent
         result.SpecificCharacterSet = "ISO_IR 192"
