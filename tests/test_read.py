@@ -235,7 +235,7 @@ REFUSED = {
     "pdf": (b"%PDF-1.7", "a PDF document, not an image; " + NO_IMAGE),
     "bytes": (bytes(range(256)), "not an image, nor anything else that is known; " + NO_IMAGE),
     "gif": (with_pillow(noise("u1"), "L", "GIF"), "GIF, which is not read; " + CONVERT),
-    "dicom": (b"\0" * 128 + b"DICM", "DICOM, which is not yet read; " + CONVERT),
+    "dicom": (b"\0" * 128 + b"DICM", "DICOM without an image in it; " + NO_IMAGE),
     "nifti": (b"\0" * 344 + b"n+1\0", "NIfTI, which is not yet read; " + CONVERT),
     "nifti, zipped": (gzip.compress(b"\0" * 344 + b"n+1\0" + b"x" * 900), "NIfTI, which is not yet read; " + CONVERT),
     "1 x 1": (png(noise("u1")[:1, :1], 0), "1 x 1 pixels, " + TOO_SMALL),

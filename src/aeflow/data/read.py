@@ -30,6 +30,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from aeflow.data import dicom
 from aeflow.data.image import Image, Raw
 from aeflow.data.limits import LIMITS, Limits
 from aeflow.errors import ImageError, ImageLimitError
@@ -49,7 +50,7 @@ def read_image(path: Path | str, limits: Limits = LIMITS) -> Image:
         samples = samples[..., 0]
     if (samples == samples[0, 0]).all():
         raise ImageError(path, "every pixel has the same value", "export the image again")
-    return Image(_unit(samples), raw.spacing, raw.patient, str(path))
+    return Image(_unit(samples), raw.spacing, raw.patient, str(path), raw.modality, raw.photometric)
 
 
 def read_mask(path: Path | str, limits: Limits = LIMITS) -> NDArray[np.bool_]:
@@ -81,6 +82,8 @@ def _read(path: Path, limits: Limits, min_side: int, lossless: bool = False) -> 
         raise ImageError(path, form.name, form.remedy)
     if lossless and form.name == "JPEG":
         raise ImageError(path, "a mask saved as JPEG, which blurs its border", "save the mask as PNG")
+    if lossless and form.name == "DICOM":
+        raise ImageError(path, "a mask saved as DICOM, whose zero depends on its window", "save the mask as PNG")
     raw = form.read(content, path, limits, min_side)
     if raw.samples.dtype.kind == "f" and not (finite := np.isfinite(raw.samples)).all():
         found = f"{finite.size - np.count_nonzero(finite)} values are NaN or infinite"
@@ -199,12 +202,21 @@ def _samples(image: ImageFile) -> NDArray[Any]:
     return np.asarray(image.convert("RGB") if image.mode in TO_RGB else image)
 
 
+def _dicom(content: bytes, where: Path, limits: Limits, min_side: int) -> Raw:
+    raw = dicom.read(content, where, limits)
+    height, width = raw.samples.shape[:2]
+    if min(width, height) < min_side:
+        found = f"{width} x {height} pixels, nothing to look at"
+        raise ImageError(where, found, f"give an image of at least {min_side} x {min_side} pixels")
+    return raw
+
+
+DICOM = Format("DICOM", (), _dicom)
 NIFTI = Format("NIfTI, which is not yet read", ((344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0")), None, CONVERT)
 FORMATS = (
     Format("PNG", ((0, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),), _with_pillow(PngImageFile)),
     Format("JPEG", ((0, b"\xff\xd8\xff"),), _with_pillow(JpegImageFile)),  # of several pictures, the first
     Format("TIFF", tuple((0, mark) for mark in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")), _with_pillow(TiffImageFile)),
-    Format("DICOM, which is not yet read", ((128, b"DICM"), (0, b"\x08\0\x05\0"), (0, b"\x02\0\0\0")), None, CONVERT),
     NIFTI,
     Format("GIF, which is not read", ((0, b"GIF8"),), None, CONVERT),
     Format("WebP, which is not read", ((8, b"WEBP"),), None, CONVERT),
@@ -225,6 +237,8 @@ def _recognise(content: bytes) -> Format:
         except zlib.error:
             inside = b""
         return NIFTI if NIFTI.matches(inside) else Format("a gzip archive, not an image", (), None, "unpack it")
+    if dicom.is_dicom(start):
+        return DICOM
     for form in FORMATS:
         if form.matches(start):
             return form
