@@ -22,6 +22,8 @@ from pydicom.dataset import Dataset
 
 from aeflow.artifact import read_facts
 from aeflow.batch import score_paths
+from aeflow.cli import main
+from aeflow.data.read import read_image
 from aeflow.data.records import find_images
 from aeflow.dicom import Maker, Result, Writer, write_results
 from aeflow.dicom import parametric_map as maps
@@ -33,7 +35,6 @@ from aeflow.score import Score, score
 from aeflow.training import Trained
 from conftest import SAMPLE, lesion
 from dicom_out_fixtures import MADE, PATIENT, cr, ct, dx, enhanced_mr, mr, texture, us, write
-from test_cli import call
 
 BUNDLED = Path(highdicom.__file__).parent.parent / "pydicom" / "data" / "test_files"
 REAL = {
@@ -417,16 +418,61 @@ def test_a_real_chest_x_ray_as_dx(trained: Trained, maker: Maker, tmp_path: Path
     np.testing.assert_allclose(image[~colourful].mean(axis=1), stored.repeat(3, 0).repeat(3, 1)[~colourful], atol=25)
 
 
-def test_other_images_are_counted_and_the_run_goes_on(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:
-    done = call("score", run, data / "test" / "normal", "--dicom", tmp_path / "dicom", "--json")
-    assert len([json.loads(line) for line in done.stdout.splitlines()]) == 12
-    assert done.stderr == "note: 12 images are not DICOM: no DICOM results for them\n"
-    assert list((tmp_path / "dicom").iterdir()) == []
+def test_the_command_writes_results_and_counts_other_images(
+    trained: Trained, run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = dx(tmp_path / "dx.dcm")
+    with pytest.raises(SystemExit) as ended:
+        main(
+            ["score", str(run), str(source), str(data / "test" / "normal"), "--dicom", str(tmp_path / "out"), "--json"]
+        )
+    said = capsys.readouterr()
+    assert ended.value.code == 0
+    assert len([json.loads(line) for line in said.out.splitlines()]) == 13
+    assert said.err == "note: 12 images are not DICOM: no DICOM results for them\n"
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [f"00001_{kind}.dcm" for kind in KINDS]
+    made = pydicom.dcmread(tmp_path / "out" / "00001_report.dcm")
+    assert made.DeviceSerialNumber == read_facts(run)["sha256"]
 
 
-def test_a_batch_writes_results_beside_its_table(trained: Trained, maker: Maker, data: Path, tmp_path: Path) -> None:
-    images = sorted((data / "test" / "abnormal").iterdir())[:2]
-    writer = Writer(tmp_path / "dicom", maker)
-    counts, refusals = score_paths(trained.artifact, images, dicom=writer)
-    assert counts.total() == 2
-    assert (writer.not_dicom, refusals) == (2, [])
+def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, data: Path, tmp_path: Path) -> None:
+    """From files to files: the first of several frames is named, rows number the files, and others are passed over."""
+    folder = tmp_path / "in"
+    folder.mkdir()
+    cr(folder / "a.dcm")
+    shutil.copy(BUNDLED / "CT_small.dcm", folder / "b.dcm")
+    (folder / "c.dcm").write_bytes((folder / "b.dcm").read_bytes()[:9000])
+    shutil.copy(next((data / "test" / "normal").iterdir()), folder / "d.png")
+    us(folder / "e.dcm")
+    writer = Writer(tmp_path / "out", maker)
+    counts, refusals = score_paths(trained.artifact, [folder], out=tmp_path / "scores.csv", dicom=writer)
+    assert counts.total() == 4
+    assert [record.path.name for record, _ in refusals] == ["c.dcm"]
+    assert writer.not_dicom == 1
+    expected = [f"{row:05d}_{kind}.dcm" for row in (1, 2, 5) for kind in KINDS]
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == expected
+    records = find_images([folder])
+    scored = list(score(trained.artifact, records, maps=True))
+    for row, frame in ((1, None), (2, None), (5, 1)):
+        record, found = scored[row - 1]
+        overlay = pydicom.dcmread(tmp_path / "out" / f"{row:05d}_overlay.dcm")
+        shown = picture(Result(found, frame), read_image(record.path).pixels, maker)
+        np.testing.assert_allclose(overlay.pixel_array.astype(int), shown, atol=2)  # batches round differently
+        made = pydicom.dcmread(tmp_path / "out" / f"{row:05d}_map.dcm")
+        [reference] = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
+        assert reference.ReferencedSOPInstanceUID == pydicom.dcmread(record.path).SOPInstanceUID
+        assert reference.get("ReferencedFrameNumber") == frame
+
+
+def test_results_that_cannot_be_written_are_listed_with_the_refusals(
+    trained: Trained, maker: Maker, tmp_path: Path
+) -> None:
+    data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
+    del data.StudyInstanceUID
+    data.save_as(tmp_path / "cr.dcm")
+    counts, [(record, error)] = score_paths(
+        trained.artifact, [tmp_path / "cr.dcm"], dicom=Writer(tmp_path / "out", maker)
+    )
+    assert counts.total() == 1
+    assert record.path == tmp_path / "cr.dcm"
+    assert error.found == "no valid StudyInstanceUID, so no DICOM result can refer to it"

@@ -1,7 +1,6 @@
 """DICOM out: what a model found in a DICOM image as a Parametric Map, an overlay and a Structured Report."""
 
 from aeflow.dicom.identity import Maker, Result
-from aeflow.dicom.source import is_dicom
 from aeflow.dicom.write import Writer, write_results
 
-__all__ = ["Maker", "Result", "Writer", "is_dicom", "write_results"]
+__all__ = ["Maker", "Result", "Writer", "write_results"]

@@ -22,7 +22,6 @@ from pydicom.valuerep import validate_value
 
 from aeflow.errors import ImageError
 
-MARKS = ((128, b"DICM"), (0, b"\x08\0\x05\0"), (0, b"\x02\0\0\0"))  # with a preamble, and without
 KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 WHO = ("PatientName", "PatientID")
 MAY_BE_EMPTY = (*WHO, "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
@@ -41,13 +40,6 @@ AGAIN = "export it from the archive again"
 
 # pydicom warns with the value itself where it doubts one; here every value is checked before it is used.
 config.settings.reading_validation_mode = config.IGNORE
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file starts as DICOM does."""
-    with path.open("rb") as file:
-        start = file.read(132)
-    return any(start.startswith(mark, offset) for offset, mark in MARKS)
 
 
 class Source:

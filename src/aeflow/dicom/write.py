@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
+from aeflow.data.dicom import is_dicom
 from aeflow.data.read import read_image
 from aeflow.data.records import Record
 from aeflow.dicom.identity import Maker, Result
@@ -16,9 +17,11 @@ from aeflow.dicom.overlay import overlay
 from aeflow.dicom.parametric_map import parametric_map
 from aeflow.dicom.render import Floats
 from aeflow.dicom.report import report
-from aeflow.dicom.source import AGAIN, KEYS, Source, is_dicom
+from aeflow.dicom.source import AGAIN, KEYS, Source
 from aeflow.errors import ImageError
 from aeflow.score import Score
+
+START = 132  # bytes that show whether a file is DICOM
 
 
 def write_results(
@@ -51,6 +54,11 @@ class Sheaf:
             self._source = Source(path)
         except ImageError as error:
             self.refused.append(error)
+
+    @property
+    def several(self) -> bool:
+        """Whether the file holds several frames."""
+        return self._source is not None and (self._source.number("NumberOfFrames") or 1) > 1
 
     def add(self, number: int, result: Result, pixels: Floats | ImageError) -> None:
         """Write the overlay of one image, and keep its score and flow map."""
@@ -106,7 +114,9 @@ class Writer:
 
     def add(self, number: int, record: Record, score: Score) -> None:
         """Take the score, with its maps, of a row; the rows of one file must follow one another."""
-        if not is_dicom(record.path):
+        with record.path.open("rb") as file:
+            start = file.read(START)
+        if not is_dicom(start):
             self.not_dicom += 1
             return
         if self._open is None or self._open[0].path != record.path:
@@ -116,7 +126,8 @@ class Writer:
             pixels: Floats | ImageError = read_image(record.path).pixels
         except ImageError as error:
             pixels = error
-        self._open[1].add(number, Result(score), pixels)
+        sheaf = self._open[1]
+        sheaf.add(number, Result(score, 1 if sheaf.several else None), pixels)  # the reader gives the first of several
 
     def close(self) -> None:
         """Write what waits for the end of its file."""
