@@ -274,6 +274,19 @@ def test_frames_keep_their_order_and_their_places(tmp_path: Path, maker: Maker, 
     assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
 
 
+def test_an_enhanced_image_of_one_frame_is_placed_by_its_groups(
+    tmp_path: Path, maker: Maker, scores: list[Score]
+) -> None:
+    source = pydicom.dcmread(enhanced_mr(tmp_path / "mr.dcm"))
+    source.NumberOfFrames, source.PixelData = 1, source.PixelData[: 48 * 48 * 2]
+    del source.PerFrameFunctionalGroupsSequence[:3]
+    source.save_as(tmp_path / "mr.dcm")
+    write_results(tmp_path / "mr.dcm", [(Result(scores[0]), texture(48, 48))], maker, tmp_path)
+    made = pydicom.dcmread(tmp_path / "00001_map.dcm")
+    assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert made.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient == [0, 0, -12]
+
+
 @pytest.mark.parametrize("make", [cr, dx, us])
 def test_what_lies_nowhere_gets_a_space_of_its_own(make, tmp_path: Path, maker: Maker, scores: list[Score]) -> None:
     made = []
@@ -462,6 +475,14 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
         [reference] = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
         assert reference.ReferencedSOPInstanceUID == pydicom.dcmread(record.path).SOPInstanceUID
         assert reference.get("ReferencedFrameNumber") == frame
+
+
+def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Maker, tmp_path: Path) -> None:
+    for path in (mr(tmp_path / "mr.dcm"), us(tmp_path / "us.dcm")):
+        score_paths(trained.artifact, [path, path], dicom=Writer(tmp_path / "out", maker))
+        made = [pydicom.dcmread(tmp_path / "out" / f"{row:05d}_map.dcm") for row in (1, 2)]
+        assert [one.NumberOfFrames for one in made] == [1, 1]
+        assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
 
 
 def test_results_that_cannot_be_written_are_listed_with_the_refusals(

@@ -57,13 +57,15 @@ def geometry(source: Source, frames: Sequence[int | None]) -> Geometry:
 
 
 def _of_frame(source: Source, frame: int | None) -> Groups:
-    """The groups that the source fills: a single image at the root of its header, an enhanced one in its own groups."""
-    header = source.header
+    """The groups that the source fills: an enhanced image in its own groups, another of one frame in its root."""
+    header, number = source.header, frame or 1
     of_each, of_all = (header.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("PerFrame", "Shared"))
-    places = [*of_each[frame - 1 : frame], *of_all[:1]] if frame is not None else []
+    enhanced = [*of_each[number - 1 : number], *of_all[:1]]
     groups: Groups = {}
     for name, keywords in GROUPS.items():
-        items = [place[name][0] for place in places if place.get(name)] if frame is not None else [header]
+        items = [place[name][0] for place in enhanced if place.get(name)]
+        if not enhanced and not source.several:
+            items = [header]
         values = {
             keyword: value
             for item in reversed(items)

@@ -55,6 +55,7 @@ def parametric_map(source: Source, results: Sequence[Result], maker: Maker) -> P
             RealWorldValueMapping("NLL", MEANING, UNITS, (float(pixels.min()), float(pixels.max())))
         ],
         voi_lut_transformations=[VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")],
+        image_flavor="VOLUME" if place.in_patient else "STATIC",
         content_label="ANOMALY_MAP",
         content_description=MEANING,
     )

@@ -66,6 +66,11 @@ class Source:
         """Rows and columns of the image as stored."""
         return int(self.header.Rows), int(self.header.Columns)
 
+    @property
+    def several(self) -> bool:
+        """Whether the file holds several frames."""
+        return (self.number("NumberOfFrames") or 1) > 1
+
     def number(self, keyword: str) -> int | None:
         """A positive integer of the header, or None where it says none."""
         value = self.valid(keyword)

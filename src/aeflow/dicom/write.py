@@ -56,9 +56,13 @@ class Sheaf:
             self.refused.append(error)
 
     @property
-    def several(self) -> bool:
-        """Whether the file holds several frames."""
-        return self._source is not None and (self._source.number("NumberOfFrames") or 1) > 1
+    def first(self) -> int | None:
+        """The number of the first frame, None where the file holds a single image."""
+        return 1 if self._source is not None and self._source.several else None
+
+    def holds(self, frame: int | None) -> bool:
+        """Whether a result on this frame was added."""
+        return any(result.frame == frame for result in self._results)
 
     def add(self, number: int, result: Result, pixels: Floats | ImageError) -> None:
         """Write the overlay of one image, and keep its score and flow map."""
@@ -81,9 +85,9 @@ class Sheaf:
 
     def _write(self, kind: str, number: int, make: Callable[[], Dataset]) -> None:
         file = self.out / f"{number:05d}_{kind}.dcm"
+        temporary = file.with_name(file.name + ".part")
         try:
             made = make()
-            temporary = file.with_name(file.name + ".part")
             made.save_as(temporary, enforce_file_format=True)
             os.replace(temporary, file)
         except ImageError as error:
@@ -95,6 +99,8 @@ class Sheaf:
             found = f"no {kind} can be made from its header ({type(error).__name__})"
             self.refused.append(ImageError(self.path, found, AGAIN))
             return
+        finally:
+            temporary.unlink(missing_ok=True)
         self.written.append(file)
         evidence = Dataset()
         for keyword in KEYS:
@@ -119,7 +125,7 @@ class Writer:
         if not is_dicom(start):
             self.not_dicom += 1
             return
-        if self._open is None or self._open[0].path != record.path:
+        if self._open is None or self._open[0].path != record.path or self._open[1].holds(self._open[1].first):
             self.close()
             self._open = record, Sheaf(record.path, self.maker, self.folder, number)
         try:
@@ -127,7 +133,7 @@ class Writer:
         except ImageError as error:
             pixels = error
         sheaf = self._open[1]
-        sheaf.add(number, Result(score, 1 if sheaf.several else None), pixels)  # the reader gives the first of several
+        sheaf.add(number, Result(score, sheaf.first), pixels)  # of several frames the reader gives the first
 
     def close(self) -> None:
         """Write what waits for the end of its file."""
