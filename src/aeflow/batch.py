@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aeflow import studies, tables
 from aeflow.artifact import Artifact
@@ -19,6 +20,9 @@ from aeflow.evaluation.style import save_png
 from aeflow.progress import bar
 from aeflow.score import score
 from aeflow.studies import Studies, Study
+
+if TYPE_CHECKING:
+    from aeflow.dicom_out import Writer  # highdicom takes a second to import
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,14 @@ def score_paths(
     *,
     out: Path | None = None,
     maps: Path | None = None,
+    dicom: Writer | None = None,
     show: Callable[[tables.Row], None] = lambda row: None,
 ) -> Batch:
     """Score files and folders in input order and constant memory, and the studies that slices belong to.
 
     ``out`` is a table, beside which lies one of the studies if there are any; ``maps`` is a folder that gets
-    ``00001.png`` and so on, numbered as the table's rows; ``show`` is handed each row as it comes.
+    ``00001.png`` and so on, numbered as the table's rows; ``dicom`` writes DICOM results of DICOM images; ``show`` is
+    handed each row as it comes.
     """
     records = unfold(find_images(paths), artifact.settings.slice_axis)
     counts: Counter[str] = Counter(normal=0, abnormal=0)
@@ -52,7 +58,7 @@ def score_paths(
         advance = stack.enter_context(bar("Scoring", len(records)))
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
-        results = score(artifact, records, maps=maps is not None, pictures=maps is not None)
+        results = score(artifact, records, maps=bool(maps or dicom), pictures=maps is not None)
         for number, (record, result) in enumerate(results, 1):
             for write in writers:
                 write(tables.row(record, result))
@@ -64,6 +70,11 @@ def score_paths(
             counts[result.verdict] += 1
             if maps:
                 save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
+            if dicom:
+                dicom.add(number, record, result)
+        if dicom:
+            dicom.close()
+            refusals += dicom.refused
     found = gathered.results()
     if found and out is not None:
         studies.write(found, studies.table_of(out))

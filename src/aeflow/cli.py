@@ -147,12 +147,15 @@ def score(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
+    dicom: Annotated[
+        Path | None, typer.Option(help="Folder for DICOM results of DICOM images: map, overlay and report.")
+    ] = None,
     device: Device = "auto",
     identify: Identify = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
-    from aeflow.artifact import load
+    from aeflow.artifact import load, read_facts
     from aeflow.batch import score_paths
     from aeflow.runtime import pick_device, prepare
     from aeflow.studies import table_of
@@ -168,12 +171,20 @@ def score(
         elif out is None and row["score"] is not None:
             print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}" + at(row))
 
-    batch = score_paths(load(run, pick_device(device)), paths, out=out, maps=maps, show=show)
+    artifact = load(run, pick_device(device))
+    writer = None
+    if dicom:
+        from aeflow.dicom_out import Maker, Writer
+
+        writer = Writer(dicom, Maker(read_facts(run)["sha256"], artifact.calibration))
+    batch = score_paths(artifact, paths, out=out, maps=maps, dicom=writer, show=show)
     if out is not None and not as_json:
         print(f"{batch.counts['normal']} images called normal, {batch.counts['abnormal']} abnormal\ntable: {out}")
     if batch.studies and not as_json:
         abnormal = sum(study.verdict == "abnormal" for study in batch.studies)
         print(f"{len(batch.studies)} studies, {abnormal} called abnormal" + (f": {table_of(out)}" if out else ""))
+    if writer and writer.not_dicom:
+        print(f"note: {writer.not_dicom} images are not DICOM: no DICOM results for them", file=sys.stderr)
     _end(batch.refusals)
 
 

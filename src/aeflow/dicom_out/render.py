@@ -1,0 +1,73 @@
+"""An image and its flow map -> one picture: heat over grey, a colour bar, and the words that must not be lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import PIL.Image
+from matplotlib.font_manager import findfont
+from numpy.typing import NDArray
+from PIL import ImageDraw, ImageFont
+
+from aeflow.dicom_out.parametric_map import resample
+from aeflow.evaluation.gallery import HEAT, HEAT_ON_GREY
+
+Floats = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
+
+LEAST_WIDTH = 512  # pixels; words in less cannot be read
+PAPER, INK = (16, 16, 16), (235, 235, 235)
+WIDEST = 0.96  # share of the width that the longest line may take
+SMALLEST, LARGEST = 9, 1 / 40  # height of letters in pixels, and as a share of the width
+BAR_HEIGHT, LINE = 0.7, 1.5  # in heights of letters
+
+
+def blend(pixels: Floats, score_map: Floats, scale: tuple[float, float]) -> Bytes:
+    """The image (H, W) or (H, W, 3) in [0, 1] in grey, under the colours of its map (h, w): RGB (k H, k W, 3).
+
+    Clear at ``low`` and below, full at ``high`` and above, as the galleries colour it. Small images are enlarged by the
+    whole number ``k`` that makes them ``LEAST_WIDTH`` wide, each pixel to k x k; the map is resampled to all of them.
+    """
+    low, high = scale
+    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
+    k = enlargement(grey.shape[1])
+    grey = grey.repeat(k, axis=0).repeat(k, axis=1)
+    level = (resample(score_map, grey.shape) - low) / (high - low)
+    colours = HEAT(np.arange(HEAT.N)).astype(np.float32)  # (N, 4)
+    heat = colours[(level * HEAT.N).clip(0, HEAT.N - 1).astype(np.intp)]
+    mixed = grey[..., None] + heat[..., 3:] * (heat[..., :3] - grey[..., None])
+    return np.asarray((255 * mixed.clip(0, 1)).round().astype(np.uint8))
+
+
+def enlargement(columns: int) -> int:
+    """The whole number by which an image of so many columns is enlarged."""
+    return -(-LEAST_WIDTH // columns)
+
+
+def caption(width: int, lines: Sequence[str], scale: tuple[float, float]) -> Bytes:
+    """A band (height, width, 3) to stand below a picture: lines of text, then the colour bar between its two ends."""
+    low, high = (f"{end:.3g}" for end in scale)
+    left, right = f"{low} (in 90 % of normals)", f"{high} (in 99.9 %)"
+    widest = max(_font(100).getlength(text) for text in (*lines, f"{left}{' ' * 20}{right}"))
+    size = max(SMALLEST, int(min(width * LARGEST, 100 * WIDEST * width / widest)))
+    font, step, margin = _font(size), round(LINE * size), size // 2
+    band = PIL.Image.new("RGB", (width, step * (len(lines) + 1) + margin), PAPER)
+    draw = ImageDraw.Draw(band)
+    for number, line in enumerate(lines):
+        draw.text((margin, margin + number * step), line, INK, font)
+    top = margin + len(lines) * step
+    draw.text((margin, top), left, INK, font)
+    draw.text((width - margin, top), right, INK, font, anchor="ra")
+    start = round(margin + font.getlength(left + " "))
+    stop = round(width - margin - font.getlength(right + " "))
+    if stop > start:
+        ramp = HEAT_ON_GREY(np.linspace(0, 1, stop - start), bytes=True)[None, :, :3]
+        band.paste(PIL.Image.fromarray(ramp.repeat(round(BAR_HEIGHT * size), axis=0)), (start, top + size // 4))
+    return np.asarray(band)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont("DejaVu Sans"), size)  # comes with matplotlib: the same letters everywhere
