@@ -57,7 +57,9 @@ Rows = NDArray[np.int64]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--run", type=Path, help="a model of all train normals with seed 0, else it is trained")
+    parser.add_argument(
+        "--runs", type=Path, help="keeps the normals-only models there, and takes from there what is in it"
+    )
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     parser.add_argument("--picture", type=Path, default=Path("docs/images/label_curve.png"))
     parser.add_argument("--page", type=Path, default=Path("docs/labels.md"), help="whose table is written")
@@ -66,7 +68,7 @@ def main() -> None:
     if options.data:
         prepare()
         results: dict[str, Any] = {"machine": machine(), "draws": DRAWS, "labels": [], "pools": [], "kinds": []}
-        for part in measure_all(options.data, options.run):
+        for part in measure_all(options.data, options.runs):
             for name, rows in part.items():
                 results[name] += rows
             path.write_text(json.dumps(results, indent=1) + "\n")
@@ -136,10 +138,13 @@ def read_world(data: Path) -> World:
     return world
 
 
-def train_base(world: World, known: Rows, data: Path) -> Base:
+def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> Base:
     """Train the normals-only model on some of the normals, by the same code that `aeflow train` runs."""
+    if kept_at is not None and (kept_at / "run" / "model.json").exists():
+        return base_of(world, known, load(kept_at / "run"))
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
+        folder = kept_at or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / "images").symlink_to(data.resolve())
         rows = [f"images/{world.records[row].name},train,0,{world.records[row].patient}" for row in known]
         (folder / "manifest.csv").write_text("\n".join(["path,split,label,patient", *rows]) + "\n")
@@ -220,10 +225,10 @@ def pool_controls(world: World, known: Rows, pool: Rows) -> dict[str, float]:
     return found
 
 
-def measure_all(data: Path, run: Path | None) -> Any:
+def measure_all(data: Path, runs: Path | None) -> Any:
     """Yields finished parts of the results."""
     world = read_world(data)
-    base = base_of(world, world.normals, load(run)) if run else train_base(world, world.normals, data)
+    base = train_base(world, world.normals, data, runs and runs / "all")
     nobody = np.zeros(0, int)
     for k in KS:
         rows = []
@@ -236,7 +241,7 @@ def measure_all(data: Path, run: Path | None) -> Any:
         yield {"labels": rows}
     yield {"kinds": unseen(world, base)}
     for draw_ in range(DRAWS):
-        yield {"pools": list(pools(world, data, draw_))}
+        yield {"pools": list(pools(world, data, draw_, runs))}
 
 
 def unseen(world: World, base: Base) -> list[dict[str, Any]]:
@@ -254,12 +259,12 @@ def unseen(world: World, base: Base) -> list[dict[str, Any]]:
     return rows
 
 
-def pools(world: World, data: Path, draw_: int) -> Any:
+def pools(world: World, data: Path, draw_: int, runs: Path | None) -> Any:
     """Known normals, and a pool of the other normals with a share of abnormal images."""
     rng = np.random.default_rng(draw_)
     normals, abnormal = rng.permutation(world.normals), rng.permutation(world.abnormal)
     others, known = normals[:POOL_NORMALS], normals[POOL_NORMALS:]
-    base = train_base(world, known, data)
+    base = train_base(world, known, data, runs and runs / f"draw {draw_}")
     value = {k: auroc(teach(world, base, abnormal[:k], np.zeros(0, int))[0].tolist(), world.truth) for k in (0, 10)}
     plans = [(share, "same", k) for share in SHARES for k in (0, 10)]
     plans += [(share, scanner, 0) for share in (0.0, 0.1) for scanner in ("other", "mixed")]
