@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from aeflow import tables
@@ -18,6 +19,15 @@ from aeflow.progress import bar
 from aeflow.score import score
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What came of many images."""
+
+    verdicts: Counter[str]  # how many got each
+    outside: Counter[tuple[str, ...]]  # how many are outside the intended input for the same reasons
+    refusals: list[tuple[Record, ImageError]]
+
+
 def score_paths(
     artifact: Artifact,
     paths: Sequence[Path],
@@ -25,15 +35,14 @@ def score_paths(
     out: Path | None = None,
     maps: Path | None = None,
     show: Callable[[tables.Row], None] = lambda row: None,
-) -> tuple[Counter[str], list[tuple[Record, ImageError]]]:
-    """Score files and folders in input order and constant memory; returns how many got each verdict, and the refusals.
+) -> Batch:
+    """Score files and folders in input order and constant memory.
 
     ``out`` is a table, ``maps`` a folder that gets ``00001.png`` and so on, numbered as the table's rows; ``show`` is
     handed each row as it comes.
     """
     records = find_images(paths)
-    counts: Counter[str] = Counter(normal=0, abnormal=0)
-    refusals: list[tuple[Record, ImageError]] = []
+    done = Batch(Counter(normal=0, abnormal=0), Counter(), [])
     with ExitStack() as stack:
         writers = [show] + ([stack.enter_context(tables.writer(out))] if out else [])
         advance = stack.enter_context(bar("Scoring", len(records)))
@@ -45,9 +54,11 @@ def score_paths(
                 write(tables.row(record, result))
             advance()
             if isinstance(result, ImageError):
-                refusals.append((record, result))
+                done.refusals.append((record, result))
                 continue
-            counts[result.verdict] += 1
+            done.verdicts[result.verdict] += 1
+            if result.outside:
+                done.outside[result.outside] += 1
             if maps:
                 save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
-    return counts, refusals
+    return done

@@ -132,12 +132,20 @@ def score(
         if as_json:
             print(json.dumps(row, allow_nan=False))
         elif out is None and row["score"] is not None:
-            print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}")
+            outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
+            print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}{outside}")
 
-    counts, refusals = score_paths(load(run, pick_device(device)), paths, out=out, maps=maps, show=show)
+    done = score_paths(load(run, pick_device(device)), paths, out=out, maps=maps, show=show)
     if out is not None and not as_json:
-        print(f"{counts['normal']} images called normal, {counts['abnormal']} abnormal\ntable: {out}")
-    _end(refusals)
+        print(f"{done.verdicts['normal']} images called normal, {done.verdicts['abnormal']} abnormal\ntable: {out}")
+    if done.outside:
+        reasons = "; ".join(f"{count} by {', '.join(names)}" for names, count in done.outside.most_common())
+        print(
+            f"note: {done.outside.total()} of {done.verdicts.total()} images are outside the intended input "
+            f"({reasons}); do not rely on their scores",
+            file=sys.stderr,
+        )
+    _end(done.refusals)
 
 
 @app.command()
@@ -157,6 +165,8 @@ def explain(
         _print_json(found.to_json())
         return
     print(f"{found.score.verdict}  score {found.score.value:.3f}  p {found.score.p_value:.4f}\n{found.finding}")
+    if found.score.outside:
+        print(f"outside intended input: {', '.join(found.score.outside)}; do not rely on this score")
     if found.score.posterior:
         print("posterior: " + ", ".join(f"{kind} {p:.0%}" for kind, p in found.score.posterior.items()))
     if found.normals:

@@ -14,6 +14,7 @@ from aeflow.artifact import Artifact
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
+from aeflow.intended import measure_traits
 from aeflow.model.aeflow import AEFlow, Measures
 
 Floats = NDArray[np.float32]
@@ -29,6 +30,7 @@ class Measured:
     flow: NDArray[np.float64]  # (stages,)
     reconstruction: float
     log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
+    traits: NDArray[np.float64]  # (T,) see ``intended.measure_traits``
     maps: dict[str, Floats]  # (H, W) each
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each
 
@@ -48,6 +50,7 @@ class Score:
     posterior: dict[str, float]  # probability of "normal" and of each kind of abnormality; empty without classes
     maps: dict[str, Floats]
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
+    outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
 
     @property
     def map(self) -> Floats | None:
@@ -87,6 +90,7 @@ def score(
                 else {},
                 maps=measured.maps,
                 pictures=measured.pictures,
+                outside=artifact.intended.outside(measured.traits),
             ),
         )
 
@@ -102,7 +106,8 @@ def measure(
         if read:
             with torch.no_grad():
                 x = torch.from_numpy(np.stack(read)).to(device)
-                done = _split(net(x), x, maps, pictures)
+                measures = net(x)
+                done = _split(measures, measure_traits(x, measures.pooled), x, maps, pictures)
         for record, x_or_error in batch:
             yield record, x_or_error if isinstance(x_or_error, ImageError) else next(done)
 
@@ -115,10 +120,11 @@ def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
     return {"residual": measures.residual_map, "flow": torch.stack(stages).mean(dim=0)}
 
 
-def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> Iterator[Measured]:
+def _split(measures: Measures, traits: torch.Tensor, x: torch.Tensor, maps: bool, pictures: bool) -> Iterator[Measured]:
     flow = measures.flow.double().cpu().numpy()
     reconstruction = measures.reconstruction.double().cpu().numpy()
     ratios = None if measures.log_ratios is None else measures.log_ratios.double().cpu().numpy()
+    rows = traits.double().cpu().numpy()
     drawn = {name: m.cpu().numpy() for name, m in image_maps(measures, x.shape[-1]).items()} if maps else {}
     drawn_pictures = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else ()
     for i in range(len(flow)):
@@ -126,6 +132,7 @@ def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> I
             flow=flow[i],
             reconstruction=float(reconstruction[i]),
             log_ratios=None if ratios is None else ratios[i],
+            traits=rows[i],
             maps={name: m[i] for name, m in drawn.items()},
             pictures=tuple(picture[i] for picture in drawn_pictures),
         )
