@@ -2,9 +2,9 @@
 
     python benchmarks/intended.py --data FOLDER [--runs RUNS]
 
-FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. One model of each, trained on its train normals,
-is asked about its own images, the other's, changed copies of its own test normals, and the sample photos of scikit-learn
-and scikit-image. RUNS is a folder of trained models, one named after each set; what is missing there is trained into it.
+FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. A model of each, trained on its train normals,
+is asked about its own images, the other's, changed copies of its own test normals, and the sample photos of
+scikit-learn and scikit-image. RUNS holds trained models, one folder a set; what is missing there is trained into it.
 Nothing was chosen on a test split. Writes benchmarks/results/intended.json and .md.
 """
 
@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from itertools import batched, chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -178,7 +178,8 @@ def noise(size: int) -> list[Pixels]:
 def count(artifact: Artifact, images: Iterable[Pixels]) -> dict[str, Any]:
     """How many images there are, how many are outside, and why."""
     n, outside, reasons = 0, 0, Counter[str]()
-    for batch in batched(images, BATCH):
+    images = iter(images)
+    while batch := list(islice(images, BATCH)):
         x = torch.from_numpy(np.stack(batch))
         pooled = pool(artifact.net.of_stages(artifact.net.encoder(x), artifact.settings.stages))
         for row in measure_traits(x, pooled).double().numpy():
@@ -224,7 +225,7 @@ def table(results: dict[str, Any]) -> str:
         lines += [
             "",
             f"Own test images outside: {rate(own)}. Images of the other set outside: {rate(other)}.",
-            f"Cost: {added:.2f} ms an image, {added / encoder:.1%} of the encoder, {added / network:.1%} of the network.",
+            f"Cost: {added:.2f} ms an image; {added / encoder:.1%} of the encoder, {added / network:.1%} of all.",
             "",
         ]
     return "\n".join(lines)
