@@ -41,8 +41,8 @@ from aeflow.runtime import prepare
 from quality import SETS, machine
 
 Pixels = NDArray[np.float32]  # (3, H, W) in [0, 1]
-MOST = 600  # images of each part of a set, evenly chosen
-COPIES = 120  # test normals that are changed
+MOST = 620  # images of each part of a set, evenly chosen
+COPIES = 60  # test normals that are changed
 BATCH = 16
 PHOTOS = ("astronaut", "camera", "chelsea", "clock", "coffee", "coins", "horse", "page", "rocket", "text")
 KEYS = ("test normal", "test abnormal")
@@ -67,20 +67,27 @@ def main() -> None:
 def measure(folder: Path, runs: Path, seed: int) -> dict[str, Any]:
     """Everything that is measured, as it is kept in intended.json."""
     results: dict[str, Any] = {"machine": machine(), "seed": seed, "models": {}}
-    for own, other in (SETS, SETS[::-1]):
-        artifact = model(folder / own, runs / own, seed)
-        size = artifact.settings.image_size
-        asked = {
-            **{f"its own, {name}": read(records, size) for name, records in parts(folder / own, artifact).items()},
-            **{f"the other set, {name}": read(records, size) for name, records in parts(folder / other).items()},
-            **{f"its own test normals, {name}": images for name, images in copies(folder / own, size).items()},
-            "photos, in colour and in grey": photos(size),
-            "noise": iter(noise(size)),
+    models = {name: model(folder / name, runs / name, seed) for name in SETS}
+    first = models[SETS[0]]
+    if len({artifact.net.encoder.fingerprint() for artifact in models.values()}) != 1:
+        raise SystemExit("the two models have not the same encoder")
+    size, traits = first.settings.image_size, {}  # what is measured of an image is the same for both models
+    for name in SETS:
+        for part, records in parts(folder / name, first).items():
+            traits[name, part] = traits_of(first, read(records, size))
+        for change, images in copies(folder / name, size).items():
+            traits[name, f"test normal, {change}"] = traits_of(first, images)
+    photographs, static = traits_of(first, photos(size)), traits_of(first, noise(size))
+    for own, artifact in models.items():
+        asked = {f"its own, {part}": rows for (name, part), rows in traits.items() if name == own}
+        asked |= {
+            f"the other set, {part}": rows
+            for (name, part), rows in traits.items()
+            if name != own and part in ("train normal", "train abnormal", *KEYS)
         }
-        found = {}
-        for name, images in asked.items():
-            found[name] = count(artifact, images)
-            print(own, name, found[name], flush=True)
+        asked |= {"photos, in colour and in grey": photographs, "noise": static}
+        del asked["its own, train normal"]  # most of them taught the model
+        found = {group: count(artifact, rows) for group, rows in asked.items()}
         results["models"][own] = {"groups": found, "cost": cost(artifact, folder / own)}
     return results
 
@@ -93,15 +100,12 @@ def model(data: Path, run: Path, seed: int) -> Artifact:
     return trained.artifact
 
 
-def parts(data: Path, artifact: Artifact | None = None) -> dict[str, list[Record]]:
-    """The images of a set; of a model's own the train normals that it was not trained on."""
+def parts(data: Path, artifact: Artifact) -> dict[str, list[Record]]:
+    """The images of a set, with the train normals that its model was not trained on apart."""
     train, test = read_records(data, "train"), read_records(data, "test")
     normals = of_label(train, 0)
-    name = "train normal"
-    if artifact is not None:
-        _, normals = hold_out(normals, artifact.settings.held_out, artifact.settings.seed)
-        name = "held-out train normal"
-    found = {name: normals, "train abnormal": of_label(train, 1)}
+    _, held = hold_out(normals, artifact.settings.held_out, artifact.settings.seed)
+    found = {"train normal": normals, "held-out train normal": held, "train abnormal": of_label(train, 1)}
     found |= {"test normal": of_label(test, 0), "test abnormal": of_label(test, 1)}
     return {name: evenly(records, MOST) for name, records in found.items()}
 
@@ -175,18 +179,21 @@ def noise(size: int) -> list[Pixels]:
 
 
 @torch.no_grad()
-def count(artifact: Artifact, images: Iterable[Pixels]) -> dict[str, Any]:
-    """How many images there are, how many are outside, and why."""
-    n, outside, reasons = 0, 0, Counter[str]()
-    images = iter(images)
+def traits_of(artifact: Artifact, images: Iterable[Pixels]) -> NDArray[np.float64]:
+    """What a model measures of images, (n, T)."""
+    images, rows = iter(images), []
     while batch := list(islice(images, BATCH)):
         x = torch.from_numpy(np.stack(batch))
         pooled = pool(artifact.net.of_stages(artifact.net.encoder(x), artifact.settings.stages))
-        for row in measure_traits(x, pooled).double().numpy():
-            found = artifact.intended.outside(row)
-            n, outside = n + 1, outside + bool(found)
-            reasons.update(found)
-    return {"n": n, "outside": outside, "reasons": dict(reasons.most_common())}
+        rows.append(measure_traits(x, pooled).double().numpy())
+    return np.concatenate(rows)
+
+
+def count(artifact: Artifact, traits: NDArray[np.float64]) -> dict[str, Any]:
+    """How many images there are, how many are outside, and why."""
+    found = [artifact.intended.outside(row) for row in traits]
+    reasons = Counter(reason for one in found for reason in one)
+    return {"n": len(found), "outside": sum(map(bool, found)), "reasons": dict(reasons.most_common())}
 
 
 @torch.no_grad()
