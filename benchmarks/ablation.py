@@ -17,6 +17,7 @@ import io
 import json
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def read_another_way(artifact: Artifact, held: list[Record], changes: dict[str, 
     settings = make_settings(**{**artifact.settings.model_dump(), **changes})
     net = AEFlow(settings, artifact.net.encoder)
     net.load_state_dict(artifact.net.state_dict())
-    return Artifact(net.eval(), settings, calibrate_on(net, held), {})
+    return replace(artifact, net=net.eval(), settings=settings, calibration=calibrate_on(net, held), facts={})
 
 
 def figures(artifact: Artifact, groups: dict[str, list[Record]]) -> dict[str, float]:

@@ -86,7 +86,7 @@ def test_metrics_follow_the_contract(evaluated: Path) -> None:
 def test_tables_follow_the_contract(evaluated: Path, data: Path) -> None:
     with (evaluated / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    columns = "path label patient score p_value verdict flow reconstruction posterior p_abnormal error"
+    columns = "path label patient score p_value verdict outside flow reconstruction posterior p_abnormal error"
     assert list(rows[0]) == columns.split()
     with (data / "manifest.csv").open() as file:
         listed = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
@@ -221,7 +221,7 @@ def test_info(trained: Trained, run: Path) -> None:
     shown = call("info", run).stdout
     assert "tf_efficientnet_lite0" in shown
     assert "held out images" in shown
-    assert json.loads(call("info", run, "--json").stdout)["schema"] == 2
+    assert json.loads(call("info", run, "--json").stdout)["schema"] == 3
 
 
 def test_train_on_the_bundled_sample(tmp_path: Path) -> None:

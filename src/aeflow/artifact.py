@@ -23,12 +23,14 @@ from safetensors.torch import load_file, save_file
 from aeflow.calibrate import Calibration
 from aeflow.config import Settings
 from aeflow.errors import AeflowError, ArtifactError
+from aeflow.intended import Intended
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.classes import ClassMixture
 from aeflow.model.encoder import Encoder
 
 SCHEMA = 3
 WEIGHTS, FACTS = "model.safetensors", "model.json"
+INTENDED = "intended."  # what the names of its tensors begin with
 SELF_TEST_IMAGES = 4
 
 
@@ -39,6 +41,7 @@ class Artifact:
     net: AEFlow
     settings: Settings
     calibration: Calibration
+    intended: Intended
     facts: dict[str, Any] = field(default_factory=dict)  # training data, versions, self-test; see docs/design.md
 
     @property
@@ -50,13 +53,18 @@ def save(artifact: Artifact, run: Path) -> None:
     """Write both files of a run, each whole or not at all."""
     run.mkdir(parents=True, exist_ok=True)
     temporary = run / f"{WEIGHTS}.part"
-    save_file({key: value.contiguous().cpu() for key, value in artifact.net.state_dict().items()}, temporary)
+    tensors = {
+        **artifact.net.state_dict(),
+        **{INTENDED + name: value for name, value in artifact.intended.tensors().items()},
+    }
+    save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)
     facts = {
         "schema": SCHEMA,
         "settings": artifact.settings.model_dump(mode="json"),
         "encoder": {"name": artifact.net.encoder.name, "sha256": artifact.net.encoder.fingerprint()},
         "classes": _shape(artifact.net.classes),
         "calibration": artifact.calibration.to_json(),
+        "intended": artifact.intended.to_json(),
         "weights_sha256": _file_digest(temporary),
         "self_test": self_test(artifact),
         "versions": {name: version(name) for name in ("aeflow", "torch", "timm", "numpy")}
@@ -80,23 +88,31 @@ def load(run: Path, device: torch.device | str = "cpu") -> Artifact:
         calibration = Calibration.from_json(facts["calibration"])
         classes = None if facts["classes"] is None else ClassMixture.empty(**facts["classes"])
         net = AEFlow(settings, Encoder(facts["encoder"]["name"], settings.encoder_stages), classes)
-        net.load_state_dict(load_file(weights))
+        tensors = load_file(weights)
+        own = {key.removeprefix(INTENDED): tensors.pop(key) for key in list(tensors) if key.startswith(INTENDED)}
+        intended = Intended.of(own, facts["intended"])
+        net.load_state_dict(tensors)
     except (AeflowError, ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         found = f"does not describe a model of this version ({type(error).__name__})"
         raise ArtifactError(run / FACTS, found, "load it with the version that wrote it, or train again") from error
-    own = (
+    written_here = (
         "schema",
         "settings",
         "encoder",
         "classes",
         "calibration",
+        "intended",
         "weights_sha256",
         "self_test",
         "versions",
         "sha256",
     )
     artifact = Artifact(
-        net.to(device).eval(), settings, calibration, {key: value for key, value in facts.items() if key not in own}
+        net.to(device).eval(),
+        settings,
+        calibration,
+        intended,
+        {key: value for key, value in facts.items() if key not in written_here},
     )
     _check_self_test(artifact, facts["self_test"], run)
     return artifact

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What came of scoring many images."""
+    """What came of many images."""
 
-    counts: Counter[str]  # images of each verdict
+    verdicts: Counter[str]  # how many got each
+    outside: Counter[tuple[str, ...]]  # how many are outside the intended input for the same reasons
     refusals: list[tuple[Record, ImageError]]
     studies: list[Study]
 
@@ -50,8 +51,7 @@ def score_paths(
     handed each row as it comes.
     """
     records = unfold(find_images(paths), artifact.settings.slice_axis)
-    counts: Counter[str] = Counter(normal=0, abnormal=0)
-    refusals: list[tuple[Record, ImageError]] = []
+    done = Batch(Counter(normal=0, abnormal=0), Counter(), [], [])
     gathered = Studies(artifact.settings.false_positive_rate)
     with ExitStack() as stack:
         writers = [show] + ([stack.enter_context(tables.writer(out))] if out else [])
@@ -65,17 +65,19 @@ def score_paths(
             gathered.add(number, record, result)
             advance()
             if isinstance(result, ImageError):
-                refusals += refusals_among([(record, result)])
+                done.refusals.extend(refusals_among([(record, result)]))
                 continue
-            counts[result.verdict] += 1
+            done.verdicts[result.verdict] += 1
+            if result.outside:
+                done.outside[result.outside] += 1
             if maps:
                 save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
             if dicom:
                 dicom.add(number, record, result)
         if dicom:
             dicom.close()
-            refusals += dicom.refused
-    found = gathered.results()
-    if found and out is not None:
-        studies.write(found, studies.table_of(out))
-    return Batch(counts, refusals, found)
+            done.refusals.extend(dicom.refused)
+    done.studies.extend(gathered.results())
+    if done.studies and out is not None:
+        studies.write(done.studies, studies.table_of(out))
+    return done

@@ -169,7 +169,9 @@ def score(
         if as_json:
             print(json.dumps(row, allow_nan=False))
         elif out is None and row["score"] is not None:
-            print(f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}" + at(row))
+            outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
+            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
+            print(found + at(row) + outside)
 
     artifact = load(run, pick_device(device))
     writer = None
@@ -177,15 +179,22 @@ def score(
         from aeflow.dicom_out import Maker, Writer
 
         writer = Writer(dicom, Maker(read_facts(run)["sha256"], artifact.calibration))
-    batch = score_paths(artifact, paths, out=out, maps=maps, dicom=writer, show=show)
+    done = score_paths(artifact, paths, out=out, maps=maps, dicom=writer, show=show)
     if out is not None and not as_json:
-        print(f"{batch.counts['normal']} images called normal, {batch.counts['abnormal']} abnormal\ntable: {out}")
-    if batch.studies and not as_json:
-        abnormal = sum(study.verdict == "abnormal" for study in batch.studies)
-        print(f"{len(batch.studies)} studies, {abnormal} called abnormal" + (f": {table_of(out)}" if out else ""))
+        print(f"{done.verdicts['normal']} images called normal, {done.verdicts['abnormal']} abnormal\ntable: {out}")
+    if done.studies and not as_json:
+        abnormal = sum(study.verdict == "abnormal" for study in done.studies)
+        print(f"{len(done.studies)} studies, {abnormal} called abnormal" + (f": {table_of(out)}" if out else ""))
     if writer and writer.not_dicom:
         print(f"note: {writer.not_dicom} images are not DICOM: no DICOM results for them", file=sys.stderr)
-    _end(batch.refusals)
+    if done.outside:
+        reasons = "; ".join(f"{count} by {', '.join(names)}" for names, count in done.outside.most_common())
+        print(
+            f"note: {done.outside.total()} of {done.verdicts.total()} images are outside the intended input "
+            f"({reasons}); do not rely on their scores",
+            file=sys.stderr,
+        )
+    _end(done.refusals)
 
 
 @app.command()
@@ -207,6 +216,8 @@ def explain(
         _print_json(found.to_json())
         return
     print(f"{found.score.verdict}  score {found.score.value:.3f}  p {found.score.p_value:.4f}\n{found.finding}")
+    if found.score.outside:
+        print(f"outside intended input: {', '.join(found.score.outside)}; do not rely on this score")
     if found.score.posterior:
         print("posterior: " + ", ".join(f"{kind} {p:.0%}" for kind, p in found.score.posterior.items()))
     if found.normals:

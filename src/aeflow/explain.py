@@ -66,6 +66,7 @@ class Explanation:
             "score": self.score.value,
             "p_value": self.score.p_value,
             "verdict": self.score.verdict,
+            "outside": list(self.score.outside),
             "threshold": self.threshold,
             "finding": self.finding,
             "terms": {

@@ -5,7 +5,7 @@
     CACHE/<key of encoder, preprocessing and change>/<shard>/
         features.npy   (n, d) float32, all stages of an image in one row
         pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach; none for pooled features
-        images.json    SHA-256 of each row's image file, and its view
+        images.json    SHA-256 of each row's image file, its slice and view, and what the file says of it
 
 A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
 fill the same cache. The cache may be deleted at any time.
@@ -21,8 +21,9 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aeflow.data.augment import augment
+from aeflow.data.facts import Facts
 from aeflow.data.leakage import content
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
@@ -39,11 +41,9 @@ from aeflow.model.pooled import Pooled
 
 SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
-# A shard's features and pixels, and the row in them.
-RowOf = tuple[NDArray[np.float32], NDArray[np.uint8] | None, int]
 Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]
 
-FORMAT = 1  # of the files above and of the preprocessing; a change makes old caches unused
+FORMAT = 2  # of the files above and of the preprocessing; a change makes old caches unused
 
 
 def cache_root() -> Path:
@@ -53,23 +53,37 @@ def cache_root() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aeflow"
 
 
+class Row(NamedTuple):
+    """A shard's features and pixels, the row in them, and what the file says of its image."""
+
+    features: NDArray[np.float32]
+    pixels: NDArray[np.uint8] | None
+    row: int
+    facts: Facts
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
     """Features and pixels of some records, read from disk as they are asked for."""
 
     records: list[Record]
     contents: list[str]  # key of each image and view
-    rows: list[RowOf]
+    rows: list[Row]
     shapes: list[tuple[int, int, int]]  # (C, h, w) of each stage
 
     def __len__(self) -> int:
         return len(self.records)
 
+    @property
+    def facts(self) -> list[Facts]:
+        """What each file says of its image."""
+        return [one.facts for one in self.rows]
+
     def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
         """The features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
         rows = [self.rows[i] for i in indices]
-        flat = torch.from_numpy(np.stack([shard[row] for shard, _, row in rows]))
-        pixels = torch.from_numpy(np.stack([shard[row] for _, shard, row in rows if shard is not None]))
+        flat = torch.from_numpy(np.stack([one.features[one.row] for one in rows]))
+        pixels = torch.from_numpy(np.stack([one.pixels[one.row] for one in rows if one.pixels is not None]))
         stages = torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1)
         features = [stage.reshape(len(indices), *shape) for stage, shape in zip(stages, self.shapes, strict=True)]
         return features, pixels.float() / 255
@@ -77,7 +91,7 @@ class Features:
     def vectors(self) -> NDArray[np.float64]:
         """All features of each image in one row, (n, d)."""
         width = sum(math.prod(shape) for shape in self.shapes)
-        return np.stack([shard[row] for shard, _, row in self.rows] or [np.zeros(width)])[: len(self)].astype(float)
+        return np.stack([one.features[one.row] for one in self.rows] or [np.zeros(width)])[: len(self)].astype(float)
 
     def batches(self, batch_size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
         """All images in order."""
@@ -127,8 +141,8 @@ class FeatureCache:
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
 
-    def _known(self) -> dict[str | None, RowOf]:
-        known: dict[str | None, RowOf] = {}
+    def _known(self) -> dict[str | None, Row]:
+        known: dict[str | None, Row] = {}
         width = sum(math.prod(shape) for shape in self.shapes)
         for shard in sorted(self.folder.glob("shard-*")):
             try:
@@ -141,16 +155,20 @@ class FeatureCache:
                 warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
                 shutil.rmtree(shard)
                 continue
-            known |= {image: (features, pixels, row) for row, image in enumerate(images)}
+            known |= {
+                key: Row(features, pixels, row, Facts(said["kind"], said["colours"], tuple(said["size"])))
+                for row, (key, said) in enumerate(images)
+            }
         return known
 
     def _write_shard(
         self, records: Sequence[Record], contents: dict[Record, str | None], advance: Callable[[int], None]
     ) -> dict[Record, ImageError]:
         refused: dict[Record, ImageError] = {}
-        flat, pixels, images = [], [], []
+        flat, pixels, said = [], [], []
         for batch in batches(records, self.image_size, BATCH):
-            read = [(record, x) for record, x in batch if not isinstance(x, ImageError)]
+            read = [(record, x.pixels) for record, x in batch if not isinstance(x, ImageError)]
+            said += [(contents[record], asdict(x.facts)) for record, x in batch if not isinstance(x, ImageError)]
             refused |= {record: x for record, x in batch if isinstance(x, ImageError)}
             if read:
                 pictures = [
@@ -159,15 +177,14 @@ class FeatureCache:
                 x = torch.from_numpy(np.stack(pictures))
                 flat.append(torch.cat([z.flatten(1) for z in self.encoder(x.to(self.device))], dim=1).cpu().numpy())
                 pixels.append((x * 255).round().to(torch.uint8).numpy())
-                images += [contents[record] for record, _ in read]
             advance(len(batch))
-        if images:
+        if said:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix="writing-"))
             np.save(temporary / "features.npy", np.concatenate(flat))
             if self.pixels:
                 np.save(temporary / "pixels.npy", np.concatenate(pixels))
-            (temporary / "images.json").write_text(json.dumps(images))
+            (temporary / "images.json").write_text(json.dumps(said))
             temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
         return refused
 

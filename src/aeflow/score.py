@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from aeflow.artifact import Artifact
+from aeflow.data.facts import Facts
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
+from aeflow.intended import measure_traits
 from aeflow.model.aeflow import AEFlow, Measures
 
 Floats = NDArray[np.float32]
@@ -29,6 +31,8 @@ class Measured:
     flow: NDArray[np.float64]  # (stages,)
     reconstruction: float
     log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
+    traits: NDArray[np.float64]  # (T,) see ``intended.measure_traits``
+    facts: Facts  # what the file says of how the image was taken
     maps: dict[str, Floats]  # (H, W) each
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each
 
@@ -48,6 +52,7 @@ class Score:
     posterior: dict[str, float]  # probability of "normal" and of each kind of abnormality; empty without classes
     maps: dict[str, Floats]
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
+    outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
 
     @property
     def map(self) -> Floats | None:
@@ -87,6 +92,7 @@ def score(
                 else {},
                 maps=measured.maps,
                 pictures=measured.pictures,
+                outside=artifact.intended.outside(measured.traits, measured.facts),
             ),
         )
 
@@ -98,13 +104,15 @@ def measure(
     device = next(net.parameters()).device
     for batch in batches(records, net.settings.image_size, batch_size):
         read = [x for _, x in batch if not isinstance(x, ImageError)]
+        facts = [one.facts for one in read]
         done: Iterator[Measured] = iter(())
         if read:
             with torch.no_grad():
-                x = torch.from_numpy(np.stack(read)).to(device)
-                done = _split(net(x), x, maps, pictures)
-        for record, x_or_error in batch:
-            yield record, x_or_error if isinstance(x_or_error, ImageError) else next(done)
+                x = torch.from_numpy(np.stack([one.pixels for one in read])).to(device)
+                measures = net(x)
+                done = _split(measures, measure_traits(x, measures.pooled), facts, x, maps, pictures)
+        for record, decoded in batch:
+            yield record, decoded if isinstance(decoded, ImageError) else next(done)
 
 
 def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
@@ -115,10 +123,13 @@ def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
     return {"residual": measures.residual_map, "flow": torch.stack(stages).mean(dim=0)}
 
 
-def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> Iterator[Measured]:
+def _split(
+    measures: Measures, traits: torch.Tensor, facts: list[Facts], x: torch.Tensor, maps: bool, pictures: bool
+) -> Iterator[Measured]:
     flow = measures.flow.double().cpu().numpy()
     reconstruction = measures.reconstruction.double().cpu().numpy()
     ratios = None if measures.log_ratios is None else measures.log_ratios.double().cpu().numpy()
+    rows = traits.double().cpu().numpy()
     drawn = {name: m.cpu().numpy() for name, m in image_maps(measures, x.shape[-1]).items()} if maps else {}
     drawn_pictures = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else ()
     for i in range(len(flow)):
@@ -126,6 +137,8 @@ def _split(measures: Measures, x: torch.Tensor, maps: bool, pictures: bool) -> I
             flow=flow[i],
             reconstruction=float(reconstruction[i]),
             log_ratios=None if ratios is None else ratios[i],
+            traits=rows[i],
+            facts=facts[i],
             maps={name: m[i] for name, m in drawn.items()},
             pictures=tuple(picture[i] for picture in drawn_pictures),
         )

@@ -25,6 +25,7 @@ COLUMNS = {
     "score": pa.float64(),
     "p_value": pa.float64(),
     "verdict": pa.string(),
+    "outside": pa.string(),  # why the image is outside the intended input, empty if it is not
     "flow": pa.float64(),
     "reconstruction": pa.float64(),
     "posterior": pa.float64(),  # the term, as the two before it
@@ -45,6 +46,7 @@ def row(record: Record, result: Score | ImageError) -> Row:
     if isinstance(result, ImageError):
         return {**line, "error": f"{result.found}; {result.remedy}"}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
+    line["outside"] = ", ".join(result.outside)
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
 
 

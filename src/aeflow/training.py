@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from aeflow import artifact as artifacts
-from aeflow import calibrate, checkpoint, classes, posterior, teaching
+from aeflow import calibrate, checkpoint, classes, intended, posterior, teaching
 from aeflow.artifact import Artifact
 from aeflow.calibrate import Calibration, MapScale
 from aeflow.classes import Classes, Pool
@@ -164,7 +164,7 @@ def train(
         },
         "lesson": None if taught is None else taught.facts(),
     }
-    model = Artifact(net, settings, calibration, facts)
+    model = Artifact(net, settings, calibration, intended.learn(net, kept_f, held_f), facts)
     artifacts.write_text(run / HISTORY, _csv(history))
     artifacts.write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
     Neighbours.of_training(kept_f[0]).save(run)

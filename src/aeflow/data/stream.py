@@ -6,12 +6,14 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aeflow.data.facts import Facts
 from aeflow.data.image import Slice
 from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.read import read_image
@@ -20,6 +22,15 @@ from aeflow.data.worker import decoders
 from aeflow.errors import ImageError
 
 Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A preprocessed image, and what its file says of how it was taken."""
+
+    pixels: Pixels  # (3, size, size)
+    facts: Facts
+
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -30,10 +41,18 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
 
     At most ``ahead`` images wait at a time, so memory does not grow with the data.
     """
+    for record, x in decoded(records, size, ahead):
+        yield record, x if isinstance(x, ImageError) else x.pixels
+
+
+def decoded(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Decoded | ImageError]]:
+    """As ``stream``, and what the files say of themselves."""
     pool = decoders()
-    pixels = ahead_of(records, lambda record: pool.submit(load, record.path, size, record.at), ahead)
-    for record, x in pixels:
-        yield record, x if isinstance(x, ImageError) else np.broadcast_to(x, (3, size, size)).copy()
+    for record, x in ahead_of(records, lambda record: pool.submit(load, record.path, size, record.at), ahead):
+        if isinstance(x, ImageError):
+            yield record, x
+        else:
+            yield record, Decoded(np.broadcast_to(x.pixels, (3, size, size)).copy(), x.facts)
 
 
 def ahead_of(
@@ -59,11 +78,11 @@ def ahead_of(
             future.cancel()
 
 
-def load(path: Path, size: int, at: Slice | None = None) -> Pixels:
+def load(path: Path, size: int, at: Slice | None = None) -> Decoded:
     """Preprocessed pixels of a file or of one slice of it, (3, size, size); (1, size, size) if grey: less to send."""
     image = read_image(path, at=at)
     pixels = preprocess(image, size)
-    return pixels[:1] if image.pixels.ndim == 2 else pixels
+    return Decoded(pixels[:1] if image.pixels.ndim == 2 else pixels, Facts.of(image))
 
 
 def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
@@ -75,8 +94,8 @@ def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
 
 def batches(
     records: Sequence[Record], size: int, batch_size: int
-) -> Iterator[list[tuple[Record, Pixels | ImageError]]]:
-    """The stream in lists of ``batch_size``; refused images count, so each list keeps the input's order."""
-    images = stream(records, size, ahead=2 * batch_size)
+) -> Iterator[list[tuple[Record, Decoded | ImageError]]]:
+    """The decoded in lists of ``batch_size``; refused images count, so each list keeps the input's order."""
+    images = decoded(records, size, ahead=2 * batch_size)
     while batch := list(itertools.islice(images, batch_size)):
         yield batch

@@ -134,7 +134,7 @@ class Writer:
         except ImageError as error:
             pixels = error
         sheaf = self._open[1]
-        sheaf.add(number, Result(score, record.slice_number or sheaf.first), pixels)
+        sheaf.add(number, Result(score, record.slice_number or sheaf.first, score.outside), pixels)
 
     def close(self) -> None:
         """Write what waits for the end of its file."""

@@ -54,6 +54,7 @@ class Scored:
     records: list[Record]
     values: list[float]
     verdicts: list[str]
+    outside: list[bool]  # of the intended input
     studies: Studies
 
     @property
@@ -63,6 +64,11 @@ class Scored:
     @property
     def patients(self) -> list[str]:
         return [record.patient for record in self.records]
+
+    def count_outside(self) -> dict[str, int]:
+        """How many normal and abnormal images the model is not meant for."""
+        labels = [label for label, out in zip(self.labels, self.outside, strict=True) if out]
+        return {"normal": labels.count(0), "abnormal": labels.count(1)}
 
     def of(self, label: int) -> list[float]:
         return [value for value, record in zip(self.values, self.records, strict=True) if record.label == label]
@@ -98,9 +104,12 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
         **image_metrics(scored.values, scored.labels, scored.patients, threshold, seed),
         "pixel": pixel,
         "study": of_studies(scored.studies.results(), out),
+        "outside": scored.count_outside(),
         "refused": len(refusals),
         "seed": seed,
     }
+    if any(scored.outside):
+        metrics["notes"].append(_outside_note(metrics))
     write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(artifact, scored, metrics), **_training_figures(history, epochs)}
     (out / "plots").mkdir(exist_ok=True)
@@ -122,12 +131,17 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
     return Evaluation(metrics, out / "report.html", refusals)
 
 
+def _outside_note(metrics: dict[str, Any]) -> str:
+    parts = [f"{count} of {metrics[f'n_{side}']} {side}" for side, count in metrics["outside"].items()]
+    return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
+
+
 def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any] | None, Refusals]:
     """Score everything once, writing both tables as the scores come."""
     masks = any(record.mask for record in records)
     calibration = artifact.calibration
     pixels = {name: PixelMetrics(calibration.scales[name], calibration.maps[name].threshold) for name in MAPS}
-    scored, refusals = Scored([], [], [], Studies(artifact.settings.false_positive_rate)), Refusals()
+    scored, refusals = Scored([], [], [], [], Studies(artifact.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
         tables.writer(out / "scores.csv") as to_csv,
@@ -155,6 +169,7 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
                 scored.records.append(record)
                 scored.values.append(result.value)
                 scored.verdicts.append(result.verdict)
+                scored.outside.append(bool(result.outside))
     return scored, {name: metric.result() for name, metric in pixels.items()} if masks else None, refusals
 
 

@@ -40,7 +40,7 @@ def draw(explanation: Explanation, flow_scale: tuple[float, float]) -> Figure:
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, explanation.healthy))
-    lines = [panel_title(result.value, result.p_value, result.verdict), explanation.finding]
+    lines = [panel_title(result.value, result.p_value, result.verdict, outside=result.outside), explanation.finding]
     if result.posterior:
         lines.append("   ·   ".join(f"{kind} {p:.0%}" for kind, p in result.posterior.items()))
     cell, small = (WIDTH + GAP) / 5 - GAP, (WIDTH - 2 * GAP) / (2 * SHOWN) - GAP

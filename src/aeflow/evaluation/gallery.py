@@ -34,10 +34,13 @@ class Panel:
     mask: NDArray[np.bool_] | None = None
 
 
-def panel_title(score: float, p_value: float, verdict: str, truth: str | None = None) -> str:
-    """The line above a panel: score, p-value, verdict and, where it is known, the truth."""
+def panel_title(
+    score: float, p_value: float, verdict: str, truth: str | None = None, outside: Sequence[str] = ()
+) -> str:
+    """The line above a panel: score, p-value, verdict, the truth where it is known, and why not to rely on it."""
     known = f"   ·   truth: {truth}" if truth else ""
-    return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}"
+    warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
+    return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
 
 
 def _heat(background: float | None = None) -> ListedColormap:

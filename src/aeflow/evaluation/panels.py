@@ -17,6 +17,6 @@ def panel(result: Score, truth: str | None = None, mask: NDArray[np.bool_] | Non
         image=image[0] if grey else image.transpose(1, 2, 0),
         reconstruction=x_hat.mean(axis=0) if grey else x_hat.transpose(1, 2, 0),
         maps=dict(result.maps),
-        title=panel_title(result.value, result.p_value, result.verdict, truth),
+        title=panel_title(result.value, result.p_value, result.verdict, truth, result.outside),
         mask=mask,
     )

@@ -19,7 +19,7 @@ from aeflow.model.classes import ClassMixture
 from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
-from aeflow.model.pooled import unit_length
+from aeflow.model.pooled import pool, unit_length
 from aeflow.model.prior import StandardNormal, WholeLatent
 from aeflow.model.ssim import ssim
 
@@ -50,6 +50,7 @@ class Measures:
     flow_maps: list[Tensor]  # (B, h, w) for each stage: negative log-likelihood per dimension
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
+    pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
     log_ratios: Tensor | None = None  # (B, kinds) of each kind of abnormality against normal; see ClassMixture
 
 
@@ -143,13 +144,15 @@ class AEFlow(nn.Module):
             flow_maps=maps,
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
+            pooled=x.new_empty(len(x), 0),
         )
 
     def forward(self, x: Tensor) -> Measures:
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
         features = self.encoder(x)
-        latent = self.encode(self.of_stages(features, self.settings.stages))
-        measures = self.measure(latent, self.decode(latent), x)
+        of_flows = self.of_stages(features, self.settings.stages)
+        latent = self.encode(of_flows)
+        measures = replace(self.measure(latent, self.decode(latent), x), pooled=pool(of_flows))
         if self.classes is None:
             return measures
         u = self.classes.latent(self.of_stages(features, self.settings.class_stages))

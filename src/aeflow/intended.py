@@ -1,0 +1,230 @@
+"""Which images a model is meant for: those that look like what it was trained on.
+
+A score says how abnormal an image is *for an image of this kind*; of a photograph it says nothing. So each image has
+its traits laid beside those of the train normals, and leaves the intended input where one of them is out of bounds.
+
+One rule makes every bound. Each trait stands on a scale on which its spread is even (logarithm, log-odds, Fisher's z);
+held-out normals are captured again (``data.augment.recapture``), as another scanner or export would. The bound is
+
+    mean of the recaptured normals  ±  (SPREADS * their standard deviation + MARGIN)
+
+Beyond the spreads lies about one in a thousand of them. The margin, a factor of 1.6 and none for the layout, leaves
+room for disease: it was chosen on train folders, so that at most 2 % of recaptured abnormal images fall outside, and
+images of another part of the body still do. A model's own fit sees neither an abnormal image nor a test split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.covariance import ledoit_wolf
+from torch import Tensor
+
+from aeflow.data.augment import recapture
+from aeflow.data.facts import Facts
+from aeflow.data.split import evenly
+from aeflow.features import Features
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.pooled import pool
+from aeflow.progress import bar
+
+Floats = NDArray[np.float64]
+
+SPREADS, MARGIN = 3.0, math.log(1.6)
+MOST = 300  # train normals, and held-out ones, that are captured again
+SIDE = 16  # pixels of the small picture in which the layout is compared
+BATCH = 32
+WHITE = 0.98  # pixels from this on are clipped
+
+# What is measured of the pixels, and the reason that is given where it is out of bounds.
+PLAIN = {
+    "mean": "brightness",  # log-odds of the mean grey
+    "white": "brightness",  # logarithm of the share of clipped pixels
+    "spread": "contrast",  # logarithm of the standard deviation
+    "colour": "colour",  # logarithm of the mean distance of the channels
+    "detail": "sharpness",  # logarithm of the step to the next pixel, in standard deviations
+}
+# Then Fisher's z of the correlation with the average train normal, both as small pictures, and the logarithm of the
+# distance of the pooled features. The first may be high but not low, the second low but not high.
+REASONS = {**PLAIN, "layout": "layout", "features": "features"}
+
+Bounds = tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The facts of the train normals; what was never known is never compared."""
+
+    modalities: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
+    shortest: int | None = None  # pixels of the shortest side of all
+
+    @classmethod
+    def of(cls, facts: Iterable[Facts]) -> Self:
+        """Of the facts of every train normal."""
+        all_facts = list(facts)
+        return cls(
+            modalities=tuple(sorted({one.kind for one in all_facts if one.kind})),
+            colours=tuple(sorted({one.colours for one in all_facts if one.colours})),
+            shortest=min((min(one.size) for one in all_facts if one.size), default=None),
+        )
+
+    def outside(self, facts: Facts) -> tuple[str, ...]:
+        """Which facts were never seen: another modality, other colours, or less than half of the shortest side."""
+        small = self.shortest is not None and facts.size is not None and 2 * min(facts.size) < self.shortest
+        found = {
+            "modality": bool(self.modalities) and facts.kind is not None and facts.kind not in self.modalities,
+            "photometric interpretation": bool(self.colours)
+            and facts.colours is not None
+            and facts.colours not in self.colours,
+            "size": small,  # it would be enlarged, and hold no detail
+        }
+        return tuple(reason for reason, out in found.items() if out)
+
+
+@dataclass(frozen=True, slots=True)
+class Intended:
+    """Fitted on train normals; tells which images a model is not meant for.
+
+    ``distance(s)^2 = |factor' (s - mean) / scale|^2 / D``: Mahalanobis' with a shrunk covariance (Ledoit and Wolf 2004)
+    of standardised features ``s`` (D,), so that neither shift nor scale of a feature changes it; about 1 for train
+    normals.
+    """
+
+    mean: Floats  # (D,)
+    scale: Floats  # (D,)
+    factor: Floats  # (D, D)
+    picture: Floats  # (SIDE * SIDE,) the average train normal, of mean 0 and length 1
+    bounds: dict[str, Bounds]
+    seen: Seen = field(default_factory=Seen)
+
+    def values(self, traits: Floats) -> dict[str, Floats]:
+        """Each trait of images on its scale, (n,) each, from ``traits`` (n, T)."""
+        plain, pictures, s = np.split(np.asarray(traits, float), [len(PLAIN), len(PLAIN) + SIDE * SIDE], axis=1)
+        away = ((s - self.mean) / self.scale) @ self.factor
+        return {
+            **dict(zip(PLAIN, plain.T, strict=True)),
+            "layout": np.arctanh(0.999 * (_centred(pictures) @ self.picture)),
+            "features": 0.5 * np.log(np.square(away).mean(axis=1) + 1e-12),
+        }
+
+    def outside(self, traits: Floats, facts: Facts | None = None) -> tuple[str, ...]:
+        """Why an image with ``traits`` (T,) is outside the intended input, each reason once; empty if it is not."""
+        values = {name: float(value[0]) for name, value in self.values(traits[None]).items()}
+        found = [REASONS[name] for name, value in values.items() if not _within(value, self.bounds[name])]
+        known = self.seen.outside(facts) if facts is not None else ()
+        return tuple(dict.fromkeys([*known, *reversed(found)]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What is kept beside the weights."""
+        return {name: torch.from_numpy(getattr(self, name)).float() for name in ARRAYS}
+
+    def to_json(self) -> dict[str, Any]:
+        """The rest, as plain values."""
+        return {"bounds": self.bounds, "seen": asdict(self.seen)}
+
+    @classmethod
+    def of(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Self:
+        """That of ``tensors`` and ``to_json``; KeyError, TypeError or ValueError where they are of another kind."""
+        arrays = {name: tensors[name].double().numpy() for name in ARRAYS}
+        width = len(arrays["mean"])
+        if [arrays[name].shape for name in ARRAYS] != [(width,), (width,), (width, width), (SIDE * SIDE,)]:
+            raise ValueError("arrays that do not fit together")
+        bounds: dict[str, Bounds] = {name: (values["bounds"][name][0], values["bounds"][name][1]) for name in REASONS}
+        seen = values["seen"]
+        return cls(
+            **arrays, bounds=bounds, seen=Seen(tuple(seen["modalities"]), tuple(seen["colours"]), seen["shortest"])
+        )
+
+
+ARRAYS = ("mean", "scale", "factor", "picture")
+
+
+def measure_traits(x: Tensor, pooled: Tensor) -> Tensor:
+    """The traits (B, T) of images ``x`` (B, 3, H, W) in [0, 1] with pooled features (B, D), see ``model.pooled.pool``.
+
+    Five plain ones, a small picture, and the pooled features.
+    """
+    grey = x.mean(dim=1)
+    spread, mean = torch.std_mean(grey, dim=(1, 2), correction=0)
+    step = (grey[:, :, 1:] - grey[:, :, :-1]).abs().mean(dim=(1, 2))
+    plain = (
+        torch.log((mean + 0.01) / (1.01 - mean)),
+        torch.log((grey >= WHITE).float().mean(dim=(1, 2)) + 0.05),
+        torch.log(spread + 0.01),
+        torch.log((x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2)) + 0.02),
+        torch.log((step + 1e-4) / (spread + 1e-2)),
+    )
+    pictures = F.adaptive_avg_pool2d(grey[:, None], SIDE).flatten(1)
+    return torch.cat([torch.stack(plain, dim=1), pictures, pooled], dim=1)
+
+
+def fit(train: Floats, recaptured: Floats, seen: Seen | None = None) -> Intended:
+    """Fit on the traits (n, T) of train normals and of recaptured held-out ones (m, T)."""
+    _, pictures, s = np.split(np.asarray(train, float), [len(PLAIN), len(PLAIN) + SIDE * SIDE], axis=1)
+    mean, scale = s.mean(axis=0), s.std(axis=0)
+    scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-6)  # what hardly varies here must not outweigh all else
+    covariance, _ = ledoit_wolf((s - mean) / scale, assume_centered=True)
+    factor = np.linalg.cholesky(np.linalg.inv(covariance))
+    arrays = {"mean": mean, "scale": scale, "factor": factor, "picture": _centred(pictures.mean(axis=0)[None])[0]}
+    arrays = {name: array.astype(np.float32).astype(float) for name, array in arrays.items()}  # as they are kept
+    values = Intended(**arrays, bounds={}).values(recaptured)
+    bounds: dict[str, Bounds] = {name: bounds_of(value, MARGIN) for name, value in values.items()}
+    low, _ = bounds_of(values["layout"], margin=0.0)  # disease hardly moves it, and inverted images are not far below
+    bounds |= {"layout": (low, None), "features": (None, bounds["features"][1])}
+    return Intended(**arrays, bounds=bounds, seen=seen or Seen())
+
+
+def bounds_of(values: Floats, margin: float) -> tuple[float, float]:
+    """The rule above, of the values (m,) of recaptured normals."""
+    width = SPREADS * float(values.std(ddof=1)) + margin
+    return float(values.mean()) - width, float(values.mean()) + width
+
+
+@torch.no_grad()
+def learn(net: AEFlow, views: Sequence[Features], held_out: Features) -> Intended:
+    """Fit on the train normals in all their views, and on as many recaptured ones, kept and held out, as MOST."""
+    train = [measure_traits(x, pool(z)) for features in views for z, x in features.batches(BATCH)]
+    kept, held = (evenly(range(len(features)), MOST) for features in (views[0], held_out))
+    with bar("Intended input", len(kept) + len(held)) as advance:
+        train += _recaptured(net, views[0], kept, advance)
+        fresh = _recaptured(net, held_out, held, advance)
+    seen = Seen.of([*views[0].facts, *held_out.facts])
+    return fit(torch.cat(train).double().numpy(), torch.cat(fresh).double().numpy(), seen)
+
+
+def _recaptured(
+    net: AEFlow, features: Features, indices: Sequence[int], advance: Callable[[int], None]
+) -> list[Tensor]:
+    """The traits of some images as another scanner would have given them, in batches."""
+    device = next(net.parameters()).device
+    found = []
+    for start in range(0, len(indices), BATCH):
+        batch = indices[start : start + BATCH]
+        _, x = features.batch(batch)
+        views = [recapture(image.numpy(), features.contents[i]) for image, i in zip(x, batch, strict=True)]
+        x = torch.from_numpy(np.stack(views)).to(device)
+        pooled = pool(net.of_stages(net.encoder(x), net.settings.stages))
+        found.append(measure_traits(x, pooled).cpu())
+        advance(len(batch))
+    return found
+
+
+def _centred(pictures: Floats) -> Floats:
+    """Pictures (n, P) of mean 0 and length 1; an even one is all 0."""
+    away = pictures - pictures.mean(axis=1, keepdims=True)
+    length: Floats = np.linalg.norm(away, axis=1, keepdims=True)
+    return np.asarray(away / np.maximum(length, 1e-6))
+
+
+def _within(value: float, bounds: Bounds) -> bool:
+    """Not for a value that is not a number, either."""
+    low, high = bounds
+    return (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)
