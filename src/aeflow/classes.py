@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ REPEATS = 4  # partitions into folds that a judgement is averaged over
 ROUNDS = 3  # of EM; more only repeat what the first ones believed
 MIN_SEPARATION = 2.0  # of abnormal from normal, in standard deviations of the known normals
 KIND_PRIOR = 10.0  # images that the mean of all abnormal ones counts in the mean of each kind
-MIN_GAIN = 5.0  # nats that a second Gaussian must gain on the pool, to be believed
+MAX_CAPTURE = 10.0  # beyond, what sets the found images apart is the scanner; see _captured
 MAX_SHARE = 0.9  # of the pool; beyond, it is not the patients that differ but the images
 TINY = 1e-9
 
@@ -93,10 +93,24 @@ def fit(examples: Examples, kinds: Sequence[str], settings: Settings) -> tuple[C
     Raises DataError where all images look the same to the encoder, or the known normals are of one patient.
     """
     pool = _screen(examples, len(kinds), settings) if (examples.label < 0).any() else None
-    everyone, used = examples, (examples.label >= 0) | (pool is not None and pool.used)
-    examples = examples.where(used)
-    if not (examples.label != 0).any():
+    used = (examples.label >= 0) | (pool is not None and pool.used)
+    if not (examples.label[used] != 0).any():
         return None, pool
+    learnt, captured = _fit(examples, used, kinds, settings)
+    if pool is None or not pool.used or captured <= MAX_CAPTURE:
+        return learnt, pool
+    # What sets the pool apart is what another capture changes: to learn it would be to learn the scanner.
+    found = "what sets a part of the unlabelled images apart is what another scanner or export would change"
+    pool = replace(pool, used=False, finding=f"{found}: they are not used; give those of one source at a time")
+    used = examples.label >= 0
+    return (_fit(examples, used, kinds, settings)[0] if (examples.label > 0).any() else None), pool
+
+
+def _fit(
+    everyone: Examples, used: NDArray[np.bool_], kinds: Sequence[str], settings: Settings
+) -> tuple[Classes, float]:
+    """EM on the examples in use, and ``_captured`` of what it found."""
+    examples = everyone.where(used)
     space = Space(examples, settings)
     unlabelled = examples.label < 0
     responsibility = _start(examples.label, len(kinds))
@@ -109,7 +123,20 @@ def fit(examples: Examples, kinds: Sequence[str], settings: Settings) -> tuple[C
     means, root, log_weights = _components(space.x, responsibility, _counts(examples.label, settings), space, settings)
     by_image = np.zeros((2, len(everyone.label)))
     by_image[:, used] = judged, 1 - responsibility[:, 0]
-    return Classes(space.mixture(means, root, log_weights), list(kinds), *by_image), pool
+    captured = _captured(space, examples.label == 0, means[1:].mean(0) - means[0], settings)
+    return Classes(space.mixture(means, root, log_weights), list(kinds), *by_image), captured
+
+
+def _captured(space: Space, known: NDArray[np.bool_], difference: Floats, settings: Settings) -> float:
+    """How far images move when captured anew, in normals' variances, along Fisher's way ``S^-1 difference``.
+
+    ``S`` is the known normals' shrunk covariance, blind to what another capture does: that way, but for this number, a
+    scanner would be learnt.
+    """
+    within = np.cov(space.x[known].T, bias=True).reshape(len(difference), -1)
+    shrunk = within + settings.shrinkage * np.trace(within) / len(within) * np.eye(len(within))
+    way = np.linalg.solve(shrunk + TINY * np.eye(len(within)), difference)
+    return float(way @ space.change @ way) / max(float(way @ within @ way), TINY)
 
 
 class Space:
@@ -173,7 +200,7 @@ def _screen(examples: Examples, kinds: int, settings: Settings) -> Pool:
     judged, _ = _judge(Space(examples, settings), examples, _start(examples.label, kinds), settings)
     line = anchored_line(judged[examples.label == 0], judged[unlabelled])
     n = int(unlabelled.sum())
-    if line.gain < MIN_GAIN:
+    if line.gain < 1.5 * np.log(n):  # Schwarz's criterion: a second Gaussian has three parameters more
         return Pool(n, 0.0, line.gain, False, "no sign of abnormal images in the unlabelled ones: they are not used")
     if line.share > MAX_SHARE:
         found = "hardly any unlabelled image is like the known normals (another scanner, size or export?)"
