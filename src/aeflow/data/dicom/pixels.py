@@ -15,8 +15,8 @@ from io import BytesIO
 from math import ceil
 from typing import Any
 
-import gdcm  # type: ignore[import-untyped]
-import jpeg_ls  # type: ignore[import-untyped]
+import gdcm
+import jpeg_ls
 import numpy as np
 from numpy.typing import NDArray
 from openjpeg.utils import decode as decode_jpeg_2000
