@@ -194,13 +194,21 @@ def anchored_line(known: Floats, pool: Floats) -> Line:
     return best
 
 
+def least_gain(n: int) -> float:
+    """Nats that a second Gaussian must gain on ``n`` images to be believed: ``3/2 log n``, for its three parameters.
+
+    Schwarz 1978. A second Gaussian always gains something.
+    """
+    return float(1.5 * np.log(n))
+
+
 def _screen(examples: Examples, kinds: int, settings: Settings) -> Pool:
     """Is there a sign of abnormal images in the pool?"""
     unlabelled = examples.label < 0
     judged, _ = _judge(Space(examples, settings), examples, _start(examples.label, kinds), settings)
     line = anchored_line(judged[examples.label == 0], judged[unlabelled])
     n = int(unlabelled.sum())
-    if line.gain < 1.5 * np.log(n):  # Schwarz's criterion: a second Gaussian has three parameters more
+    if line.gain < least_gain(n):
         return Pool(n, 0.0, line.gain, False, "no sign of abnormal images in the unlabelled ones: they are not used")
     if line.share > MAX_SHARE:
         found = "hardly any unlabelled image is like the known normals (another scanner, size or export?)"
