@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import aeflow
+from aeflow.pseudonym import pseudonym
 from aeflow.training import Trained
 from conftest import SAMPLE, texture, write_data
 
@@ -86,8 +87,8 @@ def test_metrics_follow_the_contract(evaluated: Path) -> None:
 def test_tables_follow_the_contract(evaluated: Path, data: Path) -> None:
     with (evaluated / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    columns = "path label patient score p_value verdict outside flow reconstruction posterior p_abnormal error"
-    assert list(rows[0]) == columns.split()
+    columns = "path slice label patient study score p_value verdict outside flow reconstruction posterior p_abnormal"
+    assert list(rows[0]) == [*columns.split(), "error"]
     with (data / "manifest.csv").open() as file:
         listed = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
     assert [row["path"] for row in rows] == listed
@@ -161,7 +162,9 @@ def test_bad_images_are_listed_and_the_rest_is_scored(trained: Trained, run: Pat
         assert bool(row["error"]) == name.startswith("bad"), (name, row)
         assert bool(row["score"]) == name.startswith("good"), (name, row)
     assert "7 images refused" in done.stderr
-    assert all(name in done.stderr for name in rows if name.startswith("bad"))
+    bad = [row["path"] for name, row in rows.items() if name.startswith("bad")]
+    assert all(f"image {pseudonym(path)}: " in done.stderr for path in bad)
+    assert "bad_" not in done.stderr
     assert re.search(r"30000", rows["bad_bomb.png"]["error"])
 
 

@@ -25,6 +25,7 @@ from aeflow.batch import score_paths
 from aeflow.cli import main
 from aeflow.data.read import read_image
 from aeflow.data.records import find_images
+from aeflow.data.unfold import unfold
 from aeflow.dicom_out import Maker, Result, Writer, write_results
 from aeflow.dicom_out import parametric_map as maps
 from aeflow.dicom_out.overlay import picture
@@ -442,14 +443,14 @@ def test_the_command_writes_results_and_counts_other_images(
     said = capsys.readouterr()
     assert ended.value.code == 0
     assert len([json.loads(line) for line in said.out.splitlines()]) == 13
-    assert said.err == "note: 12 images are not DICOM: no DICOM results for them\n"
+    assert "note: 12 images are not DICOM: no DICOM results for them\n" in said.err
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [f"00001_{kind}.dcm" for kind in KINDS]
     made = pydicom.dcmread(tmp_path / "out" / "00001_report.dcm")
     assert made.DeviceSerialNumber == read_facts(run)["sha256"]
 
 
 def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, data: Path, tmp_path: Path) -> None:
-    """From files to files: the first of several frames is named, rows number the files, and others are passed over."""
+    """From files to files: frames share map and report, rows number the files, and others are passed over."""
     folder = tmp_path / "in"
     folder.mkdir()
     cr(folder / "a.dcm")
@@ -458,30 +459,38 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
     shutil.copy(next((data / "test" / "normal").iterdir()), folder / "d.png")
     us(folder / "e.dcm")
     writer = Writer(tmp_path / "out", maker)
-    counts, refusals = score_paths(trained.artifact, [folder], out=tmp_path / "scores.csv", dicom=writer)
-    assert counts.total() == 4
-    assert [record.path.name for record, _ in refusals] == ["c.dcm"]
+    batch = score_paths(trained.artifact, [folder], out=tmp_path / "scores.csv", dicom=writer)
+    frames = pydicom.dcmread(folder / "e.dcm").NumberOfFrames
+    assert batch.verdicts.total() == 3 + frames
+    assert [record.path.name for record, _ in batch.refusals] == ["c.dcm"]
     assert writer.not_dicom == 1
     expected = [f"{row:05d}_{kind}.dcm" for row in (1, 2, 5) for kind in KINDS]
-    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == expected
-    records = find_images([folder])
-    scored = list(score(trained.artifact, records, maps=True))
+    expected += [f"{5 + frame:05d}_overlay.dcm" for frame in range(1, frames)]
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == sorted(expected)
+    scored = list(score(trained.artifact, unfold(find_images([folder])), maps=True))
     for row, frame in ((1, None), (2, None), (5, 1)):
         record, found = scored[row - 1]
         overlay = pydicom.dcmread(tmp_path / "out" / f"{row:05d}_overlay.dcm")
-        shown = picture(Result(found, frame), read_image(record.path).pixels, maker)
+        shown = picture(Result(found, frame, found.outside), read_image(record.path, at=record.at).pixels, maker)
         np.testing.assert_allclose(overlay.pixel_array.astype(int), shown, atol=2)  # batches round differently
         made = pydicom.dcmread(tmp_path / "out" / f"{row:05d}_map.dcm")
         [reference] = made.PerFrameFunctionalGroupsSequence[0].DerivationImageSequence[0].SourceImageSequence
         assert reference.ReferencedSOPInstanceUID == pydicom.dcmread(record.path).SOPInstanceUID
         assert reference.get("ReferencedFrameNumber") == frame
+    made = pydicom.dcmread(tmp_path / "out" / "00005_map.dcm")
+    assert made.NumberOfFrames == frames
+    for frame, (record, found) in enumerate(scored[4:], 1):
+        expected_map = resample(found.maps["flow"], read_image(record.path, at=record.at).pixels.shape[:2])
+        np.testing.assert_allclose(made.pixel_array[frame - 1], expected_map, rtol=1e-3, atol=1e-3)
 
 
 def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Maker, tmp_path: Path) -> None:
     for path in (mr(tmp_path / "mr.dcm"), us(tmp_path / "us.dcm")):
-        score_paths(trained.artifact, [path, path], dicom=Writer(tmp_path / "out", maker))
-        made = [pydicom.dcmread(tmp_path / "out" / f"{row:05d}_map.dcm") for row in (1, 2)]
-        assert [one.NumberOfFrames for one in made] == [1, 1]
+        frames = int(pydicom.dcmread(path).get("NumberOfFrames", 1))
+        out = tmp_path / path.stem
+        score_paths(trained.artifact, [path, path], dicom=Writer(out, maker))
+        made = [pydicom.dcmread(out / f"{row:05d}_map.dcm") for row in (1, 1 + frames)]
+        assert [one.NumberOfFrames for one in made] == [frames, frames]
         assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
 
 
@@ -491,9 +500,8 @@ def test_results_that_cannot_be_written_are_listed_with_the_refusals(
     data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
     del data.StudyInstanceUID
     data.save_as(tmp_path / "cr.dcm")
-    counts, [(record, error)] = score_paths(
-        trained.artifact, [tmp_path / "cr.dcm"], dicom=Writer(tmp_path / "out", maker)
-    )
-    assert counts.total() == 1
+    batch = score_paths(trained.artifact, [tmp_path / "cr.dcm"], dicom=Writer(tmp_path / "out", maker))
+    [(record, error)] = batch.refusals
+    assert batch.verdicts.total() == 1
     assert record.path == tmp_path / "cr.dcm"
     assert error.found == "no valid StudyInstanceUID, so no DICOM result can refer to it"
