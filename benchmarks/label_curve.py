@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ def main() -> None:
                 results[name] += rows
             path.write_text(json.dumps(results, indent=1) + "\n")
     results = json.loads(path.read_text())
-    (options.out / "label_curve.md").write_text(table(results))
+    picture = os.path.relpath(options.picture, options.out)
+    (options.out / "label_curve.md").write_text(
+        f"{table(results)}\n![Test AUROC over labels, and over a pool]({picture})\n"
+    )
     options.page.write_text(with_table(options.page.read_text(), results))
     draw(results, options.picture)
     print(table(results))
