@@ -157,17 +157,23 @@ def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
         normals_only.sample(0)
 
 
-def test_samples_are_more_like_normal_images_than_noise_is(taught: aeflow.Model, images: Tensor) -> None:
+def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(taught: aeflow.Model, data: Path) -> None:
     net = taught.artifact.net
-    drawn = torch.from_numpy(taught.sample(20))
-    noise = net.decoder(net.prior.sample(20, tuple(net.whole.mean.shape), torch.Generator().manual_seed(0)))
+    normals = of_label(read_records(data, "train"), 0)
+    x = torch.from_numpy(np.stack([x for _, x in stream(normals, SIZE)]))
 
-    def distance(x: Tensor) -> Tensor:
-        """To the nearest of the reconstructions, which come out of the same decoder."""
-        return torch.cdist(x.flatten(1), net(images).x_hat.flatten(1)).amin(1)
+    def dependence(u: Tensor) -> float:
+        """Correlation of a position with the next one, over images and channels."""
+        away = u - u.mean(0)
+        pair = torch.stack([away[..., :-1].flatten(), away[..., 1:].flatten()])
+        return float(torch.corrcoef(pair)[0, 1])
 
     with torch.no_grad():
-        assert distance(drawn).mean() < distance(noise).mean()
+        real = dependence(net.encode(net.of_stages(net.encoder(x), net.settings.stages)).u[-1])
+        drawn = dependence(net.whole.sample(200, torch.Generator().manual_seed(0)))
+        noise = dependence(net.prior.sample(200, tuple(net.whole.mean.shape), torch.Generator().manual_seed(0)))
+    assert abs(noise) < 0.02 < real
+    assert drawn == pytest.approx(real, abs=0.3 * real)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object, ok: int = 0) -> tuple[str, str]:
@@ -234,7 +240,7 @@ def test_what_cannot_be_explained_is_one_line(
     (tmp_path / "text.png").write_text("this is no image")
     image = data / "test" / "normal" / "000.png"
     for path, out, said in (
-        (tmp_path / "text.png", tmp_path / "out", "text.png: text, not an image"),
+        (tmp_path / "text.png", tmp_path / "out", "text, not an image"),
         (data, tmp_path / "out", "a folder; name an image file"),
         (tmp_path / "none.png", tmp_path / "out", "cannot be opened"),
         (image, tmp_path / "text.png", "is a file; give a folder with --out"),
