@@ -39,14 +39,15 @@ def plant(root: Path) -> Path:
         put(mask.astype(np.uint8) * 255, f"test/mask/{CANARY}_{i}.png")
     for split in ("train", "test"):
         (root / split / "normal" / f"{CANARY}_broken.png").write_bytes(
-            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + CANARY.encode()
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + f"{CANARY}{split}".encode()
         )
-        (root / split / "normal" / f"{CANARY}.txt").write_text(CANARY)
+        (root / split / "normal" / f"{CANARY}.txt").write_text(CANARY + split)
         for name, change in (("whole", lambda b: b), ("cut", lambda b: b[:-2000])):
             path = root / split / "normal" / f"{CANARY}_{name}.dcm"
             dicom(path, split)
             path.write_bytes(change(path.read_bytes()))
-        volume = nibabel.Nifti1Image(np.stack([texture(i) for i in range(3)], axis=2).astype(np.int16), np.eye(4))
+        slices = [texture(10 * len(split) + i) for i in range(3)]
+        volume = nibabel.Nifti1Image(np.stack(slices, axis=2).astype(np.int16), np.eye(4))
         volume.header["descrip"] = volume.header["db_name"] = CANARY.encode()
         nibabel.save(volume, root / split / "normal" / f"{CANARY}.nii.gz")
     return root

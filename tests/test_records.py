@@ -292,7 +292,7 @@ def test_class_folders_without_splits_hold_images_without_a_split(tmp_path):
         ("abnormal/c.png", None, 1, None),
     ]
     (tmp_path / "Normal2").mkdir()
-    assert error_of(read_records, tmp_path).endswith("rename or move it")
+    assert error_of(read_records, tmp_path).endswith("rename or move it; --identify shows names")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from aeflow.data import Limits, Record, find_images, preprocess, read_image
 from aeflow.data.stream import stream
 from aeflow.data.worker import Decoders, decoders
 from aeflow.errors import AeflowError, ImageError, ImageLimitError
+from aeflow.pseudonym import pseudonym
 from worker_tasks import crash, crash_if_used, double, keep, modules, unsendable, whoami
 
 SAMPLE = Path(__file__).parent.parent / "sample"
@@ -53,13 +54,14 @@ ENDS = {
 
 def test_every_error_survives_pickling():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AeflowError)]
-    assert len(kinds) == 8
+    assert len(kinds) == 9
     for kind in kinds:
         error = kind(FILE, "found  this", "do that")
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is kind
         assert (copy.where, copy.found, copy.remedy) == (str(FILE), "found  this", "do that")
-        assert str(copy) == str(error) == f"{FILE}: found this; do that"
+        named = f"image {pseudonym(str(FILE))}" if issubclass(kind, ImageError) else str(FILE)
+        assert str(copy) == str(error) == f"{named}: found this; do that"
 
 
 def test_each_task_has_its_own_end_and_the_others_go_on(pool):

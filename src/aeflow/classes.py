@@ -37,7 +37,7 @@ REPEATS = 4  # partitions into folds that a judgement is averaged over
 ROUNDS = 3  # of EM; more only repeat what the first ones believed
 MIN_SEPARATION = 2.0  # of abnormal from normal, in standard deviations of the known normals
 KIND_PRIOR = 10.0  # images that the mean of all abnormal ones counts in the mean of each kind
-MAX_CAPTURE = 10.0  # beyond, what sets the found images apart is the scanner; see _captured
+MIN_APART = 3.0  # nearer than that, in what capturing anew does, images found in a pool may only be of another scanner
 MAX_SHARE = 0.9  # of the pool; beyond, it is not the patients that differ but the images
 TINY = 1e-9
 
@@ -96,8 +96,8 @@ def fit(examples: Examples, kinds: Sequence[str], settings: Settings) -> tuple[C
     used = (examples.label >= 0) | (pool is not None and pool.used)
     if not (examples.label[used] != 0).any():
         return None, pool
-    learnt, captured = _fit(examples, used, kinds, settings)
-    if pool is None or not pool.used or captured <= MAX_CAPTURE:
+    learnt, apart = _fit(examples, used, kinds, settings)
+    if pool is None or not pool.used or apart >= MIN_APART:
         return learnt, pool
     # What sets the pool apart is what another capture changes: to learn it would be to learn the scanner.
     found = "what sets a part of the unlabelled images apart is what another scanner or export would change"
@@ -109,7 +109,7 @@ def fit(examples: Examples, kinds: Sequence[str], settings: Settings) -> tuple[C
 def _fit(
     everyone: Examples, used: NDArray[np.bool_], kinds: Sequence[str], settings: Settings
 ) -> tuple[Classes, float]:
-    """EM on the examples in use, and ``_captured`` of what it found."""
+    """EM on the examples in use, and ``_apart`` of what it found."""
     examples = everyone.where(used)
     space = Space(examples, settings)
     unlabelled = examples.label < 0
@@ -123,20 +123,20 @@ def _fit(
     means, root, log_weights = _components(space.x, responsibility, _counts(examples.label, settings), space, settings)
     by_image = np.zeros((2, len(everyone.label)))
     by_image[:, used] = judged, 1 - responsibility[:, 0]
-    captured = _captured(space, examples.label == 0, means[1:].mean(0) - means[0], settings)
-    return Classes(space.mixture(means, root, log_weights), list(kinds), *by_image), captured
+    apart = _apart(space, examples.label == 0, means[1:].mean(0) - means[0], settings)
+    return Classes(space.mixture(means, root, log_weights), list(kinds), *by_image), apart
 
 
-def _captured(space: Space, known: NDArray[np.bool_], difference: Floats, settings: Settings) -> float:
-    """How far images move when captured anew, in normals' variances, along Fisher's way ``S^-1 difference``.
+def _apart(space: Space, known: NDArray[np.bool_], difference: Floats, settings: Settings) -> float:
+    """How far abnormal images lie from normal ones, in standard deviations of what capturing a normal anew does.
 
-    ``S`` is the known normals' shrunk covariance, blind to what another capture does: that way, but for this number, a
-    scanner would be learnt.
+    Along Fisher's way ``S^-1 difference`` with the known normals' shrunk covariance ``S``, blind to other captures: the
+    way on which, but for this number, a scanner would be learnt.
     """
     within = np.cov(space.x[known].T, bias=True).reshape(len(difference), -1)
     shrunk = within + settings.shrinkage * np.trace(within) / len(within) * np.eye(len(within))
     way = np.linalg.solve(shrunk + TINY * np.eye(len(within)), difference)
-    return float(way @ space.change @ way) / max(float(way @ within @ way), TINY)
+    return float(way @ difference) / max(float(np.sqrt(np.square(space.moved[known] @ way).mean())), TINY)
 
 
 class Space:
@@ -153,8 +153,8 @@ class Space:
         size = min(settings.directions, int((variance > 1e-6 * variance[-1]).sum()))
         self.directions = basis[:, : -size - 1 : -1]  # (D, d)
         self.x = z @ self.directions
-        moved = (examples.recaptured - examples.s) / self.scale @ self.directions
-        self.change = moved.T @ moved / len(moved)
+        self.moved = (examples.recaptured - examples.s) / self.scale @ self.directions  # (n, d)
+        self.change = self.moved.T @ self.moved / len(self.moved)
 
     def mixture(self, means: Floats, root: Floats, log_weights: Floats) -> ClassMixture:
         """The fitted components as a module."""

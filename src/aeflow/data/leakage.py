@@ -24,7 +24,7 @@ class Leakage:
     @property
     def images(self) -> int:
         """How many train normals leak, each counted once."""
-        return len({record.path for record in (*self.of_patients, *self.copies)})
+        return len({(record.path, record.at) for record in (*self.of_patients, *self.copies)})
 
     def __str__(self) -> str:
         patients = len({record.patient for record in self.of_patients})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from aeflow.data.records import Record, patient_of, read_records
 from aeflow.data.split import split_by_patient
+from aeflow.data.unfold import unfold
 from aeflow.errors import DataError
 
 COLUMNS = ("path", "split", "label", "patient", "mask", "kind", "position")
@@ -20,6 +22,8 @@ def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], 
     image has a split already.
     """
     records = read_records(data)
+    patients = {one.path: one.patient for one in unfold(records)}  # of headers, where there are any
+    records = [replace(record, patient=patients.get(record.path, record.patient)) for record in records]
     if all(record.split for record in records):
         raise DataError(data, "every image has a split already", "nothing to do; see aeflow audit")
     splits = split_by_patient(records, fractions, seed)
