@@ -24,7 +24,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from aeflow.data.augment import recapture
@@ -168,6 +167,8 @@ def measure_traits(x: Tensor, pooled: Tensor) -> Tensor:
 
 def fit(train: Floats, recaptured: Floats, seen: Seen | None = None) -> Intended:
     """Fit on the traits (n, T) of train normals and of recaptured held-out ones (m, T)."""
+    from sklearn.covariance import ledoit_wolf  # a second to import, and scoring does without
+
     _, pictures, s = np.split(np.asarray(train, float), [len(PLAIN), len(PLAIN) + SIDE * SIDE], axis=1)
     mean, scale = s.mean(axis=0), s.std(axis=0)
     scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-6)  # what hardly varies here must not outweigh all else
