@@ -85,6 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         (0, ["explain", run, picture, "--out", home / "explained"]),
         (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "explained"]),
         (0, ["info", run]),
+        (1, ["audit", data, "--out", home / "audit"]),
     ):
         done = call(home, *arguments)
         assert done.returncode == ok, done.stdout + done.stderr
