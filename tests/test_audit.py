@@ -19,7 +19,7 @@ from aeflow.data import Record, duplicates, shortcuts
 from aeflow.data.audit import audit
 from aeflow.data.traits import traits
 from aeflow.errors import DataError, ImageError
-from aeflow.evaluation.intervals import delong
+from aeflow.intervals import delong
 from conftest import SAMPLE, lesion, texture
 
 FILES = sorted((SAMPLE / "train" / "normal").iterdir())  # thresholds are chosen and tested on train images
@@ -44,11 +44,15 @@ def test_separation_is_the_area_of_scikit_learn_with_the_interval_of_delong(seed
     generator = np.random.default_rng(seed)
     x = np.concatenate([generator.integers(0, values, n), generator.integers(values // 3, 2 * values, m)]).astype(float)
     y = np.arange(n + m) >= n
-    area, low, high = shortcuts.separate(x, y)
+    area, low, high = delong(x, y)
     assert area == pytest.approx(roc_auc_score(y, x))
     assert 0 <= low <= area + 1e-12
     assert area <= high + 1e-12 <= 1 + 1e-11
-    assert (area, low, high) == pytest.approx(delong(x, y))
+    found = shortcuts.by_class({"a": x}, [record(f"{i}", label=int(ill)) for i, ill in enumerate(y)])
+    assert bool(found) == (min(n, m) >= shortcuts.FEWEST and np.ptp(x) > 0)
+    for one in found:
+        expected = (area, low, high) if one.higher else (1 - area, 1 - high, 1 - low)
+        assert (one.auroc, one.low, one.high) == pytest.approx(expected)
 
 
 def test_a_separation_is_at_least_a_half_and_says_which_way():

@@ -14,7 +14,7 @@ from sklearn import metrics as oracle
 
 from aeflow.errors import DataError
 from aeflow.evaluation import metrics
-from aeflow.evaluation.intervals import delong, delong_paired, grouped_bootstrap, grouped_wilson, wilson
+from aeflow.intervals import delong, delong_paired, grouped_bootstrap, grouped_wilson, wilson
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from aeflow.data import duplicates, shortcuts
 from aeflow.data.checks import check_records
 from aeflow.data.duplicates import Pair
 from aeflow.data.findings import Finding, Severity, count, worst_first
-from aeflow.data.records import LABELS, Record, read_records
+from aeflow.data.records import Record, label_name, read_records
 from aeflow.data.shortcuts import STRONG, Floats, Separation
 from aeflow.data.stream import ahead_of
 from aeflow.data.traits import Traits, traits
@@ -65,7 +65,7 @@ class Audit:
 
     def to_json(self, identify: bool = False) -> dict[str, Any]:
         """Everything as plain values, with pseudonyms of files; with ``identify`` their names as well."""
-        numbers = Counter((r.split or "none", _label(r)) for r in self.records)
+        numbers = Counter((r.split or "none", label_name(r.label)) for r in self.records)
         concerned = {i for finding in self.findings for i in finding.images}
         concerned |= {i for group in self.exact for i in group} | {i for pair in self.near for i in (pair.a, pair.b)}
         concerned |= {i for i, _ in self.refusals}
@@ -245,7 +245,3 @@ def _mixture(found: Sequence[Traits | None]) -> Iterator[Finding]:
         if len(kinds) > 1:
             text = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common())
             yield Finding("note", f"mixed {plural}", text, "see that it is not one format for each class")
-
-
-def _label(record: Record) -> str:
-    return next(name for name, label in LABELS.items() if label == record.label)

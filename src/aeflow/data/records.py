@@ -105,11 +105,16 @@ def of_label(
     """The records of one label; DataError, naming ``where``, if there are fewer than ``at_least``."""
     chosen = [record for record in records if record.label == label]
     if len(chosen) < at_least:
-        name = next(name for name, value in LABELS.items() if value == label)
+        name = label_name(label)
         number = "" if label is None else label
         found = f"{len(chosen)} {name} images where at least {at_least} are needed"
         raise DataError(where, found, f"add images to {name}/, or rows with label '{number}' to {MANIFEST}")
     return chosen
+
+
+def label_name(label: int | None) -> str:
+    """``normal``, ``abnormal`` or ``unlabelled``."""
+    return next(name for name, value in LABELS.items() if value == label)
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

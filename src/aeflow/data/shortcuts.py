@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
 from aeflow.data.records import Record
+from aeflow.intervals import delong
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -25,7 +25,6 @@ CLEAR = 0.55  # and the interval's lower end, so that few images do not raise an
 STRONG = 0.7  # as good as some published models: no figure can be trusted before this is explained
 FEWEST = 10  # images in each group; with fewer an interval means little
 VOLUME = 5  # images of a patient from which file names count as slices
-Z = float(norm.ppf(0.975))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,25 +86,6 @@ def attributes_of(
     return found
 
 
-def separate(values: Floats, second: Bools) -> tuple[float, float, float]:
-    """AUROC of the second group over the first, and its interval by DeLong's variance (1988), in the logit.
-
-    Where the variance vanishes, as at perfect separation, Wilson's interval over the smaller group is given.
-    """
-    m, n = int(second.sum()), int((~second).sum())
-    ranks = rankdata(values)
-    above = (ranks[second] - rankdata(values[second])) / n
-    below = 1 - (ranks[~second] - rankdata(values[~second])) / m
-    area = float(above.mean())
-    error = np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
-    if error == 0:
-        k = min(m, n)
-        centre, half = area + Z**2 / (2 * k), Z * np.sqrt(area * (1 - area) / k + Z**2 / (4 * k**2))
-        return area, float(max(0.0, centre - half) / (1 + Z**2 / k)), float(min(1.0, (centre + half) / (1 + Z**2 / k)))
-    half = Z * error / (area * (1 - area))
-    return area, float(expit(logit(area) - half)), float(expit(logit(area) + half))
-
-
 def _separations(attributes: Mapping[str, Floats], groups: Sequence[Bools], names: tuple[str, str]) -> list[Separation]:
     orders: list[Floats] = []
     best: dict[str, Separation] = {}
@@ -118,7 +98,7 @@ def _separations(attributes: Mapping[str, Floats], groups: Sequence[Bools], name
         if (both == both[0]).all() or any(_same(order, other) for other in orders):
             continue  # the same ranking under another name, as bytes per pixel where all images have one size
         orders.append(order)
-        area, low, high = separate(both, np.arange(len(both)) >= len(first))
+        area, low, high = delong(both, np.arange(len(both)) >= len(first))
         higher = area >= 0.5
         if not higher:
             area, low, high = 1 - area, 1 - high, 1 - low

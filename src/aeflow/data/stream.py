@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeflow.data.facts import Facts
-from aeflow.data.image import Slice
+from aeflow.data.image import Image, Slice
 from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.read import read_image
 from aeflow.data.records import Record
@@ -83,6 +83,11 @@ def load(path: Path, size: int, at: Slice | None = None) -> Decoded:
     image = read_image(path, at=at)
     pixels = preprocess(image, size)
     return Decoded(pixels[:1] if image.pixels.ndim == 2 else pixels, Facts.of(image))
+
+
+def image_of(record: Record) -> Image:
+    """One record's image at its own size, decoded in a worker; ImageError where it cannot be read."""
+    return decoders().submit(read_image, record.path, at=record.at).result()
 
 
 def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:

@@ -10,9 +10,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from aeflow.data.dicom import is_dicom
-from aeflow.data.read import read_image
 from aeflow.data.records import Record
-from aeflow.data.worker import decoders
+from aeflow.data.stream import image_of
 from aeflow.dicom_out.identity import Maker, Result
 from aeflow.dicom_out.overlay import overlay
 from aeflow.dicom_out.parametric_map import parametric_map
@@ -130,7 +129,7 @@ class Writer:
             self.close()
             self._open = record, Sheaf(record.path, self.maker, self.folder, number)
         try:
-            pixels: Floats | ImageError = decoders().submit(read_image, record.path, at=record.at).result().pixels
+            pixels: Floats | ImageError = image_of(record).pixels
         except ImageError as error:
             pixels = error
         sheaf = self._open[1]

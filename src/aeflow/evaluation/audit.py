@@ -14,8 +14,8 @@ from rich.text import Text
 from aeflow.data.audit import Audit
 from aeflow.data.duplicates import Pair
 from aeflow.data.findings import count
-from aeflow.data.read import read_image
-from aeflow.data.records import LABELS
+from aeflow.data.records import label_name
+from aeflow.data.stream import image_of
 from aeflow.errors import DataError
 from aeflow.evaluation.audit_plots import PAIRS, Twins, pair_sheet, separation_chart, spreads
 from aeflow.evaluation.report import render
@@ -98,14 +98,13 @@ def _twins(found: Audit) -> Iterator[Twins]:
     exact = [Pair(group[0], i, 1.0) for group in found.exact for i in group[1:] if apart(group[0], i) < 2]
     for pair in [*near, *exact][:PAIRS]:
         alike = f"correlation {pair.correlation:.3f}" if pair in near else "the same pixels"
-        a, b = read_image(records[pair.a].path), read_image(records[pair.b].path)
+        a, b = image_of(records[pair.a]), image_of(records[pair.b])
         yield Twins((a.pixels, b.pixels), (_where(found, pair.a), _where(found, pair.b)), alike)
 
 
 def _where(found: Audit, index: int) -> str:
     record = found.records[index]
-    label = next(name for name, label in LABELS.items() if label == record.label)
-    return f"no. {index + 1}: {record.split + ', ' if record.split else ''}{label}"
+    return f"no. {index + 1}: {record.split + ', ' if record.split else ''}{label_name(record.label)}"
 
 
 def _name(found: Audit, index: int, identify: bool) -> str:

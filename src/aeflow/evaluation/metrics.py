@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aeflow.errors import DataError
-from aeflow.evaluation.intervals import Statistic, delong, grouped_bootstrap, grouped_wilson, wilson
+from aeflow.intervals import Statistic, delong, grouped_bootstrap, grouped_wilson, wilson
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.integrate import trapezoid
 
 from aeflow.errors import DataError
-from aeflow.evaluation.intervals import bounds, wilson
+from aeflow.intervals import bounds, wilson
 
 Floats = NDArray[np.float64]
 FPR_LIMIT = 0.3  # AUPRO's usual limit (Bergmann et al., 2021): with more false positives a map is of no use

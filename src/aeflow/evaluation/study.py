@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aeflow.evaluation.intervals import delong, wilson
+from aeflow.intervals import delong, wilson
 from aeflow.studies import Study, table_of, write
 
 
