@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -17,8 +18,11 @@ from sklearn.metrics import roc_auc_score
 from aeflow.cli import main
 from aeflow.data import Record, duplicates, shortcuts
 from aeflow.data.audit import audit
+from aeflow.data.image import Slice
+from aeflow.data.read import read_image
 from aeflow.data.traits import traits
 from aeflow.errors import DataError, ImageError
+from aeflow.evaluation.audit import _twins
 from aeflow.intervals import delong
 from conftest import SAMPLE, lesion, texture
 
@@ -350,3 +354,18 @@ def test_audit_needs_images(tmp_path):
         audit(tmp_path)
     with pytest.raises(ImageError):
         traits(tmp_path / "none.png")
+
+
+def test_pairs_of_slices_are_drawn_as_they_were_compared(tmp_path):
+    """One volume in two splits: each pair of copies is shown by its own slice, not by one that stands for the file."""
+    voxels = np.stack([texture(i) for i in range(3)], axis=2).astype(np.int16)
+    for split in ("train", "test"):
+        (tmp_path / split / "normal").mkdir(parents=True)
+        nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / split / "normal" / f"{split}.nii")
+    found = audit(tmp_path)
+    twins = list(_twins(found))
+    assert len(twins) == 3
+    for number, pair in enumerate(twins):
+        shown = read_image(found.records[0].path, at=Slice(number, "axial")).pixels
+        for picture in pair.images:
+            np.testing.assert_array_equal(picture, shown)
