@@ -1,4 +1,4 @@
-"""The quick start's pictures, docs/images/{map,explain,report,audit}.png, from the demo's run and the bundled X-rays.
+"""The quick start's pictures, docs/images/{map,explain}.jpeg and {report,audit}.png, from what the demo leaves.
 
 make demo && aeflow audit sample --out runs/audit
 python scripts/site_pictures.py runs/demo runs/audit      # needs chromium for the two pages
@@ -44,13 +44,16 @@ def photograph(page: Path, out: Path, size: tuple[int, int]) -> None:
 
 
 def keep(source: Path, name: str) -> None:
-    """The picture at the site's width, in few colours: a small file."""
+    """The picture at the site's width, as a small file."""
     with Image.open(source) as picture:
         shown = picture.convert("RGB")
         if shown.width > WIDTH:
             shown = shown.resize((WIDTH, round(shown.height * WIDTH / shown.width)), Image.Resampling.LANCZOS)
-        few = shown.quantize(256, Image.Quantize.MAXCOVERAGE)  # keeps colours that few pixels have
-        few.save(IMAGES / f"{name}.png", optimize=True)
+        if name in PAGES:
+            # Keeps colours that few pixels have.
+            shown.quantize(256, Image.Quantize.MAXCOVERAGE).save(IMAGES / f"{name}.png", optimize=True)
+        else:
+            shown.save(IMAGES / f"{name}.jpeg", quality=90, optimize=True)
 
 
 if __name__ == "__main__":

@@ -292,6 +292,17 @@ def test_nothing_is_written_over_or_into_the_download(downloads, tmp_path):
     assert message == f"{tmp_path}/manifest.csv: is there already; move it away, or name another folder with --out"
 
 
+def test_a_data_folder_that_cannot_be_made_is_named(downloads, tmp_path):
+    (tmp_path / "file").write_text("")
+    message = error_of(miniature("mvtec"), downloads / "mvtec", tmp_path / "file/DATA")
+    expected = f"{tmp_path}/file/DATA: cannot be written (Not a directory); name another folder with --out"
+    assert message == expected
+    (tmp_path / "DATA/images").mkdir(parents=True)
+    message = error_of(miniature("mvtec"), downloads / "mvtec", tmp_path / "DATA")
+    assert message == f"{tmp_path}/DATA: cannot be written (File exists); name another folder with --out"
+    assert not (tmp_path / "DATA/manifest.csv").exists()
+
+
 # On the command line
 
 

@@ -13,6 +13,7 @@ from aeflow.data.prepare.recipe import Recipe, Release, Splits
 from aeflow.data.records import MANIFEST, SPLITS, Record
 from aeflow.data.split import split_by_patient
 from aeflow.errors import DataError
+from aeflow.pseudonym import shown
 
 LINK = "images"  # in the data folder, to the download
 TERMS = "SOURCE.md"
@@ -52,16 +53,23 @@ def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: b
         kept, splits = records, split_by_patient(records, DRAWN, seed=0)
     names = {record.name for record in kept}
     left_out = [record for record in records if record.name not in names]
-    _make(out)
-    if recipe.write is not None:
-        splits = recipe.write(splits, out)
-    else:
-        _link(out, root)
-        splits = {name: [_linked(record, root, out) for record in members] for name, members in splits.items()}
     prepared = Prepared(splits, release, len(left_out), len({record.patient for record in left_out}), notes)
+    try:
+        return _written(prepared, recipe, root, out)
+    except OSError as error:
+        raise DataError(out, f"cannot be written ({error.strerror})", "name another folder with --out") from error
+
+
+def _written(prepared: Prepared, recipe: Recipe, root: Path, out: Path) -> Prepared:
+    out.mkdir(parents=True, exist_ok=True)
+    if recipe.write is not None:
+        splits = recipe.write(prepared.splits, out)
+    else:
+        _link(out / LINK, root.resolve())
+        splits = {name: [_linked(r, root, out) for r in members] for name, members in prepared.splits.items()}
     (out / TERMS).write_text(terms(recipe, prepared), encoding="utf-8")
     write_manifest(out / MANIFEST, out, splits)  # last: what was broken off has none
-    return prepared
+    return replace(prepared, splits=splits)
 
 
 def locate(recipe: Recipe, folder: Path) -> Path:
@@ -77,7 +85,7 @@ def locate(recipe: Recipe, folder: Path) -> Path:
         if len(recipe.needs) - len(missing) > best[0]:
             best = len(recipe.needs) - len(missing), place, missing
     there = [need for need in recipe.needs if need not in best[2]]
-    number = sum(1 for _ in folder.iterdir())
+    number = len(_entries(folder))
     found = f"of {recipe.title} it holds {', '.join(there) or 'nothing'} and lacks {', '.join(best[2])}"
     raise DataError(folder, f"{found} ({number} entries in it)", f"name the unpacked download of {recipe.url}")
 
@@ -89,10 +97,17 @@ def _outside_in(folder: Path) -> Iterator[Path]:
         level = [
             entry
             for place in level
-            for entry in sorted(place.iterdir())
+            for entry in _entries(place)
             if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
         ]
         yield from level
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(shown(folder, "folder"), f"cannot be listed ({error.strerror})", "make it readable") from error
 
 
 def one_side(records: Sequence[Record]) -> list[Record]:
@@ -140,21 +155,9 @@ def _check_out(out: Path, root: Path) -> None:
         raise DataError(out, "lies in the download", "name a folder outside of it with --out")
 
 
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(out, f"cannot be made ({error.strerror})", "name another folder with --out") from error
-
-
-def _link(out: Path, root: Path) -> None:
-    link, target = out / LINK, root.resolve()
-    if link.is_symlink() and link.resolve() == target:
-        return
-    try:
+def _link(link: Path, target: Path) -> None:
+    if not (link.is_symlink() and link.resolve() == target):
         link.symlink_to(target, target_is_directory=True)
-    except OSError as error:
-        raise DataError(link, f"cannot be made ({error.strerror})", "name another folder with --out") from error
 
 
 def _linked(record: Record, root: Path, out: Path) -> Record:

@@ -126,7 +126,7 @@ RECIPES: dict[str, Recipe] = {
         records=volumes.cases,
         releases=(Release("training cases", {("", "volume"): 1251}),),
         write=volumes.write_slices,
-        note="the AE-FLOW paper's choice of slices is not published; these are axial slices 60, 65 ... 100",
+        note="axial slices 60, 65 ... 100; which ones the AE-FLOW paper took could not be confirmed",
     ),
     "lgg_mri": Recipe(
         title="LGG MRI Segmentation (TCGA-LGG), Buda et al. 2019",
