@@ -1,4 +1,4 @@
-"""What the documentation gets while it is built: the command line's page, the benchmarks' results, drawn equations.
+"""What the documentation gets while it is built: commands, settings, the benchmarks' results, drawn equations.
 
 mkdocs calls the functions named `on_...`; see `hooks` in mkdocs.yml.
 """
@@ -6,6 +6,7 @@ mkdocs calls the functions named `on_...`; see `hooks` in mkdocs.yml.
 from __future__ import annotations
 
 import html
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -24,8 +25,9 @@ EQUATION = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>'
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the page of the commands, and the results that pages link to."""
+    """Add the pages of the commands and the settings, and the results that pages link to."""
     files.append(File.generated(config, "cli.md", content=command_line()))
+    files.append(File.generated(config, "settings.md", content=settings()))
     for path in sorted((ROOT / RESULTS).iterdir()):
         files.append(File.generated(config, f"results/{path.name}", abs_src_path=str(path)))
     return files
@@ -78,3 +80,25 @@ def _row(name: str, parameter: Any) -> str:
     needed = "required" if parameter.required else default
     text = (parameter.help or "").replace("|", "\\|").replace("{", "&#123;").replace("}", "&#125;")
     return f"| {name} | {text} | {needed} |"
+
+
+def settings() -> str:
+    """Every setting with its default in each preset, and the reason that stands beside it in the source."""
+    from aeflow import config
+
+    lines = [
+        "# Settings",
+        "",
+        "Change any with `--set NAME=VALUE`, or as a keyword of `aeflow.train`. They are saved in the",
+    ]
+    lines += ["model. A dash means that the preset `paper` keeps the default.", ""]
+    fields = config.Settings.model_fields
+    for line in inspect.getsource(config.Settings).splitlines():
+        if section := re.match(r"    # (\w.*)", line):
+            lines += ["", f"## {section[1]}", "", "| setting | default | `paper` | what it is |", "|---|---|---|---|"]
+        elif (found := re.match(r"    (\w+): .*?(?:  # (.*))?$", line)) and found[1] in fields:
+            name = found[1]
+            values = [fields[name].default, config.PAPER.get(name)]
+            shown = ["-" if value is None else f"`{value}`" for value in values]
+            lines.append(f"| `{name}` | {shown[0]} | {shown[1]} | {(found[2] or '').replace('|', chr(92) + '|')} |")
+    return "\n".join(lines) + "\n"

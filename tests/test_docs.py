@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from aeflow.cli import app
+from aeflow.config import Settings
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -83,6 +84,13 @@ def test_every_command_and_option_has_its_place(site):
         assert f">aeflow {name}<" in page
         for parameter in command.params:
             assert parameter.param_type_name == "argument" or f"<code>{parameter.opts[0]}</code>" in page
+
+
+def test_every_setting_has_its_place(site):
+    page = (site / "settings.html").read_text()
+    for name in Settings.model_fields:
+        assert f"<td><code>{name}</code></td>" in page
+    assert "one flow for each" in page
 
 
 def test_equations_are_drawn_and_say_what_they_are(site):
