@@ -261,14 +261,37 @@ def data_split(
 ) -> None:
     """Split images that have no split, whole patients each, and write a manifest."""
     from aeflow.data.manifest import write_split
-    from aeflow.data.records import LABELS
 
     fractions = {"train": 1 - val - test, "val": val, "test": test}
     splits = write_split(data, out, {name: share for name, share in fractions.items() if share}, seed)
-    for name, records in splits.items():
-        numbers = (f"{sum(r.label == label for r in records)} {word}" for word, label in LABELS.items())
-        print(f"{name:5} {', '.join(numbers)} images of {len({record.patient for record in records})} patients")
+    _print_splits(splits)
     print(f"manifest: {out}")
+
+
+@datasets.command("prepare")
+def data_prepare(
+    name: Annotated[str | None, typer.Argument(help="Data set; leave it out to see all.", show_default=False)] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Its unpacked download.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Data folder to make: manifest, terms, link to the images.")] = None,
+    allow_counts: Annotated[
+        bool, typer.Option("--allow-counts", help="Go on although counts are not as published.")
+    ] = False,
+    identify: Identify = False,
+) -> None:
+    """Turn the download of a public data set into a data folder, with its published split; without NAME, list them."""
+    from aeflow.data.prepare import RECIPES, prepare, summary, terms
+    from aeflow.errors import SettingsError
+
+    if name is None:
+        print("\n".join(summary(key, recipe) for key, recipe in RECIPES.items()))
+        return
+    if name not in RECIPES:
+        raise SettingsError("data set", f"{name!r} is not known", f"name one of {', '.join(RECIPES)}")
+    if folder is None or out is None:
+        raise SettingsError(name, "no download or no --out", f"aeflow data prepare {name} FOLDER --out DATA")
+    prepared = prepare(RECIPES[name], folder, out, allow_counts)
+    _print_splits(prepared.splits)
+    print(f"{terms(RECIPES[name], prepared)}\ndata: {out}")
 
 
 @app.command()
@@ -312,6 +335,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _print_splits(splits: dict[str, list[Record]]) -> None:
+    from aeflow.data.records import LABELS
+
+    for name, records in splits.items():
+        numbers = (f"{sum(r.label == label for r in records)} {word}" for word, label in LABELS.items())
+        print(f"{name:5} {', '.join(numbers)} images of {len({record.patient for record in records})} patients")
 
 
 def _print_json(value: Any) -> None:
