@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format wheel clean
+.PHONY: help demo docs test check format wheel clean
 
 help: ## Show every target with a line
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -12,12 +12,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "aeflow needs Python 3.11 or newer; name one: make PYTHON=python3.11 $(MAKECMDGOALS)" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 demo: $(INSTALLED) ## Train and evaluate on the bundled chest X-rays, write runs/demo/report.html
 	@$(BIN)/aeflow train sample --out runs/demo --overwrite
 	@$(BIN)/aeflow evaluate runs/demo sample
+
+docs: $(INSTALLED) ## Build the documentation into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: check ## Check the code, then run all tests
 	$(BIN)/python -m pytest
@@ -35,4 +38,4 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
 
 clean: ## Remove the environment, runs and everything built
-	rm -rf .venv runs dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv runs dist build site .pytest_cache .mypy_cache .ruff_cache .hypothesis
