@@ -125,6 +125,21 @@ def test_share_of_the_pool_is_found(labelled: tuple[int, ...], share: float) -> 
     assert np.mean(found) > 0.95
 
 
+def test_labels_say_how_much_of_a_pool_is_abnormal() -> None:
+    """From the labels' own judgement, not from the pool as a whole, most of which is normal."""
+    shares, found = [], []
+    for seed in range(5):
+        given, _ = examples(300, (5,), 500, 0.08, seed=seed)
+        learnt, pool = learn(given)
+        assert pool.used
+        shares.append(pool.share)
+        fresh, sick = examples(labelled=(200,), seed=100 + seed)
+        alone, _ = learn(given.where(given.label >= 0))
+        found.append([auroc(evidence(one, fresh.s), sick) for one in (learnt, alone)])
+    assert np.mean(shares) == pytest.approx(0.08, abs=0.03)
+    assert np.mean(found, axis=0)[0] > np.mean(found, axis=0)[1]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_pool_of_normals_is_not_used(seed: int) -> None:
     without, pool = learn(examples(pool=100, seed=seed)[0])
@@ -259,6 +274,11 @@ def test_line_recovers_what_was_simulated(share: float) -> None:
     assert line.gain > least_gain(1000)
     moved = anchored_line(3 * known - 7, 3 * pool - 7)
     np.testing.assert_allclose(moved.abnormal, line.abnormal, atol=1e-9)
+
+
+def test_line_of_an_empty_pool_is_empty() -> None:
+    line = anchored_line(np.arange(5.0), np.zeros(0))
+    assert (len(line.abnormal), line.share, line.gain) == (0, 0.0, 0.0)
 
 
 def test_line_sees_nothing_in_normals() -> None:

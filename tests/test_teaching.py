@@ -20,7 +20,7 @@ from aeflow.data.augment import recapture
 from aeflow.data.leakage import content
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
-from aeflow.data.records import of_label, read_records
+from aeflow.data.records import Record, of_label, read_records
 from aeflow.errors import DataError, SettingsError
 from aeflow.evaluation.metrics import auroc
 from aeflow.features import image_key
@@ -50,7 +50,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def chosen(folder: Path, **changes: object) -> Lesson:
     records = read_records(folder, "train")
-    return choose(folder, records, of_label(records, 0)[1:], make_settings(prior="gmm", **changes))
+    return choose(folder, records, of_test(folder), of_label(records, 0)[1:], make_settings(prior="gmm", **changes))
+
+
+def of_test(folder: Path) -> list[Record]:
+    return [record for record in read_records(folder) if record.split == "test"]
 
 
 def names(lesson: Lesson, label: int | None = None) -> list[str]:
@@ -64,7 +68,7 @@ def test_seed_decides_the_draw(folder: Path) -> None:
     assert names(chosen(folder, labels=5)) != names(chosen(folder, labels=5, seed=1))
     records = read_records(folder, "train")
     shuffled = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
-    again = choose(folder, shuffled, of_label(records, 0)[1:], make_settings(labels=5))
+    again = choose(folder, shuffled, of_test(folder), of_label(records, 0)[1:], make_settings(labels=5))
     assert names(again) == names(chosen(folder, labels=5))
 
 
@@ -113,7 +117,7 @@ def test_unlabelled_folder_is_read_and_refusals_take_their_label_along(tmp_path:
         (data / "train" / broken).write_bytes(b"no image")
     records = read_records(data, "train")
     settings, encoder = small_settings(labels=6), pretrained(EMBEDDED, (3, 4))
-    asked = choose(data, records, of_label(records, 0), settings)
+    asked = choose(data, records, [], of_label(records, 0), settings)
     assert asked.labels.count(-1) == 30
     lesson, examples, refusals = read(asked, encoder, settings)
     assert sorted(record.name for record, _ in refusals) == ["train/abnormal/000.png", "train/unlabelled/002.png"]

@@ -96,35 +96,53 @@ def fit(examples: Examples, kinds: Sequence[str], settings: Settings) -> tuple[C
     used = (examples.label >= 0) | (pool is not None and pool.used)
     if not (examples.label[used] != 0).any():
         return None, pool
-    learnt, apart = _fit(examples, used, kinds, settings)
-    if pool is None or not pool.used or apart >= MIN_APART:
+    learnt, apart, _ = _fit(examples, used, kinds, settings)
+    if pool is None or not pool.used:
         return learnt, pool
-    # What sets the pool apart is what another capture changes: to learn it would be to learn the scanner.
-    found = "what sets a part of the unlabelled images apart is what another scanner or export would change"
-    pool = replace(pool, used=False, finding=f"{found}: they are not used; give those of one source at a time")
-    used = examples.label >= 0
-    return (_fit(examples, used, kinds, settings)[0] if (examples.label > 0).any() else None), pool
+    labelled = bool((examples.label > 0).any())
+    if apart < MIN_APART:
+        # What sets the pool apart is what another capture changes: to learn it would be to learn the scanner.
+        found = "what sets a part of the unlabelled images apart is what another scanner or export would change"
+        pool = replace(pool, used=False, finding=f"{found}: they are not used; give those of one source at a time")
+        return (_fit(examples, examples.label >= 0, kinds, settings)[0] if labelled else None), pool
+    if labelled:
+        # Only now: by what labels see in a pool, nobody can tell that it is of another scanner.
+        learnt, _, share = _fit(examples, used, kinds, settings, labels_first=True)
+        pool = pool if share is None else replace(pool, share=share, finding=_finding(share))
+    return learnt, pool
 
 
 def _fit(
-    everyone: Examples, used: NDArray[np.bool_], kinds: Sequence[str], settings: Settings
-) -> tuple[Classes, float]:
-    """EM on the examples in use, and ``_apart`` of what it found."""
+    everyone: Examples, used: NDArray[np.bool_], kinds: Sequence[str], settings: Settings, labels_first: bool = False
+) -> tuple[Classes, float, float | None]:
+    """EM on the examples in use, ``_apart`` of what it found, and the pool's abnormal share by the labels alone.
+
+    With ``labels_first`` it starts from what the labels alone say of the pool, if they see anything in it; where few of
+    the pool are abnormal, the start from the whole pool is mostly wrong.
+    """
     examples = everyone.where(used)
     space = Space(examples, settings)
-    unlabelled = examples.label < 0
-    responsibility = _start(examples.label, len(kinds))
+    known, unlabelled = examples.label == 0, examples.label < 0
+    counts, responsibility, share = _counts(examples.label, settings), _start(examples.label, len(kinds)), None
+
+    def judge(counts: Floats) -> tuple[Floats, Line, Floats]:
+        """Out-of-fold judgements, the pool on their line, and its responsibilities."""
+        judged, ratios = _judge(space, examples, responsibility, counts, settings)
+        line = anchored_line(judged[known], judged[unlabelled])
+        among = np.exp(log_softmax(ratios[unlabelled], axis=1))
+        return judged, line, np.column_stack([1 - line.abnormal, line.abnormal[:, None] * among])
+
+    if labels_first:
+        _, line, found = judge(np.where(unlabelled, 0.0, counts))
+        if line.gain >= least_gain(int(unlabelled.sum())):
+            responsibility[unlabelled], share = found, line.share
     for _ in range(ROUNDS if unlabelled.any() else 1):
-        judged, ratios = _judge(space, examples, responsibility, settings)
-        if unlabelled.any():
-            line = anchored_line(judged[examples.label == 0], judged[unlabelled])
-            among = np.exp(log_softmax(ratios[unlabelled], axis=1))
-            responsibility[unlabelled] = np.column_stack([1 - line.abnormal, line.abnormal[:, None] * among])
-    means, root, log_weights = _components(space.x, responsibility, _counts(examples.label, settings), space, settings)
+        judged, _, responsibility[unlabelled] = judge(counts)
+    means, root, log_weights = _components(space.x, responsibility, counts, space, settings)
     by_image = np.zeros((2, len(everyone.label)))
     by_image[:, used] = judged, 1 - responsibility[:, 0]
-    apart = _apart(space, examples.label == 0, means[1:].mean(0) - means[0], settings)
-    return Classes(space.mixture(means, root, log_weights), list(kinds), *by_image), apart
+    apart = _apart(space, known, means[1:].mean(0) - means[0], settings)
+    return Classes(space.mixture(means, root, log_weights), list(kinds), *by_image), apart, share
 
 
 def _apart(space: Space, known: NDArray[np.bool_], difference: Floats, settings: Settings) -> float:
@@ -173,8 +191,10 @@ class Space:
 def anchored_line(known: Floats, pool: Floats) -> Line:
     """EM for ``(1 - a) N(m0, s0) + a N(m1, s1)`` on the judgements ``pool``; ``m0, s0`` are those of ``known``.
 
-    From a small, a middle and a large ``a``; the best likelihood wins.
+    From a small, a middle and a large ``a``; the best likelihood wins. An empty pool holds nothing.
     """
+    if not len(pool):
+        return Line(pool, 0.0, 0.0)
     centre, spread = known.mean(), known.std()
     z = (pool - centre) / max(float(spread), TINY)
     normal = norm.logpdf(z)
@@ -205,7 +225,8 @@ def least_gain(n: int) -> float:
 def _screen(examples: Examples, kinds: int, settings: Settings) -> Pool:
     """Is there a sign of abnormal images in the pool?"""
     unlabelled = examples.label < 0
-    judged, _ = _judge(Space(examples, settings), examples, _start(examples.label, kinds), settings)
+    start, counts = _start(examples.label, kinds), _counts(examples.label, settings)
+    judged, _ = _judge(Space(examples, settings), examples, start, counts, settings)
     line = anchored_line(judged[examples.label == 0], judged[unlabelled])
     n = int(unlabelled.sum())
     if line.gain < least_gain(n):
@@ -213,7 +234,11 @@ def _screen(examples: Examples, kinds: int, settings: Settings) -> Pool:
     if line.share > MAX_SHARE:
         found = "hardly any unlabelled image is like the known normals (another scanner, size or export?)"
         return Pool(n, line.share, line.gain, False, f"{found}: they are not used")
-    return Pool(n, line.share, line.gain, True, f"about {line.share:.0%} of the unlabelled images look abnormal")
+    return Pool(n, line.share, line.gain, True, _finding(line.share))
+
+
+def _finding(share: float) -> str:
+    return f"about {share:.0%} of the unlabelled images look abnormal"
 
 
 def _start(label: NDArray[np.int64], kinds: int) -> Floats:
@@ -231,12 +256,14 @@ def _counts(label: NDArray[np.int64], settings: Settings) -> Floats:
     return np.where(label > 0, settings.label_weight, 1.0)
 
 
-def _judge(space: Space, examples: Examples, responsibility: Floats, settings: Settings) -> tuple[Floats, Floats]:
+def _judge(
+    space: Space, examples: Examples, responsibility: Floats, counts: Floats, settings: Settings
+) -> tuple[Floats, Floats]:
     """Evidence (n,) and log-ratios of each kind (n, K - 1) by models fitted without an image and its patient.
 
     In standard deviations of the known normals that were left out along with it.
     """
-    known, counts = examples.label == 0, _counts(examples.label, settings)
+    known = examples.label == 0
     judged, ratios = np.zeros(len(space.x)), np.zeros((len(space.x), responsibility.shape[1] - 1))
     times = np.zeros(len(space.x))
     for repeat in range(REPEATS):

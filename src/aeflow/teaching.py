@@ -12,9 +12,8 @@ import numpy as np
 from aeflow.classes import Examples
 from aeflow.config import Settings
 from aeflow.data.augment import recapture
-from aeflow.data.records import Record, of_label, read_records
+from aeflow.data.records import Record, of_label
 from aeflow.data.split import leave_out_patients, shared_patients
-from aeflow.data.unfold import unfold
 from aeflow.errors import DataError, ImageError
 from aeflow.features import FeatureCache
 from aeflow.model.encoder import Encoder
@@ -34,14 +33,15 @@ class Lesson:
     left_out: int  # train images whose patients are in the test split, or among the held-out normals
 
 
-def choose(data: Path | str, train: Sequence[Record], known: Sequence[Record], settings: Settings) -> Lesson:
+def choose(
+    data: Path | str, train: Sequence[Record], test: Sequence[Record], known: Sequence[Record], settings: Settings
+) -> Lesson:
     """The lesson of a data folder: the ``known`` normals, ``settings.labels`` abnormal images, the unlabelled ones.
 
     Patients of the test split and of the held-out normals teach nothing. Raises DataError where fewer abnormal images
     are there than asked for.
     """
     others = [r for r in train if r.label != 0]
-    test = unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis)
     held_out = leave_out_patients(of_label(train, 0), {r.patient for r in known})
     free = leave_out_patients(others, shared_patients(others, [*test, *held_out]))
     abnormal = sorted(of_label(free, 1), key=lambda r: _key(settings.seed, r.name))

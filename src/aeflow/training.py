@@ -108,7 +108,8 @@ def train(
     _check_run(run, resume, overwrite)
     records = unfold(read_records(data, "train"), settings.slice_axis)
     normals = of_label(records, 0, at_least=2, where=Path(data) / "train")
-    leaked = leakage(normals, unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis))
+    test = unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis)
+    leaked = leakage(normals, test)
     if not settings.allow_leakage:
         refuse_leakage(data, leaked)
     kept, held = hold_out(normals, settings.held_out, settings.seed)
@@ -116,7 +117,7 @@ def train(
 
     taught, refusals = None, Refusals()
     if settings.prior == "gmm":
-        taught, refusals = _teach(data, records, kept, settings, encoder_weights, on)
+        taught, refusals = _teach(data, (records, test), kept, settings, encoder_weights, on)
         if taught.classes is None:
             settings = settings.model_copy(update={"prior": "normal"})
     mixture = taught.classes.mixture if taught is not None and taught.classes is not None else None
@@ -176,14 +177,14 @@ def train(
 
 def _teach(
     data: Path | str,
-    records: Sequence[Record],
+    records: tuple[Sequence[Record], Sequence[Record]],
     known: Sequence[Record],
     settings: Settings,
     encoder_weights: Path | None,
     device: torch.device,
 ) -> tuple[Taught, Refusals]:
-    """Learn the classes from known normals, drawn labels and unlabelled images."""
-    lesson = teaching.choose(data, records, known, settings)
+    """Learn the classes from known normals, drawn labels and unlabelled images; ``records``: of train, of test."""
+    lesson = teaching.choose(data, *records, known, settings)
     if not any(lesson.labels):
         return Taught(lesson, None, None), []
     encoder = pretrained(settings.encoder, settings.class_stages, encoder_weights).to(device)
