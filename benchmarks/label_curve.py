@@ -164,9 +164,8 @@ def base_of(world: World, known: Rows, model: Artifact) -> Base:
 
     def score(rows: Rows) -> NDArray[np.float64]:
         missing = [int(row) for row in rows if int(row) not in found]
-        for row, (_, m) in zip(
-            missing, measure(TorchBackend(model.net), [world.records[i] for i in missing]), strict=True
-        ):
+        records = [world.records[i] for i in missing]
+        for row, (_, m) in zip(missing, measure(TorchBackend(model.net), records), strict=True):
             if isinstance(m, Exception):
                 raise m
             terms = model.calibration.terms(m.flow[None], np.array([m.reconstruction]))
