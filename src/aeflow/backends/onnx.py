@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -45,6 +46,8 @@ class OnnxBackend:
         """A session of a graph without the other outputs: it would compute them whoever asks for what."""
         import onnx
 
+        # Without it the import writes an id and a data base into the home folder, for a server.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         onnxruntime = import_module("onnxruntime")
 
         part = onnx.ModelProto()
