@@ -113,7 +113,7 @@ def figures(artifact: Artifact, groups: dict[str, list[Record]]) -> dict[str, fl
 
 def scores(artifact: Artifact, records: list[Record]) -> np.ndarray:
     found = []
-    for _, result in score(artifact, records):
+    for _, result in score(artifact.scorer, records):
         if isinstance(result, ImageError):
             raise result
         found.append(result.value)

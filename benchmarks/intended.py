@@ -35,8 +35,8 @@ from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
 from aeflow.data.stream import stream
 from aeflow.errors import ImageError
-from aeflow.intended import measure_traits
 from aeflow.model.pooled import pool
+from aeflow.model.traits import measure_traits
 from aeflow.runtime import prepare
 from quality import SETS, machine
 

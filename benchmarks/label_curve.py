@@ -35,6 +35,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aeflow import classes, posterior, training
 from aeflow.artifact import Artifact, load
+from aeflow.backends.torch import TorchBackend
 from aeflow.config import Settings, make_settings
 from aeflow.data.augment import recapture
 from aeflow.data.records import Record, of_label, read_records
@@ -163,7 +164,8 @@ def base_of(world: World, known: Rows, model: Artifact) -> Base:
 
     def score(rows: Rows) -> NDArray[np.float64]:
         missing = [int(row) for row in rows if int(row) not in found]
-        for row, (_, m) in zip(missing, measure(model.net, [world.records[i] for i in missing]), strict=True):
+        records = [world.records[i] for i in missing]
+        for row, (_, m) in zip(missing, measure(TorchBackend(model.net), records), strict=True):
             if isinstance(m, Exception):
                 raise m
             terms = model.calibration.terms(m.flow[None], np.array([m.reconstruction]))

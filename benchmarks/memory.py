@@ -39,7 +39,7 @@ def main() -> None:
     records = list(itertools.islice(itertools.cycle(images), MARKS[-1]))
     resident: dict[str, float] = {}
     started = time.perf_counter()
-    for number, _ in enumerate(score(model.artifact, records, maps=True), 1):
+    for number, _ in enumerate(score(model.scorer, records, maps=True), 1):
         if number in MARKS:
             resident[str(number)] = round(resident_mb(), 1)
     result = {"resident_mb": resident, "images_per_second": round(MARKS[-1] / (time.perf_counter() - started), 1)}

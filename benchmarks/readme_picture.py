@@ -22,7 +22,7 @@ from aeflow.score import score
 def main(run: str, data: str, out: str) -> None:
     artifact = aeflow.load(run).artifact
     results = []
-    for record, result in score(artifact, read_records(data, "test"), maps=True, pictures=True):
+    for record, result in score(artifact.scorer, read_records(data, "test"), maps=True, pictures=True):
         if isinstance(result, ImageError):
             raise result
         results.append((result.value, record, result))

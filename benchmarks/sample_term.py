@@ -114,7 +114,7 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
 def scored(model: aeflow.Model, records: list[Record]) -> tuple[np.ndarray, Tensor, Tensor]:
     """Scores (n,), and pooled features (n, D) of the images and of their reconstructions."""
     values, vectors = [], ([], [])
-    for _, result in score(model.artifact, records, pictures=True):
+    for _, result in score(model.scorer, records, pictures=True):
         if isinstance(result, ImageError):
             raise result
         values.append(result.value)

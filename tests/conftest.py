@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
@@ -17,6 +19,7 @@ from aeflow.pseudonym import identify
 from aeflow.training import Trained
 
 SIZE = 64
+TINY = "test_efficientnet"  # a network of timm, made for tests
 SAMPLE = Path(__file__).parent.parent / "sample"
 
 
@@ -97,3 +100,29 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained(data: Path, run: Path) -> Trained:
     return training.train(data, run, small_settings(), device="cpu")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with a tiny encoder and classes, whose graphs are made in seconds."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    torch.save(timm.create_model(TINY).state_dict(), folder / "weights.pth")
+    settings = small_settings(encoder=TINY, stages=(3,), class_stages=(2, 3), labels=5, epochs=1)
+    training.train(data, folder / "run", settings, encoder_weights=folder / "weights.pth", device="cpu")
+    return folder / "run"
+
+
+@pytest.fixture(scope="session", params=["openvino", "onnx"])
+def exported_run(request: pytest.FixtureRequest, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run as a graph of each format, in a folder of its own."""
+    from aeflow.export import export
+
+    return export(tiny_run, request.param, tmp_path_factory.mktemp("exports") / request.param)[0]
+
+
+@pytest.fixture(scope="session")
+def openvino_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from aeflow.export import export
+
+    return export(tiny_run, "openvino", tmp_path_factory.mktemp("exports") / "graph")[0]

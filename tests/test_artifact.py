@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aeflow import artifact as artifacts
+from aeflow import store
 from aeflow.data.records import read_records
 from aeflow.errors import ArtifactError
 from aeflow.score import Score, score
@@ -25,7 +26,9 @@ def copy(run: Path, trained: Trained, tmp_path: Path) -> Path:
 def test_save_and_load_change_no_score(trained: Trained, run: Path, data: Path) -> None:
     records = read_records(data, "test")
     for (_, a), (_, b) in zip(
-        score(trained.artifact, records, maps=True), score(artifacts.load(run), records, maps=True), strict=True
+        score(trained.artifact.scorer, records, maps=True),
+        score(artifacts.load(run).scorer, records, maps=True),
+        strict=True,
     ):
         assert isinstance(a, Score)
         assert isinstance(b, Score)
@@ -89,7 +92,7 @@ def edit(run: Path, **changes: object) -> None:
     facts = json.loads((run / "model.json").read_text())
     del facts["sha256"]
     facts |= changes
-    facts["sha256"] = artifacts._digest(facts)
+    facts["sha256"] = store.digest(facts)
     (run / "model.json").write_text(json.dumps(facts))
 
 

@@ -80,7 +80,7 @@ def scores(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> list[S
     folder = tmp_path_factory.mktemp("lesions")
     for seed in range(3):
         PIL.Image.fromarray(lesion(seed)[0]).save(folder / f"{seed}.png")
-    found = [result for _, result in score(trained.artifact, find_images([folder]), maps=True)]
+    found = [result for _, result in score(trained.artifact.scorer, find_images([folder]), maps=True)]
     return [replace(found[0], posterior={"normal": 0.125, "pneumonia": 0.875}), *found[1:]]
 
 
@@ -418,7 +418,7 @@ def test_nobody_is_named_on_the_way(
 
 def test_a_real_chest_x_ray_as_dx(trained: Trained, maker: Maker, tmp_path: Path) -> None:
     [record] = find_images([SAMPLE / "test" / "abnormal" / "person100_bacteria_475.jpeg"])
-    [(_, found)] = score(trained.artifact, [record], maps=True)
+    [(_, found)] = score(trained.artifact.scorer, [record], maps=True)
     stored = np.asarray(PIL.Image.open(record.path).convert("L"))
     path = write(tmp_path / "dx.dcm", "DX", stored, PatientOrientation=["L", "F"])
     paths, refused = write_results(path, [(Result(found), (stored / 255).astype(np.float32))], maker, tmp_path)
@@ -459,7 +459,7 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
     shutil.copy(next((data / "test" / "normal").iterdir()), folder / "d.png")
     us(folder / "e.dcm")
     writer = Writer(tmp_path / "out", maker)
-    batch = score_paths(trained.artifact, [folder], out=tmp_path / "scores.csv", dicom=writer)
+    batch = score_paths(trained.artifact.scorer, [folder], out=tmp_path / "scores.csv", dicom=writer)
     frames = pydicom.dcmread(folder / "e.dcm").NumberOfFrames
     assert batch.verdicts.total() == 3 + frames
     assert [record.path.name for record, _ in batch.refusals] == ["c.dcm"]
@@ -467,7 +467,7 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
     expected = [f"{row:05d}_{kind}.dcm" for row in (1, 2, 5) for kind in KINDS]
     expected += [f"{5 + frame:05d}_overlay.dcm" for frame in range(1, frames)]
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == sorted(expected)
-    scored = list(score(trained.artifact, unfold(find_images([folder])), maps=True))
+    scored = list(score(trained.artifact.scorer, unfold(find_images([folder])), maps=True))
     for row, frame in ((1, None), (2, None), (5, 1)):
         record, found = scored[row - 1]
         overlay = pydicom.dcmread(tmp_path / "out" / f"{row:05d}_overlay.dcm")
@@ -488,7 +488,7 @@ def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Ma
     for path in (mr(tmp_path / "mr.dcm"), us(tmp_path / "us.dcm")):
         frames = int(pydicom.dcmread(path).get("NumberOfFrames", 1))
         out = tmp_path / path.stem
-        score_paths(trained.artifact, [path, path], dicom=Writer(out, maker))
+        score_paths(trained.artifact.scorer, [path, path], dicom=Writer(out, maker))
         made = [pydicom.dcmread(out / f"{row:05d}_map.dcm") for row in (1, 1 + frames)]
         assert [one.NumberOfFrames for one in made] == [frames, frames]
         assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
@@ -500,7 +500,7 @@ def test_results_that_cannot_be_written_are_listed_with_the_refusals(
     data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
     del data.StudyInstanceUID
     data.save_as(tmp_path / "cr.dcm")
-    batch = score_paths(trained.artifact, [tmp_path / "cr.dcm"], dicom=Writer(tmp_path / "out", maker))
+    batch = score_paths(trained.artifact.scorer, [tmp_path / "cr.dcm"], dicom=Writer(tmp_path / "out", maker))
     [(record, error)] = batch.refusals
     assert batch.verdicts.total() == 1
     assert record.path == tmp_path / "cr.dcm"

@@ -18,6 +18,7 @@ from sklearn.datasets import load_sample_image
 
 from aeflow import intended, training
 from aeflow.artifact import load
+from aeflow.backends.torch import TorchBackend
 from aeflow.cli import main
 from aeflow.config import make_settings
 from aeflow.data import image
@@ -25,10 +26,12 @@ from aeflow.data.facts import Facts
 from aeflow.data.records import find_images, of_label, read_records
 from aeflow.evaluation.panels import panel
 from aeflow.features import FeatureCache
-from aeflow.intended import PLAIN, SIDE, Intended, Seen, bounds_of, fit, learn, measure_traits
+from aeflow.intended import PLAIN, SIDE, Intended, Seen, bounds_of, fit
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import pretrained
 from aeflow.model.pooled import pool
+from aeflow.model.traits import measure_traits
+from aeflow.recapture import learn
 from aeflow.score import Score, measure, score
 from aeflow.training import Trained
 from conftest import SAMPLE, SIZE, small_settings, texture, write_data
@@ -135,7 +138,7 @@ def test_facts_are_compared_only_where_known() -> None:
     assert Facts.of(image.Image(pixels, None, None, "file")) == Facts(size=(40, 50))
     model, row = replace(fit(traits(500, 1), traits(200, 2)), seen=seen), traits(1, 3)[0]
     assert model.outside(row, Facts("MR")) == ("modality",)
-    again = Intended.of(model.tensors(), json.loads(json.dumps(model.to_json())))
+    again = Intended.of(model.arrays(), json.loads(json.dumps(model.to_json())))
     assert (again.seen, again.bounds) == (model.seen, model.bounds)
 
 
@@ -152,10 +155,10 @@ def test_saved_and_loaded_says_the_same(trained: Trained, run: Path) -> None:
 def test_scores_are_those_of_the_net_whatever_is_said_of_the_input(trained: Trained, data: Path) -> None:
     artifact, records = trained.artifact, read_records(data, "test")
     strict = replace(artifact.intended, bounds=dict.fromkeys(artifact.intended.bounds, (0.0, 0.0)))
-    plain, flagged = ([r for _, r in score(a, records)] for a in (artifact, replace(artifact, intended=strict)))
+    plain, flagged = ([r for _, r in score(a.scorer, records)] for a in (artifact, replace(artifact, intended=strict)))
     assert all(len(result.outside) > 1 for result in flagged)
     assert [replace(result, outside=()) for result in flagged] == [replace(result, outside=()) for result in plain]
-    for result, (_, raw) in zip(plain, measure(artifact.net, records), strict=True):
+    for result, (_, raw) in zip(plain, measure(TorchBackend(artifact.net), records), strict=True):
         terms = artifact.calibration.terms(raw.flow[None], np.array([raw.reconstruction]))
         assert result.value == float(artifact.calibration.value(terms)[0])
 
@@ -214,7 +217,9 @@ def write(path: Path, pixels: np.ndarray) -> Path:
 @pytest.mark.parametrize("name", ODD)
 def test_something_else_is_said_to_be_outside(trained: Trained, tmp_path: Path, name: str) -> None:
     make, reason = ODD[name]
-    [(_, result)] = score(trained.artifact, find_images([write(tmp_path / "x.png", make())]), maps=True, pictures=True)
+    [(_, result)] = score(
+        trained.artifact.scorer, find_images([write(tmp_path / "x.png", make())]), maps=True, pictures=True
+    )
     assert isinstance(result, Score)
     assert np.isfinite(result.value)
     assert reason in " ".join(result.outside)
@@ -222,7 +227,7 @@ def test_something_else_is_said_to_be_outside(trained: Trained, tmp_path: Path, 
 
 
 def test_normal_and_abnormal_images_are_inside(trained: Trained, data: Path) -> None:
-    found = [(record.label, result) for record, result in score(trained.artifact, read_records(data, "test"))]
+    found = [(record.label, result) for record, result in score(trained.artifact.scorer, read_records(data, "test"))]
     assert [result.outside for label, result in found if label == 0] == [()] * 12
     assert "OUTSIDE" not in str([result for _, result in found])
 

@@ -8,24 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aeflow.artifact import Artifact
 from aeflow.data.records import find_images, read_records
 from aeflow.errors import ImageError
 from aeflow.evaluation.metrics import auroc
-from aeflow.score import MAPS, Score, score
+from aeflow.score import MAPS, Score, Scorer, score
 from aeflow.training import Trained, calibrate_on
 from conftest import SIZE, texture
 
 
-def scores(artifact: Artifact, records: list, **options: object) -> list[Score]:
-    found = [result for _, result in score(artifact, records, **options)]
+def scores(scorer: Scorer, records: list, **options: object) -> list[Score]:
+    found = [result for _, result in score(scorer, records, **options)]
     assert all(isinstance(result, Score) for result in found)
     return found
 
 
 def test_finds_lesions_it_has_never_seen(trained: Trained, data: Path) -> None:
     records = read_records(data, "test")
-    found = scores(trained.artifact, records, maps=True)
+    found = scores(trained.artifact.scorer, records, maps=True)
     assert auroc([s.value for s in found], [r.label for r in records]) > 0.9
     inside, outside = [], []
     for record, result in zip(records, found, strict=True):
@@ -40,15 +39,15 @@ def test_finds_lesions_it_has_never_seen(trained: Trained, data: Path) -> None:
 def test_batch_size_changes_no_score(trained: Trained, data: Path, batch_size: int) -> None:
     records = read_records(data, "test")
     spread = np.std(trained.artifact.calibration.scores)
-    a, b = scores(trained.artifact, records), scores(trained.artifact, records, batch_size=batch_size)
+    a, b = scores(trained.artifact.scorer, records), scores(trained.artifact.scorer, records, batch_size=batch_size)
     np.testing.assert_allclose([s.value for s in a], [s.value for s in b], atol=1e-4 * spread, rtol=1e-5)
     assert [s.verdict for s in a] == [s.verdict for s in b]
 
 
 def test_maps_change_no_score(trained: Trained, data: Path) -> None:
     records = read_records(data, "test")
-    with_maps = scores(trained.artifact, records, maps=True, pictures=True)
-    assert [s.value for s in scores(trained.artifact, records)] == [s.value for s in with_maps]
+    with_maps = scores(trained.artifact.scorer, records, maps=True, pictures=True)
+    assert [s.value for s in scores(trained.artifact.scorer, records)] == [s.value for s in with_maps]
     for result in with_maps:
         assert set(result.maps) == set(MAPS)
         assert all(m.shape == (SIZE, SIZE) for m in result.maps.values())
@@ -59,7 +58,7 @@ def test_order_and_refusals(trained: Trained, data: Path, tmp_path: Path) -> Non
     good = sorted((data / "test" / "normal").iterdir())[:3]
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"GIF? no")
-    results = list(score(trained.artifact, find_images([good[0], bad, good[1], bad, good[2]]), batch_size=2))
+    results = list(score(trained.artifact.scorer, find_images([good[0], bad, good[1], bad, good[2]]), batch_size=2))
     assert [record.path for record, _ in results] == [good[0], bad, good[1], bad, good[2]]
     assert [isinstance(result, ImageError) for _, result in results] == [False, True, False, True, False]
 
@@ -70,7 +69,7 @@ def test_copy_of_an_image_scores_the_same_in_every_format(trained: Trained, tmp_
     Image.fromarray(np.repeat(pixels[..., None], 3, axis=2)).save(tmp_path / "b.png")
     Image.fromarray(pixels).save(tmp_path / "c.tiff")
     Image.fromarray(pixels.astype(np.uint16) * 257).save(tmp_path / "d.png")
-    first, *others = scores(trained.artifact, find_images([tmp_path]))
+    first, *others = scores(trained.artifact.scorer, find_images([tmp_path]))
     spread = np.std(trained.artifact.calibration.scores)
     for other in others:
         assert other.value == pytest.approx(first.value, abs=1e-3 * spread)
@@ -78,7 +77,7 @@ def test_copy_of_an_image_scores_the_same_in_every_format(trained: Trained, tmp_
 
 def test_terms_add_up_to_the_value(trained: Trained, data: Path) -> None:
     beta = trained.artifact.settings.beta
-    for result in scores(trained.artifact, read_records(data, "test")):
+    for result in scores(trained.artifact.scorer, read_records(data, "test")):
         expected = beta * result.terms["flow"] + (1 - beta) * result.terms["reconstruction"]
         assert result.value == pytest.approx(expected)
         assert 0 < result.p_value <= 1

@@ -147,7 +147,7 @@ def taught(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
 
 
 def scores(artifact: training.Artifact, data: Path) -> list[Score]:
-    return [result for _, result in score(artifact, read_records(data, "test")) if isinstance(result, Score)]
+    return [result for _, result in score(artifact.scorer, read_records(data, "test")) if isinstance(result, Score)]
 
 
 def test_flow_and_decoder_know_nothing_of_the_classes(
@@ -196,7 +196,7 @@ def test_pool_alone_teaches(tmp_path: Path) -> None:
     assert (found["used"], found["share"]) == (True, pytest.approx(1 / 3, abs=0.15))
     assert result.notes == [found["finding"]]
     assert result.artifact.calibration.posterior.abnormal_share == found["share"]
-    tested = [(r.label, s.posterior["abnormal"]) for r, s in score(result.artifact, read_records(data, "test"))]
+    tested = [(r.label, s.posterior["abnormal"]) for r, s in score(result.artifact.scorer, read_records(data, "test"))]
     assert auroc(*np.array(tested).T[::-1]) > 0.95
 
 

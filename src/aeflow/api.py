@@ -5,39 +5,51 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aeflow import artifact as artifacts
-from aeflow import training
-from aeflow.artifact import Artifact
+from aeflow.backends.base import Floats
+from aeflow.choose import open_model
 from aeflow.config import make_settings
 from aeflow.data.records import find_images
 from aeflow.data.unfold import one_image, unfold
 from aeflow.errors import ImageError, SettingsError
-from aeflow.explain import Explanation, component_of, explain
-from aeflow.model.generate import sample
 from aeflow.runtime import pick_device, prepare
-from aeflow.score import Floats, Score, score
+from aeflow.score import Score, Scorer, score
+
+if TYPE_CHECKING:  # these import torch, which a graph does without
+    from aeflow.artifact import Artifact
+    from aeflow.explain import Explanation
 
 
 class Model:
-    """A trained model; ``artifact`` holds its parts."""
+    """A trained model: ``scorer`` scores, ``artifact`` is the network with all its parts."""
 
-    def __init__(self, artifact: Artifact, run: Path) -> None:
-        self.artifact = artifact
+    def __init__(self, scorer: Scorer, run: Path, artifact: Artifact | None = None, device: str = "auto") -> None:
+        self.scorer = scorer
         self.run = run
+        self._artifact = artifact
+        self._device = device
+
+    @property
+    def artifact(self) -> Artifact:
+        """The network and its parts, read when first asked for; ArtifactError where an export holds none."""
+        if self._artifact is None:
+            from aeflow import artifact as artifacts
+
+            self._artifact = artifacts.load(self.run, pick_device(self._device))
+        return self._artifact
 
     def score(self, path: Path | str) -> Score:
         """Score one image file, maps included; raises ImageError if it cannot be read or holds several images."""
-        [(_, result)] = score(self.artifact, [one_image(path, self.artifact.settings.slice_axis)], maps=True)
+        [(_, result)] = score(self.scorer, [one_image(path, self.scorer.settings.slice_axis)], maps=True)
         if isinstance(result, ImageError):
             raise result
         return result
 
     def score_all(self, *paths: Path | str, maps: bool = False) -> Iterator[tuple[str, Score | ImageError]]:
         """Score files and folders, volumes slice by slice; each name with its score, or the error that refused it."""
-        records = unfold(find_images(paths), self.artifact.settings.slice_axis)
-        for record, result in score(self.artifact, records, maps=maps):
+        records = unfold(find_images(paths), self.scorer.settings.slice_axis)
+        for record, result in score(self.scorer, records, maps=maps):
             yield record.name, result
 
     def explain(self, path: Path | str, out: Path | str | None = None, slice_number: int | None = None) -> Explanation:
@@ -48,6 +60,7 @@ class Model:
         Raises ImageError if the image cannot be read.
         """
         from aeflow.evaluation.explanation import write  # matplotlib takes a second to import
+        from aeflow.explain import explain
 
         explanation = explain(self.artifact, path, self.run, slice_number)
         if out is not None:
@@ -59,6 +72,9 @@ class Model:
 
         Raises SettingsError for a kind that the model does not know, or no image.
         """
+        from aeflow.explain import component_of
+        from aeflow.model.generate import sample
+
         if n < 1:
             raise SettingsError("n", f"{n} images", "ask for at least one")
         component = None if kind is None else component_of(self.artifact, kind)
@@ -68,7 +84,7 @@ class Model:
         """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``."""
         from aeflow.evaluation.evaluate import evaluate  # matplotlib takes a second to import
 
-        return evaluate(self.artifact, data, split=split, out=Path(out or self.run), run=self.run).metrics
+        return evaluate(self.scorer, data, split=split, out=Path(out or self.run), run=self.run).metrics
 
 
 def train(
@@ -87,6 +103,8 @@ def train(
     With ``prior="gmm"`` abnormal images (``labels`` of them) and unlabelled ones teach, too. What should be known of
     them is warned about.
     """
+    from aeflow import training
+
     trained = training.train(
         data,
         out,
@@ -98,10 +116,13 @@ def train(
     )
     for note in trained.notes:
         warnings.warn(note, stacklevel=2)
-    return Model(trained.artifact, Path(out))
+    return Model(trained.artifact.scorer, Path(out), trained.artifact, device)
 
 
-def load(run: Path | str, device: str = "auto") -> Model:
-    """The model of a run folder; raises ArtifactError where a file is missing, damaged or of another kind."""
+def load(run: Path | str, device: str = "auto", backend: str = "auto") -> Model:
+    """The model of a run folder, or of an exported graph; raises ArtifactError where a file is missing or damaged.
+
+    ``backend`` is torch, openvino, onnx, or auto: the fastest that is at hand and gives torch's scores here.
+    """
     prepare()
-    return Model(artifacts.load(Path(run), pick_device(device)), Path(run))
+    return Model(open_model(Path(run), backend, device), Path(run), device=device)

@@ -10,15 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aeflow import studies, tables
-from aeflow.artifact import Artifact
 from aeflow.data.records import Record, find_images
 from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ImageError
-from aeflow.evaluation.gallery import gallery
-from aeflow.evaluation.panels import panel
-from aeflow.evaluation.style import save_png
 from aeflow.progress import bar
-from aeflow.score import score
+from aeflow.score import Score, Scorer, score
 from aeflow.studies import Studies, Study
 
 if TYPE_CHECKING:
@@ -36,7 +32,7 @@ class Batch:
 
 
 def score_paths(
-    artifact: Artifact,
+    scorer: Scorer,
     paths: Sequence[Path],
     *,
     out: Path | None = None,
@@ -50,15 +46,15 @@ def score_paths(
     ``00001.png`` and so on, numbered as the table's rows; ``dicom`` writes DICOM results of DICOM images; ``show`` is
     handed each row as it comes.
     """
-    records = unfold(find_images(paths), artifact.settings.slice_axis)
+    records = unfold(find_images(paths), scorer.settings.slice_axis)
     done = Batch(Counter(normal=0, abnormal=0), Counter(), [], [])
-    gathered = Studies(artifact.settings.false_positive_rate)
+    gathered = Studies(scorer.settings.false_positive_rate)
     with ExitStack() as stack:
         writers = [show] + ([stack.enter_context(tables.writer(out))] if out else [])
         advance = stack.enter_context(bar("Scoring", len(records)))
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
-        results = score(artifact, records, maps=bool(maps or dicom), pictures=maps is not None)
+        results = score(scorer, records, maps=bool(maps or dicom), pictures=maps is not None)
         for number, (record, result) in enumerate(results, 1):
             for write in writers:
                 write(tables.row(record, result))
@@ -71,7 +67,7 @@ def score_paths(
             if result.outside:
                 done.outside[result.outside] += 1
             if maps:
-                save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
+                _draw(result, scorer.calibration.scales, maps / f"{number:05d}.png")
             if dicom:
                 dicom.add(number, record, result)
         if dicom:
@@ -81,3 +77,11 @@ def score_paths(
     if done.studies and out is not None:
         studies.write(done.studies, studies.table_of(out))
     return done
+
+
+def _draw(result: Score, scales: dict[str, tuple[float, float]], path: Path) -> None:
+    from aeflow.evaluation.gallery import gallery  # matplotlib takes a second to import
+    from aeflow.evaluation.panels import panel
+    from aeflow.evaluation.style import save_png
+
+    save_png(gallery([panel(result)], scales), path)

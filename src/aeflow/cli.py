@@ -37,6 +37,7 @@ Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_def
 Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Backend = Annotated[str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest with torch's scores.")]
 
 
 def _identify(on: bool) -> bool:
@@ -122,17 +123,20 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Which split to report.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder for the results; the model's by default.")] = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled images: metrics.json, scores.csv, plots and report.html."""
-    from aeflow.artifact import load
+    from aeflow.choose import open_model
+    from aeflow.data.records import read_records
     from aeflow.evaluation.evaluate import evaluate as measure_on
     from aeflow.evaluation.summary import print_table
-    from aeflow.runtime import pick_device, prepare
+    from aeflow.runtime import prepare
 
     prepare()
-    result = measure_on(load(run, pick_device(device)), data, split=split, out=out or run, run=run)
+    scorer = open_model(run, backend, device, len(read_records(data, split)))
+    result = measure_on(scorer, data, split=split, out=out or run, run=run)
     if as_json:
         _print_json(result.metrics)
     else:
@@ -151,13 +155,16 @@ def score(
         Path | None, typer.Option(help="Folder for DICOM results of DICOM images: map, overlay and report.")
     ] = None,
     device: Device = "auto",
+    backend: Backend = "auto",
     identify: Identify = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
-    from aeflow.artifact import load, read_facts
     from aeflow.batch import score_paths
-    from aeflow.runtime import pick_device, prepare
+    from aeflow.choose import open_model
+    from aeflow.data.records import find_images
+    from aeflow.runtime import prepare
+    from aeflow.store import read_facts
     from aeflow.studies import table_of
 
     prepare()
@@ -173,13 +180,13 @@ def score(
             found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
             print(found + at(row) + outside)
 
-    artifact = load(run, pick_device(device))
+    scorer = open_model(run, backend, device, len(find_images(paths)))
     writer = None
     if dicom:
         from aeflow.dicom_out import Maker, Writer
 
-        writer = Writer(dicom, Maker(read_facts(run)["sha256"], artifact.calibration))
-    done = score_paths(artifact, paths, out=out, maps=maps, dicom=writer, show=show)
+        writer = Writer(dicom, Maker(read_facts(run)["sha256"], scorer.calibration))
+    done = score_paths(scorer, paths, out=out, maps=maps, dicom=writer, show=show)
     if out is not None and not as_json:
         print(f"{done.verdicts['normal']} images called normal, {done.verdicts['abnormal']} abnormal\ntable: {out}")
     if done.studies and not as_json:
@@ -226,6 +233,32 @@ def explain(
     print(f"picture: {out / 'explain.png'}")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option(help="onnx or openvino.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the graph; RUN/onnx or RUN/openvino by default.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 with openvino.")] = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Write a model as one graph, from pixels to scores and maps, after proving that it gives the same scores."""
+    from dataclasses import asdict
+
+    from aeflow.export import export as write
+    from aeflow.runtime import prepare
+
+    prepare()
+    folder, parity = write(run, to, out, precision)
+    if as_json:
+        _print_json({"export": str(folder), "format": to, "precision": precision, "parity": asdict(parity)})
+        return
+    print(
+        f"largest difference of a score from torch: {parity.largest:.2g} standard deviations of "
+        f"held-out normals, {parity.flips} verdicts flipped, over {parity.images} images ({parity.abnormal} abnormal)\n"
+        f"graph: {folder}"
+    )
 
 
 @app.command()
@@ -297,7 +330,7 @@ def data_prepare(
 @app.command()
 def info(run: Run, as_json: Json = False) -> None:
     """Show what a model is, what it was trained on, and its threshold."""
-    from aeflow.artifact import read_facts
+    from aeflow.store import read_facts
 
     facts = read_facts(run)
     calibration = facts["calibration"]

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from aeflow.artifact import Artifact
+from aeflow.backends.base import Floats
 from aeflow.calibrate import Calibration
 from aeflow.data.unfold import one_image
 from aeflow.errors import ImageError, SettingsError
 from aeflow.model.generate import healthy, sample
 from aeflow.model.pooled import pool
 from aeflow.neighbours import NORMALS, Neighbour, Neighbours
-from aeflow.score import Floats, Score, score
+from aeflow.score import Score, score
 
 GENERATED = 32  # normals that are made up to find the nearest among
 SHOWN = 3
@@ -86,7 +87,7 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
     The train normals are looked for in the folder ``run``. Raises ImageError if the image cannot be read.
     """
     record = one_image(path, artifact.settings.slice_axis, slice_number)
-    [(_, result)] = score(artifact, [record], maps=True, pictures=True)
+    [(_, result)] = score(artifact.scorer, [record], maps=True, pictures=True)
     if isinstance(result, ImageError):
         raise result
     net, stages = artifact.net, artifact.settings.stages

@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import shutil
 import tempfile
 import warnings
@@ -38,19 +37,13 @@ from aeflow.data.stream import batches
 from aeflow.errors import ImageError
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooled import Pooled
+from aeflow.store import cache_root
 
 SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
 Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]
 
 FORMAT = 2  # of the files above and of the preprocessing; a change makes old caches unused
-
-
-def cache_root() -> Path:
-    """``$AEFLOW_CACHE``, else ``aeflow`` in the user's cache folder."""
-    if "AEFLOW_CACHE" in os.environ:
-        return Path(os.environ["AEFLOW_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aeflow"
 
 
 class Row(NamedTuple):

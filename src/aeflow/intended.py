@@ -16,33 +16,22 @@ images of another part of the body still do. A model's own fit sees neither an a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from aeflow.data.augment import recapture
 from aeflow.data.facts import Facts
-from aeflow.data.split import evenly
-from aeflow.features import Features
-from aeflow.model.aeflow import AEFlow
-from aeflow.model.pooled import pool
-from aeflow.progress import bar
+from aeflow.model.names import PICTURE_SIDE
 
 Floats = NDArray[np.float64]
 
 SPREADS, MARGIN = 3.0, math.log(1.6)
-MOST = 300  # train normals, and held-out ones, that are captured again
-SIDE = 16  # pixels of the small picture in which the layout is compared
-BATCH = 32
-WHITE = 0.98  # pixels from this on are clipped
+SIDE = PICTURE_SIDE  # pixels of the small picture in which the layout is compared
 
-# What is measured of the pixels, and the reason that is given where it is out of bounds.
+# What ``model.traits`` measures of the pixels, in this order, and the reason that is given where it is out of bounds.
 PLAIN = {
     "mean": "brightness",  # log-odds of the mean grey
     "white": "brightness",  # logarithm of the share of clipped pixels
@@ -121,18 +110,18 @@ class Intended:
         known = self.seen.outside(facts) if facts is not None else ()
         return tuple(dict.fromkeys([*known, *reversed(found)]))
 
-    def tensors(self) -> dict[str, Tensor]:
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
         """What is kept beside the weights."""
-        return {name: torch.from_numpy(getattr(self, name)).float() for name in ARRAYS}
+        return {name: getattr(self, name).astype(np.float32) for name in ARRAYS}
 
     def to_json(self) -> dict[str, Any]:
         """The rest, as plain values."""
         return {"bounds": self.bounds, "seen": asdict(self.seen)}
 
     @classmethod
-    def of(cls, tensors: dict[str, Tensor], values: dict[str, Any]) -> Self:
-        """That of ``tensors`` and ``to_json``; KeyError, TypeError or ValueError where they are of another kind."""
-        arrays = {name: tensors[name].double().numpy() for name in ARRAYS}
+    def of(cls, kept: Mapping[str, NDArray[np.float32]], values: dict[str, Any]) -> Self:
+        """That of ``arrays`` and ``to_json``; KeyError, TypeError or ValueError where they are of another kind."""
+        arrays = {name: np.asarray(kept[name], float) for name in ARRAYS}
         width = len(arrays["mean"])
         if [arrays[name].shape for name in ARRAYS] != [(width,), (width,), (width, width), (SIDE * SIDE,)]:
             raise ValueError("arrays that do not fit together")
@@ -144,25 +133,6 @@ class Intended:
 
 
 ARRAYS = ("mean", "scale", "factor", "picture")
-
-
-def measure_traits(x: Tensor, pooled: Tensor) -> Tensor:
-    """The traits (B, T) of images ``x`` (B, 3, H, W) in [0, 1] with pooled features (B, D), see ``model.pooled.pool``.
-
-    Five plain ones, a small picture, and the pooled features.
-    """
-    grey = x.mean(dim=1)
-    spread, mean = torch.std_mean(grey, dim=(1, 2), correction=0)
-    step = (grey[:, :, 1:] - grey[:, :, :-1]).abs().mean(dim=(1, 2))
-    plain = (
-        torch.log((mean + 0.01) / (1.01 - mean)),
-        torch.log((grey >= WHITE).float().mean(dim=(1, 2)) + 0.05),
-        torch.log(spread + 0.01),
-        torch.log((x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2)) + 0.02),
-        torch.log((step + 1e-4) / (spread + 1e-2)),
-    )
-    pictures = F.adaptive_avg_pool2d(grey[:, None], SIDE).flatten(1)
-    return torch.cat([torch.stack(plain, dim=1), pictures, pooled], dim=1)
 
 
 def fit(train: Floats, recaptured: Floats, seen: Seen | None = None) -> Intended:
@@ -187,35 +157,6 @@ def bounds_of(values: Floats, margin: float) -> tuple[float, float]:
     """The rule above, of the values (m,) of recaptured normals."""
     width = SPREADS * float(values.std(ddof=1)) + margin
     return float(values.mean()) - width, float(values.mean()) + width
-
-
-@torch.no_grad()
-def learn(net: AEFlow, views: Sequence[Features], held_out: Features) -> Intended:
-    """Fit on the train normals in all their views, and on as many recaptured ones, kept and held out, as MOST."""
-    train = [measure_traits(x, pool(z)) for features in views for z, x in features.batches(BATCH)]
-    kept, held = (evenly(range(len(features)), MOST) for features in (views[0], held_out))
-    with bar("Intended input", len(kept) + len(held)) as advance:
-        train += _recaptured(net, views[0], kept, advance)
-        fresh = _recaptured(net, held_out, held, advance)
-    seen = Seen.of([*views[0].facts, *held_out.facts])
-    return fit(torch.cat(train).double().numpy(), torch.cat(fresh).double().numpy(), seen)
-
-
-def _recaptured(
-    net: AEFlow, features: Features, indices: Sequence[int], advance: Callable[[int], None]
-) -> list[Tensor]:
-    """The traits of some images as another scanner would have given them, in batches."""
-    device = next(net.parameters()).device
-    found = []
-    for start in range(0, len(indices), BATCH):
-        batch = indices[start : start + BATCH]
-        _, x = features.batch(batch)
-        views = [recapture(image.numpy(), features.contents[i]) for image, i in zip(x, batch, strict=True)]
-        x = torch.from_numpy(np.stack(views)).to(device)
-        pooled = pool(net.of_stages(net.encoder(x), net.settings.stages))
-        found.append(measure_traits(x, pooled).cpu())
-        advance(len(batch))
-    return found
 
 
 def _centred(pictures: Floats) -> Floats:

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-
-import torch
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aeflow.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
 
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+GPU_MARKS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's driver; on Windows' Linux; AMD's
 
 
 @functools.cache
@@ -30,8 +34,15 @@ def prepare() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def may_have_gpu() -> bool:
+    """Whether a GPU's driver has left its mark: torch knows better, and takes two seconds to ask."""
+    return any(Path(mark).exists() for mark in GPU_MARKS)
+
+
 def pick_device(name: str) -> torch.device:
     """``auto`` is CUDA where there is one, else the CPU; raises SettingsError for a device that is not there."""
+    import torch  # most who score do without
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name not in ("cpu", "cuda"):

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from aeflow.artifact import Artifact
+from aeflow.backends.base import Backend, Floats, Raw
+from aeflow.calibrate import Calibration
+from aeflow.config import Settings
 from aeflow.data.facts import Facts
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.errors import ImageError
-from aeflow.intended import measure_traits
-from aeflow.model.aeflow import AEFlow, Measures
-
-Floats = NDArray[np.float32]
+from aeflow.intended import Intended
+from aeflow.model.names import MAPS as MAPS
 
 BATCH = 16
-MAPS = ("residual", "flow")
+
+
+@dataclass(frozen=True, slots=True)
+class Scorer:
+    """All that a score needs; ``backend`` runs the network, torch or not."""
+
+    settings: Settings
+    calibration: Calibration
+    intended: Intended
+    backend: Backend
+    facts: dict[str, Any] = field(default_factory=dict)  # what the model was trained on, see docs/design.md
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +40,7 @@ class Measured:
     flow: NDArray[np.float64]  # (stages,)
     reconstruction: float
     log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
-    traits: NDArray[np.float64]  # (T,) see ``intended.measure_traits``
+    traits: NDArray[np.float64]  # (T,) see ``model.traits``
     facts: Facts  # what the file says of how the image was taken
     maps: dict[str, Floats]  # (H, W) each
     pictures: tuple[Floats, ...]  # the image and its reconstruction, (3, H, W) each
@@ -61,7 +70,7 @@ class Score:
 
 
 def score(
-    artifact: Artifact,
+    scorer: Scorer,
     records: Sequence[Record],
     *,
     maps: bool = False,
@@ -69,8 +78,8 @@ def score(
     batch_size: int = BATCH,
 ) -> Iterator[tuple[Record, Score | ImageError]]:
     """Each record with its score, or with the error that refused it, in input order and constant memory."""
-    calibration = artifact.calibration
-    for record, measured in measure(artifact.net, records, maps=maps, pictures=pictures, batch_size=batch_size):
+    calibration = scorer.calibration
+    for record, measured in measure(scorer.backend, records, maps=maps, pictures=pictures, batch_size=batch_size):
         if isinstance(measured, ImageError):
             yield record, measured
             continue
@@ -92,53 +101,34 @@ def score(
                 else {},
                 maps=measured.maps,
                 pictures=measured.pictures,
-                outside=artifact.intended.outside(measured.traits, measured.facts),
+                outside=scorer.intended.outside(measured.traits, measured.facts),
             ),
         )
 
 
 def measure(
-    net: AEFlow, records: Sequence[Record], *, maps: bool = False, pictures: bool = False, batch_size: int = BATCH
+    backend: Backend, records: Sequence[Record], *, maps: bool = False, pictures: bool = False, batch_size: int = BATCH
 ) -> Iterator[tuple[Record, Measured | ImageError]]:
     """Each record with its raw measures, before calibration; otherwise as ``score``."""
-    device = next(net.parameters()).device
-    for batch in batches(records, net.settings.image_size, batch_size):
+    for batch in batches(records, backend.size, batch_size):
         read = [x for _, x in batch if not isinstance(x, ImageError)]
-        facts = [one.facts for one in read]
         done: Iterator[Measured] = iter(())
         if read:
-            with torch.no_grad():
-                x = torch.from_numpy(np.stack([one.pixels for one in read])).to(device)
-                measures = net(x)
-                done = _split(measures, measure_traits(x, measures.pooled), facts, x, maps, pictures)
+            x = np.stack([one.pixels for one in read])
+            done = _split(backend.run(x, maps, pictures), [one.facts for one in read], x)
         for record, decoded in batch:
             yield record, decoded if isinstance(decoded, ImageError) else next(done)
 
 
-def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
-    """The residual map and the flow map at the image's size, (B, size, size) each."""
-    stages = [
-        F.interpolate(m[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0] for m in measures.flow_maps
-    ]
-    return {"residual": measures.residual_map, "flow": torch.stack(stages).mean(dim=0)}
-
-
-def _split(
-    measures: Measures, traits: torch.Tensor, facts: list[Facts], x: torch.Tensor, maps: bool, pictures: bool
-) -> Iterator[Measured]:
-    flow = measures.flow.double().cpu().numpy()
-    reconstruction = measures.reconstruction.double().cpu().numpy()
-    ratios = None if measures.log_ratios is None else measures.log_ratios.double().cpu().numpy()
-    rows = traits.double().cpu().numpy()
-    drawn = {name: m.cpu().numpy() for name, m in image_maps(measures, x.shape[-1]).items()} if maps else {}
-    drawn_pictures = (x.cpu().numpy(), measures.x_hat.cpu().numpy()) if pictures else ()
-    for i in range(len(flow)):
+def _split(raw: Raw, facts: list[Facts], x: Floats) -> Iterator[Measured]:
+    """The measures of each image; of ``x`` (B, 3, H, W) too where there are reconstructions to lay beside."""
+    for i in range(len(facts)):
         yield Measured(
-            flow=flow[i],
-            reconstruction=float(reconstruction[i]),
-            log_ratios=None if ratios is None else ratios[i],
-            traits=rows[i],
+            flow=raw.flow[i],
+            reconstruction=float(raw.reconstruction[i]),
+            log_ratios=None if raw.log_ratios is None else raw.log_ratios[i],
+            traits=raw.traits[i],
             facts=facts[i],
-            maps={name: m[i] for name, m in drawn.items()},
-            pictures=tuple(picture[i] for picture in drawn_pictures),
+            maps={name: m[i] for name, m in raw.maps.items()},
+            pictures=() if raw.x_hat is None else (x[i], raw.x_hat[i]),
         )

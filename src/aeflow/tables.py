@@ -8,29 +8,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from aeflow.data.records import Record
 from aeflow.errors import DataError, ImageError
 from aeflow.pseudonym import shown_patient
 from aeflow.score import Score
 
-COLUMNS = {
-    "path": pa.string(),  # as the user gave it; the one name that leaves the program
-    "slice": pa.int32(),  # from 1, of a file that holds several images
-    "label": pa.int8(),  # 0 normal, 1 abnormal, empty unknown
-    "patient": pa.string(),  # salted hash, or the key with --identify
-    "study": pa.string(),  # likewise, where the file names one
-    "score": pa.float64(),
-    "p_value": pa.float64(),
-    "verdict": pa.string(),
-    "outside": pa.string(),  # why the image is outside the intended input, empty if it is not
-    "flow": pa.float64(),
-    "reconstruction": pa.float64(),
-    "posterior": pa.float64(),  # the term, as the two before it
-    "p_abnormal": pa.float64(),  # the classes' probability; empty where the model has none
-    "error": pa.string(),  # why the image was refused; the score is empty then
+COLUMNS = {  # and their types in Parquet
+    "path": "string",  # as the user gave it; the one name that leaves the program
+    "slice": "int32",  # from 1, of a file that holds several images
+    "label": "int8",  # 0 normal, 1 abnormal, empty unknown
+    "patient": "string",  # salted hash, or the key with --identify
+    "study": "string",  # likewise, where the file names one
+    "score": "float64",
+    "p_value": "float64",
+    "verdict": "string",
+    "outside": "string",  # why the image is outside the intended input, empty if it is not
+    "flow": "float64",
+    "reconstruction": "float64",
+    "posterior": "float64",  # the term, as the two before it
+    "p_abnormal": "float64",  # the classes' probability; empty where the model has none
+    "error": "string",  # why the image was refused; the score is empty then
 }
 ROW_GROUP = 1024  # rows that wait before Parquet takes them
 
@@ -62,7 +59,10 @@ def writer(path: Path) -> Iterator[Callable[[Row], None]]:
             lines.writeheader()
             yield lines.writerow
         return
-    schema = pa.schema(COLUMNS)
+    import pyarrow as pa  # takes a third of a second to import, and CSV does without
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     waiting: list[Row] = []
     with pq.ParquetWriter(path, schema) as parquet:
 

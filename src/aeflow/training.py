@@ -17,8 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from aeflow import artifact as artifacts
-from aeflow import calibrate, checkpoint, classes, intended, posterior, teaching
+from aeflow import calibrate, checkpoint, classes, posterior, recapture, teaching
 from aeflow.artifact import Artifact
+from aeflow.backends.torch import TorchBackend
 from aeflow.calibrate import Calibration, MapScale
 from aeflow.classes import Classes, Pool
 from aeflow.config import Settings
@@ -35,13 +36,13 @@ from aeflow.neighbours import Neighbours
 from aeflow.progress import bar
 from aeflow.runtime import pick_device, prepare
 from aeflow.score import measure
+from aeflow.store import EPOCH_SCORES, FACTS, HISTORY, write_text
 from aeflow.teaching import Lesson
 
 WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
 WEIGHED = 200  # abnormal images, labelled or found, on which the terms are weighed against each other
 WHOLE = 300  # train normals whose latents new ones are drawn after
 MAPPED = 400  # held-out images from which the maps' scale is taken
-HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -165,9 +166,9 @@ def train(
         },
         "lesson": None if taught is None else taught.facts(),
     }
-    model = Artifact(net, settings, calibration, intended.learn(net, kept_f, held_f), facts)
-    artifacts.write_text(run / HISTORY, _csv(history))
-    artifacts.write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
+    model = Artifact(net, settings, calibration, recapture.learn(net, kept_f, held_f), facts)
+    write_text(run / HISTORY, _csv(history))
+    write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
     Neighbours.of_training(kept_f[0]).save(run)
     artifacts.save(model, run)
     (run / checkpoint.NAME).unlink()
@@ -200,7 +201,7 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None 
     ratios: list[np.ndarray[Any, Any]] = []
     pixels: dict[str, list[np.ndarray[Any, Any]]] = {}
     with bar("Calibrating", len(held_out)) as advance:
-        for record, measured in measure(net, held_out, maps=True):
+        for record, measured in measure(TorchBackend(net), held_out, maps=True):
             advance()
             if isinstance(measured, ImageError):  # it could be read a minute ago
                 raise measured
@@ -238,7 +239,7 @@ def _weigh(net: AEFlow, calibration: Calibration, lesson: Lesson, learnt: Classe
     rows = evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), WEIGHED)
     scores = np.zeros(len(rows))
     with bar("Weighing", len(rows)) as advance:
-        for i, (_, measured) in enumerate(measure(net, [lesson.records[row] for row in rows])):
+        for i, (_, measured) in enumerate(measure(TorchBackend(net), [lesson.records[row] for row in rows])):
             advance()
             if isinstance(measured, ImageError):
                 raise measured
@@ -260,7 +261,7 @@ def _check_run(run: Path, resume: bool, overwrite: bool) -> None:
         raise ArtifactError(run, "is a file", "give a folder with --out")
     if overwrite or resume:
         return
-    if (run / artifacts.FACTS).exists():
+    if (run / FACTS).exists():
         raise ArtifactError(run, "already holds a model", "choose another --out, or replace it with --overwrite")
     if (run / checkpoint.NAME).exists():
         raise ArtifactError(run, "holds an unfinished training", "go on with --resume, or replace it with --overwrite")

@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aeflow import __version__, tables
-from aeflow.artifact import Artifact, write_text
 from aeflow.data.records import Record, read_records
 from aeflow.data.stream import mask_of
 from aeflow.data.unfold import refusals_among, unfold
@@ -27,9 +26,9 @@ from aeflow.evaluation.report import write_model_card, write_report
 from aeflow.evaluation.study import of_studies
 from aeflow.progress import bar
 from aeflow.pseudonym import shown
-from aeflow.score import MAPS, Score, score
+from aeflow.score import MAPS, Score, Scorer, score
+from aeflow.store import EPOCH_SCORES, HISTORY, write_text
 from aeflow.studies import Studies
-from aeflow.training import EPOCH_SCORES, HISTORY
 
 ROWS = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
@@ -83,21 +82,21 @@ class Evaluation:
     refusals: Refusals
 
 
-def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run: Path) -> Evaluation:
+def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Path) -> Evaluation:
     """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
 
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
     history is read from ``run``. Raises DataError where the split holds no labelled image.
     """
-    records = unfold(read_records(data, split), artifact.settings.slice_axis)
+    records = unfold(read_records(data, split), scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
     history, epochs = _history(run)
     out.mkdir(parents=True, exist_ok=True)
-    scored, pixel, refusals = _score_all(artifact, records, out)
+    scored, pixel, refusals = _score_all(scorer, records, out)
     if not scored.records:
         raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
-    calibration, seed = artifact.calibration, artifact.settings.seed
+    calibration, seed = scorer.calibration, scorer.settings.seed
     threshold = Threshold(calibration.threshold, calibration.rule)
     metrics = {
         "split": split,
@@ -111,11 +110,11 @@ def evaluate(artifact: Artifact, data: Path | str, *, split: str, out: Path, run
     if any(scored.outside):
         metrics["notes"].append(_outside_note(metrics))
     write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
-    figures = {**_result_figures(artifact, scored, metrics), **_training_figures(history, epochs)}
+    figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     (out / "plots").mkdir(exist_ok=True)
     for name, figure in figures.items():
         plots.save_png(figure, out / "plots" / f"{name}.png")
-    facts = {**artifact.facts, "settings": artifact.settings.model_dump(mode="json"), "version": __version__}
+    facts = {**scorer.facts, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
         title=f"Split {split}, {len(records)} images",
@@ -136,22 +135,22 @@ def _outside_note(metrics: dict[str, Any]) -> str:
     return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
 
 
-def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any] | None, Refusals]:
+def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any] | None, Refusals]:
     """Score everything once, writing both tables as the scores come."""
     masks = any(record.mask for record in records)
-    calibration = artifact.calibration
+    calibration = scorer.calibration
     pixels = {name: PixelMetrics(calibration.scales[name], calibration.maps[name].threshold) for name in MAPS}
-    scored, refusals = Scored([], [], [], [], Studies(artifact.settings.false_positive_rate)), Refusals()
+    scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
         tables.writer(out / "scores.csv") as to_csv,
         tables.writer(out / "scores.parquet") as to_parquet,
     ):
-        for number, (record, result) in enumerate(score(artifact, records, maps=masks), 1):
+        for number, (record, result) in enumerate(score(scorer, records, maps=masks), 1):
             mask = None
             if record.mask is not None and isinstance(result, Score):
                 try:
-                    mask = mask_of(record, artifact.settings.image_size)
+                    mask = mask_of(record, scorer.settings.image_size)
                 except ImageError as error:
                     result = error
             row = tables.row(record, result)
@@ -173,16 +172,16 @@ def _score_all(artifact: Artifact, records: list[Record], out: Path) -> tuple[Sc
     return scored, {name: metric.result() for name, metric in pixels.items()} if masks else None, refusals
 
 
-def _result_figures(artifact: Artifact, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:
-    threshold = artifact.calibration.threshold
+def _result_figures(scorer: Scorer, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:
+    threshold = scorer.calibration.threshold
     figures = {
-        "scores": plots.score_distributions(scored.of(0), scored.of(1), threshold, artifact.calibration.scores),
+        "scores": plots.score_distributions(scored.of(0), scored.of(1), threshold, scorer.calibration.scores),
         "confusion": plots.confusion_matrix(metrics),
     }
     if metrics["auroc"] is not None:
         curves = (scored.values, scored.labels, scored.patients, metrics)
         figures |= {"roc": plots.roc(*curves), "precision_recall": plots.precision_recall(*curves)}
-    return figures | _galleries(artifact, scored)
+    return figures | _galleries(scorer, scored)
 
 
 def _training_figures(history: list[dict[str, float]], epochs: list[dict[str, list[float]]]) -> dict[str, Figure]:
@@ -193,7 +192,7 @@ def _training_figures(history: list[dict[str, float]], epochs: list[dict[str, li
     return {"training": plots.training_curves(history), "epochs": plots.epoch_sheet(sheet, best)}
 
 
-def _galleries(artifact: Artifact, scored: Scored) -> dict[str, Figure]:
+def _galleries(scorer: Scorer, scored: Scored) -> dict[str, Figure]:
     """Pictures of the images that tell most; they are scored once more, so that the first pass can forget them."""
     rising = np.argsort(scored.values, kind="stable").tolist()
     falling = rising[::-1]
@@ -204,19 +203,17 @@ def _galleries(artifact: Artifact, scored: Scored) -> dict[str, Figure]:
         "false_positives": [i for i in falling if wrong[i] and scored.labels[i] == 0][:ROWS],
         "false_negatives": [i for i in rising if wrong[i] and scored.labels[i] == 1][:ROWS],
     }
-    return {
-        name: _gallery(artifact, [scored.records[i] for i in indices]) for name, indices in chosen.items() if indices
-    }
+    return {name: _gallery(scorer, [scored.records[i] for i in indices]) for name, indices in chosen.items() if indices}
 
 
-def _gallery(artifact: Artifact, records: Sequence[Record]) -> Figure:
+def _gallery(scorer: Scorer, records: Sequence[Record]) -> Figure:
     rows = []
-    for record, result in score(artifact, records, maps=True, pictures=True):
+    for record, result in score(scorer, records, maps=True, pictures=True):
         if isinstance(result, ImageError):  # it could be read a minute ago
             raise result
-        mask = mask_of(record, artifact.settings.image_size)
+        mask = mask_of(record, scorer.settings.image_size)
         rows.append(panel(result, TRUTH[record.label], mask))
-    return gallery(rows, artifact.calibration.scales)
+    return gallery(rows, scorer.calibration.scales)
 
 
 def _history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, list[float]]]]:

@@ -10,11 +10,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from aeflow.artifact import write_text
 from aeflow.errors import DataError
 from aeflow.evaluation.gallery import GAP, HEAT, HEAT_ON_GREY, Array, panel_title
 from aeflow.evaluation.style import DPI, MUTED, WIDTH, save_png, styled
 from aeflow.explain import SHOWN, Explanation
+from aeflow.store import write_text
 
 DIFFERENCE = (0.03, 0.15)  # grey values between reconstruction and counterpart: clear below, fully coloured above
 LINE, HEAD, BAR, CAPTION = 0.25, 0.28, 0.42, 0.24  # inches

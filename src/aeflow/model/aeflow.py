@@ -144,7 +144,7 @@ class AEFlow(nn.Module):
             flow_maps=maps,
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
-            pooled=x.new_empty(len(x), 0),
+            pooled=x.new_empty(x.shape[0], 0),
         )
 
     def forward(self, x: Tensor) -> Measures:

@@ -181,7 +181,7 @@ class CouplingStep(nn.Module):
     def scale_and_shift(self, z_a: Tensor) -> tuple[Tensor | None, Tensor]:
         """The log-scale ``s`` (None when additive) and the shift ``t``, both (B, changed, h, w)."""
         if self.position is not None:
-            z_a = torch.cat((z_a, self.position.expand(len(z_a), -1, -1, -1)), dim=1)
+            z_a = torch.cat((z_a, self.position.expand(z_a.shape[0], -1, -1, -1)), dim=1)
         out = self.subnet(z_a)
         if not self.affine:
             return None, out
