@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -226,6 +227,37 @@ def explain(
     print(f"picture: {out / 'explain.png'}")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+@app.command()
+def bench(
+    run: Run,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images; by default some that the model makes up.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    device: Device = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Measure where the time of a score goes on this machine, stage by stage, and how much memory it takes."""
+    from aeflow.artifact import load, write_text
+    from aeflow.bench import bench as measure
+    from aeflow.bench import generated, images_of
+    from aeflow.bench_table import print_bench
+    from aeflow.runtime import pick_device, prepare
+
+    prepare()
+    artifact = load(run, pick_device(device))
+    with nullcontext(images_of(images, artifact.settings.slice_axis)) if images else generated(artifact) as records:
+        found = measure(artifact, records)
+    if out is not None:
+        write_text(out, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        print_bench(found)
+    _end(found.refusals)
 
 
 @app.command()
