@@ -3,8 +3,7 @@
     python benchmarks/pixel_speed.py [--maps 1000] [--out benchmarks/results]
 
 Maps and masks are drawn one at a time, several abnormal regions each; drawing them is not counted. The exact values are
-those of
-scikit-learn and of a plain sorted AUPRO, on the first 20 maps.
+those of scikit-learn and of a plain sorted AUPRO, on the first 20 maps.
 """
 
 from __future__ import annotations
