@@ -14,8 +14,9 @@ package, since model hubs may be out of reach) and the image size of 224 pixels:
 - The stages are those of its own defaults by stride: 4, 8, 16 for FastFlow and PaDiM, 8 and 16 for PatchCore. FastFlow
   takes encoders by name from a list; it gets this one where it asks timm for its default, resnet18.
 - PaDiM keeps 100 channels, its default for resnet18. PatchCore keeps a tenth of its patches, its default.
-- ``predict`` without ``--batch-size`` is ``Engine.predict(data_path=...)``: batches of one, no workers, a picture of each
-  image written. With it, a loader is handed over, and no pictures are written: the fastest that its interface offers.
+- ``predict`` without ``--batch-size`` is ``Engine.predict(data_path=...)``: batches of one, no workers, a picture of
+  each image written. With it, a loader is handed over, and no pictures are written: the fastest that its interface
+  offers.
 """
 
 from __future__ import annotations
@@ -116,7 +117,7 @@ def predict(options: argparse.Namespace, root: Path) -> dict[str, Any]:
     scores = torch.cat([batch.pred_score.flatten() for batch in found])
     assert torch.isfinite(scores).all()
     assert found[0].anomaly_map.shape[-2:] == (SIZE, SIZE)
-    pictures = sum(path.parent.name == "images" or path.suffix == ".png" for path in root.rglob("*"))
+    pictures = sum(path.is_file() and "images" in path.relative_to(root).parts for path in root.rglob("*"))
     return {"images": len(scores), "seconds": seconds, "pictures": pictures}
 
 

@@ -114,7 +114,7 @@ def bench(artifact: Artifact, records: Sequence[Record], batch: int = BATCH) -> 
             seconds: dict[str, list[float]] = {name: [] for name in STAGES[3:]}
             for number in range(-WARM, rounds[b]):
                 at = [(number * b + i) % len(kept) for i in range(b)]
-                times = _network(artifact, pixels[at], [facts[i] for i in at])
+                times, _ = in_stages(artifact, pixels[at], [facts[i] for i in at])
                 if number >= 0:
                     for name, value in times.items():
                         seconds[name].append(value / b)
@@ -157,8 +157,8 @@ def _files(records: Sequence[Record], size: int) -> dict[str, Spread]:
 
 
 @torch.no_grad()
-def _network(artifact: Artifact, x: torch.Tensor, facts: Sequence[Facts]) -> dict[str, float]:
-    """Seconds of the stages from pixels (B, 3, H, W) to scores, as ``AEFlow.forward`` and ``score`` run them."""
+def in_stages(artifact: Artifact, x: torch.Tensor, facts: Sequence[Facts]) -> tuple[dict[str, float], list[float]]:
+    """Seconds of the stages from pixels (B, 3, H, W) to scores, and these, as ``AEFlow.forward`` and ``score`` go."""
     net, settings, clock = artifact.net, artifact.settings, _Clock(x.device)
     features = net.encoder(x)
     clock.lap("encoder")
@@ -179,17 +179,18 @@ def _network(artifact: Artifact, x: torch.Tensor, facts: Sequence[Facts]) -> dic
     for one in image_maps(measures, x.shape[-1]).values():
         one.cpu().numpy()
     clock.lap("maps")
+    values = []
     for i in range(len(x)):
         own = None if ratios is None else ratios[i : i + 1]
         terms = artifact.calibration.terms(flow[i : i + 1], reconstruction[i : i + 1], own)
-        value = float(artifact.calibration.value(terms)[0])
-        artifact.calibration.p_value(value)
-        artifact.calibration.verdict(value)
+        values.append(float(artifact.calibration.value(terms)[0]))
+        artifact.calibration.p_value(values[-1])
+        artifact.calibration.verdict(values[-1])
         if artifact.calibration.posterior is not None and own is not None:
             artifact.calibration.posterior.probabilities(own)
         artifact.intended.outside(traits[i], facts[i])
     clock.lap("calibration")
-    return clock.seconds
+    return clock.seconds, values
 
 
 @torch.no_grad()
