@@ -105,8 +105,9 @@ def fit(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any]:
     epochs = Epochs()
     engine = Engine(default_root_dir=root, callbacks=[epochs], max_epochs=options.epochs)
     data = Folder(name="peer", normal_dir=options.images, test_split_mode="none", val_split_mode="none")
+    data.setup()
     tic = time.perf_counter()
-    engine.fit(model_of(kind, pictures=False), datamodule=data)
+    engine.fit(model_of(kind, pictures=False), train_dataloaders=data.train_dataloader())
     seconds = time.perf_counter() - tic
     engine.trainer.save_checkpoint(options.models / f"{kind}.ckpt")
     return {"images": len(data.train_data), "seconds": seconds, "epochs": epochs.seconds()}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ import numpy as np
 from scipy import ndimage
 
 from aeflow.evaluation.pixel import FPR_LIMIT, PixelMetrics
-from aeflow.machine import machine
+from aeflow.machine import machine, peak_mb
 
 COMPARED = 20
 SIDE = 256
@@ -73,7 +73,7 @@ def measure(n: int, side: int = SIDE) -> dict[str, Any]:
     tic = time.perf_counter()
     metrics.result()
     seconds += time.perf_counter() - tic
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_mb(os.getpid())
     few = list(drawn(min(n, COMPARED), side))
     again = PixelMetrics(SCALE, THRESHOLD)
     for number, image in enumerate(few):
@@ -84,7 +84,7 @@ def measure(n: int, side: int = SIDE) -> dict[str, Any]:
         "maps": n,
         "side": side,
         "seconds": round(seconds, 2),
-        "peak_mb": round(peak),
+        "peak_mb": None if peak is None else round(peak),
         "off_from_exact": {name: abs(found[name]["value"] - value) for name, value in true.items()},
         "floor": {"seconds": 10, "peak_mb": 500},
         "aim": {"seconds": 3},

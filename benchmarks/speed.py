@@ -203,7 +203,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--anomalib-python", type=Path)
     parser.add_argument("--images", type=int, default=320, help="test images to score")
-    parser.add_argument("--drawn", type=int, default=32, help="of them, where a picture of each is written")
+    parser.add_argument("--drawn", type=int, default=64, help="of them, where a picture of each is written")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=30, help="of the training; 0 leaves it out")
     parser.add_argument("--train-images", type=int, default=160, help="that the peer's epochs are measured on")
