@@ -14,11 +14,8 @@ from aeflow.artifact import Artifact
 from aeflow.data.records import Record, find_images
 from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ImageError
-from aeflow.evaluation.gallery import gallery
-from aeflow.evaluation.panels import panel
-from aeflow.evaluation.style import save_png
 from aeflow.progress import bar
-from aeflow.score import score
+from aeflow.score import Score, score
 from aeflow.studies import Studies, Study
 
 if TYPE_CHECKING:
@@ -71,7 +68,7 @@ def score_paths(
             if result.outside:
                 done.outside[result.outside] += 1
             if maps:
-                save_png(gallery([panel(result)], artifact.calibration.scales), maps / f"{number:05d}.png")
+                _draw(artifact, result, maps / f"{number:05d}.png")
             if dicom:
                 dicom.add(number, record, result)
         if dicom:
@@ -81,3 +78,11 @@ def score_paths(
     if done.studies and out is not None:
         studies.write(done.studies, studies.table_of(out))
     return done
+
+
+def _draw(artifact: Artifact, result: Score, path: Path) -> None:
+    from aeflow.evaluation.gallery import gallery  # matplotlib takes half a second to import
+    from aeflow.evaluation.panels import panel
+    from aeflow.evaluation.style import save_png
+
+    save_png(gallery([panel(result)], artifact.calibration.scales), path)
