@@ -56,6 +56,8 @@ def test_help_lists_the_commands_and_is_quick() -> None:
     assert "not a medical device" in " ".join(done.stdout.split())
     probe = "import sys, aeflow.cli; sys.exit('torch' in sys.modules or 'matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
+    scoring = "import sys, aeflow.batch; sys.exit('matplotlib' in sys.modules)"  # only pictures need it
+    assert subprocess.run([sys.executable, "-c", scoring]).returncode == 0
 
 
 def test_version() -> None:

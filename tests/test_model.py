@@ -18,7 +18,7 @@ from aeflow.model.aeflow import AEFlow, mean_of_top, unit_length
 from aeflow.model.decoder import Decoder
 from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
 from aeflow.model.prior import StandardNormal
-from aeflow.model.ssim import ssim
+from aeflow.model.ssim import ssim, window_sums
 
 SMALL = {
     "encoder": "resnet10t",
@@ -238,3 +238,10 @@ def test_sizes_that_do_not_fit_are_refused(change: dict[str, object], message: s
     encoder = Encoder(settings.encoder, settings.stages)
     with pytest.raises(SettingsError, match=message):
         AEFlow(settings, encoder)
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 6, 7, 8, 11])
+def test_window_sums_are_sums_of_neighbours(window: int) -> None:
+    x = torch.rand(2, 3, 20, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(window_sums(x, window, -1), x.unfold(2, window, 1).sum(dim=-1))
+    torch.testing.assert_close(window_sums(x.mT, window, -2), x.mT.unfold(1, window, 1).sum(dim=-1))

@@ -54,6 +54,7 @@ def score_paths(
         advance = stack.enter_context(bar("Scoring", len(records)))
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
+            draw = _drawer(scorer)
         results = score(scorer, records, maps=bool(maps or dicom), pictures=maps is not None)
         for number, (record, result) in enumerate(results, 1):
             for write in writers:
@@ -67,7 +68,7 @@ def score_paths(
             if result.outside:
                 done.outside[result.outside] += 1
             if maps:
-                _draw(result, scorer.calibration.scales, maps / f"{number:05d}.png")
+                draw(result, maps / f"{number:05d}.png")
             if dicom:
                 dicom.add(number, record, result)
         if dicom:
@@ -79,9 +80,10 @@ def score_paths(
     return done
 
 
-def _draw(result: Score, scales: dict[str, tuple[float, float]], path: Path) -> None:
-    from aeflow.evaluation.gallery import gallery  # matplotlib takes a second to import
+def _drawer(scorer: Scorer) -> Callable[[Score, Path], None]:
+    from aeflow.evaluation.gallery import Pictures  # matplotlib takes half a second to import
     from aeflow.evaluation.panels import panel
     from aeflow.evaluation.style import save_png
 
-    save_png(gallery([panel(result)], scales), path)
+    pictures = Pictures(scorer.calibration.scales)
+    return lambda result, path: save_png(pictures.draw(panel(result)), path)

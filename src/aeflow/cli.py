@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -259,6 +260,41 @@ def export(
         f"held-out normals, {parity.flips} verdicts flipped, over {parity.images} images ({parity.abnormal} abnormal)\n"
         f"graph: {folder}"
     )
+
+
+@app.command()
+def bench(
+    run: Run,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images; by default some that the model makes up.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Measure where the time of a score goes on this machine, stage by stage, and how much memory it takes."""
+    from aeflow.artifact import load
+    from aeflow.bench import bench as measure
+    from aeflow.bench import generated, images_of
+    from aeflow.bench_table import print_bench
+    from aeflow.choose import WORTH, open_model
+    from aeflow.runtime import pick_device, prepare
+    from aeflow.store import write_text
+
+    prepare()
+    artifact = load(run, pick_device(device))
+    scorer = open_model(run, backend, device, WORTH)
+    with nullcontext(images_of(images, artifact.settings.slice_axis)) if images else generated(artifact) as records:
+        found = measure(artifact, scorer, records)
+    if out is not None:
+        write_text(out, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    if as_json:
+        _print_json(found.to_json())
+    else:
+        print_bench(found)
+    _end(found.refusals)
 
 
 @app.command()

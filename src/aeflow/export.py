@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from aeflow import artifact as artifacts
 from aeflow import exported
@@ -111,7 +111,7 @@ def made(
     temporary = Path(tempfile.mkdtemp(dir=beside, prefix=".export-"))
     try:
         graph = ScoreGraph(artifact.net, artifact.calibration).eval()
-        write_graph(graph, artifact.settings.image_size, temporary / GRAPHS[to])
+        write_graph(graph, graph.outputs, artifact.settings.image_size, temporary / GRAPHS[to])
         exported.save_arrays(temporary, artifact.intended, test_images(artifact))
         facts = {
             "schema": EXPORT_SCHEMA,
@@ -138,20 +138,20 @@ def made(
 _WRITERS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
-def write_graph(graph: ScoreGraph, size: int, path: Path) -> None:
+def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path) -> None:
     """Trace a module for any number of images and write it as OpenVINO's ``.xml`` and ``.bin``, or as ``.onnx``."""
     x = torch.rand(TRACED, 3, size, size)
     with _quiet(), torch.no_grad():
         program = torch.export.export(graph, (x,), dynamic_shapes=({0: torch.export.Dim("batch", max=4096)},))
         if path.suffix == ".onnx":
-            written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(graph.outputs))
+            written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(outputs))
             if written is None:
                 raise RuntimeError("torch.onnx wrote no program")
             written.save(path, external_data=False)
             return
         ov = openvino.openvino()
         model = ov.convert_model(program)
-        for output, name in zip(model.outputs, graph.outputs, strict=True):
+        for output, name in zip(model.outputs, outputs, strict=True):
             output.get_tensor().set_names({name})
         ov.save_model(model, path, compress_to_fp16=False)
 

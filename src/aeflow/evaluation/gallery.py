@@ -114,6 +114,33 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
     return figure
 
 
+class Pictures:
+    """Galleries of one panel each, one after another: the next is drawn into the figure of the last where it fits.
+
+    The same pixels as ``gallery`` gives; building a figure anew takes as long as drawing it.
+    """
+
+    def __init__(self, map_scales: Mapping[str, tuple[float, float]]) -> None:
+        self.map_scales = map_scales
+        self._figure: Figure | None = None
+        self._like: tuple[Any, ...] = ()
+
+    def draw(self, panel: Panel) -> Figure:
+        """The figure of a panel, to be used before the next is drawn; raises as ``gallery``."""
+        like = panel.image.shape[:2], panel.reconstruction is None, tuple(panel.maps), panel.mask is None
+        if self._figure is None or like != self._like or panel.mask is not None:
+            self._figure, self._like = gallery([panel], self.map_scales), like
+            return self._figure
+        shown = [np.clip(panel.image, 0, 1)]
+        shown += [] if panel.reconstruction is None else [np.clip(panel.reconstruction, 0, 1)]
+        for score_map in panel.maps.values():
+            shown += [np.clip(_grey(panel.image), 0, 1), score_map]
+        for drawn, pixels in zip((one for axes in self._figure.axes for one in axes.images), shown, strict=True):
+            drawn.set_data(pixels)
+        self._figure.texts[-1].set_text(panel.title)  # the heads of the columns come before it
+        return self._figure
+
+
 def _show(axes: Axes, panel: Panel, pixels: Array | None, outlined: bool = True) -> None:
     """Draw an image, and the outline of the mask on it; pixels that do not exist are said to be so."""
     axes.axis("off")

@@ -21,7 +21,7 @@ from aeflow.intervals import bounds, wilson
 Floats = NDArray[np.float64]
 FPR_LIMIT = 0.3  # AUPRO's usual limit (Bergmann et al., 2021): with more false positives a map is of no use
 RESAMPLES = 200
-BATCH = 32  # images to a matrix product: one each would move all histograms through memory every time
+BATCH = 128  # images to a matrix product: one each would move all histograms through memory every time
 
 
 class PixelMetrics:
@@ -37,6 +37,7 @@ class PixelMetrics:
             found = f"scale {scale} and threshold {threshold}"
             raise DataError("pixel metrics", found, "give a finite threshold and a scale (low, high) with low < high")
         self.scale, self.threshold, self.bins, self.seed = scale, threshold, bins, seed
+        self._sides = [bins, 2 * bins, 3 * bins]
         self._patients: set[bytes] = set()
         self._images = self._waiting = 0
         # a row for each resample, and row 0 for the images as they are: normal pixels, abnormal pixels and regions (of
@@ -52,16 +53,16 @@ class PixelMetrics:
             raise DataError("pixel metrics", f"map {scores.shape} and mask {truth.shape}", "give both as (H, W)")
         if not np.isfinite(scores).all():
             raise DataError("pixel metrics", "a map with values that are not finite", "leave out its image")
-        regions, number = ndimage.label(truth, structure=np.ones((3, 3)))
-        bin_of, called, region = self._bin(scores), scores > self.threshold, regions[truth]
-        self._batch[self._waiting] = np.concatenate(
-            [
-                np.bincount(bin_of[~truth], minlength=self.bins),
-                np.bincount(bin_of[truth], minlength=self.bins),
-                np.bincount(bin_of[truth], 1 / np.bincount(region)[region], minlength=self.bins),
-                [(called & truth).sum(), (called & ~truth).sum(), (~called & truth).sum(), number],
-            ]
-        )
+        bin_of, (box, regions) = self._bin(scores), _regions(truth)
+        inside = np.flatnonzero(regions)
+        found, region = bin_of[box].ravel()[inside], regions.ravel()[inside].astype(np.intp)
+        called = scores > self.threshold
+        hits, sizes = int(np.count_nonzero(called[box].ravel()[inside])), np.bincount(region)
+        normal, abnormal, overlap, plain = np.split(self._batch[self._waiting], self._sides)  # views to write into
+        abnormal[:] = np.bincount(found, minlength=self.bins)
+        normal[:] = np.bincount(bin_of.ravel(), minlength=self.bins) - abnormal
+        overlap[:] = np.bincount(found, 1 / sizes[region], minlength=self.bins)
+        plain[:] = hits, np.count_nonzero(called) - hits, len(inside) - hits, len(sizes[1:])
         key = hashlib.sha256(f"{self.seed}/{patient}".encode()).digest()
         self._weights[1:, self._waiting] = np.random.default_rng(list(key)).poisson(1.0, RESAMPLES)
         self._patients.add(key)
@@ -78,12 +79,11 @@ class PixelMetrics:
         "oracle" holds the best Dice of any threshold on these very images. A single patient gives no interval.
         """
         self._flush()
-        sides = [self.bins, 2 * self.bins, 3 * self.bins]
-        normal, abnormal, _, _ = np.split(self._counts, sides, axis=1)
+        normal, abnormal, _, _ = np.split(self._counts, self._sides, axis=1)
         defined = (normal.sum(1) > 0) & (abnormal.sum(1) > 0)  # a resample may hold no abnormal pixel
         if not defined[0]:
             return None
-        false, true, overlap, plain = np.split(self._counts[defined], sides, axis=1)
+        false, true, overlap, plain = np.split(self._counts[defined], self._sides, axis=1)
         false, true, overlap = _descending(false), _descending(true), _descending(overlap)
         fpr, tpr, pro = false / false[:, -1:], true / true[:, -1:], overlap / plain[:, 3:]
         dice = 2 * plain[:, 0] / (2 * plain[:, 0] + plain[:, 1] + plain[:, 2])
@@ -102,9 +102,12 @@ class PixelMetrics:
         }
 
     def _bin(self, scores: Floats) -> NDArray[np.intp]:
-        t = (scores - self.scale[0]) / (self.scale[1] - self.scale[0])
-        squashed = (t / (1 + np.abs(t)) + 1) / 2  # in [0, 1]
-        return np.asarray(np.minimum((squashed * self.bins).astype(np.intp), self.bins - 1))
+        t = scores - self.scale[0]
+        t /= self.scale[1] - self.scale[0]
+        t /= np.abs(t) + 1
+        t += 1  # in [0, 2]
+        t *= self.bins / 2
+        return np.minimum(t, self.bins - 1, out=t).astype(np.intp)
 
     def _flush(self) -> None:
         self._counts += self._weights[:, : self._waiting] @ self._batch[: self._waiting]
@@ -119,6 +122,17 @@ class PixelMetrics:
             return {"value": value, "low": low, "high": high, "interval": "patient bootstrap"}
         low, high = wilson(min(1.0, value) * patients, patients)  # resamples that all agree know no uncertainty
         return {"value": value, "low": low, "high": high, "interval": "wilson"}
+
+
+def _regions(truth: NDArray[np.bool_]) -> tuple[tuple[slice, slice], NDArray[np.int32]]:
+    """The box around all that is true of a mask (H, W), and in it the number of each pixel's region, 8-connected, or 0.
+
+    Only the box is labelled: a small lesion is then found in a tenth of the time.
+    """
+    sides = [np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0)]
+    rows, columns = (slice(at[0], at[-1] + 1) if len(at) else slice(0) for at in sides)
+    regions, _ = ndimage.label(truth[rows, columns], structure=np.ones((3, 3)))
+    return (rows, columns), regions
 
 
 def _descending(histogram: Floats) -> Floats:

