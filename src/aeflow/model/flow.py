@@ -182,7 +182,7 @@ class CouplingStep(nn.Module):
         """The log-scale ``s`` (None when additive) and the shift ``t``, both (B, changed, h, w)."""
         if self.position is not None:
             z_a = torch.cat((z_a, self.position.expand(len(z_a), -1, -1, -1)), dim=1)
-        out = self.subnet(z_a)
+        out = self.subnet(z_a).to(z_a.dtype)  # of lower precision under autocast; what follows, log_det too, is not
         if not self.affine:
             return None, out
         r, t = torch.split(out, self.changed, dim=1)
