@@ -30,7 +30,7 @@ def test_features_are_those_of_the_encoder(data: Path, encoder: Encoder, tmp_pat
     pixels = torch.from_numpy(np.stack([preprocess(read_image(records[i].path), SIZE) for i in (3, 17)]))
     torch.testing.assert_close(x, pixels, atol=0.5 / 255, rtol=0)
     for cached, direct in zip(z, encoder(pixels), strict=True):
-        torch.testing.assert_close(cached, direct, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(cached, direct, rtol=1e-3, atol=1e-4)  # half precision
 
 
 def test_only_what_is_missing_is_computed(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from aeflow.artifact import Artifact
 from aeflow.data.facts import Facts
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
+from aeflow.device import Plan, images_on, in_parts
 from aeflow.errors import ImageError
 from aeflow.intended import measure_traits
 from aeflow.model.aeflow import AEFlow, Measures
@@ -101,16 +104,15 @@ def measure(
     net: AEFlow, records: Sequence[Record], *, maps: bool = False, pictures: bool = False, batch_size: int = BATCH
 ) -> Iterator[tuple[Record, Measured | ImageError]]:
     """Each record with its raw measures, before calibration; otherwise as ``score``."""
-    device = next(net.parameters()).device
+    size = batch_size  # smaller once the device's memory has run out
     for batch in batches(records, net.settings.image_size, batch_size):
         read = [x for _, x in batch if not isinstance(x, ImageError)]
         facts = [one.facts for one in read]
         done: Iterator[Measured] = iter(())
         if read:
-            with torch.no_grad():
-                x = torch.from_numpy(np.stack([one.pixels for one in read])).to(device)
-                measures = net(x)
-                done = _split(measures, measure_traits(x, measures.pooled), facts, x, maps, pictures)
+            images = torch.from_numpy(np.stack([one.pixels for one in read]))
+            parts, size = in_parts(partial(_measured, net, maps=maps, pictures=pictures), size, images, facts)
+            done = chain.from_iterable(parts)
         for record, decoded in batch:
             yield record, decoded if isinstance(decoded, ImageError) else next(done)
 
@@ -121,6 +123,16 @@ def image_maps(measures: Measures, size: int) -> dict[str, torch.Tensor]:
         F.interpolate(m[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0] for m in measures.flow_maps
     ]
     return {"residual": measures.residual_map, "flow": torch.stack(stages).mean(dim=0)}
+
+
+@torch.no_grad()
+def _measured(net: AEFlow, images: torch.Tensor, facts: list[Facts], maps: bool, pictures: bool) -> list[Measured]:
+    """The raw measures of images (B, 3, H, W) as they were read, on the device of ``net``."""
+    device = next(net.parameters()).device
+    x = images_on(images, device)
+    with net.in_bfloat16(Plan.of(device).score_bfloat16):
+        measures = net(x)
+    return list(_split(measures, measure_traits(x, measures.pooled), facts, x, maps, pictures))
 
 
 def _split(

@@ -26,7 +26,7 @@ def ssim_map(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
 
 
 def _sums(values: Tensor, dim: int, window: int) -> Tensor:
-    """Sums over each run of ``window`` values along ``dim``: whole rows are added, which avg_pool2d does not on CPUs."""
+    """Sums over each run of ``window`` values along ``dim``: adds whole rows, as avg_pool2d does not on a CPU."""
     n = values.shape[dim] - window + 1
     sums = values.narrow(dim, 0, n) + values.narrow(dim, 1, n)
     for start in range(2, window):
