@@ -20,7 +20,6 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from quality import machine
 
 import aeflow
 from aeflow import features
@@ -31,6 +30,7 @@ from aeflow.device import Plan
 from aeflow.errors import ImageError
 from aeflow.evaluation.metrics import auroc
 from aeflow.score import score
+from quality import machine
 
 SETS = ("chest_xray_224", "lgg_mri_central")
 ALLOWED = 0.002  # change of an AUROC

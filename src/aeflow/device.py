@@ -29,7 +29,8 @@ class Plan:
 
     train_bfloat16: bool = False
     score_bfloat16: bool = False  # never on a CPU: a model scores there as it was calibrated, whatever its arithmetic
-    compiled: bool = False  # torch.compile; `benchmarks/gpu.py` measures it, and no GPU has run that yet
+    compiler: str | None = None  # torch.compile's; `benchmarks/gpu.py` measures it, and no GPU has run that yet
+    hold: bool | None = None  # cached features whole on the device; None: where ``has_room``
 
     @classmethod
     def of(cls, device: torch.device) -> Self:

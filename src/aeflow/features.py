@@ -225,9 +225,9 @@ class FeatureCache:
 
         parts, self.batch_size = in_parts(rows, self.batch_size, x)
         full = torch.cat(parts).cpu().numpy()
-        largest = float(np.abs(full).max())
-        if not largest <= np.finfo(self.dtype).max:  # not a number, either
-            found = f"its features reach {largest:g} where the cache holds up to {np.finfo(self.dtype).max:g}"
+        largest, limit = float(np.abs(full).max()), float(np.finfo(self.dtype).max)
+        if not largest <= limit:  # not a number, either
+            found = f"its features reach {largest:g} where the cache holds up to {limit:g}"
             raise NumericalError(f"encoder {self.encoder.name}", found, "take other --set stages, or another encoder")
         return full.astype(self.dtype)
 

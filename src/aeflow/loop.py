@@ -26,6 +26,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.progress import bar
 
 START = 1024  # images, at most, that the norms of the flows start from
+PAUSE = 10  # times as long as a checkpoint took to write, until the next: half a gigabyte for the preset paper
 
 PARTS = ("loss", "flow", "reconstruction")
 Floats = NDArray[np.float64]
@@ -63,10 +64,11 @@ class Material:
 def fit(
     net: AEFlow, settings: Settings, run: Path, material: Material, resume: bool, plan: Plan | None = None
 ) -> Progress:
-    """Train ``net`` until its held-out loss stops falling; a checkpoint in ``run`` follows each epoch.
+    """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
 
-    ``plan`` overrules that of the device. Raises NumericalError naming the layer where training leaves the finite
-    numbers, SettingsError where the GPU's memory does not hold one image.
+    A checkpoint follows each epoch, or fewer of them where writing would take more than a tenth of the time. ``plan``
+    overrules that of the device. Raises NumericalError naming the layer where training leaves the finite numbers,
+    SettingsError where the GPU's memory does not hold one image.
     """
     device = next(net.parameters()).device
     plan = plan or Plan.of(device)
@@ -75,6 +77,10 @@ def fit(
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=device.type == "cuda",
+    )
+    train, held_out, watched = (
+        Feed(one, device, plan.hold)
+        for one in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
     )
     task = {
         "settings": settings.model_dump(mode="json"),
@@ -85,17 +91,14 @@ def fit(
         progress, weights, best = checkpoint.load(run, task, optimizer, device)
         net.load_state_dict(weights, strict=False)
     else:
-        features, _ = material.views[0].batch(evenly(range(len(material.views[0])), START))
-        net.initialise([z.to(device) for z in features])
+        rows = range(len(material.views[0]))
+        halving(lambda size: net.initialise(train.batch(evenly(rows, size))[0]), START)
         progress, best = Progress(), trainable(net)
 
-    train, held_out, watched = (
-        Feed(one, device)
-        for one in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
-    )
     step = _Step(net, settings, optimizer, plan)
     steps = math.ceil(len(material.views[0]) / settings.batch_size)
     epochs = settings.epochs or math.ceil(settings.updates / steps)
+    save_from = 0.0
     with bar("Training", epochs) as advance:
         advance(progress.epoch)
         while progress.epoch < epochs and progress.epochs_without_gain < settings.patience:
@@ -104,8 +107,8 @@ def fit(
             train_losses = _train_epoch(step, train, order, epoch, epochs)
             trained = time.perf_counter() - tic
             with net.in_bfloat16(plan.score_bfloat16):
-                held_losses, *of_held = measure_all(net, held_out, settings.batch_size)
-                _, *of_watched = measure_all(net, watched, settings.batch_size)
+                held_losses, *of_held = measure_all(net, held_out, step.size)
+                _, *of_watched = measure_all(net, watched, step.size)
             progress.epoch = epoch
             if held_losses[0] < progress.best_loss:
                 progress.best_loss, progress.best_epoch, best = float(held_losses[0]), epoch, trainable(net)
@@ -117,7 +120,10 @@ def fit(
             for side, losses in (("train", train_losses), ("held_out", held_losses)):
                 row |= {f"{side}_{part}": float(loss) for part, loss in zip(PARTS, losses, strict=True)}
             progress.history.append({**row, "seconds": round(time.perf_counter() - tic, 3)})
-            checkpoint.save(run, task, progress, trainable(net), best, optimizer)
+            if time.perf_counter() >= save_from:
+                tic = time.perf_counter()
+                checkpoint.save(run, task, progress, trainable(net), best, optimizer)
+                save_from = time.perf_counter() + PAUSE * (time.perf_counter() - tic)
             found = f"held-out loss {held_losses[0]:.4f}, best in epoch {progress.best_epoch}"
             advance(note=f"{found}; {len(order) / trained:.0f} images/s")
     net.load_state_dict(best, strict=False)
@@ -135,7 +141,7 @@ class _Step:
     def __init__(self, net: AEFlow, settings: Settings, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
         self.net, self.settings, self.optimizer, self.plan = net, settings, optimizer, plan
         self.size = settings.batch_size
-        self.losses = torch.compile(self._losses) if plan.compiled else self._losses
+        self.losses = torch.compile(self._losses, backend=plan.compiler) if plan.compiler else self._losses
 
     def __call__(self, features: list[Tensor], x: Tensor, where: str) -> Tensor:
         """The losses (3, B) of a batch before the step; raises NumericalError."""
