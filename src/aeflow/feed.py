@@ -24,10 +24,7 @@ class Feed:
         self.features, self.device = features, device
         self.held: tuple[Tensor, Tensor] | None = None
         if len(features) and (has_room(self._bytes(), device) if hold is None else hold):
-            starts = range(0, len(features), CHUNK)
-            chunks = (features.stored(range(len(features))[start : start + CHUNK]) for start in starts)
-            flat, pixels = zip(*((moved(a, device), moved(b, device)) for a, b in chunks), strict=True)
-            self.held = torch.cat(flat), torch.cat(pixels)
+            self.held = self._held()
 
     def __len__(self) -> int:
         return len(self.features)
@@ -46,6 +43,16 @@ class Feed:
         order = range(len(self)) if order is None else order
         for start in range(0, len(order), batch_size):
             yield self.batch(order[start : start + batch_size])
+
+    def _held(self) -> tuple[Tensor, Tensor]:
+        n = len(self)
+        first, picture = self.features.stored([0])
+        flat = torch.empty((n, *first.shape[1:]), dtype=first.dtype, device=self.device)
+        pixels = torch.empty((n, *picture.shape[1:]), dtype=picture.dtype, device=self.device)
+        for start in range(0, n, CHUNK):
+            a, b = self.features.stored(range(start, min(start + CHUNK, n)))
+            flat[start : start + CHUNK], pixels[start : start + CHUNK] = moved(a, self.device), moved(b, self.device)
+        return flat, pixels
 
     def _bytes(self) -> int:
         first = self.features.rows[0]

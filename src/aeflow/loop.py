@@ -106,7 +106,7 @@ def fit(
             order = material.shuffled(settings.seed, epoch)
             train_losses = _train_epoch(step, train, order, epoch, epochs)
             trained = time.perf_counter() - tic
-            with net.in_bfloat16(plan.score_bfloat16):
+            with net.in_bfloat16(plan.train_bfloat16):
                 held_losses, *of_held = measure_all(net, held_out, step.size)
                 _, *of_watched = measure_all(net, watched, step.size)
             progress.epoch = epoch
