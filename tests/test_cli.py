@@ -235,6 +235,9 @@ def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     done = call("train", SAMPLE, "--out", tmp_path / "run", *settings, "--json")
     facts = json.loads(done.stdout)
     assert facts["normal_images"] + facts["held_out_images"] == 300
+    phases = [facts[f"{phase}_seconds"] for phase in ("features", "training", "calibration")]
+    assert 0 < sum(phases) <= facts["seconds"]
+    assert facts["training_images_per_second"] == pytest.approx(2 * facts["normal_images"] / phases[1], rel=0.1)
     metrics = json.loads(call("evaluate", tmp_path / "run", SAMPLE, "--json").stdout)
     assert metrics["auroc"]["value"] > 0.7
 

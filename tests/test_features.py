@@ -12,8 +12,10 @@ import torch
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import read_records
+from aeflow.errors import NumericalError
 from aeflow.features import FeatureCache
 from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
+from aeflow.model.pooled import Pooled
 from conftest import SIZE, lesion, texture
 
 
@@ -30,7 +32,7 @@ def test_features_are_those_of_the_encoder(data: Path, encoder: Encoder, tmp_pat
     pixels = torch.from_numpy(np.stack([preprocess(read_image(records[i].path), SIZE) for i in (3, 17)]))
     torch.testing.assert_close(x, pixels, atol=0.5 / 255, rtol=0)
     for cached, direct in zip(z, encoder(pixels), strict=True):
-        torch.testing.assert_close(cached, direct, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(cached, direct, rtol=1e-3, atol=1e-4)  # half precision
 
 
 def test_only_what_is_missing_is_computed(
@@ -98,3 +100,30 @@ def test_refused_images_leave_no_gap(tmp_path: Path, encoder: Encoder) -> None:
     assert [record.path.name for record, _ in refused] == ["1.png"]
     assert len(features.batch(range(4))[1]) == 4
     shutil.rmtree(tmp_path / "cache")
+
+
+def test_half_precision_is_within_a_thousandth(data: Path, encoder: Encoder, tmp_path: Path) -> None:
+    """And takes half the bytes; vectors stay as they are."""
+    records = read_records(data, "train")[:8]
+    pixels = torch.from_numpy(np.stack([preprocess(read_image(record.path), SIZE) for record in records]))
+    features, _ = FeatureCache(encoder, SIZE, tmp_path).features(records)
+    assert features.stored([0])[0].dtype == torch.float16
+    for cached, direct in zip(features.batch(range(8))[0], encoder(pixels), strict=True):
+        large = direct.abs() > 1e-3
+        assert ((cached - direct).abs() / direct.abs())[large].max() <= 1e-3
+        assert (cached - direct).abs()[~large].max() <= 1e-6
+    pooled = Pooled(encoder)
+    vectors = FeatureCache(pooled, SIZE, tmp_path).features(records)[0].vectors()
+    np.testing.assert_allclose(vectors, pooled(pixels)[0][:, :, 0, 0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("value", [1e5, float("nan")])
+def test_features_beyond_half_precision_are_refused(
+    data: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    cache = FeatureCache(encoder, SIZE, tmp_path)
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda x: [z + value for z in forward(x)])
+    with pytest.raises(NumericalError, match=r"features reach \S+ where the cache holds up to 65504; take other --set"):
+        cache.features(read_records(data, "train")[:4])
+    assert not list(cache.folder.glob("*"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aeflow.model.flow import ActNorm, CouplingStep, Flow, Permute, PositionNorm
+from aeflow.model.flow import ActNorm, CouplingStep, Flow, Permute, PositionedConv2d, PositionNorm
 
 KINDS = [("conv", "affine"), ("conv", "additive"), ("resnet", "affine"), ("resnet", "additive")]
 SIZES = [None, (3, 2)]  # the flow knows no positions, or those of a map of this size
@@ -184,3 +184,30 @@ def test_one_image_or_many_makes_no_difference(subnet: str, coupling: str) -> No
     z = latents(4, 5, 3, 3)
     together, _ = flow(z)
     torch.testing.assert_close(together, torch.cat([flow(image[None])[0] for image in z]))
+
+
+def test_a_shared_position_is_convolved_as_if_each_image_had_it() -> None:
+    conv = PositionedConv2d(5 + 3, 7, 3, padding=1).double()
+    z, position = latents(4, 5, 6, 6), latents(1, 3, 6, 6, seed=1)
+    expected = nn.Conv2d.forward(conv, torch.cat((z, position.expand(4, -1, -1, -1)), dim=1))
+    torch.testing.assert_close(conv(z, position), expected)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("subnet", "coupling"), KINDS)
+def test_bfloat16_leaves_flow_and_log_det_exact(subnet: str, coupling: str, size: tuple[int, int] | None) -> None:
+    """Under autocast the sub-networks are coarse; the flow they make is still a bijection whose log-det is its own."""
+    flow = make(subnet, coupling, size=size).float()
+    z = latents(4, 5, 3, 2).float()
+    exact, exact_log_det = flow(z)
+    scales = []
+    with torch.autocast("cpu", torch.bfloat16):
+        for step in flow.steps:
+            step.coupling.subnet.register_forward_hook(lambda *told: scales.append(told[2].dtype))
+        u, log_det = flow(z)
+        assert set(scales) == {torch.bfloat16}
+        assert u.dtype == log_det.dtype == torch.float32
+        torch.testing.assert_close(flow.inverse(u), z, rtol=1e-4, atol=1e-4)
+    assert not torch.equal(u, exact)
+    torch.testing.assert_close(u, exact, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(log_det, exact_log_det, rtol=0.1, atol=0.1)

@@ -226,6 +226,24 @@ def test_batch_size_changes_no_measure(small: AEFlow) -> None:
     torch.testing.assert_close(together.residual_map, torch.cat([m.residual_map for m in apart]), rtol=1e-5, atol=1e-5)
 
 
+def test_bfloat16_is_for_flows_and_decoder_alone(small: AEFlow) -> None:
+    for parameter in small.flows.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    x = images(4)
+    exact = small(x)
+    with small.in_bfloat16(True):
+        coarse = small(x)
+        losses = small.losses(small.encode(small.encoder(x)), coarse.x_hat, x)
+        losses.total.mean().backward()
+    assert torch.equal(coarse.pooled, exact.pooled)  # the encoder's
+    assert not torch.equal(coarse.x_hat, exact.x_hat)
+    torch.testing.assert_close(coarse.flow, exact.flow, rtol=0.02, atol=0.02)
+    tensors = [coarse.flow, coarse.reconstruction, *coarse.flow_maps, coarse.x_hat, losses.total]
+    tensors += [parameter.grad for parameter in small.flows.parameters() if parameter.grad is not None]
+    assert {tensor.dtype for tensor in tensors} == {torch.float32}
+    assert torch.equal(small(x).flow, exact.flow)  # outside of it nothing has changed
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -42,7 +42,7 @@ def test_a_run_holds_its_train_normals_without_names(trained: Trained, run: Path
     vectors = pool(net.of_stages(net.encoder(x), settings.stages))
     found = Neighbours.load(run, vectors.shape[1])
     assert found is not None
-    torch.testing.assert_close(found.vectors, vectors, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found.vectors, vectors, rtol=1e-3, atol=1e-3)  # of features in half precision
     with safe_open(run / NORMALS, "pt") as file:
         assert set(file.keys()) == {"vectors", "pictures"}
         assert not file.metadata()

@@ -110,8 +110,10 @@ def train(
     else:
         print(
             f"trained on {facts['normal_images']} normal images, {facts['held_out_images']} held out; "
-            f"best of {facts['epochs']} epochs: {facts['best_epoch']}; {facts['seconds']:.0f} s\nmodel: {out}"
+            f"best of {facts['epochs']} epochs: {facts['best_epoch']}; {facts['seconds']:.0f} s"
         )
+        phases = {"features": "features", "training": "flow and decoder", "calibration": "calibration"}
+        print("; ".join(f"{name} {_pace(facts, phase)}" for phase, name in phases.items()) + f"\nmodel: {out}")
     for note in trained.notes:
         print(f"note: {note}", file=sys.stderr)
     _end(trained.refusals)
@@ -416,6 +418,10 @@ def _print_splits(splits: dict[str, list[Record]]) -> None:
 
 def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def _pace(facts: dict[str, Any], phase: str) -> str:
+    return f"{facts[f'{phase}_seconds']:.0f} s ({facts[f'{phase}_images_per_second']:.0f} images/s)"
 
 
 def _end(refusals: list[tuple[Record, ImageError]]) -> None:

@@ -3,7 +3,7 @@
 ::
 
     CACHE/<key of encoder, preprocessing and change>/<shard>/
-        features.npy   (n, d) float32, all stages of an image in one row
+        features.npy   (n, d), all stages of an image in one row: float16, pooled vectors float32
         pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach; none for pooled features
         images.json    SHA-256 of each row's image file, its slice and view, and what the file says of it
 
@@ -22,7 +22,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,8 @@ from aeflow.data.facts import Facts
 from aeflow.data.leakage import content
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
-from aeflow.errors import ImageError
+from aeflow.device import images_on, in_parts
+from aeflow.errors import ImageError, NumericalError
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooled import Pooled
 from aeflow.store import cache_root
@@ -43,13 +44,17 @@ SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
 Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]
 
-FORMAT = 2  # of the files above and of the preprocessing; a change makes old caches unused
+# Of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
+# (benchmarks/half_features.py). The largest feature of the default encoder is near 60, the largest float16 65504.
+STORED: type[np.floating[Any]] = np.float16
+
+FORMAT = 3  # of the files above and of the preprocessing; a change makes old caches unused
 
 
 class Row(NamedTuple):
     """A shard's features and pixels, the row in them, and what the file says of its image."""
 
-    features: NDArray[np.float32]
+    features: NDArray[Any]
     pixels: NDArray[np.uint8] | None
     row: int
     facts: Facts
@@ -74,12 +79,32 @@ class Features:
 
     def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
         """The features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
+        return self.unpacked(*self.stored(indices))
+
+    def stored(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What is on disk of some images: features (B, d) float16, and pixels (B, 3, H, W) uint8."""
         rows = [self.rows[i] for i in indices]
         flat = torch.from_numpy(np.stack([one.features[one.row] for one in rows]))
-        pixels = torch.from_numpy(np.stack([one.pixels[one.row] for one in rows if one.pixels is not None]))
+        return flat, torch.from_numpy(np.stack([one.pixels[one.row] for one in rows if one.pixels is not None]))
+
+    def unpacked(self, flat: Tensor, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What ``stored`` gave, on whatever device it is now, as ``batch`` gives it."""
         stages = torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1)
-        features = [stage.reshape(len(indices), *shape) for stage, shape in zip(stages, self.shapes, strict=True)]
+        features = [
+            stage.reshape(len(flat), *shape).to(torch.float32, memory_format=torch.channels_last)
+            for stage, shape in zip(stages, self.shapes, strict=True)
+        ]
         return features, pixels.float() / 255
+
+    def and_also(self, others: Sequence[Features]) -> Features:
+        """These and, after them, other features of the same encoder."""
+        all_of = [self, *others]
+        return Features(
+            [record for one in all_of for record in one.records],
+            [content for one in all_of for content in one.contents],
+            [row for one in all_of for row in one.rows],
+            self.shapes,
+        )
 
     def vectors(self) -> NDArray[np.float64]:
         """All features of each image in one row, (n, d)."""
@@ -102,7 +127,10 @@ class FeatureCache:
         self.image_size = image_size
         self.change = change
         self.pixels = isinstance(encoder, Encoder)
+        self.dtype = np.dtype(STORED if self.pixels else np.float32)  # pooled vectors are small
+        self.batch_size = BATCH  # fewer once the device's memory has run out
         key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
+        key += [self.dtype.name]
         self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.device = encoder.mean.device
         self.shapes = self._shapes()
@@ -142,7 +170,8 @@ class FeatureCache:
                 images = json.loads((shard / "images.json").read_text())
                 features = np.load(shard / "features.npy", mmap_mode="r")
                 pixels = np.load(shard / "pixels.npy", mmap_mode="r") if self.pixels else None
-                if features.shape != (len(images), width) or (pixels is not None and len(pixels) != len(images)):
+                fits = features.shape == (len(images), width) and features.dtype == self.dtype
+                if not fits or (pixels is not None and len(pixels) != len(images)):
                     raise ValueError("its arrays do not fit together")
             except (OSError, ValueError) as error:
                 warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
@@ -168,7 +197,7 @@ class FeatureCache:
                     x if "/" not in (key := str(contents[record])) else self.change(x, key) for record, x in read
                 ]
                 x = torch.from_numpy(np.stack(pictures))
-                flat.append(torch.cat([z.flatten(1) for z in self.encoder(x.to(self.device))], dim=1).cpu().numpy())
+                flat.append(self._encode(x))
                 pixels.append((x * 255).round().to(torch.uint8).numpy())
             advance(len(batch))
         if said:
@@ -180,6 +209,20 @@ class FeatureCache:
             (temporary / "images.json").write_text(json.dumps(said))
             temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
         return refused
+
+    def _encode(self, x: Tensor) -> NDArray[Any]:
+        """The features of images ``x`` (B, 3, H, W), one row each, as they are stored."""
+
+        def rows(part: Tensor) -> Tensor:
+            return torch.cat([z.flatten(1) for z in self.encoder(images_on(part, self.device))], dim=1)
+
+        parts, self.batch_size = in_parts(rows, self.batch_size, x)
+        full = torch.cat(parts).cpu().numpy()
+        largest, limit = float(np.abs(full).max()), float(np.finfo(self.dtype).max)
+        if not largest <= limit:  # not a number, either
+            found = f"its features reach {largest:g} where the cache holds up to {limit:g}"
+            raise NumericalError(f"encoder {self.encoder.name}", found, "take other --set stages, or another encoder")
+        return full.astype(self.dtype)
 
 
 def image_key(record: Record, digest: str | None, view: int) -> str | None:

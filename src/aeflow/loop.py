@@ -6,24 +6,27 @@ import hashlib
 import json
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from aeflow import calibrate, checkpoint
 from aeflow.checkpoint import Progress, State
 from aeflow.config import Settings
 from aeflow.data.split import evenly
+from aeflow.device import Plan, halving
 from aeflow.features import Features
+from aeflow.feed import Feed
 from aeflow.guard import check_finite, check_gradients
 from aeflow.model.aeflow import AEFlow
 from aeflow.progress import bar
 
 START = 1024  # images, at most, that the norms of the flows start from
+PAUSE = 10  # times as long as a checkpoint took to write, until the next: half a gigabyte for the preset paper
 
 PARTS = ("loss", "flow", "reconstruction")
 Floats = NDArray[np.float64]
@@ -41,27 +44,43 @@ class Material:
         """SHA-256 over the content of the normal images, and the side each is on."""
         return hashlib.sha256(json.dumps([self.views[0].contents, self.held_out.contents]).encode()).hexdigest()
 
-    def shuffled(self, seed: int, epoch: int) -> Features:
-        """The train normals of an epoch in random order; of each its own view half of the time, else another."""
+    def shuffled(self, seed: int, epoch: int) -> list[int]:
+        """The train normals of an epoch in random order, as rows of all views one after the other.
+
+        Of each image its own view half of the time, else another.
+        """
         draw = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(draw[:7], "big"))
-        order = torch.randperm(len(self.views[0]), generator=generator).tolist()
-        rows = self.views[0].rows
+        n = len(self.views[0])
+        order = torch.randperm(n, generator=generator)
+        view = torch.zeros(n, dtype=torch.long)
         if len(self.views) > 1:
-            other = torch.randint(1, len(self.views), (len(rows),), generator=generator)
-            view = torch.where(torch.rand(len(rows), generator=generator) < 0.5, other, 0).tolist()
-            rows = [self.views[v].rows[i] for i, v in enumerate(view)]
-        return replace(self.views[0], rows=[rows[i] for i in order])
+            other = torch.randint(1, len(self.views), (n,), generator=generator)
+            view = torch.where(torch.rand(n, generator=generator) < 0.5, other, 0)
+        rows: list[int] = (view[order] * n + order).tolist()
+        return rows
 
 
-def fit(net: AEFlow, settings: Settings, run: Path, material: Material, resume: bool) -> Progress:
-    """Train ``net`` until its held-out loss stops falling; a checkpoint in ``run`` follows each epoch.
+def fit(
+    net: AEFlow, settings: Settings, run: Path, material: Material, resume: bool, plan: Plan | None = None
+) -> Progress:
+    """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
 
-    Raises NumericalError naming the layer where training leaves the finite numbers.
+    A checkpoint follows each epoch, or fewer of them where writing would take more than a tenth of the time. ``plan``
+    overrules that of the device. Raises NumericalError naming the layer where training leaves the finite numbers,
+    SettingsError where the GPU's memory does not hold one image.
     """
     device = next(net.parameters()).device
+    plan = plan or Plan.of(device)
     optimizer = torch.optim.Adam(
-        [*net.flows.parameters(), *net.decoder.parameters()], settings.learning_rate, weight_decay=settings.weight_decay
+        [*net.flows.parameters(), *net.decoder.parameters()],
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type == "cuda",
+    )
+    train, held_out, watched = (
+        Feed(one, device, plan.hold)
+        for one in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
     )
     task = {
         "settings": settings.model_dump(mode="json"),
@@ -72,62 +91,100 @@ def fit(net: AEFlow, settings: Settings, run: Path, material: Material, resume: 
         progress, weights, best = checkpoint.load(run, task, optimizer, device)
         net.load_state_dict(weights, strict=False)
     else:
-        features, _ = material.views[0].batch(evenly(range(len(material.views[0])), START))
-        net.initialise([z.to(device) for z in features])
+        rows = range(len(material.views[0]))
+        halving(lambda size: net.initialise(train.batch(evenly(rows, size))[0]), START)
         progress, best = Progress(), trainable(net)
 
+    step = _Step(net, settings, optimizer, plan)
     steps = math.ceil(len(material.views[0]) / settings.batch_size)
     epochs = settings.epochs or math.ceil(settings.updates / steps)
+    save_from = 0.0
     with bar("Training", epochs) as advance:
         advance(progress.epoch)
         while progress.epoch < epochs and progress.epochs_without_gain < settings.patience:
             tic, epoch = time.perf_counter(), progress.epoch + 1
-            train_losses = _train_epoch(
-                net, settings, optimizer, material.shuffled(settings.seed, epoch), epoch, epochs
-            )
-            held_losses, *held = measure_all(net, material.held_out, settings.batch_size)
-            _, *watched = measure_all(net, material.watched, settings.batch_size)
+            order = material.shuffled(settings.seed, epoch)
+            train_losses = _train_epoch(step, train, order, epoch, epochs)
+            trained = time.perf_counter() - tic
+            with net.in_bfloat16(plan.train_bfloat16):
+                held_losses, *of_held = measure_all(net, held_out, step.size)
+                _, *of_watched = measure_all(net, watched, step.size)
             progress.epoch = epoch
             if held_losses[0] < progress.best_loss:
                 progress.best_loss, progress.best_epoch, best = float(held_losses[0]), epoch, trainable(net)
-            now = calibrate.fit(settings, held[0], held[1], maps={})
-            scores = [now.value(now.terms(flow, reconstruction)).tolist() for flow, reconstruction in (held, watched)]
+            now = calibrate.fit(settings, of_held[0], of_held[1], maps={})
+            pairs = (of_held, of_watched)
+            scores = [now.value(now.terms(flow, reconstruction)).tolist() for flow, reconstruction in pairs]
             progress.epoch_scores.append(dict(zip(("normal", "abnormal"), scores, strict=True)))
             row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
             for side, losses in (("train", train_losses), ("held_out", held_losses)):
                 row |= {f"{side}_{part}": float(loss) for part, loss in zip(PARTS, losses, strict=True)}
             progress.history.append({**row, "seconds": round(time.perf_counter() - tic, 3)})
-            checkpoint.save(run, task, progress, trainable(net), best, optimizer)
-            advance(note=f"held-out loss {held_losses[0]:.4f}, best in epoch {progress.best_epoch}")
+            if time.perf_counter() >= save_from:
+                tic = time.perf_counter()
+                checkpoint.save(run, task, progress, trainable(net), best, optimizer)
+                save_from = time.perf_counter() + PAUSE * (time.perf_counter() - tic)
+            found = f"held-out loss {held_losses[0]:.4f}, best in epoch {progress.best_epoch}"
+            advance(note=f"{found}; {len(order) / trained:.0f} images/s")
     net.load_state_dict(best, strict=False)
     net.eval()
     return progress
 
 
-def _train_epoch(
-    net: AEFlow, settings: Settings, optimizer: torch.optim.Optimizer, normals: Features, epoch: int, epochs: int
-) -> Floats:
+class _Step:
+    """One step of the optimizer, in parts where the device's memory does not hold a batch.
+
+    The gradient is that of the whole batch either way (but for BatchNorm of the ``resnet`` sub-networks, which sees the
+    parts).
+    """
+
+    def __init__(self, net: AEFlow, settings: Settings, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
+        self.net, self.settings, self.optimizer, self.plan = net, settings, optimizer, plan
+        self.size = settings.batch_size
+        self.losses = torch.compile(self._losses, backend=plan.compiler) if plan.compiler else self._losses
+
+    def __call__(self, features: list[Tensor], x: Tensor, where: str) -> Tensor:
+        """The losses (3, B) of a batch before the step; raises NumericalError."""
+        net = self.net
+        with net.in_bfloat16(self.plan.train_bfloat16):
+            losses, self.size = halving(lambda size: self._gradients(features, x, size), self.size)
+        parts = (net.flows, net.decoder)  # apart: the flows' far larger gradients would silence the decoder
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.settings.max_grad_norm) for part in parts]
+        if not bool(torch.isfinite(torch.cat([losses.flatten(), *map(torch.atleast_1d, norms)])).all()):  # one wait
+            check_finite(net, losses[0], lambda: net.decode(net.encode(features)), where)
+            for norm in norms:
+                check_gradients(net, norm, where)
+        self.optimizer.step()
+        return losses
+
+    def _gradients(self, features: list[Tensor], x: Tensor, size: int) -> Tensor:
+        """Gradients of a batch's mean loss, in parts of ``size`` images; its losses (3, B)."""
+        self.optimizer.zero_grad()
+        found = []
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            losses = self.losses([z[rows] for z in features], x[rows])
+            (losses[0].sum() / len(x)).backward()  # type: ignore[no-untyped-call]
+            found.append(losses.detach())
+        return torch.cat(found, dim=1)
+
+    def _losses(self, features: list[Tensor], x: Tensor) -> Tensor:
+        latent = self.net.encode(features)
+        losses = self.net.losses(latent, self.net.decode(latent), x)
+        return torch.stack((losses.total, losses.flow, losses.reconstruction))
+
+
+def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: int) -> Floats:
     """One pass over the train normals; returns the mean losses (3,)."""
-    device = next(net.parameters()).device
-    starts = range(0, len(normals), settings.batch_size)
-    sums = np.zeros(3)
-    net.train()
-    for step, start in enumerate(starts):
-        features, x = normals.batch(range(start, min(start + settings.batch_size, len(normals))))
-        features, x = [z.to(device) for z in features], x.to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(settings, (epoch - 1) * len(starts) + step, epochs * len(starts))
-        latent = net.encode(features)
-        losses = net.losses(latent, net.decode(latent), x)
-        where = f"epoch {epoch}, step {step + 1}"
-        check_finite(net, losses.total, lambda f=features: net.decode(net.encode(f)), where)  # type: ignore[misc]
-        optimizer.zero_grad()
-        losses.total.mean().backward()  # type: ignore[no-untyped-call]
-        for part in (net.flows, net.decoder):  # apart: the flows' far larger gradients would silence the decoder
-            check_gradients(net, nn.utils.clip_grad_norm_(part.parameters(), settings.max_grad_norm), where)
-        optimizer.step()
-        sums += _parts(losses.total, losses.flow, losses.reconstruction).sum(axis=1)
-    return sums / len(normals)
+    settings, steps = step.settings, math.ceil(len(order) / step.settings.batch_size)
+    step.net.train()
+    losses = []
+    for i, (features, x) in enumerate(feed.batches(settings.batch_size, order)):
+        for group in step.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, (epoch - 1) * steps + i, epochs * steps)
+        losses.append(step(features, x, f"epoch {epoch}, step {i + 1}"))
+    mean: Floats = torch.cat(losses, dim=1).double().mean(dim=1).cpu().numpy()
+    return mean
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:
@@ -140,28 +197,21 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def measure_all(net: AEFlow, features: Features, batch_size: int) -> tuple[Floats, Floats, Floats]:
+def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, Floats, Floats]:
     """Mean losses (3,), flow measures (n, stages) and reconstruction measures (n,) in evaluation mode."""
     net.eval()
-    device = next(net.parameters()).device
-    losses, flow, reconstruction = [np.zeros((3, 0))], [torch.zeros(0, len(net.flows))], [torch.zeros(0)]
-    for z, x in features.batches(batch_size):
-        latent, x = net.encode([stage.to(device) for stage in z]), x.to(device)
+    found = [(torch.zeros(3, 0), torch.zeros(0, len(net.flows)), torch.zeros(0))]
+    for z, x in feed.batches(batch_size):
+        latent = net.encode(z)
         x_hat = net.decode(latent)
         loss, measures = net.losses(latent, x_hat, x), net.measure(latent, x_hat, x)
-        losses.append(_parts(loss.total, loss.flow, loss.reconstruction))
-        flow.append(measures.flow.cpu())
-        reconstruction.append(measures.reconstruction.cpu())
-    sums = np.concatenate(losses, axis=1).sum(axis=1)
-    return sums / max(1, len(features)), torch.cat(flow).double().numpy(), torch.cat(reconstruction).double().numpy()
+        parts = torch.stack((loss.total, loss.flow, loss.reconstruction))
+        found.append((parts.cpu(), measures.flow.cpu(), measures.reconstruction.cpu()))
+    losses, flow, reconstruction = zip(*found, strict=True)
+    sums = torch.cat(losses, dim=1).double().sum(dim=1).numpy()
+    return sums / max(1, len(feed)), torch.cat(flow).double().numpy(), torch.cat(reconstruction).double().numpy()
 
 
 def trainable(net: AEFlow) -> State:
     """A copy of everything but the frozen encoder."""
     return {key: value.detach().clone() for key, value in net.state_dict().items() if not key.startswith("encoder.")}
-
-
-def _parts(*losses: torch.Tensor) -> Floats:
-    """Losses of each image, (len(losses), B)."""
-    array: Floats = torch.stack(losses).detach().double().cpu().numpy()
-    return array

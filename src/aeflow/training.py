@@ -130,8 +130,10 @@ def train(
     views = range(1 + settings.augmented_views)
     parts = [(kept, view) for view in views] + [(held, 0), (watched, 0)]
     cache = FeatureCache(encoder.to(on), settings.image_size)
+    tic = time.perf_counter()
     with bar("Features", sum(len(part) for part, _ in parts)) as advance:
         found = [cache.features(part, advance, view) for part, view in parts]
+    paces = pace("features", time.perf_counter() - tic, sum(len(part) for part, _ in parts))
     *kept_f, held_f, watched_f = [features for features, _ in found]
     refused = [r for (_, view), (_, part) in zip(parts, found, strict=True) if view == 0 for r in part]
     refusals += [r for r in refused if r[0] not in {record for record, _ in refusals}]
@@ -147,9 +149,13 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     material = Material(kept_f, held_f, watched_f)
     progress = fit(net, settings, run, material, resume)
+    paces |= pace("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(kept_f[0]))
+    tic = time.perf_counter()
     net.whole.fit(latents(net, kept_f[0]))
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
     calibration = calibrate_on(net, held_f.records, taught)
+    meant_for = recapture.learn(net, kept_f, held_f)
+    paces |= pace("calibration", time.perf_counter() - tic, len(held_f))
     facts = {
         "training": {
             "normal_images": len(kept_f[0]),
@@ -162,11 +168,12 @@ def train(
             "epochs": len(history),
             "best_epoch": progress.best_epoch,
             "seconds": round(time.perf_counter() - started, 1),
+            **paces,
             "device": str(on),
         },
         "lesson": None if taught is None else taught.facts(),
     }
-    model = Artifact(net, settings, calibration, recapture.learn(net, kept_f, held_f), facts)
+    model = Artifact(net, settings, calibration, meant_for, facts)
     write_text(run / HISTORY, _csv(history))
     write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
     Neighbours.of_training(kept_f[0]).save(run)
@@ -246,6 +253,11 @@ def _weigh(net: AEFlow, calibration: Calibration, lesson: Lesson, learnt: Classe
             terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]))
             scores[i] = calibration.normals_only(terms)[0]
     return scores, learnt.judged[rows], learnt.abnormal[rows]
+
+
+def pace(phase: str, seconds: float, images: int) -> dict[str, float]:
+    """How long a phase took, and how many images a second went through it."""
+    return {f"{phase}_seconds": round(seconds, 1), f"{phase}_images_per_second": round(images / max(seconds, 1e-6), 1)}
 
 
 def _csv(rows: list[dict[str, float]]) -> str:

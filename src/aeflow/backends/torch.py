@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from aeflow.backends.base import Floats, Raw
+from aeflow.device import Plan, images_on, in_parts
 from aeflow.graph import measured
 from aeflow.model import names
 from aeflow.model.aeflow import AEFlow
@@ -14,16 +17,29 @@ class TorchBackend:
     """Runs a network with torch; on a CPU these are the scores that a model was calibrated with."""
 
     name = "torch"
-    precision = "fp32"
 
     def __init__(self, net: AEFlow) -> None:
         self.net = net
         self.size = net.settings.image_size
+        self._plan = Plan.of(next(net.parameters()).device)
+        self._most: int | None = None  # images at a time, once a GPU's memory has run out
+
+    @property
+    def precision(self) -> str:
+        """That of flow and decoder."""
+        return "bf16" if self._plan.score_bfloat16 else "fp32"
 
     @torch.no_grad()
     def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
-        images = torch.from_numpy(x).to(next(self.net.parameters()).device)
-        found = measured(self.net, images, maps)
-        if not pictures:
-            del found[names.X_HAT]
-        return Raw.of({name: value.cpu().numpy() for name, value in found.items()})
+        def compute(part: Tensor) -> dict[str, Tensor]:
+            with self.net.in_bfloat16(self._plan.score_bfloat16):
+                found = measured(self.net, images_on(part, next(self.net.parameters()).device), maps)
+            if not pictures:
+                del found[names.X_HAT]
+            return found
+
+        size = min(self._most or len(x), len(x))
+        parts, fits = in_parts(compute, size, torch.from_numpy(x))
+        if fits < size:
+            self._most = fits
+        return Raw.of({name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]})

@@ -7,8 +7,10 @@ dimensions, since a raw one (1e5 nats) would drown the reconstruction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -95,7 +97,17 @@ class AEFlow(nn.Module):
         self.decoder = Decoder((channels[-1], *settings.decoder, 3))
         self.prior = StandardNormal()
         self.whole = WholeLatent((channels[-1], *(settings.image_size // stride,) * 2))
+        self._bfloat16 = False
         self.to(memory_format=torch.channels_last)
+
+    @contextmanager
+    def in_bfloat16(self, on: bool) -> Iterator[None]:
+        """``with net.in_bfloat16(True)``: flows and decoder under autocast; encoder, log-dets and measures never."""
+        before, self._bfloat16 = self._bfloat16, on
+        try:
+            yield
+        finally:
+            self._bfloat16 = before
 
     def initialise(self, features: list[Tensor]) -> None:
         """Start every ActNorm from the features (B, C, h, w) of a batch."""
@@ -104,7 +116,8 @@ class AEFlow(nn.Module):
 
     def encode(self, features: list[Tensor]) -> Latent:
         """The latents of features ``z`` (B, C, h, w) of each stage."""
-        pairs = [flow(z) for flow, z in zip(self.flows, self.prepared(features), strict=True)]
+        with self._precision(features[0]):
+            pairs = [flow(z) for flow, z in zip(self.flows, self.prepared(features), strict=True)]
         return Latent([u for u, _ in pairs], [log_det for _, log_det in pairs])
 
     def prepared(self, features: list[Tensor]) -> list[Tensor]:
@@ -113,8 +126,9 @@ class AEFlow(nn.Module):
 
     def decode(self, latent: Latent) -> Tensor:
         """The image (B, 3, H, W) of the deepest stage's latent."""
-        x_hat: Tensor = self.decoder(latent.u[-1]).float()
-        return x_hat
+        with self._precision(latent.u[-1]):
+            x_hat: Tensor = self.decoder(latent.u[-1])
+        return x_hat.float()
 
     def negative_log_likelihood(self, latent: Latent, log_det_weight: float = 1.0) -> list[Tensor]:
         """``-(log p(u) + weight * log |det|) / C`` at each position, (B, h, w) for each stage."""
@@ -157,6 +171,9 @@ class AEFlow(nn.Module):
             return measures
         u = self.classes.latent(self.of_stages(features, self.settings.class_stages))
         return replace(measures, log_ratios=self.classes.log_ratios(u))
+
+    def _precision(self, x: Tensor) -> AbstractContextManager[Any]:
+        return torch.autocast(x.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
 
     def of_stages(self, features: list[Tensor], stages: Sequence[int]) -> list[Tensor]:
         """Those of the encoder's feature maps that belong to some of its stages."""

@@ -1,0 +1,203 @@
+"""How fast a GPU trains and scores: with and without bfloat16, torch.compile, and features held in its memory.
+
+    python benchmarks/gpu.py [--device cuda] [--out benchmarks/results]
+
+Training: preset `paper` on 1,341 features of 1024x16x16 and as many images of 256 px, all made up, 268 more held out
+and measured each epoch; 100 epochs. Scoring: preset `default` from uint8 images in host memory to measures in host
+memory. Each way runs alone; what it moves against plain float32 stands beside its speed. Writes gpu.json. Without CUDA
+it says so and exits with 2; `--device cpu --tiny` runs the same code on a few small images, and its figures mean
+nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from aeflow.config import make_settings
+from aeflow.data.facts import Facts
+from aeflow.data.records import Record
+from aeflow.device import Plan, images_on
+from aeflow.features import Features, Row
+from aeflow.loop import Material, fit
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.encoder import Encoder, pretrained
+from aeflow.runtime import pick_device, prepare
+
+TRAIN, HELD_OUT, EPOCHS = 1341, 268, 100
+IMAGES, BATCHES, REPEATS = 4096, (64, 256, 1024), 3
+TINY: dict[str, Any] = {
+    "encoder": "resnet10t",
+    "image_size": 64,
+    "hidden": 8,
+    "flow_steps": 2,
+    "decoder": (8, 8, 8),
+    "batch_size": 8,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--tiny", action="store_true", help="a few small images: tests this script")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        print("no CUDA device here: nothing measured; --device cpu --tiny tests this script", file=sys.stderr)
+        sys.exit(2)
+    if options.device == "cpu" and not options.tiny:
+        parser.error("--device cpu needs --tiny: its figures would be no GPU's")
+    prepare()
+    device = pick_device(options.device)
+    # Tracing alone where the script is tested; the compiler that would be used where speed is measured.
+    compiler = "eager" if options.tiny else "inductor"
+    results: dict[str, Any] = {"machine": machine(device), "tiny": options.tiny, "shipped": asdict(Plan.of(device))}
+    for name, ways in (
+        ("training", training(device, options.tiny, options.epochs, compiler)),
+        ("scoring", scoring(device, options.tiny, compiler)),
+    ):
+        results[name] = []
+        for row in ways:
+            results[name].append(row)
+            print(name, json.dumps(row), flush=True)
+            # After each way, so that a machine that is taken away leaves what it measured.
+            options.out.mkdir(parents=True, exist_ok=True)
+            (options.out / "gpu.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def training(device: torch.device, tiny: bool, epochs: int, compiler: str) -> Any:
+    """One row for each way to train the preset `paper`."""
+    settings = make_settings("paper", epochs=2 if tiny else epochs, **(TINY if tiny else {}))
+    side = settings.image_size // 16
+    channels = Encoder(settings.encoder, settings.stages).channels[0]
+    n, held = (12, 6) if tiny else (TRAIN, HELD_OUT)
+    train, held_out, watched = (made_up(m, channels, side, seed) for seed, m in enumerate((n, held, 0)))
+    material = Material([train], held_out, watched)
+    plain = [(True, None, True), (False, None, True), (True, None, False)]
+    compiled_too = [(True, compiler, True), *([] if tiny else [(False, compiler, True)])]
+    for bfloat16, compiled, hold in plain + compiled_too:
+        plan = Plan(bfloat16, bfloat16, compiled, hold)
+        torch.manual_seed(0)
+        net = AEFlow(settings, Encoder(settings.encoder, settings.stages)).to(device)
+        with tempfile.TemporaryDirectory() as run:
+            row, progress = timed(lambda: fit(net, settings, Path(run), material, False, plan), device, plan)  # noqa: B023
+        if progress is not None:
+            seconds = [epoch["seconds"] for epoch in progress.history]
+            row |= {
+                "epochs": len(seconds),
+                "first_epoch_seconds": seconds[0],
+                "median_epoch_seconds": statistics.median(seconds),
+                "images_per_second": round(n / statistics.median(seconds), 1),
+                "held_out_loss": progress.history[-1]["held_out_loss"],
+            }
+        yield row
+
+
+def made_up(n: int, channels: int, side: int, seed: int) -> Features:
+    """Features like those after a ReLU, and images, of ``n`` records."""
+    rng = np.random.default_rng(seed)
+    shape = (channels, side, side)
+    flat = np.maximum(rng.standard_normal((n, math.prod(shape)), np.float32), 0).astype(np.float16)
+    pixels = rng.integers(0, 256, (n, 3, 16 * side, 16 * side), np.uint8)
+    records = [Record(Path(f"{i}"), f"{i}", "train", 0, f"{i}", None, None) for i in range(n)]
+    names = [f"{seed}/{i}" for i in range(n)]
+    return Features(records, names, [Row(flat, pixels, i, Facts()) for i in range(n)], [shape])
+
+
+def scoring(device: torch.device, tiny: bool, compiler: str) -> Any:
+    """One row for each way to score with the preset `default`, and each batch size."""
+    settings = make_settings(**{**TINY, "stages": (3,)}) if tiny else make_settings()
+    torch.manual_seed(0)
+    net = AEFlow(settings, Encoder(settings.encoder, settings.stages) if tiny else pretrained(settings.encoder, (3,)))
+    net.to(device).eval()
+    n, size = 12 if tiny else IMAGES, settings.image_size
+    coarse = 0.5 + (torch.rand(n, 1, 16, 16) - 0.5) * torch.rand(n, 1, 1, 1)  # images of more and less contrast
+    images = (255 * F.interpolate(coarse, (size, size), mode="bilinear")).to(torch.uint8).expand(-1, 3, -1, -1)
+    images = images.contiguous()
+    shake(net, images[:32].to(device))
+    exact = measures(net, images, 8 if tiny else 64, Plan(), net)
+    ways = itertools.product(((True, None), (False, None), (True, compiler)), (8,) if tiny else BATCHES)
+    for (bfloat16, compiled), batch in ways:
+        plan = Plan(score_bfloat16=bfloat16, compiler=compiled)
+        run = torch.compile(net, backend=compiled) if compiled else net
+
+        def once(batch: int = batch, plan: Plan = plan, run: Any = run) -> torch.Tensor:
+            return measures(net, images, batch, plan, run)
+
+        row, found = timed(once, device, plan)
+        row = {"batch": batch, "first_seconds": row.pop("seconds", None), **row}
+        if found is not None:
+            seconds = []
+            for _ in range(REPEATS):
+                tic = time.perf_counter()
+                once()
+                seconds.append(time.perf_counter() - tic)
+            moved = ((found - exact).abs() / exact.std(dim=0)).amax(dim=0)
+            row |= {"images_per_second": round(n / statistics.median(seconds), 1), "moved_by_sd": moved.tolist()}
+        yield row
+
+
+@torch.no_grad()
+def shake(net: AEFlow, images: torch.Tensor) -> None:
+    """Start the norms and put some weight into the couplings, which begin as identities."""
+    net.initialise(net.of_stages(net.encoder(images.float() / 255), net.settings.stages))
+    for parameter in net.flows.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
+
+
+@torch.no_grad()
+def measures(net: AEFlow, images: torch.Tensor, batch: int, plan: Plan, run: Callable[..., Any]) -> torch.Tensor:
+    """Flow and reconstruction measures (n, 2) on the host, of uint8 images (n, 3, H, W) on the host."""
+    device = next(net.parameters()).device
+    found = []
+    with net.in_bfloat16(plan.score_bfloat16):
+        for part in images.split(batch):
+            made = run(images_on(part, device))
+            found.append(torch.cat((made.flow, made.reconstruction[:, None]), dim=1))
+    return torch.cat(found).cpu()
+
+
+def timed(function: Callable[[], Any], device: torch.device, plan: Plan) -> tuple[dict[str, Any], Any]:
+    """How long ``function`` took and what it needed, and what it gave; None where the compiler could not do it."""
+    torch.compiler.reset()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    row: dict[str, Any] = asdict(plan)
+    tic = time.perf_counter()
+    try:
+        result = function()
+    except Exception as error:
+        if plan.compiler is None:
+            raise
+        return {**row, "failed": f"{type(error).__name__}: {error}"[:500]}, None  # the other ways are still worth it
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    row["seconds"] = round(time.perf_counter() - tic, 3)
+    row["peak_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1) if device.type == "cuda" else None
+    return row, result
+
+
+def machine(device: torch.device) -> str:
+    """What the timings were taken on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return f"{name}, torch {torch.__version__}"
+
+
+if __name__ == "__main__":
+    main()

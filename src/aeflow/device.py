@@ -1,0 +1,91 @@
+"""What a device needs: its arithmetic, images and features on it, and smaller batches where its memory ends.
+
+The CPU goes the same way as CUDA, so what is tested on one is what runs on the other.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor
+
+from aeflow.errors import SettingsError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How networks run on a device. Whatever is not measured there, or does not win, is off.
+
+    bfloat16 is for the flows and the decoder alone, and their log-determinants, losses and gradients stay float32: it
+    moves scores by 0.008 of the held-out normals' standard deviation at most, while the same in the encoder moves them
+    by 0.6 (``docs/performance.md``). CUDA rounds the encoder's convolutions to TF32, torch's own default.
+    """
+
+    train_bfloat16: bool = False
+    score_bfloat16: bool = False  # never on a CPU: a model scores there as it was calibrated, whatever its arithmetic
+    compiler: str | None = None  # torch.compile's; `benchmarks/gpu.py` measures it, and no GPU has run that yet
+    hold: bool | None = None  # cached features whole on the device; None: where ``has_room``
+
+    @classmethod
+    def of(cls, device: torch.device) -> Self:
+        """bfloat16 where the hardware has it: on a CPU for training, on CUDA for scoring as well."""
+        if device.type == "cuda":
+            has = torch.cuda.get_device_capability(device) >= (8, 0)
+            return cls(train_bfloat16=has, score_bfloat16=has)
+        found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+        return cls(train_bfloat16=bool(found.get("avx512_bf16") or found.get("amx_bf16")))
+
+
+def moved(x: Tensor, device: torch.device) -> Tensor:
+    """``x`` on ``device``; the copy to CUDA starts from pinned memory, and nothing waits for it."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x
+
+
+def images_on(x: Tensor, device: torch.device) -> Tensor:
+    """Images (B, 3, H, W) float32 in [0, 1] on ``device``; those of uint8 travel as such, a quarter of the bytes."""
+    x = moved(x, device)
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
+def has_room(needed: int, device: torch.device) -> bool:
+    """Whether ``needed`` bytes take at most half of the memory that is free on a GPU; the rest is for activations.
+
+    Never on a CPU, where the page cache already holds what is read.
+    """
+    return device.type == "cuda" and needed <= torch.cuda.mem_get_info(device)[0] // 2
+
+
+def halving(attempt: Callable[[int], T], size: int) -> tuple[T, int]:
+    """``attempt(size)``, again with half the size each time the GPU's memory does not hold it; and the size that fits.
+
+    ``attempt`` does the whole of its work in parts of at most ``size`` images, and may be called again. It says so on
+    stderr; raises SettingsError where not even one image fits.
+    """
+    while True:
+        try:
+            return attempt(size), size
+        except torch.OutOfMemoryError:
+            if size == 1:
+                remedy = "free some of it, take a smaller image_size, or --device cpu"
+                raise SettingsError("device", "the GPU's memory does not hold a single image", remedy) from None
+        # Only here has the failed attempt let go of its tensors.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        size = (size + 1) // 2
+        print(f"note: the GPU's memory is too small; going on with {size} images at a time", file=sys.stderr)
+
+
+def in_parts(compute: Callable[..., T], size: int, *columns: Sequence[Any] | Tensor) -> tuple[list[T], int]:
+    """``compute(*columns)``, each of them cut into parts of at most ``size`` by ``halving``; and the size that fits."""
+
+    def attempt(size: int) -> list[T]:
+        starts = range(0, len(columns[0]), size)
+        return [compute(*(column[start : start + size] for column in columns)) for start in starts]
+
+    return halving(attempt, size)
