@@ -126,12 +126,12 @@ class Speed:
             self.ours(start)
             if peers:
                 self.theirs("fastflow", FAST, self.images, ["--batch-size", 32])
-                self.theirs("fastflow", SAME, self.images, ["--batch-size", 16])
             if turn == 0:
                 self.command(DRAWN, self.few, start, ["--maps", self.work / "maps"])
                 for peer in peers[1:]:
                     self.theirs(peer, FAST, self.images, ["--batch-size", 32])
                 for peer in peers[:1]:
+                    self.theirs(peer, SAME, self.images, ["--batch-size", 16])
                     self.theirs(peer, DOCUMENTED, self.few, [])
 
     def ours(self, start: float) -> None:
