@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
@@ -47,10 +48,15 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
     return importlib.import_module(request.param)
 
 
-def test_stages_give_the_very_scores(artifact: Artifact, data: Path) -> None:
+def test_stages_give_the_very_scores_and_leave_no_time_out(artifact: Artifact, data: Path) -> None:
     records = images_of(data / "test" / "abnormal", "axial")
     read = [x for _, x in decoded(records, artifact.settings.image_size) if not isinstance(x, ImageError)]
-    seconds, values = in_stages(artifact, torch.from_numpy(np.stack([x.pixels for x in read])), [x.facts for x in read])
+    pixels, facts, shares = torch.from_numpy(np.stack([x.pixels for x in read])), [x.facts for x in read], []
+    for _ in range(5):
+        tic = time.perf_counter()
+        seconds, values = in_stages(artifact, pixels, facts)
+        shares.append(sum(seconds.values()) / (time.perf_counter() - tic))
+    assert 0.9 < max(shares) <= 1
     scored = [result.value for _, result in score(artifact, records) if not isinstance(result, ImageError)]
     assert values == pytest.approx(scored, rel=1e-4, abs=1e-4)
     assert list(seconds) == list(STAGES[3:])
@@ -61,11 +67,11 @@ def test_stages_add_up_to_about_the_whole(found: Bench) -> None:
     for stages in found.stages.values():
         assert tuple(stages) == STAGES
         assert all(0 <= spread.median <= spread.p95 for spread in stages.values())
-    alone = sum(spread.median for spread in found.stages["1"].values())
-    assert found.single.median / 3 < alone < 3 * found.single.median  # other programs run beside tests
-    together = sum(spread.median for spread in found.stages["8"].values())
-    assert together < alone  # a batch costs less an image
-    assert 1000 / found.rates["score with maps"] < 3 * together  # decoding overlaps
+    alone, together = (sum(spread.median for spread in stages.values()) for stages in found.stages.values())
+    # Other programs run beside tests, so no tighter; a batch's time taken for an image's would be off by more.
+    assert found.single.median / 6 < alone < 6 * found.single.median
+    assert together < 3 * alone
+    assert together / 6 < 1000 / found.rates["score with maps"] < 6 * together
 
 
 def test_the_whole_is_set_beside_the_bare_encoder(found: Bench) -> None:
