@@ -49,6 +49,14 @@ def test_every_backend_gives_the_same(tiny_run: Path, exported_run: Path, data: 
     )
 
 
+def test_openvino_reads_onnx(exported_run: Path, tiny_run: Path, data: Path) -> None:
+    """So an ONNX export needs nothing that aeflow does not bring."""
+    scorer = load(exported_run, "openvino")
+    assert scorer.backend.name == "openvino"
+    records = read_records(data, "test")[:5]
+    assert_same_scores(scores(scorer, records), scores(artifacts.load(tiny_run).scorer, records), scorer)
+
+
 def test_order_and_refusals_are_the_same(tiny_run: Path, exported_run: Path, data: Path, tmp_path: Path) -> None:
     good = sorted((data / "test" / "normal").iterdir())[:3]
     bad = tmp_path / "bad.png"

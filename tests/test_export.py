@@ -197,7 +197,7 @@ def test_a_damaged_file_is_refused(exported_run: Path, tmp_path: Path, share: fl
 def test_a_bent_weight_with_the_right_checksum_is_refused(openvino_export: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(openvino_export, tmp_path / "bent"))
     weights = np.frombuffer((folder / "graph.bin").read_bytes(), np.float32).copy()
-    weights[np.isfinite(weights)] *= 1.02
+    weights[(np.abs(weights) > 1e-4) & (np.abs(weights) < 10)] *= 1.02  # the rest may be whole numbers
     (folder / "graph.bin").write_bytes(weights.tobytes())
     facts = store.read_export(folder)
     del facts["sha256"]

@@ -17,9 +17,9 @@ from aeflow.score import Scorer
 from aeflow.store import EXPORT, EXPORT_SCHEMA, cache_root, digest, is_export, read_export, read_facts, write_text
 
 BACKENDS = ("auto", "torch", *GRAPHS)
-# Images from which on a graph is made first: some 15 seconds on two cores, which torch's slower start and
-# images have cost by then (docs/performance.md).
-WORTH = 200
+# Images from which on a graph is made first. That takes as long as some 800 images with torch; it saves a third of each
+# image's time, and four seconds at every start after this one (docs/performance.md).
+WORTH = 500
 REFUSED = "refused"  # in a graph's place in the cache: why it was not kept
 AS_RUN = "give a run, or export one with `aeflow export`"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -14,6 +15,7 @@ import numpy as np
 
 from aeflow.backends.base import Floats, Raw, wanted
 
+MOST_STREAMS = 8  # images under way at once; each has activations of its own
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in
 
 
@@ -29,7 +31,11 @@ def openvino() -> ModuleType:
 
 
 class OpenVINOBackend:
-    """Runs a graph file on the CPU; only the outputs that are asked for are computed."""
+    """Runs a graph file on the CPU; only the outputs that are asked for are computed.
+
+    It is compiled for one image, and as many images are under way as there are streams, each on cores of its own: a
+    fixed shape saves a third of the arithmetic's time, and no thread waits for another that a decoder holds up.
+    """
 
     name = "openvino"
 
@@ -39,22 +45,37 @@ class OpenVINOBackend:
         self._ov = openvino()
         self._core = self._ov.Core()
         self._model = self._core.read_model(graph)
-        self._compiled: dict[tuple[str, ...], Any] = {}
+        self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
     def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
         return Raw.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
 
     def outputs(self, x: Floats, names: tuple[str, ...]) -> dict[str, Floats]:
         """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
-        if names not in self._compiled:
-            model = self._model.clone()
-            results = [model.output(name).get_node() for name in names]
-            part = self._ov.Model(results, model.get_parameters())
-            hint = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "PERFORMANCE_HINT": "LATENCY"}
-            self._compiled[names] = self._core.compile_model(part, "CPU", hint).create_infer_request()
-        request = self._compiled[names]
-        request.infer([np.ascontiguousarray(x)], share_inputs=True)
-        return {name: np.array(request.get_output_tensor(i).data) for i, name in enumerate(names)}
+        if names not in self._queues:
+            self._queues[names] = self._queue(names)
+        queue, shapes = self._queues[names]
+        found = {name: np.empty((len(x), *shape), np.float32) for name, shape in zip(names, shapes, strict=True)}
+
+        def take(request: Any, row: int) -> None:
+            for i, name in enumerate(names):
+                found[name][row] = request.get_output_tensor(i).data[0]
+
+        queue.set_callback(take)
+        for row in range(len(x)):
+            queue.start_async([x[row : row + 1]], row, share_inputs=True)
+        queue.wait_all()
+        return found
+
+    def _queue(self, names: tuple[str, ...]) -> tuple[Any, list[tuple[int, ...]]]:
+        """What computes some outputs, and the shapes of these without the batch."""
+        model = self._model.clone()
+        part = self._ov.Model([model.output(name).get_node() for name in names], model.get_parameters())
+        part.reshape([1, 3, self.size, self.size])
+        streams = min(os.cpu_count() or 1, MOST_STREAMS)
+        hints = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": streams}
+        compiled = self._core.compile_model(part, "CPU", hints)
+        return self._ov.AsyncInferQueue(compiled, streams), [tuple(one.shape)[1:] for one in compiled.outputs]
 
 
 def has_bf16() -> bool:
