@@ -43,7 +43,7 @@ from aeflow.model.generate import sample
 from aeflow.model.pooled import pool
 from aeflow.model.traits import measure_traits
 from aeflow.progress import bar
-from aeflow.score import BATCH, Scorer, score
+from aeflow.score import BATCH, Measured, Scorer, calibrated, score
 
 STAGES = ("decode", "preprocess", "hand over", "encoder", "flow", "decoder", "terms", "maps", "calibration")
 IMAGES = 64  # at most, and as many as are generated
@@ -203,21 +203,19 @@ def in_stages(artifact: Artifact, x: torch.Tensor, facts: Sequence[Facts]) -> tu
         ratios = net.classes.log_ratios(u).double().cpu().numpy()
     traits = measure_traits(x, pool(of_flows)).double().cpu().numpy()
     flow = measures.flow.double().cpu().numpy()
-    reconstruction = measures.reconstruction.double().cpu().numpy()
+    reconstruction = measures.reconstruction.double().cpu().tolist()
     clock.lap("terms")
     for one in image_maps(measures, x.shape[-1]).values():
         one.cpu().numpy()
     clock.lap("maps")
-    values = []
-    for i in range(len(x)):
-        own = None if ratios is None else ratios[i : i + 1]
-        terms = artifact.calibration.terms(flow[i : i + 1], reconstruction[i : i + 1], own)
-        values.append(float(artifact.calibration.value(terms)[0]))
-        artifact.calibration.p_value(values[-1])
-        artifact.calibration.verdict(values[-1])
-        if artifact.calibration.posterior is not None and own is not None:
-            artifact.calibration.posterior.probabilities(own)
-        artifact.intended.outside(traits[i], facts[i])
+    scorer = artifact.scorer
+    values = [
+        calibrated(
+            scorer,
+            Measured(flow[i], reconstruction[i], None if ratios is None else ratios[i], traits[i], facts[i], {}, ()),
+        ).value
+        for i in range(len(x))
+    ]
     clock.lap("calibration")
     return clock.seconds, values
 

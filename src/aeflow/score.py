@@ -78,32 +78,36 @@ def score(
     batch_size: int = BATCH,
 ) -> Iterator[tuple[Record, Score | ImageError]]:
     """Each record with its score, or with the error that refused it, in input order and constant memory."""
-    calibration = scorer.calibration
     for record, measured in measure(scorer.backend, records, maps=maps, pictures=pictures, batch_size=batch_size):
         if isinstance(measured, ImageError):
             yield record, measured
             continue
-        ratios = None if measured.log_ratios is None else measured.log_ratios[None]
-        terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]), ratios)
-        value = float(calibration.value(terms)[0])
-        if not np.isfinite(value):
-            yield record, ImageError(record.path, f"its score is {value}", "look at the image; it is far from any seen")
+        found = calibrated(scorer, measured)
+        if not np.isfinite(found.value):
+            remedy = "look at the image; it is far from any seen"
+            yield record, ImageError(record.path, f"its score is {found.value}", remedy)
             continue
-        yield (
-            record,
-            Score(
-                value=value,
-                p_value=calibration.p_value(value),
-                verdict=calibration.verdict(value),
-                terms={name: float(term[0]) for name, term in terms.items()},
-                posterior=calibration.posterior.probabilities(ratios)[0]
-                if calibration.posterior is not None and ratios is not None
-                else {},
-                maps=measured.maps,
-                pictures=measured.pictures,
-                outside=scorer.intended.outside(measured.traits, measured.facts),
-            ),
-        )
+        yield record, found
+
+
+def calibrated(scorer: Scorer, measured: Measured) -> Score:
+    """The score of raw measures."""
+    calibration = scorer.calibration
+    ratios = None if measured.log_ratios is None else measured.log_ratios[None]
+    terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]), ratios)
+    value = float(calibration.value(terms)[0])
+    return Score(
+        value=value,
+        p_value=calibration.p_value(value),
+        verdict=calibration.verdict(value),
+        terms={name: float(term[0]) for name, term in terms.items()},
+        posterior=calibration.posterior.probabilities(ratios)[0]
+        if calibration.posterior is not None and ratios is not None
+        else {},
+        maps=measured.maps,
+        pictures=measured.pictures,
+        outside=scorer.intended.outside(measured.traits, measured.facts),
+    )
 
 
 def measure(
