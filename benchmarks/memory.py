@@ -1,6 +1,6 @@
-"""Memory while scoring 10,000 images: resident size of the process as the images go by.
+"""Memory while scoring 10,000 images: of the process and its decoders, as the images go by.
 
-    python benchmarks/memory.py RUN FOLDER [--out benchmarks/results]
+    python benchmarks/memory.py RUN FOLDER [--backend openvino] [--out benchmarks/results]
 
 The images of FOLDER are scored again and again, with maps, through the same stream that `aeflow score` uses; nothing
 is cached between them.
@@ -23,18 +23,27 @@ MARKS = (1_000, 2_500, 5_000, 7_500, 10_000)
 
 
 def resident_mb() -> float:
-    """Resident memory of this process now."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+    """Resident memory now, of this process and those it started; pages that they share count once."""
+    lines = (line for pid in family(os.getpid()) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**10
+
+
+def family(pid: int) -> list[int]:
+    """A process and all below it."""
+    below = [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+    return [pid, *(one for child in below for one in family(child))]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--backend", default="auto")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
-    model = aeflow.load(options.run)
+    model = aeflow.load(options.run, backend=options.backend)
     images = [record for record in find_images([options.folder]) if record.path.suffix in (".jpeg", ".png")]
     records = list(itertools.islice(itertools.cycle(images), MARKS[-1]))
     resident: dict[str, float] = {}
@@ -42,7 +51,12 @@ def main() -> None:
     for number, _ in enumerate(score(model.scorer, records, maps=True), 1):
         if number in MARKS:
             resident[str(number)] = round(resident_mb(), 1)
-    result = {"resident_mb": resident, "images_per_second": round(MARKS[-1] / (time.perf_counter() - started), 1)}
+    backend = model.scorer.backend.name
+    result = {
+        "backend": backend,
+        "resident_mb": resident,
+        "images_per_second": round(MARKS[-1] / (time.perf_counter() - started), 1),
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "memory.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

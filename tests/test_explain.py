@@ -130,7 +130,7 @@ def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
 def test_contributions_of_classes_vanish_on_average(taught: aeflow.Model, data: Path) -> None:
     settings, calibration = taught.artifact.settings, taught.artifact.calibration
     _, held = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
-    found = [contributions(calibration, result) for _, result in score(taught.artifact, held)]
+    found = [contributions(calibration, result) for _, result in score(taught.scorer, held)]
     assert set(found[0]) == {"flow", "reconstruction", "posterior"}
     for name in found[0]:
         assert np.mean([parts[name] for parts in found]) == pytest.approx(0, abs=1e-3), name
