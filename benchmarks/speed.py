@@ -30,7 +30,7 @@ from typing import Any
 from aeflow.data.records import of_label, read_records
 from aeflow.data.split import evenly
 from aeflow.machine import VARIABLES, machine, resident_mb
-from speed_table import as_table
+from speed_table import as_table, with_table
 
 HERE = Path(__file__).parent
 CLI = [sys.executable, "-c", "from aeflow.cli import main; main()"]
@@ -214,6 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--train-images", type=int, default=160, help="that the peer's epochs are measured on")
     parser.add_argument("--maps", type=int, default=1000, help="of the pixel metrics")
     parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--page", type=Path, default=HERE.parent / "docs" / "performance.md", help="whose table is written")
     options = parser.parse_args(arguments)
     facts = machine()  # before the load is our own
     if options.anomalib_python is None:
@@ -243,6 +244,7 @@ def main(arguments: list[str] | None = None) -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "speed.json").write_text(json.dumps(result, indent=1) + "\n")
     (options.out / "speed.md").write_text(as_table(result))
+    options.page.write_text(with_table(options.page.read_text(), result))
     print(as_table(result))
 
 

@@ -37,14 +37,28 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def as_table(found: dict[str, Any]) -> str:
-    """The whole page."""
+def with_table(page: str, results: dict[str, Any]) -> str:
+    """A page with the floors' table made from the results."""
+    start, end = "<!-- speed: written by benchmarks/speed.py -->\n", "<!-- /speed -->"
+    head, rest = page.split(start)
+    text = "\n".join([*floors(results), "", describe(results["machine"]), ""])
+    return head + start + text + end + rest.split(end)[1]
+
+
+def floors(found: dict[str, Any]) -> list[str]:
+    """The lines of the first table."""
     lines = ["| | floor | aim | measured | reached |", "|---|---|---|---|---|"]
     for row in rows(found):
-        measured = "see `gpu.py`" if row["what"].startswith("GPU") else "not measured"
+        measured = "not measured"
         if row["measured"] is not None:
             measured = f"{row['measured']:.3g} {row['unit']}"
         lines.append(f"| {row['what']} | {row['floor']} | {row['aim']} | {measured} | {row['reached'] or '-'} |")
+    return lines
+
+
+def as_table(found: dict[str, Any]) -> str:
+    """The whole page."""
+    lines = floors(found)
     lines += ["", f"{found['images']} images, {found['drawn']} where pictures are written; medians of repeats.", ""]
     lines += [
         "| program | images/s, whole process | scoring alone | peak memory, MiB | repeats |",

@@ -20,12 +20,13 @@ import torch
 from PIL import Image
 
 from aeflow import bench as benches
+from aeflow import exported
 from aeflow.artifact import Artifact, load
-from aeflow.bench import STAGES, Bench, bench, generated, images_of, in_stages
+from aeflow.bench import STAGES, Bench, bare_encoder, bench, generated, images_of, in_stages
 from aeflow.data.stream import decoded
 from aeflow.errors import DataError, ImageError
 from aeflow.machine import family, machine, peak_mb, resident_mb
-from aeflow.score import score
+from aeflow.score import BATCH, score
 from aeflow.training import Trained
 from test_cli import call, error_of
 
@@ -39,7 +40,7 @@ def artifact(trained: Trained, run: Path) -> Artifact:
 
 @pytest.fixture(scope="module")
 def found(artifact: Artifact, data: Path) -> Bench:
-    return bench(artifact, images_of(data / "test", "axial"), batch=8)
+    return bench(artifact, artifact.scorer, images_of(data / "test", "axial"), batch=8)
 
 
 @pytest.fixture
@@ -57,7 +58,7 @@ def test_stages_give_the_very_scores_and_leave_no_time_out(artifact: Artifact, d
         seconds, values = in_stages(artifact, pixels, facts)
         shares.append(sum(seconds.values()) / (time.perf_counter() - tic))
     assert 0.9 < max(shares) <= 1
-    scored = [result.value for _, result in score(artifact, records) if not isinstance(result, ImageError)]
+    scored = [result.value for _, result in score(artifact.scorer, records) if not isinstance(result, ImageError)]
     assert values == pytest.approx(scored, rel=1e-4, abs=1e-4)
     assert list(seconds) == list(STAGES[3:])
 
@@ -83,9 +84,20 @@ def test_the_whole_is_set_beside_the_bare_encoder(found: Bench) -> None:
     assert found.peak_mb >= 100
 
 
+def test_the_encoder_is_timed_in_the_backend_that_scores(tiny_run: Path, exported_run: Path, data: Path) -> None:
+    artifact, scorer = load(tiny_run), exported.load(exported_run)
+    found = bench(artifact, scorer, images_of(data / "test" / "normal", "axial"), batch=8)
+    assert found.backend == f"{scorer.backend.name} fp32"
+    x = torch.rand(3, 3, artifact.settings.image_size, artifact.settings.image_size)
+    with bare_encoder(artifact, scorer) as encode, torch.no_grad():
+        features = encode(x)
+        for theirs, ours in zip(artifact.net.encoder(x), features.values(), strict=True):
+            np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-3)
+
+
 def test_images_are_made_up_where_none_are_given(artifact: Artifact) -> None:
     with generated(artifact, 3) as records:
-        results = [result for _, result in score(artifact, records)]
+        results = [result for _, result in score(artifact.scorer, records)]
     assert len(results) == 3
     assert not any(isinstance(result, ImageError) for result in results)
     assert not records[0].path.parent.exists()
@@ -98,17 +110,17 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
     folder.mkdir()
     (folder / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="none of 1 can be read"):
-        bench(artifact, images_of(folder, "axial"))
+        bench(artifact, artifact.scorer, images_of(folder, "axial"))
     for number in range(3):
         Image.open(data / "test" / "normal" / f"{number:03}.png").save(folder / f"{number}.png")
-    done = call("bench", run, "--images", folder, "--out", tmp_path / "bench.json", ok=1)
+    done = call("bench", run, "--images", folder, "--backend", "torch", "--out", tmp_path / "bench.json", ok=1)
     assert "1 images refused" in done.stderr
     assert "bad" not in done.stderr
     assert all(f"│ {stage} " in done.stdout for stage in STAGES)
     assert "of the bare encoder" in done.stdout
     text = (tmp_path / "bench.json").read_text()
     values = json.loads(text)
-    assert (values["images"], values["refusals"], values["batch"]) == (3, 1, 16)
+    assert (values["images"], values["refusals"], values["batch"]) == (3, 1, BATCH)
     assert set(values["stages"]["1"]["flow"]) == {"median", "p95"}
     for secret in (str(tmp_path), str(run), "bad.png", platform.node()):
         assert secret not in text

@@ -287,9 +287,8 @@ def bench(
 
     prepare()
     artifact = load(run, pick_device(device))
-    scorer = open_model(run, backend, device, WORTH)
     with nullcontext(images_of(images, artifact.settings.slice_axis)) if images else generated(artifact) as records:
-        found = measure(artifact, scorer, records)
+        found = measure(artifact, open_model(run, backend, device, WORTH), records)
     if out is not None:
         write_text(out, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     if as_json:

@@ -1,0 +1,255 @@
+"""Each change that was made for speed: what was predicted, and the time before over the time after, in turns.
+
+    python benchmarks/changes.py --run RUN [--page docs/performance.md]
+
+RUN is a model of the preset default. Before is what the change replaced, kept here in a few lines; after is what the
+code does. Both run in one process, in turns, and the ratio is the median over turns: a busy machine slows both.
+Writes changes.json and the table of docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aeflow import artifact as artifacts
+from aeflow.artifact import Artifact
+from aeflow.bench_table import describe
+from aeflow.device import Plan
+from aeflow.evaluation.gallery import Panel, Pictures, gallery
+from aeflow.evaluation.style import save_png
+from aeflow.export import made
+from aeflow.exported import load
+from aeflow.loop import _Step
+from aeflow.machine import machine
+from aeflow.model import ssim
+from aeflow.model.flow import PositionedConv2d
+from aeflow.model.generate import sample
+from aeflow.runtime import prepare
+from aeflow.score import BATCH
+
+START, END = "<!-- changes: written by benchmarks/changes.py -->\n", "<!-- /changes -->"
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change; ``before`` and ``after`` do the same work."""
+
+    what: str
+    predicted: str
+    before: Work
+    after: Work
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--turns", type=int, default=7)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--page", type=Path, default=Path("docs/performance.md"))
+    options = parser.parse_args(arguments)
+    facts = machine()
+    prepare()
+    with changes(options.run) as found:
+        measured = [{"what": one.what, "predicted": one.predicted, **ratio(one, options.turns)} for one in found]
+    results = {"turns": options.turns, "changes": measured, "machine": facts}
+    (options.out / "changes.json").write_text(json.dumps(results, indent=1) + "\n")
+    options.page.write_text(with_table(options.page.read_text(), results))
+    print(table(results))
+
+
+def ratio(change: Change, turns: int) -> dict[str, float]:
+    """Milliseconds before and after, medians, and the median of their ratio with the turns' extremes."""
+    seconds: dict[str, list[float]] = {"before": [], "after": []}
+    for turn in range(-1, turns):
+        for name, work in (("before", change.before), ("after", change.after)):
+            tic = time.perf_counter()
+            work()
+            if turn >= 0:
+                seconds[name].append(time.perf_counter() - tic)
+    ratios = np.divide(seconds["before"], seconds["after"])
+    found = {f"{name}_ms": round(1000 * float(np.median(values)), 2) for name, values in seconds.items()}
+    return found | {
+        name: round(float(value), 3)
+        for name, value in (("ratio", np.median(ratios)), ("low", ratios.min()), ("high", ratios.max()))
+    }
+
+
+@contextmanager
+def changes(run: Path) -> Iterator[list[Change]]:
+    """All of them, on images that the model makes up."""
+    artifact = artifacts.load(run)
+    x = sample(artifact.net, BATCH)
+    pixels = x.numpy()
+    torch_ = artifact.scorer.backend
+    with tempfile.TemporaryDirectory() as folder:
+        graphs = {}
+        for precision in ("fp32", "bf16"):
+            with made(artifact, run, "openvino", [precision], Path(folder)) as (temporary, parity):
+                if not parity.passes(precision):
+                    continue
+                os.replace(temporary, Path(folder) / precision)
+            graphs[precision] = load(Path(folder) / precision).backend
+        measures = artifact.net(x)
+        pair = x, measures.x_hat
+        found = [
+            Change(
+                "SSIM from sums of 1, 2 and 4 neighbours instead of `avg_pool2d`, a batch",
+                "12 additions a window instead of 49: 4 times",
+                lambda: pooled_ssim(*pair),
+                lambda: ssim.ssim(*pair),
+            ),
+            Change(
+                "position encoding convolved once a batch instead of with each image: the flow of a batch",
+                "a third of the flow's multiplications fall away: 1.4 times",
+                lambda: flow(artifact, x, concatenated=True),
+                lambda: flow(artifact, x, concatenated=False),
+            ),
+            Change(
+                "training step of flow and decoder in bfloat16 instead of float32, 32 images",
+                "half the bytes, twice the peak: 2 times",
+                trainer(artifact, x, bfloat16=False),
+                trainer(artifact, x, bfloat16=True),
+            ),
+            Change(
+                "pictures drawn into one figure instead of a new one each",
+                "building takes as long as drawing: 1.5 times",
+                lambda: save_png(gallery([panel(pixels)], SCALES), Path(folder) / "a.png"),
+                drawer(pixels, Path(folder) / "b.png"),
+            ),
+            Change(
+                "a graph of OpenVINO, float32, instead of torch: the measures of a batch",
+                "BatchNorm folded into convolutions, fixed shapes: 1.5 times",
+                lambda: torch_.run(pixels),
+                lambda: graphs["fp32"].run(pixels),
+            ),
+            Change(
+                "first score of a cold process: a graph that lies there instead of torch",
+                "torch and timm need 4 s to import: 3 times",
+                starter(run, folder, "torch"),
+                starter(run, folder, "openvino"),
+            ),
+        ]
+        if "bf16" in graphs:
+            found.insert(
+                5,
+                Change(
+                    "the same graph in bfloat16 instead of float32",
+                    "twice the peak: 1.7 times",
+                    lambda: graphs["fp32"].run(pixels),
+                    lambda: graphs["bf16"].run(pixels),
+                ),
+            )
+        yield found
+
+
+SCALES = {"residual": (0.0, 1.0), "flow": (0.0, 1.0)}
+
+
+def panel(pixels: Any) -> Panel:
+    """A panel with both maps."""
+    image = pixels[0].transpose(1, 2, 0)
+    return Panel(image, image, dict.fromkeys(SCALES, image[..., 0]), "title")
+
+
+def drawer(pixels: Any, path: Path) -> Work:
+    pictures = Pictures(SCALES)
+    return lambda: save_png(pictures.draw(panel(pixels)), path)
+
+
+def pooled_ssim(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM as it was: each moment by ``avg_pool2d``."""
+    with mock.patch.object(ssim, "_window_means", lambda values, window: F.avg_pool2d(values, window, stride=1)):
+        return ssim.ssim(x, y)
+
+
+def _concatenated(self: PositionedConv2d, z: Tensor, position: Tensor | None = None) -> Tensor:
+    given = z if position is None else torch.cat((z, position.expand(len(z), -1, -1, -1)), dim=1)
+    return self._conv_forward(given, self.weight, self.bias)
+
+
+@torch.no_grad()
+def flow(artifact: Artifact, x: Tensor, concatenated: bool) -> object:
+    """The latents of a batch's features."""
+    net = artifact.net
+    features = _features(artifact, x)
+    if not concatenated:
+        return net.encode(features)
+    with mock.patch.object(PositionedConv2d, "forward", _concatenated):
+        return net.encode(features)
+
+
+_kept: dict[int, list[Tensor]] = {}
+
+
+@torch.no_grad()
+def _features(artifact: Artifact, x: Tensor) -> list[Tensor]:
+    if len(x) not in _kept:
+        _kept[len(x)] = artifact.net.of_stages(artifact.net.encoder(x), artifact.settings.stages)
+    return _kept[len(x)]
+
+
+def trainer(artifact: Artifact, x: Tensor, bfloat16: bool) -> Work:
+    """A training step whose learning rate is 0, so that each does the same."""
+    net, both = artifact.net, torch.cat((x, x))
+    features = _features(artifact, both)
+    optimizer = torch.optim.Adam([*net.flows.parameters(), *net.decoder.parameters()], lr=0.0)
+    step = _Step(net, artifact.settings, optimizer, Plan(train_bfloat16=bfloat16))
+
+    def work() -> None:
+        net.train()
+        step(features, both, "here")
+        net.eval()
+
+    return work
+
+
+def starter(run: Path, folder: str, backend: str) -> Work:
+    """A new process that scores one image."""
+    image = Path(folder) / "one.png"
+    if not image.exists():
+        import PIL.Image
+
+        PIL.Image.fromarray(np.full((224, 224), 128, np.uint8)).save(image)
+    given = str(run) if backend == "torch" else str(Path(folder) / "fp32")
+    command = [sys.executable, "-c", "from aeflow.cli import main; main()", "score", given, str(image)]
+    return lambda: subprocess.run([*command, "--backend", backend], check=True, capture_output=True)
+
+
+def with_table(page: str, results: dict[str, Any]) -> str:
+    """A page with its table made from the results."""
+    head, rest = page.split(START)
+    return head + START + table(results) + END + rest.split(END)[1]
+
+
+def table(results: dict[str, Any]) -> str:
+    """The page's table."""
+    lines = ["| change | predicted | before, ms | after, ms | times as fast |", "|---|---|---|---|---|"]
+    for one in results["changes"]:
+        spread = f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
+        lines.append(
+            f"| {one['what']} | {one['predicted']} | {one['before_ms']:.1f} | {one['after_ms']:.1f} | {spread} |"
+        )
+    lines += ["", f"Medians of {results['turns']} turns, extremes in brackets. {describe(results['machine'])}", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
