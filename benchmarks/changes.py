@@ -176,7 +176,9 @@ def drawer(pixels: Any, path: Path) -> Work:
 
 def pooled_ssim(x: Tensor, y: Tensor) -> Tensor:
     """SSIM as it was: each moment by ``avg_pool2d``."""
-    with mock.patch.object(ssim, "_window_means", lambda values, window: F.avg_pool2d(values, window, stride=1)):
+    with mock.patch.object(
+        ssim, "_window_means", lambda moments, window: [F.avg_pool2d(x, window, stride=1) for x in moments]
+    ):
         return ssim.ssim(x, y)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from aeflow.backends.torch import TorchBackend
 from aeflow.data.records import read_records
 from aeflow.device import Plan, halving, has_room, images_on, in_parts
 from aeflow.errors import SettingsError
@@ -186,12 +187,12 @@ def test_scoring_and_features_go_on_where_memory_ends(
     """The same values as in batches that fit from the start, in the same order, with every file's own facts."""
     records = read_records(data, "test")[:10]
     net = model().eval()
-    apart = list(measure(net, records, maps=True, batch_size=2))
+    apart = list(measure(TorchBackend(net), records, maps=True, batch_size=2))
     cached = FeatureCache(net.encoder, SIZE, tmp_path / "whole").features(records)[0]
     assert capsys.readouterr().err == ""
     forward, encode, seen = net.forward, net.encoder.forward, []
     monkeypatch.setattr(net, "forward", limited(forward, 3, seen))
-    halved = list(measure(net, records, maps=True, batch_size=8))
+    halved = list(measure(TorchBackend(net), records, maps=True, batch_size=8))
     assert seen == [8, 4, 2, 2, 2, 2, 2]
     for (record, one), (same, other) in zip(halved, apart, strict=True):
         assert (record, one.facts) == (same, other.facts)

@@ -49,6 +49,11 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
     return artifacts.load(run, pick_device(device)).scorer
 
 
+def make_ready(run: Path, device: str = "auto") -> None:
+    """Make now what ``auto`` would make once there are many images, so that a first score need not do without it."""
+    open_model(run, "auto", device, WORTH)
+
+
 def _fastest(run: Path, images: int) -> Scorer | None:
     """The scorer of the fastest graph that passes here; None where torch is to be taken."""
     model = read_facts(run)["sha256"]

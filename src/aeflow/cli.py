@@ -80,6 +80,7 @@ def train(
 ) -> None:
     """Learn from the normal images of DATA; with --prior gmm from abnormal and unlabelled ones, too."""
     from aeflow import training
+    from aeflow.choose import make_ready
     from aeflow.config import make_settings, parse_changes
 
     named = {
@@ -103,6 +104,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
+    make_ready(out, device)
     facts = trained.artifact.facts["training"]
     if as_json:
         lesson = trained.artifact.facts["lesson"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,8 +16,7 @@ def ssim_map(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
     definition of ``skimage.metrics.structural_similarity``.
     """
     n = window * window
-    moments = torch.cat((x, y, x * x + y * y, x * y), dim=1)
-    mean_x, mean_y, squares, product = _window_means(moments, window).chunk(4, dim=1)
+    mean_x, mean_y, squares, product = _window_means((x, y, x * x + y * y, x * y), window)
     both, cross = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
     unbiased = n / (n - 1)
     variances, cov = unbiased * (squares - both), unbiased * (product - cross)
@@ -28,10 +29,13 @@ def ssim(x: Tensor, y: Tensor) -> Tensor:
     return ssim_map(x, y).mean(dim=(1, 2, 3))
 
 
-def _window_means(x: Tensor, window: int) -> Tensor:
-    if torch.compiler.is_exporting():  # runtimes of graphs pool three times as fast as they add; torch does not
-        return F.avg_pool2d(x, window, stride=1)
-    return window_sums(window_sums(x, window, -1), window, -2) / (window * window)
+def _window_means(moments: Sequence[Tensor], window: int) -> Sequence[Tensor]:
+    x = torch.cat(tuple(moments), dim=1)
+    if torch.compiler.is_exporting():  # runtimes of graphs pool faster than they add, and torch does not
+        means = F.avg_pool2d(F.avg_pool2d(x, (window, 1), stride=1), (1, window), stride=1)
+    else:
+        means = window_sums(window_sums(x, window, -1), window, -2) / (window * window)
+    return means.chunk(len(moments), dim=1)
 
 
 def window_sums(x: Tensor, window: int, dim: int) -> Tensor:
