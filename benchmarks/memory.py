@@ -17,23 +17,10 @@ from pathlib import Path
 
 import aeflow
 from aeflow.data.records import find_images
+from aeflow.machine import resident_mb
 from aeflow.score import score
 
 MARKS = (1_000, 2_500, 5_000, 7_500, 10_000)
-
-
-def resident_mb() -> float:
-    """Resident memory now, of this process and those it started; pages that they share count once."""
-    lines = (line for pid in family(os.getpid()) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines())
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 2**10
-
-
-def family(pid: int) -> list[int]:
-    """A process and all below it."""
-    below = [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-    return [pid, *(one for child in below for one in family(child))]
 
 
 def main() -> None:
@@ -50,7 +37,7 @@ def main() -> None:
     started = time.perf_counter()
     for number, _ in enumerate(score(model.scorer, records, maps=True), 1):
         if number in MARKS:
-            resident[str(number)] = round(resident_mb(), 1)
+            resident[str(number)] = round(resident_mb(os.getpid()), 1)
     backend = model.scorer.backend.name
     result = {
         "backend": backend,

@@ -22,6 +22,7 @@ from aeflow.backends.torch import TorchBackend
 from aeflow.calibrate import Calibration
 from aeflow.config import Settings
 from aeflow.errors import AeflowError, ArtifactError
+from aeflow.exported import value_of
 from aeflow.intended import Intended
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.classes import ClassMixture
@@ -121,8 +122,7 @@ def self_test(artifact: Artifact) -> list[float]:
     coarse = torch.rand(SELF_TEST_IMAGES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").expand(-1, 3, -1, -1)
     raw = artifact.scorer.backend.run(x.contiguous().numpy())
-    terms = artifact.calibration.terms(raw.flow, raw.reconstruction, raw.log_ratios)
-    return [float(value) for value in artifact.calibration.value(terms)]
+    return [float(value) for value in value_of(artifact.calibration, raw)]
 
 
 def _shape(classes: ClassMixture | None) -> dict[str, int] | None:
