@@ -21,7 +21,7 @@ from matplotlib.colors import Normalize
 from pydicom.dataset import Dataset
 
 from aeflow.artifact import read_facts
-from aeflow.batch import score_paths
+from aeflow.batch import score_files
 from aeflow.cli import main
 from aeflow.data.read import read_image
 from aeflow.data.records import find_images
@@ -459,7 +459,7 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
     shutil.copy(next((data / "test" / "normal").iterdir()), folder / "d.png")
     us(folder / "e.dcm")
     writer = Writer(tmp_path / "out", maker)
-    batch = score_paths(trained.artifact.scorer, [folder], out=tmp_path / "scores.csv", dicom=writer)
+    batch = score_files(trained.artifact.scorer, find_images([folder]), out=tmp_path / "scores.csv", dicom=writer)
     frames = pydicom.dcmread(folder / "e.dcm").NumberOfFrames
     assert batch.verdicts.total() == 3 + frames
     assert [record.path.name for record, _ in batch.refusals] == ["c.dcm"]
@@ -488,7 +488,7 @@ def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Ma
     for path in (mr(tmp_path / "mr.dcm"), us(tmp_path / "us.dcm")):
         frames = int(pydicom.dcmread(path).get("NumberOfFrames", 1))
         out = tmp_path / path.stem
-        score_paths(trained.artifact.scorer, [path, path], dicom=Writer(out, maker))
+        score_files(trained.artifact.scorer, find_images([path, path]), dicom=Writer(out, maker))
         made = [pydicom.dcmread(out / f"{row:05d}_map.dcm") for row in (1, 1 + frames)]
         assert [one.NumberOfFrames for one in made] == [frames, frames]
         assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
@@ -500,7 +500,9 @@ def test_results_that_cannot_be_written_are_listed_with_the_refusals(
     data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
     del data.StudyInstanceUID
     data.save_as(tmp_path / "cr.dcm")
-    batch = score_paths(trained.artifact.scorer, [tmp_path / "cr.dcm"], dicom=Writer(tmp_path / "out", maker))
+    batch = score_files(
+        trained.artifact.scorer, find_images([tmp_path / "cr.dcm"]), dicom=Writer(tmp_path / "out", maker)
+    )
     [(record, error)] = batch.refusals
     assert batch.verdicts.total() == 1
     assert record.path == tmp_path / "cr.dcm"

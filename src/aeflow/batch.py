@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aeflow import studies, tables
-from aeflow.data.records import Record, find_images
+from aeflow.data.records import Record
 from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ImageError
 from aeflow.progress import bar
@@ -31,22 +31,22 @@ class Batch:
     studies: list[Study]
 
 
-def score_paths(
+def score_files(
     scorer: Scorer,
-    paths: Sequence[Path],
+    files: Sequence[Record],
     *,
     out: Path | None = None,
     maps: Path | None = None,
     dicom: Writer | None = None,
     show: Callable[[tables.Row], None] = lambda row: None,
 ) -> Batch:
-    """Score files and folders in input order and constant memory, and the studies that slices belong to.
+    """Score all images of files in input order and constant memory, and the studies that slices belong to.
 
     ``out`` is a table, beside which lies one of the studies if there are any; ``maps`` is a folder that gets
     ``00001.png`` and so on, numbered as the table's rows; ``dicom`` writes DICOM results of DICOM images; ``show`` is
     handed each row as it comes.
     """
-    records = unfold(find_images(paths), scorer.settings.slice_axis)
+    records = unfold(files, scorer.settings.slice_axis)
     done = Batch(Counter(normal=0, abnormal=0), Counter(), [], [])
     gathered = Studies(scorer.settings.false_positive_rate)
     with ExitStack() as stack:

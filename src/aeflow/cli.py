@@ -165,7 +165,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
-    from aeflow.batch import score_paths
+    from aeflow.batch import score_files
     from aeflow.choose import open_model
     from aeflow.data.records import find_images
     from aeflow.runtime import prepare
@@ -185,13 +185,14 @@ def score(
             found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
             print(found + at(row) + outside)
 
-    scorer = open_model(run, backend, device, len(find_images(paths)))
+    files = find_images(paths)
+    scorer = open_model(run, backend, device, len(files))
     writer = None
     if dicom:
         from aeflow.dicom_out import Maker, Writer
 
         writer = Writer(dicom, Maker(read_facts(run)["sha256"], scorer.calibration))
-    done = score_paths(scorer, paths, out=out, maps=maps, dicom=writer, show=show)
+    done = score_files(scorer, files, out=out, maps=maps, dicom=writer, show=show)
     if out is not None and not as_json:
         print(f"{done.verdicts['normal']} images called normal, {done.verdicts['abnormal']} abnormal\ntable: {out}")
     if done.studies and not as_json:
