@@ -230,7 +230,7 @@ def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPHS[backend.name]
         module = _EncoderGraph(encoder).eval()
-        write_graph(module, module.outputs, backend.size, path)
+        write_graph(module, module.outputs, backend.size, path, module.outputs)
         own = (
             OpenVINOBackend(path, backend.size, module.outputs, backend.precision)
             if isinstance(backend, OpenVINOBackend)

@@ -35,7 +35,7 @@ class Settings(BaseModel):
     positions: bool = True  # the flow knows where in the image it is; right for aligned images
 
     # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
-    decoder: tuple[int, ...] = (64, 32, 16)
+    decoder: tuple[int, ...] = (32, 16, 8)
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5
@@ -50,8 +50,10 @@ class Settings(BaseModel):
 
     # Score: beta * flow + (1 - beta) * reconstruction
     beta: Fraction = 0.9
-    log_det_weight: Fraction = 0.5  # how much of the log-determinant counts in the flow term and the flow map
-    top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
+    # A reading of the likelihood is how much of the log-determinant counts, and the share of highest positions that are
+    # averaged; the flow term is the largest reading: a small lesion, or a diffuse change. The flow map is of the first.
+    log_det_weight: tuple[Fraction, ...] = (1.0, 0.0)
+    top_share: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.02, 0.2)
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: unusually smooth is unusual, too
@@ -79,6 +81,14 @@ class Settings(BaseModel):
             stages = getattr(self, name)
             if not stages or list(stages) != sorted(set(stages)):
                 raise ValueError(f"{name} must be given in rising order, each once")
+        return self
+
+    @model_validator(mode="after")
+    def _readings_fit(self) -> Self:
+        if not len(self.log_det_weight) == len(self.top_share) > 0:
+            raise ValueError("log_det_weight and top_share must have one value for each reading, at least one")
+        if len(self.top_share) > 1 and not self.standardise:
+            raise ValueError("several readings of the likelihood need standardise")
         return self
 
     @property
@@ -112,8 +122,8 @@ PAPER: dict[str, Any] = {
     "weight_decay": 0.0,
     "epochs": 100,
     "patience": 100,
-    "log_det_weight": 0.0,
-    "top_share": 1.0,
+    "log_det_weight": (0.0,),
+    "top_share": (1.0,),
     "reconstruction": "ssim",
     "standardise": False,
     "two_sided": False,
@@ -141,6 +151,9 @@ def make_settings(preset: str = "default", **changes: Any) -> Settings:
         raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
 
 
+SEVERAL = ("stages", "class_stages", "decoder", "log_det_weight", "top_share")  # settings of more than one value
+
+
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
     """``["stages=3,4", "beta=0.5"]`` from a command line as keyword changes, still unvalidated."""
     changes: dict[str, Any] = {}
@@ -149,7 +162,7 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise SettingsError(f"--set {pair}", "no '=' in it", "write NAME=VALUE, e.g. --set beta=0.5")
         name = name.strip().replace("-", "_")
-        several = name in ("stages", "class_stages", "decoder")
+        several = name in SEVERAL
         changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
     return changes
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 
 from aeflow.backends.base import Floats, Raw, wanted
 
 MOST_STREAMS = 8  # images under way at once; each has activations of its own
+CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in
 
 
@@ -76,6 +78,39 @@ class OpenVINOBackend:
         hints = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": streams}
         compiled = self._core.compile_model(part, "CPU", hints)
         return self._ov.AsyncInferQueue(compiled, streams), [tuple(one.shape)[1:] for one in compiled.outputs]
+
+
+def keep_exact(graph: Path, outputs: Collection[str]) -> None:
+    """Mark in a graph file what is computed in float32 whatever the precision hint: all but later convolutions.
+
+    Later ones are those that no output named here depends on. ``precise`` is the attribute that OpenVINO itself writes
+    for an operation that must not lose precision.
+    """
+    tree = ElementTree.parse(graph)
+    layers = {layer.get("id"): layer for layer in tree.iter("layer")}
+    inputs: dict[str | None, list[str | None]] = {number: [] for number in layers}
+    for edge in tree.iter("edge"):
+        inputs[edge.get("to-layer")].append(edge.get("from-layer"))
+    reached: set[str | None] = set()
+    reach = [
+        number
+        for number, layer in layers.items()
+        for port in layer.iter("port")
+        if set((port.get("names") or "").split(",")) & set(outputs)
+    ]
+    while reach:
+        number = reach.pop()
+        if number not in reached:
+            reached.add(number)
+            reach += inputs[number]
+    for number, layer in layers.items():
+        if number in reached or layer.get("type") not in CONVOLUTIONS:
+            info = layer.find("rt_info")
+            if info is None:
+                info = ElementTree.Element("rt_info")
+                layer.insert(1 if layer.find("data") is not None else 0, info)
+            ElementTree.SubElement(info, "attribute", name="precise", version="0")
+    tree.write(graph)
 
 
 def has_bf16() -> bool:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -16,7 +12,7 @@ def ssim_map(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
     definition of ``skimage.metrics.structural_similarity``.
     """
     n = window * window
-    mean_x, mean_y, squares, product = _window_means((x, y, x * x + y * y, x * y), window)
+    mean_x, mean_y, squares, product = (_window_means(moment, window) for moment in (x, y, x * x + y * y, x * y))
     both, cross = mean_x * mean_x + mean_y * mean_y, mean_x * mean_y
     unbiased = n / (n - 1)
     variances, cov = unbiased * (squares - both), unbiased * (product - cross)
@@ -25,17 +21,12 @@ def ssim_map(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Mean SSIM of each image, (B,)."""
-    return ssim_map(x, y).mean(dim=(1, 2, 3))
+    """Mean SSIM of the brightness of each image, (B,): Wang et al. define it on grey images."""
+    return ssim_map(x.mean(dim=1, keepdim=True), y.mean(dim=1, keepdim=True)).mean(dim=(1, 2, 3))
 
 
-def _window_means(moments: Sequence[Tensor], window: int) -> Sequence[Tensor]:
-    x = torch.cat(tuple(moments), dim=1)
-    if torch.compiler.is_exporting():  # runtimes of graphs pool faster than they add, and torch does not
-        means = F.avg_pool2d(F.avg_pool2d(x, (window, 1), stride=1), (1, window), stride=1)
-    else:
-        means = window_sums(window_sums(x, window, -1), window, -2) / (window * window)
-    return means.chunk(len(moments), dim=1)
+def _window_means(x: Tensor, window: int) -> Tensor:
+    return window_sums(window_sums(x, window, -1), window, -2) / (window * window)
 
 
 def window_sums(x: Tensor, window: int, dim: int) -> Tensor:
