@@ -155,7 +155,8 @@ def scoring(device: torch.device, tiny: bool, compiler: str) -> Any:
 @torch.no_grad()
 def shake(net: AEFlow, images: torch.Tensor) -> None:
     """Start the norms and put some weight into the couplings, which begin as identities."""
-    net.initialise(net.of_stages(net.encoder(images.float() / 255), net.settings.stages))
+    x = images.float() / 255
+    net.initialise(net.of_stages(net.encoder(x), net.settings.stages), x)
     for parameter in net.flows.parameters():
         parameter.add_(0.01 * torch.randn_like(parameter))
 

@@ -134,7 +134,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(features: Features, bflo
     def stepped(most: int, size: int | None = None) -> tuple[AEFlow, int]:
         net = model(batch_size=20).train()
         z, x = features.batch(range(20))
-        net.initialise(z)
+        net.initialise(z, x)
         step = _Step(net, net.settings, torch.optim.SGD(net.parameters(), 0.1), Plan(train_bfloat16=bfloat16))
         step.losses = limited(step.losses, most, [])
         step.size = size or step.size

@@ -134,6 +134,14 @@ def test_decoder_of_the_paper() -> None:
     assert 0 <= x_hat.min() <= x_hat.max() <= 1
 
 
+def test_the_decoder_of_aligned_images_starts_from_their_mean() -> None:
+    decoder, x = Decoder((8, 4, 3), (16, 16)), images(6)[..., :16, :16]
+    for parameter in decoder.parameters():
+        torch.nn.init.zeros_(parameter)
+    decoder.initialise(x)
+    torch.testing.assert_close(decoder(torch.randn(1, 8, 4, 4)), x.mean(dim=0, keepdim=True).clamp(0.02, 0.98))
+
+
 @pytest.mark.parametrize(("subnet", "millions"), [("conv", 23.1), ("resnet", 42.0)])
 def test_paper_preset_has_the_published_size(subnet: str, millions: float) -> None:
     settings = make_settings("paper", subnet=subnet)
@@ -187,7 +195,7 @@ def test_flow_measure_is_the_mean_of_the_highest_positions(share: float) -> None
 @pytest.mark.parametrize("weight", [0.0, 0.5, 1.0])
 def test_weight_of_the_log_determinant(small: AEFlow, weight: float) -> None:
     x = images(4)
-    small.initialise(small.encoder(x))
+    small.initialise(small.encoder(x), x)
     latent = small.encode(small.encoder(x))
     without, with_all = small.negative_log_likelihood(latent, 0.0), small.negative_log_likelihood(latent)
     for a, b, c in zip(without, with_all, small.negative_log_likelihood(latent, weight), strict=True):

@@ -32,7 +32,7 @@ class Settings(BaseModel):
     hidden: int = Field(128, ge=1)  # channels inside a conv sub-network
     coupling: Literal["affine", "additive"] = "affine"
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
-    positions: bool = True  # the flow knows where in the image it is; right for aligned images
+    positions: bool = True  # flow and decoder know what is usual where in the image; right for aligned images
 
     # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
     decoder: tuple[int, ...] = (32, 16, 8)

@@ -92,7 +92,7 @@ def fit(
         net.load_state_dict(weights, strict=False)
     else:
         rows = range(len(material.views[0]))
-        halving(lambda size: net.initialise(train.batch(evenly(rows, size))[0]), START)
+        halving(lambda size: net.initialise(*train.batch(evenly(rows, size))), START)
         progress, best = Progress(), trainable(net)
 
     step = _Step(net, settings, optimizer, plan)

@@ -94,7 +94,8 @@ class AEFlow(nn.Module):
                 f"{settings.image_size} is no multiple of the stride {stride}",
                 f"give for instance {near}",
             )
-        self.decoder = Decoder((channels[-1], *settings.decoder, 3))
+        side = settings.image_size
+        self.decoder = Decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
         self.prior = StandardNormal()
         self.whole = WholeLatent((channels[-1], *(settings.image_size // stride,) * 2))
         self._bfloat16 = False
@@ -109,8 +110,9 @@ class AEFlow(nn.Module):
         finally:
             self._bfloat16 = before
 
-    def initialise(self, features: list[Tensor]) -> None:
-        """Start every ActNorm from the features (B, C, h, w) of a batch."""
+    def initialise(self, features: list[Tensor], x: Tensor) -> None:
+        """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), and the decoder from these."""
+        self.decoder.initialise(x)
         for flow, z in zip(self.flows, self.prepared(features), strict=True):
             flow.initialise(z)  # type: ignore[operator]
 
