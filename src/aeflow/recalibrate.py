@@ -44,6 +44,7 @@ LEAST = 20  # local normals: the fewest whose highest score says one in twenty
 MOST_OUTSIDE = 0.5  # share of local normals outside the intended input from which it is said
 ALONG = (HISTORY, EPOCH_SCORES, NORMALS)  # what goes along, where it is there
 
+Floats = NDArray[np.float64]
 Refusals = list[tuple[Record, ImageError]]
 
 
@@ -88,7 +89,11 @@ def recalibrate(
         "content": sorted({digest for digest in digests.values() if digest}),
         "original": _original(old),
     }
-    calibration = refit(old.calibration, old.settings, [one for _, one in measured], maps)
+    flow, reconstruction = (
+        np.array([getattr(one, name) for _, one in measured]) for name in ("flow", "reconstruction")
+    )
+    ratios = [one.log_ratios for _, one in measured if one.log_ratios is not None]
+    calibration = refit(old.calibration, old.settings, flow, reconstruction, np.stack(ratios) if ratios else None, maps)
     new = replace(old, calibration=calibration, facts={**old.facts, "recalibration": facts})
     _write(new, Path(run), target)
     return Recalibrated(new, refusals, _notes(new, facts))
@@ -126,15 +131,19 @@ def _measure(
     return measured, refusals, {name: MapScale.of(np.concatenate(values)) for name, values in pixels.items()}
 
 
-def refit(old: Calibration, settings: Settings, measured: Sequence[Measured], maps: dict[str, MapScale]) -> Calibration:
-    """The calibration of a model on the raw measures of other normals; what the classes say is taken over."""
-    flow = np.stack([one.flow for one in measured])
-    reconstruction = np.array([one.reconstruction for one in measured])
+def refit(
+    old: Calibration,
+    settings: Settings,
+    flow: Floats,
+    reconstruction: Floats,
+    log_ratios: Floats | None,
+    maps: dict[str, MapScale],
+) -> Calibration:
+    """The calibration on the raw measures of other normals, (n, stages), (n,) and (n, kinds); ``posterior`` stays."""
     calibration = calibrate.fit(settings, flow, reconstruction, maps)
-    if old.posterior is None:
+    if old.posterior is None or log_ratios is None:
         return calibration
-    ratios = np.stack([one.log_ratios for one in measured if one.log_ratios is not None])
-    return calibrate.with_posterior(calibration, settings, old.posterior, flow, reconstruction, ratios)
+    return calibrate.with_posterior(calibration, settings, old.posterior, flow, reconstruction, log_ratios)
 
 
 def _original(model: Artifact) -> dict[str, Any]:
