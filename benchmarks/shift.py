@@ -20,71 +20,35 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
 
 import shift_plots
 from aeflow.calibrate import Calibration
 from aeflow.choose import open_model
-from aeflow.data.augment import recapture
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.shortcuts import attributes_of, by_split
 from aeflow.data.split import evenly, hold_out
-from aeflow.data.stream import stream
 from aeflow.data.traits import traits
-from aeflow.errors import ImageError
 from aeflow.evaluation.metrics import auroc
 from aeflow.evaluation.style import save_png
 from aeflow.intended import PLAIN, SIDE
 from aeflow.intervals import wilson
-from aeflow.recalibrate import refit
 from aeflow.runtime import prepare
 from aeflow.score import Scorer
 from quality import machine
+from shift_groups import BATCH, Floats, Group, greys, of_images, of_records
+from shift_remedy import choice, remedy
 from shift_traits import Greys, centre, histograms, rim, separable, spectra, towards
 
-DRAWS = 200
-SIZES = (5, 10, 20, 50, 100)
-CHOSEN_AT = (20, 50)
 REFERENCE = 400  # train normals that the model was fitted on, whose average traits are matched
-BATCH = 16
 CELL, RIM = 16, 2  # pixels of a cell, and cells of the rim
 HIGH = 0.95  # quantile of held-out normals' cells from which one counts as high
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Images with their raw measures."""
-
-    patients: list[str]
-    grey: Greys
-    flow: Floats
-    reconstruction: Floats
-    log_ratios: Floats | None
-    traits: Floats
-
-    def __len__(self) -> int:
-        return len(self.patients)
-
-    def raw(self, rows: Any = slice(None)) -> tuple[Floats, Floats, Floats | None]:
-        """The measures of some images, as calibrations take them."""
-        return self.flow[rows], self.reconstruction[rows], None if self.log_ratios is None else self.log_ratios[rows]
-
-    def scores(self, calibration: Calibration) -> Floats:
-        return calibration.value(calibration.terms(*self.raw()))
-
-    @property
-    def features(self) -> Floats:
-        """Pooled features of the encoder."""
-        return self.traits[:, len(PLAIN) + SIDE * SIDE :]
 
 
 def main() -> None:
@@ -136,37 +100,6 @@ def measure(data: Path, run: Path) -> tuple[dict[str, Any], dict[str, Floats]]:
         "choice": {data.name: choice(scorer, groups["held_out"])},
     }
     return results, scores
-
-
-def greys(records: Sequence[Record], size: int) -> Greys:
-    """The images as the network sees them, (n, size, size); grey ones."""
-    found = []
-    for _, x in stream(records, size):
-        if isinstance(x, ImageError):
-            raise x
-        found.append(x[0].copy())
-    return np.stack(found)
-
-
-def of_records(scorer: Scorer, records: Sequence[Record]) -> Group:
-    return of_images(scorer, greys(records, scorer.settings.image_size), [record.patient for record in records])
-
-
-def of_images(scorer: Scorer, grey: Greys, patients: list[str]) -> Group:
-    """Images that are not on disk, measured as any."""
-    raws = []
-    for start in range(0, len(grey), BATCH):
-        x = np.repeat(grey[start : start + BATCH, None], 3, axis=1)
-        raws.append(scorer.backend.run(np.ascontiguousarray(x, np.float32)))
-    ratios = [raw.log_ratios for raw in raws if raw.log_ratios is not None]
-    return Group(
-        patients,
-        grey,
-        np.concatenate([raw.flow for raw in raws]),
-        np.concatenate([raw.reconstruction for raw in raws]),
-        np.concatenate(ratios) if ratios else None,
-        np.concatenate([raw.traits for raw in raws]),
-    )
 
 
 def threshold(scores: dict[str, Floats], calibration: Calibration, wanted: float) -> dict[str, Any]:
@@ -264,82 +197,6 @@ def cells(scorer: Scorer, grey: Greys) -> Floats:
         m = m[:, : side * CELL, : side * CELL].reshape(len(m), side, CELL, side, CELL)
         found.append(m.mean(axis=(2, 4)))
     return np.concatenate(found)
-
-
-def remedy(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
-    """False positive rate and sensitivity at the threshold of n local normals, over draws, by rule and n."""
-    fresh, abnormal = groups["normal"], groups["abnormal"]
-    rows = draws(scorer, fresh, groups["held_out"], SIZES, abnormal)
-    return {rule: {str(n): summary(found) for n, found in by_size.items()} for rule, by_size in rows.items()}
-
-
-def choice(scorer: Scorer, held: Group) -> dict[str, Any]:
-    """The rules on held-out train normals, as they are and captured anew by another machine each."""
-    views = np.stack([recapture(np.stack([x] * 3), f"shift/{i}")[0] for i, x in enumerate(held.grey)])
-    local = {"as they are": held, "captured anew": of_images(scorer, views, held.patients)}
-    return {
-        name: {
-            rule: {str(n): summary(found) for n, found in by_size.items()}
-            for rule, by_size in draws(scorer, group, held, CHOSEN_AT).items()
-        }
-        for name, group in local.items()
-    }
-
-
-def draws(
-    scorer: Scorer, local: Group, held: Group, sizes: Sequence[int], abnormal: Group | None = None
-) -> dict[str, dict[int, list[tuple[float, ...]]]]:
-    """For each rule and size: false positive rate, and sensitivity where there are abnormal images, of each draw.
-
-    Whole patients are drawn until there are n images, and images of the others measured.
-    """
-    rows: dict[str, dict[int, list[tuple[float, ...]]]] = {}
-    patients = np.array(local.patients)
-    for n in sizes:
-        rng = np.random.default_rng(n)
-        for _ in range(DRAWS):
-            place = dict(zip(rng.permutation(np.unique(patients)).tolist(), range(len(patients)), strict=False))
-            order = rng.permutation(len(local))
-            drawn = sorted(order, key=lambda i: place[patients[i]])[:n]
-            rest = ~np.isin(patients, patients[drawn])
-            for rule, calibration in rules(scorer, local.raw(drawn), held):
-                called = [local.scores(calibration)[rest] > calibration.threshold]
-                called += [abnormal.scores(calibration) > calibration.threshold] if abnormal else []
-                rates = tuple(float(one.mean()) for one in called)
-                rows.setdefault(rule, {}).setdefault(n, []).append(rates)
-    return rows
-
-
-def rules(scorer: Scorer, raw: tuple[Floats, Floats, Floats | None], held: Group) -> Iterator[tuple[str, Calibration]]:
-    """Calibrations on the same local normals.
-
-    ``rank`` is what is built in. ``shape`` keeps the shape of the held-out scores and gives it the local mean and
-    spread; ``shape, wider`` widens it by what the mean and spread of n Gaussian scores are uncertain by.
-    """
-    rate_ = scorer.settings.false_positive_rate
-    new = refit(scorer.calibration, scorer.settings, *raw, scorer.calibration.maps)
-    yield "rank", new
-    old = np.sort(held.scores(refit(scorer.calibration, scorer.settings, *held.raw(), scorer.calibration.maps)))
-    local, n = np.array(new.scores), len(new.scores)
-    rank = min(len(old), int(np.ceil((len(old) + 1) * (1 - rate_)))) - 1
-    reach = (old[rank] - old.mean()) / old.std(ddof=1)
-    wider = t.ppf(1 - rate_, n - 1) * np.sqrt(1 + 1 / n) / norm.ppf(1 - rate_)
-    for name, factor in (("shape", 1.0), ("shape, wider", wider)):
-        yield name, replace(new, threshold=float(local.mean() + factor * reach * local.std(ddof=1)))
-
-
-def summary(found: Sequence[tuple[float, ...]]) -> dict[str, dict[str, float]]:
-    """Mean, spread and the middle nine tenths over draws."""
-    columns = zip(("false_positive_rate", "sensitivity"), zip(*found, strict=True), strict=False)
-    return {
-        name: {
-            "mean": float(np.mean(values)),
-            "sd": float(np.std(values, ddof=1)),
-            "low": float(np.quantile(values, 0.05)),
-            "high": float(np.quantile(values, 0.95)),
-        }
-        for name, values in columns
-    }
 
 
 if __name__ == "__main__":

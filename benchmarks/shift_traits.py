@@ -58,16 +58,16 @@ def histograms(x: Greys) -> Floats:
 
 
 def spectra(x: Greys) -> Floats:
-    """Logarithm of the power in rings of rising frequency, (n, RINGS), of mean 0: neither contrast nor brightness."""
+    """Logarithm of the mean power in rings of rising frequency, (n, RINGS), of all power: contrast does not count."""
     ring = rings(x.shape[1])
     window = np.outer(np.hanning(x.shape[1]), np.hanning(x.shape[1]))
     rows = []
     for one in x:
         power = np.abs(np.fft.fft2((one - one.mean()) * window)) ** 2
-        total = np.bincount(ring.ravel(), power.ravel(), RINGS + 1) / np.bincount(ring.ravel(), minlength=RINGS + 1)
-        rows.append(np.log(total[:RINGS] + 1e-12))
-    found = np.stack(rows)
-    return np.asarray(found - found.mean(axis=1, keepdims=True))
+        total = np.bincount(ring.ravel(), power.ravel(), RINGS + 1)[:RINGS]
+        mean = total / np.bincount(ring.ravel())[:RINGS]
+        rows.append(np.log(mean + 1e-12) - np.log(total.sum()))
+    return np.stack(rows)
 
 
 def rings(side: int) -> NDArray[np.intp]:
