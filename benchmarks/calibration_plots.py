@@ -31,12 +31,11 @@ def p_values(results: dict[str, Any]) -> Figure:
     for axes, (name, found) in zip(figure.subplots(1, 2), results["p_values"].items(), strict=True):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHES, label="uniform")
         for group, colour, label in (("fresh", NORMAL, "fresh train normals"), ("test", NEUTRAL, "test normals")):
-            label = f"{label} ({found[group]['n']})"
             axes.step(found["levels"], found[group]["reached"], color=colour, where="post", label=label)
         axes.set(title=SETS[name], xlabel="p-value", ylabel="share of images with this or less", aspect="equal")
         axes.set(xlim=(0, 1), ylim=(0, 1))
-        axes.legend(loc="lower right")
         grid(axes)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
     return figure
 
 
@@ -74,7 +73,8 @@ def decision(results: dict[str, Any]) -> Figure:
                     label = f"{name}, {part}"
                     axes.plot(at, rows[label], color=colour, linestyle=style, linewidth=1.5, label=label)
         axes.set(title=f"{100 * float(share):.3g} % abnormal", xlabel="threshold probability")
-        axes.set(xlim=(0, 1), ylim=(-0.15 * float(share), 1.05 * float(share)))
+        reach = float(share)
+        axes.set(xlim=(0, min(1, 3 * reach)), ylim=(-0.15 * reach, 1.05 * reach))
         grid(axes)
     panels[0].set_ylabel("net benefit")
     handles, labels = panels[0].get_legend_handles_labels()
