@@ -74,12 +74,12 @@ def places(results: dict[str, Any]) -> Figure:
     figure = new_figure(WIDTH, 3.6)
     left, right = figure.subplots(1, 2)
     image = left.imshow(found["map"], cmap="magma", vmin=0)
-    left.set(title="flow map: test over held-out train normals", xticks=[], yticks=[])
+    left.set(title="flow map, test over train normals", xticks=[], yticks=[])
     figure.colorbar(image, ax=left, label="standard deviations")
     names = ("all", "rim", "inside")
     right.bar(names, [100 * found[name]["false_positive_rate"] for name in names], color=NEUTRAL, alpha=0.8, width=0.6)
     right.axhline(100 * results["threshold"]["wanted"], color=INK, linewidth=1, linestyle=DASHES, label="wanted")
-    right.set(title="test normals above the threshold, by where it looks", ylabel="%")
+    right.set(title="test normals above the threshold", ylabel="%")
     right.legend()
     return figure
 
