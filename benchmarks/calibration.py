@@ -33,6 +33,7 @@ from scipy.stats import ks_2samp
 
 import aeflow
 import calibration_plots
+from aeflow.calibrate import Calibration
 from aeflow.choose import open_model
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import hold_out
@@ -103,7 +104,8 @@ def measure(folder: Path, runs: Path) -> dict[str, Any]:
                 scorer = model(data, runs / f"{name}-{kind}", changes)
                 found = scored(scorer, test)
                 if kind == "default":
-                    results["p_values"][name] = p_values(scorer, scored(scorer, read_records(data, "val")), found)
+                    fresh = scored(scorer, read_records(data, "val"))
+                    results["p_values"][name] = p_values(scorer.calibration, fresh, found)
                 if name == CHEST:
                     results["kinds"][kind] = kinds(scorer, found)
                     called[kind] = (scorer, found)
@@ -156,18 +158,18 @@ def scored(scorer: Scorer, records: Sequence[Record]) -> Scored:
     )
 
 
-def p_values(scorer: Scorer, fresh: Scored, test: Scored) -> dict[str, Any]:
+def p_values(calibration: Calibration, fresh: Scored, test: Scored) -> dict[str, Any]:
     """How p-values of normals lie: uniform ones reach a level as often as it says."""
     normal = test.labels == 0
     groups = {
         "fresh": (fresh.values, fresh.p_values, fresh.patients),
         "test": (test.values[normal], test.p_values[normal], [r.patient for r in test.records if r.label == 0]),
     }
-    found: dict[str, Any] = {"held_out": len(scorer.calibration.scores), "levels": LEVELS.tolist()}
+    found: dict[str, Any] = {"held_out": len(calibration.scores), "levels": LEVELS.tolist()}
     for name, (values, p, patients) in groups.items():
-        flagged = values > scorer.calibration.threshold
+        flagged = values > calibration.threshold
         low, high = grouped_wilson(flagged, patients)
-        test_of = ks_2samp(values, scorer.calibration.scores)
+        test_of = ks_2samp(values, calibration.scores)
         found[name] = {
             "n": len(p),
             "patients": len(set(patients)),
