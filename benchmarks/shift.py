@@ -48,6 +48,7 @@ from shift_traits import Greys, centre, histograms, rim, separable, spectra, tow
 
 REFERENCE = 400  # train normals that the model was fitted on, whose average traits are matched
 CELL, RIM = 16, 2  # pixels of a cell, and cells of the rim
+TOP = 0.05  # share of the cells that are averaged
 HIGH = 0.95  # quantile of held-out normals' cells from which one counts as high
 
 
@@ -133,7 +134,9 @@ def told_apart(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
         "power spectrum": [spectra(one.grey) for one in (a, b)],
         "histogram": [histograms(one.grey) for one in (a, b)],
         "brightness, contrast, sharpness": [one.traits[:, : len(PLAIN)] for one in (a, b)],
-        "raw measures of the score": [np.column_stack([one.flow, one.reconstruction]) for one in (a, b)],
+        "raw measures of the score": [
+            np.column_stack([one.flow.reshape(len(one), -1), one.reconstruction]) for one in (a, b)
+        ],
     }
     return {name: separable(*pair, patients) for name, pair in seen.items()}
 
@@ -166,7 +169,7 @@ def matched(scorer: Scorer, groups: dict[str, Group], reference: Greys) -> dict[
 
 def places(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
     """The flow map in cells of ``CELL`` pixels: mean excess of test normals in standard deviations, and what the rim
-    (two cells wide) and the inside have of it, each scored by itself as the flow term is, without the other."""
+    (two cells wide) and the inside have of it, each scored by the mean of its highest cells, without the other."""
     held, fresh = (cells(scorer, groups[name].grey) for name in ("held_out", "normal"))
     side = held.shape[1]
     inside = np.zeros((side, side), bool)
@@ -175,7 +178,7 @@ def places(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
     excess = (fresh > high).mean(axis=0) - (held > high).mean(axis=0)
     found: dict[str, Any] = {"map": ((fresh.mean(axis=0) - held.mean(axis=0)) / held.std(axis=0)).round(3).tolist()}
     for name, where in (("all", np.ones_like(inside)), ("rim", ~inside), ("inside", inside)):
-        count = max(1, round(scorer.settings.top_share * int(where.sum())))
+        count = max(1, round(TOP * int(where.sum())))
         old, new = (np.sort(x[:, where], axis=1)[:, -count:].mean(axis=1) for x in (held, fresh))
         rank = min(len(old), int(np.ceil((len(old) + 1) * (1 - scorer.settings.false_positive_rate))))
         found[name] = {

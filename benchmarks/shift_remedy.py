@@ -49,6 +49,7 @@ def draws(
     """
     rows: dict[str, dict[int, list[tuple[float, ...]]]] = {}
     patients = np.array(local.patients)
+    shape = np.array(refit(scorer.calibration, scorer.settings, *held.raw(), scorer.calibration.maps).scores)
     for n in sizes:
         rng = np.random.default_rng(n)
         for _ in range(DRAWS):
@@ -56,7 +57,7 @@ def draws(
             order = rng.permutation(len(local))
             drawn = sorted(order, key=lambda i: place[patients[i]])[:n]
             rest = ~np.isin(patients, patients[drawn])
-            for rule, calibration in rules(scorer, local.raw(drawn), held):
+            for rule, calibration in rules(scorer, local.raw(drawn), shape):
                 called = [local.scores(calibration)[rest] > calibration.threshold]
                 called += [abnormal.scores(calibration) > calibration.threshold] if abnormal else []
                 rates = tuple(float(one.mean()) for one in called)
@@ -64,8 +65,8 @@ def draws(
     return rows
 
 
-def rules(scorer: Scorer, raw: tuple[Floats, Floats, Floats | None], held: Group) -> Iterator[tuple[str, Calibration]]:
-    """Calibrations on the same local normals.
+def rules(scorer: Scorer, raw: tuple[Floats, Floats, Floats | None], old: Floats) -> Iterator[tuple[str, Calibration]]:
+    """Calibrations on the same local normals; ``old`` are held-out scores, rising.
 
     ``rank`` is what is built in. ``shape`` keeps the shape of the held-out scores and gives it the local mean and
     spread; ``shape, wider`` widens it by what the mean and spread of n Gaussian scores are uncertain by.
@@ -73,7 +74,6 @@ def rules(scorer: Scorer, raw: tuple[Floats, Floats, Floats | None], held: Group
     rate_ = scorer.settings.false_positive_rate
     new = refit(scorer.calibration, scorer.settings, *raw, scorer.calibration.maps)
     yield "rank", new
-    old = np.sort(held.scores(refit(scorer.calibration, scorer.settings, *held.raw(), scorer.calibration.maps)))
     local, n = np.array(new.scores), len(new.scores)
     rank = min(len(old), int(np.ceil((len(old) + 1) * (1 - rate_)))) - 1
     reach = (old[rank] - old.mean()) / old.std(ddof=1)
