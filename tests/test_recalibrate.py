@@ -64,6 +64,7 @@ def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 def test_a_shift_of_every_measure_leaves_the_verdicts():
     """Another scanner that moves and stretches each measure alike is undone; so is no other change."""
     here, fresh = measures(LEAST, 0), measures(200, 1)
+    fresh[0][100:] += 0.5  # two and a half standard deviations: abnormal ones among them
     moved = [(2.5 * flow + 1, 0.8 * reconstruction - 3) for flow, reconstruction in (here, fresh)]
     a, b = (calibrate.fit(make_settings(), *one, {}) for one in (here, moved[0]))
     values = a.value(a.terms(*fresh)), b.value(b.terms(*moved[1]))

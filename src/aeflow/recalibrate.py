@@ -139,7 +139,7 @@ def refit(
     log_ratios: Floats | None,
     maps: dict[str, MapScale],
 ) -> Calibration:
-    """The calibration on the raw measures of other normals, (n, stages), (n,) and (n, kinds); ``posterior`` stays."""
+    """The calibration on the raw measures of other normals, as ``calibrate.fit`` takes them; ``posterior`` stays."""
     calibration = calibrate.fit(settings, flow, reconstruction, maps)
     if old.posterior is None or log_ratios is None:
         return calibration
