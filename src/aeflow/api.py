@@ -80,6 +80,20 @@ class Model:
         component = None if kind is None else component_of(self.artifact, kind)
         return sample(self.artifact.net, n, component, seed).cpu().numpy()
 
+    def recalibrate(self, *normals: Path | str, out: Path | str) -> Model:
+        """The same network with threshold, p-values and maps of local normal images, as the new run ``out``.
+
+        Raises DataError for too few images, ArtifactError where ``out`` is there already. What should be known of the
+        images is warned about, refusals among it.
+        """
+        from aeflow.recalibrate import recalibrate  # imports torch
+
+        done = recalibrate(self.run, normals, out, device=self._device)
+        refused = [f"{len(done.refusals)} images refused; the first: {done.refusals[0][1]}"] if done.refusals else []
+        for note in done.notes + refused:
+            warnings.warn(note, stacklevel=2)
+        return Model(done.artifact.scorer, Path(out), done.artifact, self._device)
+
     def evaluate(self, data: Path | str, split: str = "test", out: Path | str | None = None) -> dict[str, Any]:
         """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``."""
         from aeflow.evaluation.evaluate import evaluate  # matplotlib takes a second to import

@@ -18,6 +18,7 @@ from aeflow.posterior import Posterior
 
 Floats = NDArray[np.float64]
 MIN_NORMALS = 5  # held-out normals without which a spread means nothing
+MAPPED = 400  # normals from which the maps' scale is taken; more would only fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,12 @@ class MapScale:
     low: float  # their 90 % quantile: what lies below is drawn clear
     high: float  # their 99.9 % quantile
     threshold: float  # their 99 % quantile: above it a pixel counts as abnormal
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.floating[Any]]) -> Self:
+        """That of all pixels of some normals."""
+        low, threshold, high = np.quantile(pixels, (0.9, 0.99, 0.999))
+        return cls(float(low), float(high), float(threshold))
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,41 @@ def evaluate(
 
 
 @app.command()
+def recalibrate(
+    run: Run,
+    normals: Annotated[
+        list[Path], typer.Argument(help="Local normal images, or folders of them: 20 or more.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write the recalibrated model into.")],
+    device: Device = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Set threshold, p-values and maps anew on normal images from where the model is used; no weight changes."""
+    from aeflow.recalibrate import recalibrate as measure_on
+
+    done = measure_on(run, normals, out, device=device)
+    facts, calibration = done.artifact.facts["recalibration"], done.artifact.calibration
+    if as_json:
+        _print_json(
+            {
+                "run": str(out),
+                **{name: value for name, value in facts.items() if name != "content"},
+                "threshold": calibration.threshold,
+                "rule": calibration.rule,
+            }
+        )
+    else:
+        print(
+            f"recalibrated on {facts['images']} normal images of {facts['patients']} patients\n"
+            f"threshold {calibration.threshold:.4f}: {calibration.rule}\nmodel: {out}"
+        )
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
+    _end(done.refusals)
+
+
+@app.command()
 def score(
     run: Run,
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
@@ -378,6 +413,7 @@ def info(run: Run, as_json: Json = False) -> None:
         "encoder": f"{facts['encoder']['name']}, stages {facts['settings']['stages']}",
         "image size": facts["settings"]["image_size"],
         **{name.replace("_", " "): value for name, value in facts["training"].items()},
+        **_recalibrated(facts),
         "threshold": f"{calibration['threshold']:.4f}: {calibration['rule']}",
         "versions": ", ".join(f"{name} {number}" for name, number in facts["versions"].items()),
     }
@@ -408,6 +444,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _recalibrated(facts: dict[str, Any]) -> dict[str, str]:
+    """What ``info`` shows of a recalibration, where there was one."""
+    if "recalibration" not in facts:
+        return {}
+    found, before = facts["recalibration"], facts["recalibration"]["original"]
+    return {
+        "recalibrated on": f"{found['images']} local normal images of {found['patients']} patients",
+        "threshold before": f"{before['threshold']:.4f}: {before['rule']}, in the units of its own calibration",
+    }
 
 
 def _print_splits(splits: dict[str, list[Record]]) -> None:

@@ -42,7 +42,6 @@ from aeflow.teaching import Lesson
 WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
 WEIGHED = 200  # abnormal images, labelled or found, on which the terms are weighed against each other
 WHOLE = 300  # train normals whose latents new ones are drawn after
-MAPPED = 400  # held-out images from which the maps' scale is taken
 
 T = TypeVar("T")
 Floats = NDArray[np.float64]
@@ -204,7 +203,7 @@ def _teach(
 
 def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None = None) -> Calibration:
     """Calibrate a model on normal images it was not trained on, read and scored as any other."""
-    rows, mapped = [], {record.path for record in evenly(held_out, MAPPED)}
+    rows, mapped = [], {record.path for record in evenly(held_out, calibrate.MAPPED)}
     ratios: list[np.ndarray[Any, Any]] = []
     pixels: dict[str, list[np.ndarray[Any, Any]]] = {}
     with bar("Calibrating", len(held_out)) as advance:
@@ -217,10 +216,7 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None 
             if record.path in mapped:
                 for name, m in measured.maps.items():
                     pixels.setdefault(name, []).append(m.ravel())
-    scales = {}
-    for name, values in pixels.items():
-        low, threshold, high = np.quantile(np.concatenate(values), (0.9, 0.99, 0.999))
-        scales[name] = MapScale(float(low), float(high), float(threshold))
+    scales = {name: MapScale.of(np.concatenate(values)) for name, values in pixels.items()}
     flow, reconstruction = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
     calibration = calibrate.fit(net.settings, flow, reconstruction, scales)
     if taught is None or taught.classes is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,12 @@ def refuse_leakage(data: Path | str, found: Leakage) -> None:
     if found.images:
         remedy = "take them out of one split (aeflow audit lists them), or go on with --allow-leakage"
         raise DataError(data, str(found), remedy)
+
+
+def among(records: Sequence[Record], contents: Collection[str]) -> list[Record]:
+    """The records whose file has one of the SHA-256 ``contents``."""
+    known = {path for path in {record.path for record in records} if content(path) in contents}
+    return [record for record in records if record.path in known]
 
 
 def content(path: Path) -> str | None:

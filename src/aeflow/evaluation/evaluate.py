@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aeflow import __version__, tables
+from aeflow.data.leakage import among
 from aeflow.data.records import Record, read_records
 from aeflow.data.stream import mask_of
 from aeflow.data.unfold import refusals_among, unfold
@@ -33,6 +34,7 @@ from aeflow.studies import Studies
 ROWS = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
 THRESHOLD_FROM = "held-out train normals"
+RECALIBRATED_FROM = "local normal images"
 
 Refusals = list[tuple[Record, ImageError]]
 
@@ -86,18 +88,20 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
 
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
-    history is read from ``run``. Raises DataError where the split holds no labelled image.
+    history is read from ``run``. Raises DataError where the split holds no labelled image, or one that the threshold of
+    a recalibrated model was set on.
     """
     records = unfold(read_records(data, split), scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
+    _refuse_those_it_was_set_on(scorer, records, data)
     history, epochs = _history(run)
     out.mkdir(parents=True, exist_ok=True)
     scored, pixel, refusals = _score_all(scorer, records, out)
     if not scored.records:
         raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
     calibration, seed = scorer.calibration, scorer.settings.seed
-    threshold = Threshold(calibration.threshold, calibration.rule)
+    threshold = Threshold(calibration.threshold, calibration.rule, _source(scorer))
     metrics = {
         "split": split,
         **image_metrics(scored.values, scored.labels, scored.patients, threshold, seed),
@@ -128,6 +132,19 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     )
     write_model_card(out / "model_card.md", run=facts, metrics=metrics)
     return Evaluation(metrics, out / "report.html", refusals)
+
+
+def _source(scorer: Scorer) -> str:
+    return RECALIBRATED_FROM if "recalibration" in scorer.facts else THRESHOLD_FROM
+
+
+def _refuse_those_it_was_set_on(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
+    """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
+    contents = scorer.facts.get("recalibration", {}).get("content", [])
+    known = len(among(records, contents)) if contents else 0
+    if known:
+        found = f"the threshold was set on {known} of its {len(records)} images"
+        raise DataError(data, found, "take them out, or evaluate the run that was recalibrated")
 
 
 def _outside_note(metrics: dict[str, Any]) -> str:
@@ -175,7 +192,9 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
 def _result_figures(scorer: Scorer, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:
     threshold = scorer.calibration.threshold
     figures = {
-        "scores": plots.score_distributions(scored.of(0), scored.of(1), threshold, scorer.calibration.scores),
+        "scores": plots.score_distributions(
+            scored.of(0), scored.of(1), threshold, scorer.calibration.scores, _source(scorer)
+        ),
         "confusion": plots.confusion_matrix(metrics),
     }
     if metrics["auroc"] is not None:

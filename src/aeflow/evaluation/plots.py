@@ -52,12 +52,16 @@ DASHES = (0, (4, 2))
 
 @styled
 def score_distributions(
-    normal: ArrayLike, abnormal: ArrayLike, threshold: float, held_out: ArrayLike | None = None
+    normal: ArrayLike,
+    abnormal: ArrayLike,
+    threshold: float,
+    held_out: ArrayLike | None = None,
+    source: str = "held-out train normals",
 ) -> Figure:
     """Density curves of the scores by true class, a tick an image below, and the threshold; either class may be empty.
 
-    ``held_out`` are the scores of held-out train normals, where the threshold came from. The axis shows the bulk of
-    every group; how many images lie beyond it stands at its ends. Raises DataError if no score is given.
+    ``held_out`` are the scores of the normals that the threshold came from, and ``source`` names these. The axis shows
+    the bulk of every group; how many images lie beyond it stands at its ends. Raises DataError if no score is given.
     """
     groups = [("normal", finite(normal), NORMAL), ("abnormal", finite(abnormal), ABNORMAL)]
     held = finite(held_out)
@@ -76,7 +80,7 @@ def score_distributions(
         rug.vlines(inside, 0.1 - lane, 0.9 - lane, color=colour, linewidth=0.9, alpha=alpha)
     if len(held):
         (line,) = axes.plot(*curve(held, view), color=NORMAL, linewidth=1.5, linestyle=DASHES)
-        line.set_label(f"held-out train normals ({len(held):,})")
+        line.set_label(f"{source} ({len(held):,})")
         handles.append(line)
     handles.append(Patch(color=FAINT, label="above the threshold: called abnormal"))
     figure.legend(handles=handles, loc="outside upper left", ncols=len(handles), handlelength=1.3, columnspacing=1.8)

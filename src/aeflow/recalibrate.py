@@ -1,0 +1,187 @@
+"""A trained model and normal images from where it will be used -> the same model with another calibration.
+
+No weight changes. The terms' mean and spread, the held-out scores behind p-values and threshold, and the maps' scale
+are taken from the local normals by the rule of training (``calibrate.fit``). Two other rules were measured and dropped
+(benchmarks/shift.py): giving the held-out scores the local mean and spread promises finer p-values, and flags up to
+twice the share it says; so it does, a little less, when it is widened by Student's t.
+
+What the classes say (``posterior``) stays as it is: normals alone cannot tell where the abnormal images of another
+place lie. The threshold is that of the whole score.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeflow import artifact as artifacts
+from aeflow import calibrate
+from aeflow.artifact import Artifact
+from aeflow.calibrate import Calibration, MapScale
+from aeflow.config import Settings
+from aeflow.data.findings import count
+from aeflow.data.leakage import content
+from aeflow.data.records import LABELS, Record, find_images
+from aeflow.data.split import evenly
+from aeflow.data.unfold import refusals_among, unfold
+from aeflow.errors import ArtifactError, DataError, ImageError
+from aeflow.neighbours import NORMALS
+from aeflow.progress import bar
+from aeflow.runtime import pick_device, prepare
+from aeflow.score import Measured, measure
+from aeflow.store import EPOCH_SCORES, HISTORY
+
+LEAST = 20  # local normals: the fewest whose highest score says one in twenty
+MOST_OUTSIDE = 0.5  # share of local normals outside the intended input from which it is said
+ALONG = (HISTORY, EPOCH_SCORES, NORMALS)  # what goes along, where it is there
+
+Floats = NDArray[np.float64]
+Refusals = list[tuple[Record, ImageError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """What a recalibration gives beside the files in its run folder."""
+
+    artifact: Artifact
+    refusals: Refusals
+    notes: list[str]  # what the user should know of the images
+
+
+def recalibrate(
+    run: Path | str, normals: Sequence[Path | str], out: Path | str, *, device: str = "auto"
+) -> Recalibrated:
+    """Set threshold, p-values, terms and maps of a run on local normal images, and write it as the new run ``out``.
+
+    Raises DataError for fewer than ``LEAST`` different readable images, or for a folder that holds other classes, too;
+    ArtifactError where ``out`` is there already or ``run`` holds no network.
+    """
+    prepare()
+    target = Path(out)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ArtifactError(target, "is there already", "choose another --out")
+    old = artifacts.load(Path(run), pick_device(device))
+    records = unfold(_normals(normals), old.settings.slice_axis)
+    measured, refusals, maps = _measure(old, records)
+    read = [record for record, _ in measured]
+    digests = {path: content(path) for path in {record.path for record in read}}
+    different = len({(digests[record.path], record.at) for record in read})
+    if different < LEAST:
+        reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
+        remedy = f"give {LEAST} or more, of as many patients as you can; 100 are better"
+        raise DataError("normals", f"{different} different readable normal images{reason}", remedy)
+    outside = sum(bool(old.intended.outside(one.traits, one.facts)) for _, one in measured)
+    patients = len({record.patient for record in read})
+    facts = {
+        "images": len(read),
+        "patients": patients,
+        "refused_images": len(refusals),
+        "outside": outside,
+        "content": sorted({digest for digest in digests.values() if digest}),
+        "original": _original(old),
+    }
+    flow, reconstruction = (
+        np.array([getattr(one, name) for _, one in measured]) for name in ("flow", "reconstruction")
+    )
+    ratios = [one.log_ratios for _, one in measured if one.log_ratios is not None]
+    calibration = refit(old.calibration, old.settings, flow, reconstruction, np.stack(ratios) if ratios else None, maps)
+    new = replace(old, calibration=calibration, facts={**old.facts, "recalibration": facts})
+    _write(new, Path(run), target)
+    return Recalibrated(new, refusals, _notes(new, facts))
+
+
+def _normals(given: Sequence[Path | str]) -> list[Record]:
+    """The images of files and folders; DataError where a folder holds those of another class."""
+    others = {name for name, label in LABELS.items() if label != 0}
+    for path in map(Path, given):
+        records = find_images([path])
+        if any(others & set(record.path.relative_to(path).parts[:-1]) for record in records):
+            found = f"a folder that holds {' or '.join(sorted(others))} images, too"
+            raise DataError(path, found, "give its folder of normal images alone")
+    return find_images(given)
+
+
+def _measure(
+    model: Artifact, records: Sequence[Record]
+) -> tuple[list[tuple[Record, Measured]], Refusals, dict[str, MapScale]]:
+    """The raw measures of each image that can be read, the refusals, and the scale of each map over all pixels."""
+    measured: list[tuple[Record, Measured]] = []
+    refusals: Refusals = []
+    pixels: dict[str, list[NDArray[np.float32]]] = {}
+    with bar("Recalibrating", len(records)) as advance:
+        mapped = set(evenly(range(len(records)), calibrate.MAPPED))
+        for number, (record, one) in enumerate(measure(model.scorer.backend, records, maps=True)):
+            advance()
+            if isinstance(one, ImageError):
+                refusals += refusals_among([(record, one)])
+                continue
+            if number in mapped:
+                for name, m in one.maps.items():
+                    pixels.setdefault(name, []).append(m.ravel())
+            measured.append((record, replace(one, maps={})))
+    return measured, refusals, {name: MapScale.of(np.concatenate(values)) for name, values in pixels.items()}
+
+
+def refit(
+    old: Calibration,
+    settings: Settings,
+    flow: Floats,
+    reconstruction: Floats,
+    log_ratios: Floats | None,
+    maps: dict[str, MapScale],
+) -> Calibration:
+    """The calibration on the raw measures of other normals, as ``calibrate.fit`` takes them; ``posterior`` stays."""
+    calibration = calibrate.fit(settings, flow, reconstruction, maps)
+    if old.posterior is None or log_ratios is None:
+        return calibration
+    return calibrate.with_posterior(calibration, settings, old.posterior, flow, reconstruction, log_ratios)
+
+
+def _original(model: Artifact) -> dict[str, Any]:
+    """The calibration that training gave, for reference, however often the model was recalibrated."""
+    if "recalibration" in model.facts:
+        original: dict[str, Any] = model.facts["recalibration"]["original"]
+        return original
+    calibration = model.calibration
+    return {"threshold": calibration.threshold, "rule": calibration.rule, "images": len(calibration.scores)}
+
+
+def _notes(model: Artifact, facts: dict[str, Any]) -> list[str]:
+    """What the user should know."""
+    images, patients, rate = facts["images"], facts["patients"], model.settings.false_positive_rate
+    notes = []
+    if patients < LEAST:
+        what = f"the {count(images, 'image')} are of {count(patients, 'patient')}"
+        notes.append(f"{what}: images of a patient are alike, and the threshold is less sure than its rule says")
+    if 1 / (images + 1) > rate:
+        needed = math.ceil(1 / rate) - 1
+        notes.append(f"{images} images cannot set a rate of {rate:.1%}: {needed} are needed; see the rule")
+    if facts["outside"] > MOST_OUTSIDE * images:
+        what = f"{facts['outside']} of {images} images are outside the model's intended input"
+        notes.append(f"{what}: a new threshold does not mend that; train on images of this kind")
+    return notes
+
+
+def _write(model: Artifact, run: Path, out: Path) -> None:
+    """The new run folder, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's is its owner's alone
+        for name in ALONG:
+            if (run / name).is_file():
+                shutil.copyfile(run / name, temporary / name)
+        artifacts.save(model, temporary)
+        os.replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
