@@ -15,12 +15,15 @@ import pytest
 import aeflow
 from aeflow import artifact as artifacts
 from aeflow import choose
+from aeflow.backends import openvino
+from aeflow.backends.openvino import OpenVINOBackend
 from aeflow.choose import open_model
 from aeflow.cli import main
 from aeflow.data.records import find_images, read_records
 from aeflow.errors import ArtifactError, ImageError, SettingsError
-from aeflow.exported import load
+from aeflow.exported import GRAPHS, load
 from aeflow.score import score
+from aeflow.store import read_export
 from conftest import SIZE
 from graph_fixtures import assert_same_scores, scores
 
@@ -81,6 +84,19 @@ def test_only_what_is_asked_for_comes_back(exported_run: Path) -> None:
     np.testing.assert_allclose(plain.flow, whole.flow, rtol=1e-5)
     one_by_one = np.concatenate([backend.run(x[i : i + 1]).flow for i in range(3)])
     np.testing.assert_allclose(plain.flow, one_by_one, rtol=1e-4)
+    turned = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)  # the same images, not as they lie
+    np.testing.assert_array_equal(backend.run(turned).flow, plain.flow)
+
+
+@pytest.mark.skipif(not openvino.has_bf16(), reason="this CPU has no bfloat16")
+def test_in_bfloat16_the_encoder_stays_exact(openvino_export: Path) -> None:
+    graph, outputs = openvino_export / GRAPHS["openvino"], read_export(openvino_export)["outputs"]
+    exact, coarse = (OpenVINOBackend(graph, SIZE, outputs, precision) for precision in ("fp32", "bf16"))
+    x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
+    one, other = exact.run(x), coarse.run(x)
+    np.testing.assert_allclose(other.traits, one.traits, rtol=1e-5, atol=1e-5)
+    assert (other.reconstruction != one.reconstruction).any()
+    np.testing.assert_allclose(other.flow, one.flow, rtol=0.02)
 
 
 def test_auto_takes_torch_for_few_images_and_a_graph_that_is_at_hand(

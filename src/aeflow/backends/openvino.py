@@ -64,6 +64,7 @@ class OpenVINOBackend:
                 found[name][row] = request.get_output_tensor(i).data[0]
 
         queue.set_callback(take)
+        x = np.ascontiguousarray(x)  # the inputs are shared as they lie in memory
         for row in range(len(x)):
             queue.start_async([x[row : row + 1]], row, share_inputs=True)
         queue.wait_all()
