@@ -49,10 +49,10 @@ TRAINED: dict[str, dict[str, Any]] = {  # variants that need a training of their
     "stride 32": {"stages": (4,), "decoder": (128, 64, 32, 16)},
 }
 SCORED: dict[str, dict[str, Any]] = {  # variants that read the default's weights another way
-    "no log-determinant, all positions": {"log_det_weight": (0.0,), "top_share": (1.0,)},
-    "whole log-determinant, highest 2 %": {"log_det_weight": (1.0,), "top_share": (0.02,)},
-    "no log-determinant, highest 20 %": {"log_det_weight": (0.0,), "top_share": (0.2,)},
-    "half of it, highest 5 %": {"log_det_weight": (0.5,), "top_share": (0.05,)},
+    "no log-determinant, all positions": {"log_det_weight": 0.0, "top_share": 1.0},
+    "whole log-determinant, highest 2 %": {"log_det_weight": 1.0, "top_share": 0.02},
+    "no log-determinant, highest 20 %": {"log_det_weight": 0.0, "top_share": 0.2},
+    "three quarters of it, highest 2 %": {"log_det_weight": 0.75, "top_share": 0.02},
     "reconstruction counted one way": {"two_sided": False},
     "reconstruction left out": {"beta": 1.0},
 }

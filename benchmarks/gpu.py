@@ -169,7 +169,7 @@ def measures(net: AEFlow, images: torch.Tensor, batch: int, plan: Plan, run: Cal
     with net.in_bfloat16(plan.score_bfloat16):
         for part in images.split(batch):
             made = run(images_on(part, device))
-            found.append(torch.cat((made.flow.flatten(1), made.reconstruction[:, None]), dim=1))
+            found.append(torch.cat((made.flow, made.reconstruction[:, None]), dim=1))
     return torch.cat(found).cpu()
 
 

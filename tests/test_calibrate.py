@@ -16,10 +16,10 @@ MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "flow": MapScale(1.0, 2.0, 1.8)}
 
 
 def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of two readings of two stages (n, 2, 2), and of the reconstruction (n,)."""
     rng = np.random.default_rng(seed)
-    flow = np.array([[3.0, -1.0], [0.3, 5.0]]) + np.array([[0.2, 7.0], [1.0, 0.1]]) * rng.standard_normal((n, 2, 2))
-    return flow, 0.4 + 0.05 * rng.standard_normal(n)
+    return np.array([3.0, -1.0]) + np.array([0.2, 7.0]) * rng.standard_normal((n, 2)), 0.4 + 0.05 * rng.standard_normal(
+        n
+    )
 
 
 def calibration(n: int = 99, seed: int = 0, **changes: object) -> Calibration:
@@ -29,7 +29,7 @@ def calibration(n: int = 99, seed: int = 0, **changes: object) -> Calibration:
 def test_p_values_are_uniform_on_fresh_normals() -> None:
     """Over many calibrations, as the law has it: P(p <= k / (n + 1)) = k / (n + 1)."""
     p = []
-    for seed in range(600):
+    for seed in range(1000):
         fitted = calibration(19, seed)
         terms = fitted.terms(*measures(1, 10_000 + seed))
         p += [fitted.p_value(value) for value in fitted.value(terms)]
@@ -80,30 +80,17 @@ def test_two_sided_reconstruction_counts_distance_either_way() -> None:
     np.testing.assert_allclose(two.terms(*raw)["flow"], one.terms(*raw)["flow"])
 
 
-def test_the_flow_term_is_the_largest_reading() -> None:
-    flow, reconstruction = measures(200, 0)
-    fitted = calibration(200)
-    usual = fitted.terms(flow, reconstruction)["flow"]
-    for reading in (0, 1):
-        raised = flow.copy()
-        raised[:, reading] += 100 * flow[:, reading].std(axis=0)
-        terms = fitted.terms(raised, reconstruction)["flow"]
-        assert (terms > usual + 50).all()
-        raised[:, 1 - reading] = flow[:, 1 - reading].min(axis=0)  # what is lower by far decides nothing
-        np.testing.assert_array_equal(fitted.terms(raised, reconstruction)["flow"], terms)
-
-
 def test_units_of_a_stage_do_not_matter() -> None:
     flow, reconstruction = measures(60, 0)
     a = fit(make_settings(), flow, reconstruction, MAPS)
-    b = fit(make_settings(), flow * [[10, 0.1], [2, 3]] + [[5, 6], [7, 8]], 3 * reconstruction - 1, MAPS)
+    b = fit(make_settings(), flow * [10, 0.1] + [5, 6], 3 * reconstruction - 1, MAPS)
     np.testing.assert_allclose(a.scores, b.scores)
 
 
 def test_paper_leaves_the_terms_raw() -> None:
     flow, reconstruction = measures(60, 0)
     fitted = fit(make_settings("paper"), flow, reconstruction, MAPS)
-    np.testing.assert_allclose(np.sort(0.9 * flow.mean(axis=(1, 2)) + 0.1 * reconstruction), fitted.scores)
+    np.testing.assert_allclose(np.sort(0.9 * flow.mean(axis=1) + 0.1 * reconstruction), fitted.scores)
 
 
 def test_survives_json_bit_for_bit() -> None:
@@ -118,4 +105,4 @@ def test_too_few_or_all_the_same() -> None:
     with pytest.raises(DataError, match="the reconstruction term is the same for all"):
         fit(make_settings(), flow, np.full(30, 0.25), MAPS)
     with pytest.raises(DataError, match="the flow term is the same for all"):
-        fit(make_settings(), np.ones((30, 2, 2)), reconstruction, MAPS)
+        fit(make_settings(), np.ones((30, 2)), reconstruction, MAPS)

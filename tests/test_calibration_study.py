@@ -65,10 +65,10 @@ def test_a_wrong_probability_is_not_mended_by_the_share(study):
 def test_scores_of_another_source_are_told_from_those_of_the_same(study):
     """Of one source: as often at a level as it says; from elsewhere: too many small p-values."""
     rng = np.random.default_rng(1)
-    calibration = calibrate.fit(make_settings(), rng.standard_normal((400, 1, 1)), rng.standard_normal(400), {})
+    calibration = calibrate.fit(make_settings(), rng.standard_normal((400, 1)), rng.standard_normal(400), {})
 
     def scored(shift: float) -> object:
-        terms = calibration.terms(rng.standard_normal((300, 1, 1)) + shift, rng.standard_normal(300))
+        terms = calibration.terms(rng.standard_normal((300, 1)) + shift, rng.standard_normal(300))
         values = calibration.value(terms)
         records = [Record(Path(str(i)), str(i), "val", 0, str(i), None, None) for i in range(300)]
         return study.Scored(records, values, np.array([calibration.p_value(v) for v in values]), None)

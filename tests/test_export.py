@@ -42,13 +42,11 @@ SETTINGS = {
 
 def calibration_of(settings: Settings, posterior: Posterior | None) -> Calibration:
     """One of round numbers, with the switches of the settings."""
-    readings = len(settings.top_share)
     return Calibration(
         beta=settings.beta,
         standardise=settings.standardise,
         two_sided=settings.two_sided,
-        stages=[[(1.5, 0.3)], [(1.2, 0.1)]][:readings],
-        readings=[(0.1, 1.1), (-0.2, 0.7)][:readings],
+        stages=[(1.5, 0.3)],
         flow=(0.2, 0.9),
         reconstruction=(0.4, 0.1),
         scores=np.linspace(-3, 60, 41).tolist(),

@@ -58,7 +58,7 @@ def test_the_held_out_normals_of_training_give_its_own_calibration(trained, run,
 
 def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return 3 + 0.2 * rng.standard_normal((n, 2, 2)), 0.4 + 0.05 * rng.standard_normal(n)
+    return 3 + 0.2 * rng.standard_normal((n, 2)), 0.4 + 0.05 * rng.standard_normal(n)
 
 
 def test_a_shift_of_every_measure_leaves_the_verdicts():

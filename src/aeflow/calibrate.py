@@ -40,16 +40,15 @@ class MapScale:
 class Calibration:
     """Fitted on held-out normals; turns measures into scores.
 
-    ``term = (raw - mean) / std``; ``flow`` is the largest of its readings, each of which averages its stages, all of
-    them standardised; ``reconstruction`` counts both ways if ``two_sided``. With ``standardise`` off terms stay raw.
+    ``term = (raw - mean) / std``; ``flow`` first averages its stages, each standardised; ``reconstruction`` counts both
+    ways if ``two_sided``. With ``standardise`` off the terms stay raw.
     ``value = beta * flow + (1 - beta) * reconstruction``, the normals-only score; ``posterior`` may add its own term.
     """
 
     beta: float
     standardise: bool
     two_sided: bool
-    stages: list[list[tuple[float, float]]]  # of each reading, mean and std of each stage's negative log-likelihood
-    readings: list[tuple[float, float]]
+    stages: list[tuple[float, float]]  # mean and std of each stage's negative log-likelihood
     flow: tuple[float, float]
     reconstruction: tuple[float, float]
     scores: list[float]  # of the held-out normals, rising
@@ -59,16 +58,17 @@ class Calibration:
     posterior: Posterior | None = None
 
     def terms(self, flow: Floats, reconstruction: Floats, log_ratios: Floats | None = None) -> dict[str, Floats]:
-        """The terms of raw ``flow`` (n, readings, stages), ``reconstruction`` (n,) and ``log_ratios`` (n, kinds)."""
+        """The terms of raw measures: ``flow`` (n, stages), ``reconstruction`` (n,), ``log_ratios`` (n, kinds)."""
         posterior = (
             {} if self.posterior is None or log_ratios is None else {"posterior": self.posterior.term(log_ratios)}
         )
         if not self.standardise:
-            return {"flow": flow.mean(axis=(1, 2)), "reconstruction": reconstruction, **posterior}
-        largest = _standardised(_standardised(flow, self.stages).mean(axis=2), self.readings).max(axis=1)
+            return {"flow": flow.mean(axis=1), "reconstruction": reconstruction, **posterior}
+        mean, std = np.array(self.stages).T
+        together = ((flow - mean) / std).mean(axis=1)
         distance = (reconstruction - self.reconstruction[0]) / self.reconstruction[1]
         return {
-            "flow": (largest - self.flow[0]) / self.flow[1],
+            "flow": (together - self.flow[0]) / self.flow[1],
             "reconstruction": np.abs(distance) if self.two_sided else distance,
             **posterior,
         }
@@ -107,8 +107,7 @@ class Calibration:
     def from_json(cls, values: dict[str, Any]) -> Self:
         """The calibration of ``to_json``; KeyError or TypeError where values are missing or of another kind."""
         values = dict(values)
-        values["stages"] = [[(float(mean), float(std)) for mean, std in stages] for stages in values["stages"]]
-        values["readings"] = [(float(mean), float(std)) for mean, std in values["readings"]]
+        values["stages"] = [(float(mean), float(std)) for mean, std in values["stages"]]
         for name in ("flow", "reconstruction"):
             values[name] = tuple(map(float, values[name]))
         values["maps"] = {name: MapScale(**scale) for name, scale in values["maps"].items()}
@@ -118,7 +117,7 @@ class Calibration:
 
 
 def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str, MapScale]) -> Calibration:
-    """Calibrate on the raw measures of held-out normals, ``flow`` (n, readings, stages), ``reconstruction`` (n,).
+    """Calibrate on the raw measures of held-out normals, ``flow`` (n, stages) and ``reconstruction`` (n,).
 
     The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals lie above it on average,
     or ``1 / (n + 1)`` where n held-out normals cannot say more; ``rule`` names the share.
@@ -134,16 +133,14 @@ def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str
 
 def _terms_of(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str, MapScale]) -> Calibration:
     """A calibration of terms that knows no threshold yet."""
-    stages = [[_spread(column, "flow term") for column in reading.T] for reading in np.moveaxis(flow, 1, 0)]
-    together = _standardised(flow, stages).mean(axis=2)
-    readings = [_spread(column, "flow term") for column in together.T]
+    stages = [_spread(column, "flow term") for column in flow.T]
+    mean, std = np.array(stages).T
     return Calibration(
         beta=settings.beta,
         standardise=settings.standardise,
         two_sided=settings.two_sided,
         stages=stages,
-        readings=readings,
-        flow=_spread(_standardised(together, readings).max(axis=1), "flow term"),
+        flow=_spread(((flow - mean) / std).mean(axis=1), "flow term"),
         reconstruction=_spread(reconstruction, "reconstruction term"),
         scores=[],
         threshold=math.inf,
@@ -197,13 +194,6 @@ def _with_threshold(partial: Calibration, settings: Settings, values: Floats) ->
         threshold=float(scores[rank - 1]),
         rule=f"{1 - rank / (n + 1):.1%} of normal images lie above on average (rank {rank} of {n})",
     )
-
-
-def _standardised(values: Floats, spreads: Any) -> Floats:
-    """``(values - mean) / std`` with a pair of them for each place behind the first axis."""
-    mean, std = np.moveaxis(np.array(spreads), -1, 0)
-    standardised: Floats = (values - mean) / std
-    return standardised
 
 
 def _spread(values: Floats, what: str) -> tuple[float, float]:

@@ -50,10 +50,8 @@ class Settings(BaseModel):
 
     # Score: beta * flow + (1 - beta) * reconstruction
     beta: Fraction = 0.9
-    # A reading of the likelihood is how much of the log-determinant counts, and the share of highest positions that are
-    # averaged; the flow term is the largest reading: a small lesion, or a diffuse change. The flow map is of the first.
-    log_det_weight: tuple[Fraction, ...] = (1.0, 0.0)
-    top_share: tuple[Annotated[float, Field(gt=0.0, le=1.0)], ...] = (0.02, 0.2)
+    log_det_weight: Fraction = 0.5  # how much of the log-determinant counts in the flow term and the flow map
+    top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: unusually smooth is unusual, too
@@ -81,14 +79,6 @@ class Settings(BaseModel):
             stages = getattr(self, name)
             if not stages or list(stages) != sorted(set(stages)):
                 raise ValueError(f"{name} must be given in rising order, each once")
-        return self
-
-    @model_validator(mode="after")
-    def _readings_fit(self) -> Self:
-        if not len(self.log_det_weight) == len(self.top_share) > 0:
-            raise ValueError("log_det_weight and top_share must have one value for each reading, at least one")
-        if len(self.top_share) > 1 and not self.standardise:
-            raise ValueError("several readings of the likelihood need standardise")
         return self
 
     @property
@@ -122,8 +112,8 @@ PAPER: dict[str, Any] = {
     "weight_decay": 0.0,
     "epochs": 100,
     "patience": 100,
-    "log_det_weight": (0.0,),
-    "top_share": (1.0,),
+    "log_det_weight": 0.0,
+    "top_share": 1.0,
     "reconstruction": "ssim",
     "standardise": False,
     "two_sided": False,
@@ -151,9 +141,6 @@ def make_settings(preset: str = "default", **changes: Any) -> Settings:
         raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
 
 
-SEVERAL = ("stages", "class_stages", "decoder", "log_det_weight", "top_share")  # settings of more than one value
-
-
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
     """``["stages=3,4", "beta=0.5"]`` from a command line as keyword changes, still unvalidated."""
     changes: dict[str, Any] = {}
@@ -162,7 +149,7 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise SettingsError(f"--set {pair}", "no '=' in it", "write NAME=VALUE, e.g. --set beta=0.5")
         name = name.strip().replace("-", "_")
-        several = name in SEVERAL
+        several = name in ("stages", "class_stages", "decoder")
         changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
     return changes
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -42,32 +41,31 @@ def image_maps(measures: Measures, size: int) -> dict[str, Tensor]:
 class Calibrated(nn.Module):
     """``Calibration`` in float32 tensors, for whoever runs a graph without aeflow; aeflow itself uses ``Calibration``.
 
-    ``flow`` (B, readings, stages), ``reconstruction`` (B,), ``log_ratios`` (B, kinds) -> score, p-value, terms: (B,).
+    ``flow`` (B, stages), ``reconstruction`` (B,), ``log_ratios`` (B, kinds) -> score, p-value and terms, (B,) each.
     """
 
-    stages: Tensor
-    readings: Tensor
+    stage_mean: Tensor
+    stage_std: Tensor
     scores: Tensor
 
     def __init__(self, calibration: Calibration) -> None:
         super().__init__()
         self.calibration = calibration
-        c = calibration
-        for name, values in (("stages", c.stages), ("readings", c.readings), ("scores", c.scores)):
+        mean, std = np.array(calibration.stages).T
+        for name, values in (("stage_mean", mean), ("stage_std", std), ("scores", calibration.scores)):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32))
 
     def forward(self, flow: Tensor, reconstruction: Tensor, log_ratios: Tensor | None) -> dict[str, Tensor]:
         c = self.calibration
         if c.standardise:
-            read = _standardised(_standardised(flow, self.stages.unbind(-1)).mean(dim=2), self.readings.unbind(-1))
             terms = {
-                "flow": _standardised(read.amax(dim=1), c.flow),
+                "flow": _standardised(((flow - self.stage_mean) / self.stage_std).mean(dim=1), c.flow),
                 "reconstruction": _standardised(reconstruction, c.reconstruction),
             }
             if c.two_sided:
                 terms["reconstruction"] = terms["reconstruction"].abs()
         else:
-            terms = {"flow": flow.mean(dim=(1, 2)), "reconstruction": reconstruction}
+            terms = {"flow": flow.mean(dim=1), "reconstruction": reconstruction}
         value = c.beta * terms["flow"] + (1 - c.beta) * terms["reconstruction"]
         if c.posterior is not None and log_ratios is not None:
             value, terms["posterior"] = _with_posterior(c.posterior, value, log_ratios)
@@ -94,7 +92,7 @@ class ScoreGraph(nn.Module):
         return tuple(found[name] for name in self.outputs)
 
 
-def _standardised(values: Tensor, spread: Sequence[float] | Sequence[Tensor]) -> Tensor:
+def _standardised(values: Tensor, spread: tuple[float, float]) -> Tensor:
     mean, std = spread
     return (values - mean) / std
 

@@ -198,10 +198,9 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 @torch.no_grad()
 def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, Floats, Floats]:
-    """Mean losses (3,), flow measures (n, readings, stages) and reconstruction measures (n,) in evaluation mode."""
+    """Mean losses (3,), flow measures (n, stages) and reconstruction measures (n,) in evaluation mode."""
     net.eval()
-    no_flow = torch.zeros(0, len(net.settings.top_share), len(net.flows))
-    found = [(torch.zeros(3, 0), no_flow, torch.zeros(0))]
+    found = [(torch.zeros(3, 0), torch.zeros(0, len(net.flows)), torch.zeros(0))]
     for z, x in feed.batches(batch_size):
         latent = net.encode(z)
         x_hat = net.decode(latent)

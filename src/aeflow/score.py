@@ -37,7 +37,7 @@ class Scorer:
 class Measured:
     """One image's raw measures; ``maps`` and ``pictures`` are empty unless asked for."""
 
-    flow: NDArray[np.float64]  # (readings, stages)
+    flow: NDArray[np.float64]  # (stages,)
     reconstruction: float
     log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
     traits: NDArray[np.float64]  # (T,) see ``model.traits``

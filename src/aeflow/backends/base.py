@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 class Raw:
     """The raw measures of a batch, before calibration; ``maps`` and ``x_hat`` only if they were asked for."""
 
-    flow: Doubles  # (B, readings, stages)
+    flow: Doubles  # (B, stages)
     reconstruction: Doubles  # (B,)
     log_ratios: Doubles | None  # (B, kinds) where the model has classes
     traits: Doubles  # (B, T), see ``model.traits``

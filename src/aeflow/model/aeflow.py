@@ -47,7 +47,7 @@ class Losses:
 class Measures:
     """What a batch is scored by: higher means more abnormal."""
 
-    flow: Tensor  # (B, readings, stages) mean of the negative log-likelihood over its highest positions
+    flow: Tensor  # (B, stages) mean of each flow map over its highest positions
     reconstruction: Tensor  # (B,)
     flow_maps: list[Tensor]  # (B, h, w) for each stage: negative log-likelihood per dimension
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
@@ -149,17 +149,15 @@ class AEFlow(nn.Module):
 
     def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
         """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
-        weights, shares = self.settings.log_det_weight, self.settings.top_share
-        read = [self.negative_log_likelihood(latent, weight) for weight in weights]
-        flow = [torch.stack([mean_of_top(m, s) for m in maps], dim=1) for maps, s in zip(read, shares, strict=True)]
+        maps = self.negative_log_likelihood(latent, self.settings.log_det_weight)
         if self.settings.reconstruction == "ssim":
             reconstruction = 1 - ssim(x, x_hat)
         else:
             reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         return Measures(
-            flow=torch.stack(flow, dim=1),
+            flow=torch.stack([mean_of_top(m, self.settings.top_share) for m in maps], dim=1),
             reconstruction=reconstruction,
-            flow_maps=read[0],
+            flow_maps=maps,
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
             pooled=x.new_empty(x.shape[0], 0),
