@@ -17,7 +17,7 @@ from PIL import Image
 
 from aeflow.errors import DataError
 from aeflow.evaluation import plots
-from aeflow.evaluation.gallery import OUTLINE, Panel, Pictures, gallery, panel_title
+from aeflow.evaluation.gallery import OUTLINE, Panel, gallery, panel_title
 from aeflow.evaluation.metrics import image_metrics
 from aeflow.evaluation.style import ABNORMAL, NORMAL, PAPER, png
 
@@ -300,16 +300,6 @@ def test_galleries_take_colour_other_shapes_and_missing_parts() -> None:
     figure = gallery([part, wide, Panel(np.zeros((90, 30)), None, {}, "tall")], SCALES)
     assert pixels(figure).size
     assert texts(figure).count("none") == 5  # two reconstructions, two residual maps, one flow map
-
-
-def test_pictures_one_after_another_are_the_very_galleries() -> None:
-    """Whatever came before: other images, another size, colour, a mask, a part that is missing."""
-    drawn = Pictures(SCALES)
-    plain = panel(3)
-    bare = Panel(plain.image, None, {"flow": plain.maps["flow"]}, "no reconstruction")
-    small = Panel(plain.image[:20], plain.reconstruction, plain.maps, "small")
-    for one in (panel(0), panel(1), panel(2, colour=True), plain, bare, bare, small, panel(4, mask=True), panel(5)):
-        assert png(drawn.draw(one)) == png(gallery([one], SCALES))
 
 
 def test_titles_say_score_p_value_verdict_and_truth() -> None:

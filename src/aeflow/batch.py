@@ -14,7 +14,7 @@ from aeflow.data.records import Record
 from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import ImageError
 from aeflow.progress import bar
-from aeflow.score import Score, Scorer, score
+from aeflow.score import Scorer, score
 from aeflow.studies import Studies, Study
 
 if TYPE_CHECKING:
@@ -54,7 +54,9 @@ def score_files(
         advance = stack.enter_context(bar("Scoring", len(records)))
         if maps:
             maps.mkdir(parents=True, exist_ok=True)
-            draw = _drawer(scorer)
+            from aeflow.evaluation.picture import pictures  # matplotlib takes half a second to import
+
+            draw = stack.enter_context(pictures(scorer.calibration.scales, scorer.settings.image_size))
         results = score(scorer, records, maps=bool(maps or dicom), pictures=maps is not None)
         for number, (record, result) in enumerate(results, 1):
             for write in writers:
@@ -78,12 +80,3 @@ def score_files(
     if done.studies and out is not None:
         studies.write(done.studies, studies.table_of(out))
     return done
-
-
-def _drawer(scorer: Scorer) -> Callable[[Score, Path], None]:
-    from aeflow.evaluation.gallery import Pictures  # matplotlib takes half a second to import
-    from aeflow.evaluation.panels import panel
-    from aeflow.evaluation.style import save_png
-
-    pictures = Pictures(scorer.calibration.scales)
-    return lambda result, path: save_png(pictures.draw(panel(result)), path)

@@ -20,6 +20,7 @@ from aeflow.evaluation.style import MUTED, WIDTH, styled
 Array = NDArray[np.floating[Any]]
 OUTLINE = "#35d0ff"  # a mask's edge: stands out from grey and from the heat colours
 GAP, TITLE, HEAD, BAR = 0.08, 0.32, 0.26, 0.66  # inches
+TITLE_SIZE = 10  # points
 DPI = 120  # shows an image of 224 pixels at about its own size
 
 
@@ -88,14 +89,14 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
         figure.text(x, 1 - HEAD / 2 / height, head, ha="center", va="center", fontweight="bold", fontsize=10.5)
     for number, panel in enumerate(panels):
         top = HEAD + number * row
-        figure.text(0.003, 1 - (top + 0.6 * TITLE) / height, panel.title, va="center", fontsize=10)
+        figure.text(0.003, 1 - (top + 0.6 * TITLE) / height, panel.title, va="center", fontsize=TITLE_SIZE)
         _show(place(0, top + TITLE, cell, tall), panel, panel.image)
         if reconstructed:
             _show(place(1, top + TITLE, cell, tall), panel, panel.reconstruction, outlined=False)
         for column, name in enumerate(names, 1 + reconstructed):
             axes = place(column, top + TITLE, cell, tall)
             score_map = panel.maps.get(name)
-            _show(axes, panel, None if score_map is None else _grey(panel.image))
+            _show(axes, panel, None if score_map is None else grey(panel.image))
             if score_map is not None:
                 norm = Normalize(*map_scales[name], clip=True)
                 axes.imshow(score_map, cmap=HEAT, norm=norm, interpolation="bilinear", extent=_extent(panel))
@@ -114,33 +115,6 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
     return figure
 
 
-class Pictures:
-    """Galleries of one panel each, one after another: the next is drawn into the figure of the last where it fits.
-
-    The same pixels as ``gallery`` gives; building a figure anew takes as long as drawing it.
-    """
-
-    def __init__(self, map_scales: Mapping[str, tuple[float, float]]) -> None:
-        self.map_scales = map_scales
-        self._figure: Figure | None = None
-        self._like: tuple[Any, ...] = ()
-
-    def draw(self, panel: Panel) -> Figure:
-        """The figure of a panel, to be used before the next is drawn; raises as ``gallery``."""
-        like = panel.image.shape[:2], panel.reconstruction is None, tuple(panel.maps), panel.mask is None
-        if self._figure is None or like != self._like or panel.mask is not None:
-            self._figure, self._like = gallery([panel], self.map_scales), like
-            return self._figure
-        shown = [np.clip(panel.image, 0, 1)]
-        shown += [] if panel.reconstruction is None else [np.clip(panel.reconstruction, 0, 1)]
-        for score_map in panel.maps.values():
-            shown += [np.clip(_grey(panel.image), 0, 1), score_map]
-        for drawn, pixels in zip((one for axes in self._figure.axes for one in axes.images), shown, strict=True):
-            drawn.set_data(pixels)
-        self._figure.texts[-1].set_text(panel.title)  # the heads of the columns come before it
-        return self._figure
-
-
 def _show(axes: Axes, panel: Panel, pixels: Array | None, outlined: bool = True) -> None:
     """Draw an image, and the outline of the mask on it; pixels that do not exist are said to be so."""
     axes.axis("off")
@@ -152,7 +126,8 @@ def _show(axes: Axes, panel: Panel, pixels: Array | None, outlined: bool = True)
         axes.contour(panel.mask, levels=[0.5], colors=[OUTLINE], linewidths=1.2)
 
 
-def _grey(image: Array) -> Array:
+def grey(image: Array) -> Array:
+    """An image (H, W) or (H, W, 3) as (H, W)."""
     return image if image.ndim == 2 else image.mean(axis=-1)
 
 

@@ -1,0 +1,168 @@
+"""Pictures of scores: what the gallery shows, in a fraction of its time, and no file that is not whole."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_rgb
+from PIL import Image
+from scipy.ndimage import gaussian_filter
+
+from aeflow.batch import score_files
+from aeflow.data.records import read_records
+from aeflow.errors import DataError
+from aeflow.evaluation.gallery import gallery
+from aeflow.evaluation.panels import panel
+from aeflow.evaluation.picture import WAITING, Frame, encoded, pictures
+from aeflow.evaluation.style import INK, png
+from aeflow.score import Score
+from aeflow.training import Trained
+
+SIDE = 96
+SCALES = {"residual": (0.1, 0.4), "flow": (1.0, 1.5)}
+
+
+def scored(seed: int, colour: bool = False, outside: tuple[str, ...] = ()) -> Score:
+    """A score whose image, reconstruction and maps are smooth and use the whole of their scales and more."""
+    noise = gaussian_filter(np.random.default_rng(seed).standard_normal((8, SIDE, SIDE)), (0, 3, 3)).astype(np.float32)
+    smooth = (noise - noise.min()) / (noise.max() - noise.min())
+    image, x_hat = (part if colour else part[:1].repeat(3, axis=0) for part in (smooth[:3], smooth[3:6]))
+    maps = {"residual": 0.5 * smooth[6], "flow": 0.5 + 1.5 * smooth[7]}
+    return Score(1.23, 0.045, "abnormal", {}, {}, maps, (image, x_hat), outside)
+
+
+@pytest.fixture(scope="module")
+def frame() -> Frame:
+    return Frame(SCALES, SIDE)
+
+
+def drawn(result: Score) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(png(gallery([panel(result)], SCALES)))).convert("RGB"), int)
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_picture_is_what_the_gallery_draws(frame: Frame, colour: bool) -> None:
+    """Cells within the quarter of a pixel by which matplotlib samples them elsewhere, all around them exactly."""
+    result = scored(0, colour)
+    ours, theirs = np.asarray(frame.picture(result), int), drawn(result)
+    assert ours.shape == theirs.shape
+    around = np.ones(ours.shape[:2], bool)
+    for left, top in frame.corners:
+        cell = slice(top, top + frame.cell[1]), slice(left, left + frame.cell[0])
+        around[cell] = False
+        difference = ours[cell] - theirs[cell]
+        assert np.abs(difference).mean() < 2
+        assert abs(difference.mean()) < 0.8  # no brighter and no darker
+    title = slice(frame.corners[0][1] - 30, frame.corners[0][1])
+    around[title] = False
+    np.testing.assert_array_equal(ours[around], theirs[around])
+    dark = [(one[title] < 128).all(axis=-1) for one in (ours, theirs)]
+    assert abs(dark[0].sum() / dark[1].sum() - 1) < 0.3
+    columns, rows = ([np.flatnonzero(one.any(axis=axis))[[0, -1]] for one in dark] for axis in (0, 1))
+    np.testing.assert_allclose(columns[0], columns[1], atol=4)
+    np.testing.assert_allclose(rows[0], rows[1], atol=2)
+
+
+def test_a_map_is_clear_at_the_typical_value_and_full_from_the_extreme_one_on(frame: Frame) -> None:
+    """Whatever else is in the map: nothing is stretched."""
+    plain = scored(0)
+    image = np.full_like(plain.pictures[0], 0.5)
+    cells = []
+    for low, high in ((-1.0, 5.0), (0.1, 0.4)):
+        maps = {"residual": np.full((SIDE, SIDE), low), "flow": np.full((SIDE, SIDE), 1.5 if high < 1 else 99.0)}
+        maps["residual"][: SIDE // 2] = high
+        picture = np.asarray(frame.picture(Score(1, 0.5, "normal", {}, {}, maps, (image, image))), int)
+        left, top = frame.corners[2]
+        cells.append(picture[top : top + frame.cell[1], left : left + frame.cell[0]])
+    np.testing.assert_array_equal(cells[0], cells[1])
+    assert (cells[0][-10:] == 128).all()
+    assert np.ptp(cells[0][:10].mean(axis=(0, 1))) > 50  # coloured
+
+
+def test_a_title_that_is_too_long_loses_its_last_words(frame: Frame) -> None:
+    few = scored(0, outside=("layout", "features"))
+    many = scored(0, outside=("brightness", "contrast", "colour", "sharpness", "layout", "features", "modality"))
+    top = frame.corners[0][1]
+    ink = np.round(255 * np.array(to_rgb(INK))).astype(int)
+    for result in (scored(0), few, many):
+        strip = np.asarray(frame.picture(result), int)[top - 30 : top]
+        assert (np.abs(strip - ink).max(axis=-1) < 20).sum() > 100
+        assert (strip[:, -3:] == 255).all()
+    assert frame.shortened(panel(few).title) == panel(few).title
+    short = frame.shortened(panel(many).title)
+    assert short.endswith(" …")
+    assert panel(many).title.startswith(short.removesuffix(" …"))
+    assert "OUTSIDE INTENDED INPUT: brightness" in short
+
+
+def test_scales_that_are_none_are_refused() -> None:
+    with pytest.raises(DataError, match="map 'flow'"):
+        Frame({"flow": (1.0, 1.0)}, SIDE)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
+def test_png_is_without_loss(height: int, width: int, random: object) -> None:
+    pixels = np.frombuffer(random.randbytes(3 * height * width), np.uint8).reshape(height, width, 3)
+    with Image.open(io.BytesIO(encoded(pixels))) as read:
+        read.verify()  # its checksums
+    read = Image.open(io.BytesIO(encoded(pixels)))
+    assert read.mode == "RGB"
+    np.testing.assert_array_equal(np.asarray(read), pixels)
+
+
+def test_every_file_is_there_and_whole_at_the_end(frame: Frame, tmp_path: Path) -> None:
+    results = [scored(seed) for seed in range(WAITING + 5)]
+    with pictures(SCALES, SIDE) as draw:
+        for number, result in enumerate(results):
+            draw(result, tmp_path / f"{number:05d}.png")
+    assert len(list(tmp_path.iterdir())) == len(results)
+    for number, result in enumerate(results):
+        np.testing.assert_array_equal(Image.open(tmp_path / f"{number:05d}.png"), frame.picture(result))
+
+
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    def peak(images: int) -> int:
+        tracemalloc.reset_peak()
+        with pictures(SCALES, SIDE) as draw:
+            for number in range(images):
+                draw(scored(number), tmp_path / "same.png")
+        return tracemalloc.get_traced_memory()[1]
+
+    tracemalloc.start()
+    try:
+        peak(1)  # what is imported and kept once
+        few, many = peak(2 * WAITING), peak(6 * WAITING)
+    finally:
+        tracemalloc.stop()
+    assert many < 1.2 * few
+
+
+@pytest.mark.parametrize("broken", [0, WAITING + 3])
+def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, broken: int) -> None:
+    """Not the last of them either, and what follows is not drawn."""
+    (tmp_path / f"{broken:05d}.png").mkdir()
+    with pytest.raises(OSError, match=f"{broken:05d}.png"), pictures(SCALES, SIDE) as draw:
+        for number in range(WAITING + 4):
+            draw(scored(number), tmp_path / f"{number:05d}.png")
+
+
+def test_scoring_ends_with_the_error_of_a_picture(trained: Trained, data: Path, tmp_path: Path) -> None:
+    records = read_records(data, "test")[:3]
+    (tmp_path / "maps" / "00002.png").mkdir(parents=True)
+    with pytest.raises(OSError, match=r"00002\.png"):
+        score_files(trained.artifact.scorer, records, maps=tmp_path / "maps")
+
+
+def test_an_error_of_the_caller_ends_the_drawing(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), pictures(SCALES, SIDE) as draw:
+        draw(scored(0), tmp_path / "a.png")
+        raise KeyError
+    for path in tmp_path.iterdir():
+        Image.open(path).verify()
