@@ -58,7 +58,7 @@ def test_a_picture_is_what_the_gallery_draws(frame: Frame, colour: bool) -> None
         around[cell] = False
         difference = ours[cell] - theirs[cell]
         assert np.abs(difference).mean() < 2
-        assert abs(difference.mean()) < 0.8  # no brighter and no darker
+        assert abs(difference.mean()) < 1.5  # of 255: no brighter and no darker
     title = slice(frame.corners[0][1] - 30, frame.corners[0][1])
     around[title] = False
     np.testing.assert_array_equal(ours[around], theirs[around])
@@ -132,7 +132,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         tracemalloc.reset_peak()
         with pictures(SCALES, SIDE) as draw:
             for number in range(images):
-                draw(scored(number), tmp_path / "same.png")
+                draw(scored(number), tmp_path / f"{number}.png")
         return tracemalloc.get_traced_memory()[1]
 
     tracemalloc.start()
