@@ -5,13 +5,13 @@
     python benchmarks/quality.py                        # only write tables and picture again
 
 FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. Everything learns from the same train normals,
-those that `hold_out` keeps with the seed, and is measured on the test split, which nothing was chosen on. The methods are
-those of ``quality_methods.py``, in that order. Each (set, method, seed) runs in a process of its own, with nothing set in
-the environment that concerns threads or memory: its peak memory is its own, and one that fails costs one row.
+those that `hold_out` keeps with the seed, and is measured on the test split, which nothing was chosen on. The methods
+are those of ``quality_methods.py``, in that order. Each (set, method, seed) runs in a process of its own, with nothing
+set in the environment that concerns threads or memory: its peak memory is its own, and one that fails costs one row.
 
-Results are written after each run, and what is there already, with the same settings on the same images, is not measured
-again: stop it and go on as you like. Trainings and features are kept in --work until you delete it. Writes quality.json,
-quality_scores.parquet and quality.md to --out, the README's table, and docs/images/quality.png.
+Results are written after each run, and what is there already, with the same settings on the same images, is not
+measured again: stop it and go on as you like. Trainings and features are kept in --work until you delete it. Writes
+quality.json, quality_scores.parquet and quality.md to --out, the README's table, and docs/images/quality.png.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def run(store: Store, options: argparse.Namespace, data: str, method: Method, se
         with np.load(out / "scores.npz") as scores:
             for name, row in rows.items():
                 row = {"seed": seed, "digest": digest, **row, "peak_mb": process.peak_mb, "seconds": process.seconds}
-                store.add(data, name, row, scores[name] if name in scores else None, truth_of(test))
+                store.add(data, name, row, scores.get(name), truth_of(test))
     store.save()
     said = ", ".join(f"{name} {row['auroc']['value']:.3f}" for name, row in rows.items() if "auroc" in row)
     print(f"{data}, seed {seed}, {process.seconds:.0f} s: {said or method.name}", file=sys.stderr, flush=True)

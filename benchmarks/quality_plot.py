@@ -22,7 +22,7 @@ NAMES = {
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Points are means over seeds, lines DeLong's intervals (of those that have one), the dotted line is the default."""
+    """Points are means over seeds, lines DeLong's intervals; dotted: the default."""
     found = results["sets"]
     names = [n for m in METHODS for n in m.names if any(values(found[s].get(n, []), "auroc", "value") for s in SETS)]
     figure, panels = plt.subplots(1, 2, figsize=(10, 1 + 0.28 * len(names)), sharey=True, layout="constrained")

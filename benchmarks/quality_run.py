@@ -2,7 +2,7 @@
 
     python benchmarks/quality_run.py --method NAME --data SET --seed N --work FOLDER --out FOLDER
 
-Leaves ``rows.json``, figures by row, and ``scores.npz``, the scores by row in the order of ``read_records(SET, "test")``.
+Leaves ``rows.json``, figures by row, and ``scores.npz``, scores by row, in the order of ``read_records(SET, "test")``.
 With ``--method features`` it computes the features that all methods share, and says how long that took.
 """
 

@@ -1,8 +1,9 @@
 """Intervals and tests of AUROCs that are means over seeds, on the same images, and of their mean over data sets.
 
-Everything comes from one matrix, ``wins`` (abnormal, normal): the share of seeds in which an abnormal image scores above
-a normal one, ties counted half. Its mean is the mean AUROC; the means of its rows and columns are DeLong's placements
-(DeLong et al. 1988), averaged over the seeds. Of one seed all this is ``aeflow.intervals.delong`` and ``delong_paired``.
+Everything comes from one matrix, ``wins`` (abnormal, normal): the share of seeds in which an abnormal image scores
+above a normal one, ties counted half. Its mean is the mean AUROC; the means of its rows and columns are DeLong's
+placements (DeLong et al. 1988), averaged over seeds. Of one seed it is ``aeflow.intervals.delong`` and
+``delong_paired``.
 
 DeLong takes images for independent. Several of one patient are not, so a bootstrap over patients stands beside it.
 """
@@ -54,7 +55,7 @@ def area(won: Floats, truth: Truth) -> dict[str, Any]:
 
 
 def difference(a: Floats, b: Floats, truth: Truth) -> dict[str, Any]:
-    """AUROC of a minus that of b on the same images: DeLong's interval and two-sided p, and an interval over patients."""
+    """AUROC of a minus that of b on the same images: DeLong's interval and two-sided p, and one over patients."""
     value, variance = float((a - b).mean()), _variance(a - b)
     return {**_test(value, variance), "patients": over_patients(a - b, truth)}
 
