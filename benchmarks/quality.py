@@ -11,7 +11,8 @@ set in the environment that concerns threads or memory: its peak memory is its o
 
 Results are written after each run, and what is there already, with the same settings on the same images, is not
 measured again: stop it and go on as you like. Trainings and features are kept in --work until you delete it. Writes
-quality.json, quality_scores.parquet and quality.md to --out, the README's table, and docs/images/quality.png.
+quality.json, quality_scores.parquet and quality.md to --out; once the default is measured on both sets, the README's
+table and docs/images/quality.png.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def main() -> None:
         failed = measure(store, options)
     results = store.results
     (options.out / "quality.md").write_text(table(results))
-    options.readme.write_text(with_table(options.readme.read_text(), results))
-    draw(results, options.picture)
+    if all("default" in results["sets"].get(data, {}) for data in SETS):
+        options.readme.write_text(with_table(options.readme.read_text(), results))
+        draw(results, options.picture)
     print(table(results))
     if failed:
         sys.exit("\n".join(["these runs failed:", *failed]))
@@ -84,7 +86,8 @@ def measure(store: Store, options: argparse.Namespace) -> list[str]:
                 if not options.again and store.has(data, method.names, seed, digest):
                     continue
                 try:
-                    share_features(store, options, data)
+                    if method.group not in ("trivial", "peer") or method.name == "raw intensity":
+                        share_features(store, options, data)
                     run(store, options, data, method, seed, digest)
                 except SystemExit as error:  # of the process, with its last words
                     failed.append(f"{data}, {method.name}, seed {seed}: {error}")

@@ -24,12 +24,14 @@ NAMES = {
 def draw(results: dict[str, Any], path: Path) -> None:
     """Points are means over seeds, lines DeLong's intervals; dotted: the default."""
     found = results["sets"]
-    names = [n for m in METHODS for n in m.names if any(values(found[s].get(n, []), "auroc", "value") for s in SETS)]
+    names = [
+        n for m in METHODS for n in m.names if any(values(found.get(s, {}).get(n, []), "auroc", "value") for s in SETS)
+    ]
     figure, panels = plt.subplots(1, 2, figsize=(10, 1 + 0.28 * len(names)), sharey=True, layout="constrained")
     drawn: dict[str, Any] = {}
     for axes, data in zip(panels, SETS, strict=True):
         for row, name in enumerate(names):
-            if not (areas := values(found[data].get(name, []), "auroc", "value")):
+            if not (areas := values(found.get(data, {}).get(name, []), "auroc", "value")):
                 continue
             colour, interval = COLOURS[GROUPS[name]], results.get("summary", {}).get(data, {}).get(name)
             if interval:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 import quality_statistics as statistics
 from aeflow.data.records import Record
-from quality_methods import GROUPS, METHODS
+from quality_methods import GROUPS, METHODS, SETS
 from quality_statistics import Truth
 
 Key = tuple[str, str, int]  # set, method, seed
@@ -113,7 +113,8 @@ def summarise(scores: dict[Key, NDArray[np.float64]], truths: dict[str, Truth]) 
     """Intervals of each method, and the default's difference to each control and peer: a set, and their mean.
 
     ``summary/<set>/<method>`` with value, low, high (DeLong, mean over seeds) and patients; ``differences/<set>`` with
-    ``best control`` and ``of/<method>``; ``means/<method>`` with the mean over sets, and its difference.
+    ``best control`` and ``of/<method>``; ``means/<method>`` with the mean over the sets, where all were measured, and its
+    difference.
     """
     won: dict[str, dict[str, NDArray[np.float64]]] = {data: {} for data in truths}
     for data, of_set in won.items():
@@ -135,7 +136,7 @@ def summarise(scores: dict[Key, NDArray[np.float64]], truths: dict[str, Truth]) 
             }
     means = {}
     for name in dict.fromkeys(name for of_set in won.values() for name in of_set):
-        if all(name in of_set and "default" in of_set for of_set in won.values()):
+        if all({name, "default"} <= won.get(data, {}).keys() for data in SETS):
             pairs = [(of_set["default"], of_set[name]) for of_set in won.values()]
             value = float(np.mean([one.mean() for _, one in pairs]))
             means[name] = {"value": value, "sets": len(pairs), "difference": statistics.mean_difference(pairs)}
