@@ -113,8 +113,8 @@ def summarise(scores: dict[Key, NDArray[np.float64]], truths: dict[str, Truth]) 
     """Intervals of each method, and the default's difference to each control and peer: a set, and their mean.
 
     ``summary/<set>/<method>`` with value, low, high (DeLong, mean over seeds) and patients; ``differences/<set>`` with
-    ``best control`` and ``of/<method>``; ``means/<method>`` with the mean over the sets, where all were measured, and its
-    difference.
+    ``best control`` and ``of/<method>``; ``means/<method>`` with the mean over the sets, where all were measured, and
+    its difference.
     """
     won: dict[str, dict[str, NDArray[np.float64]]] = {data: {} for data in truths}
     for data, of_set in won.items():
