@@ -1,10 +1,18 @@
-"""How well the default preset finds what it has never seen, beside controls: AUROC, pixel AUROC, time, memory.
+"""How well the default preset finds what it has never seen, beside the paper's design, labels, controls and peers.
 
-    python benchmarks/quality.py --data FOLDER
+    python benchmarks/quality.py --data FOLDER [--anomalib-python ENV/bin/python] [--wide-resnet-weights FILE]
+    python benchmarks/quality.py --data FOLDER --only "paper, embedded encoder" --seeds 0
+    python benchmarks/quality.py                        # only write tables and picture again
 
-FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. Each set is trained on its train normals with
-seeds 0, 1, 2 and measured on its test split, which nothing was chosen on. Features are computed from nothing for the
-first seed, so its time is a whole training's. Writes benchmarks/results/quality.json and .md, and the README's table.
+FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. Everything learns from the same train normals,
+those that `hold_out` keeps with the seed, and is measured on the test split, which nothing was chosen on. The methods
+are those of ``quality_methods.py``, in that order. Each (set, method, seed) runs in a process of its own, with nothing
+set in the environment that concerns threads or memory: its peak memory is its own, and one that fails costs one row.
+
+Results are written after each run, and what is there already, with the same settings on the same images, is not
+measured again: stop it and go on as you like. Trainings and features are kept in --work until you delete it. Writes
+quality.json, quality_scores.parquet and quality.md to --out; once the default is measured on both sets, the README's
+table and docs/images/quality.png.
 """
 
 from __future__ import annotations
@@ -13,213 +21,124 @@ import argparse
 import json
 import os
 import platform
-import resource
+import shutil
+import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-import aeflow
-from aeflow.config import Settings, make_settings
-from aeflow.data.preprocess import preprocess_mask
-from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import hold_out
-from aeflow.data.stream import stream
-from aeflow.evaluation.metrics import auroc, confusion, oracle_threshold
-from aeflow.evaluation.pixel import PixelMetrics
-from aeflow.features import FeatureCache
-from aeflow.model.encoder import pretrained
+from aeflow.data.records import Record, read_records
 from aeflow.runtime import prepare
+from quality_methods import BY_NAME, METHODS, SETS, WIDE, Method
+from quality_peers import measure as measure_peer
+from quality_plot import draw
+from quality_run import FEATURES, leave
+from quality_store import Store, truth_of
+from quality_table import spread, table, with_table
+from speed import ran
 
-SETS = ("chest_xray_224", "lgg_mri_central")
-SHRINKAGE = 0.1  # of the Gaussian's covariance towards a multiple of the identity; not tuned
+__all__ = ["SETS", "machine", "spread"]
+HERE = Path(__file__).parent
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="measure on the sets in this folder; without it, only write again")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--readme", type=Path, default=Path("README.md"), help="whose table is written")
+    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "aeflow-quality")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--only", nargs="+", choices=list(BY_NAME), default=list(BY_NAME), metavar="METHOD")
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of the seeds that each method has")
+    parser.add_argument("--again", action="store_true", help="measure anew what is there already")
+    parser.add_argument("--anomalib-python", type=Path, help="its environment: see anomalib_peer.py")
+    parser.add_argument("--wide-resnet-weights", type=Path)
+    parser.add_argument("--readme", type=Path, default=HERE.parent / "README.md", help="whose table is written")
+    parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "images" / "quality.png")
     options = parser.parse_args()
-    path = options.out / "quality.json"
+    options.out.mkdir(parents=True, exist_ok=True)
+    store, failed = Store(options.out), []
     if options.data:
-        options.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(measure(options.data, options.seeds), indent=1) + "\n")
-    results = json.loads(path.read_text())
+        failed = measure(store, options)
+    results = store.results
     (options.out / "quality.md").write_text(table(results))
-    options.readme.write_text(with_table(options.readme.read_text(), results))
+    if all("default" in results["sets"].get(data, {}) for data in SETS):
+        options.readme.write_text(with_table(options.readme.read_text(), results))
+        draw(results, options.picture)
     print(table(results))
+    if failed:
+        sys.exit("\n".join(["these runs failed:", *failed]))
 
 
-def measure(folder: Path, seeds: list[int]) -> dict[str, Any]:
-    """Everything that is measured, as it is kept in quality.json."""
+def measure(store: Store, options: argparse.Namespace) -> list[str]:
+    """Run what is not there yet; the runs that failed."""
     prepare()
-    results: dict[str, Any] = {"machine": machine(), "sets": {}}
-    for name in SETS:
-        data = folder / name
-        with tempfile.TemporaryDirectory() as scratch:
-            os.environ["AEFLOW_CACHE"] = scratch
-            runs = [run(data, seed, Path(scratch)) for seed in seeds]
-            results["sets"][name] = {"default": runs, "controls": controls(data)}
-    results["peak_memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    return results
+    store.results["machine"] = machine()
+    failed = []
+    for method in METHODS:
+        for data in options.sets:
+            if method.name not in options.only or not possible(method, options, read_records(options.data / data)):
+                continue
+            for seed in method.seeds if options.seeds is None else options.seeds:
+                digest = method.digest(read_records(options.data / data))
+                if not options.again and store.has(data, method.names, seed, digest):
+                    continue
+                try:
+                    if method.group not in ("trivial", "peer") or method.name == "raw intensity":
+                        share_features(store, options, data)
+                    run(store, options, data, method, seed, digest)
+                except SystemExit as error:  # of the process, with its last words
+                    failed.append(f"{data}, {method.name}, seed {seed}: {error}")
+                    print(failed[-1], file=sys.stderr, flush=True)
+    return failed
 
 
-def run(data: Path, seed: int, scratch: Path) -> dict[str, Any]:
-    """Train and evaluate once."""
-    started = time.perf_counter()
-    model = aeflow.train(data, scratch / f"run{seed}", seed=seed)
-    trained = time.perf_counter() - started
-    metrics = model.evaluate(data)
-    chosen = ("auroc", "average_precision", "f1", "accuracy", "sensitivity", "specificity", "oracle", "pixel")
-    return {
-        "seed": seed,
-        "train_seconds": trained,
-        "evaluate_seconds": time.perf_counter() - started - trained,
-        "features_cached": seed != 0,
-        **{name: metrics[name] for name in chosen},
-    }
+def possible(method: Method, options: argparse.Namespace, records: list[Record]) -> bool:
+    """Whether there is what a method needs."""
+    if method.group == "peer":
+        return options.anomalib_python is not None
+    if method.name == WIDE:
+        return options.wide_resnet_weights is not None
+    return method.name != "raw intensity" or any(record.mask for record in records)
 
 
-def controls(data: Path) -> dict[str, Any]:
-    """What needs no flow: a Gaussian per position, the file's size, the pixels' brightness, calling all abnormal."""
-    test = read_records(data, "test")
-    labels = [int(record.label or 0) for record in test]
-    found: dict[str, Any] = {
-        "file size": {"auroc": max(a := auroc([-record.path.stat().st_size for record in test], labels), 1 - a)},
-        "all abnormal": {"f1": 2 * sum(labels) / (sum(labels) + len(labels)), "accuracy": sum(labels) / len(labels)},
-    }
-    for stage, stride in ((3, 16), (4, 32)):
-        scores = gaussian_per_position(make_settings(stages=(stage,)), read_records(data, "train"), test)
-        counts = confusion(scores, labels, oracle_threshold(scores, labels))
-        hits, errors = counts["true_positive"], counts["false_positive"] + counts["false_negative"]
-        found[f"Gaussian per position, stride {stride}"] = {
-            "auroc": auroc(scores, labels),
-            "oracle_f1": 2 * hits / (2 * hits + errors),
-        }
-    if any(record.mask for record in test):
-        found["raw intensity"] = {"pixel_auroc": intensity(test)}
-    return found
+def share_features(store: Store, options: argparse.Namespace, data: str) -> None:
+    """Fill the cache that all methods read, once, and note how long that took."""
+    work = options.work / data
+    if not (work / FEATURES).exists():
+        shutil.rmtree(work / "cache", ignore_errors=True)
+        ran([*command(options, data, "features", 0), "--out", work], AEFLOW_CACHE=str(work / "cache"))
+    store.results["features"][data] = json.loads((work / FEATURES).read_text())
 
 
-def gaussian_per_position(settings: Settings, train: list[Record], test: list[Record]) -> NDArray[np.float64]:
-    """Mean squared Mahalanobis distance over positions (PaDiM's model), fitted on the same normals as the flow."""
-    kept, _ = hold_out(of_label(train, 0), settings.held_out, settings.seed)
-    cache = FeatureCache(pretrained(settings.encoder, settings.stages), settings.image_size)
-    (fitted, _), (scored, refused) = cache.features(kept), cache.features(test)
-    if refused:
-        raise refused[0][1]
-    z = torch.cat([features[0] for features, _ in fitted.batches(64)]).flatten(2).permute(2, 0, 1).double()  # (P, N, C)
-    mean = z.mean(dim=1, keepdim=True)
-    covariance = (z - mean).transpose(1, 2) @ (z - mean) / z.shape[1]
-    size = covariance.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None]
-    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * size * torch.eye(z.shape[2], dtype=torch.float64)
-    factor = torch.linalg.cholesky(covariance)
-    distances = []
-    for features, _ in scored.batches(64):
-        away = features[0].flatten(2).permute(2, 1, 0).double() - mean.transpose(1, 2)  # (P, C, B)
-        distances.append(torch.linalg.solve_triangular(factor, away, upper=False).square().mean(dim=(0, 1)))
-    result: NDArray[np.float64] = torch.cat(distances).numpy()
-    return result
+def run(store: Store, options: argparse.Namespace, data: str, method: Method, seed: int, digest: str) -> None:
+    """One run, its rows kept; SystemExit where its process fails."""
+    work, test = options.work / data, read_records(options.data / data, "test")
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch)
+        if method.group == "peer":
+            outcome, process = measure_peer(method, options.anomalib_python, options.data / data, seed, out / "peer")
+            leave(out, method, test, {"": outcome})
+        else:
+            weights = ["--encoder-weights", options.wide_resnet_weights] if method.name == WIDE else []
+            asked = [*command(options, data, method.name, seed), "--out", out, *weights]
+            process = ran(asked, AEFLOW_CACHE=str(work / "cache"))
+        rows = json.loads((out / "rows.json").read_text())
+        with np.load(out / "scores.npz") as scores:
+            for name, row in rows.items():
+                row = {"seed": seed, "digest": digest, **row, "peak_mb": process.peak_mb, "seconds": process.seconds}
+                store.add(data, name, row, scores.get(name), truth_of(test))
+    store.save()
+    said = ", ".join(f"{name} {row['auroc']['value']:.3f}" for name, row in rows.items() if "auroc" in row)
+    print(f"{data}, seed {seed}, {process.seconds:.0f} s: {said or method.name}", file=sys.stderr, flush=True)
 
 
-def intensity(test: list[Record]) -> float:
-    """Pixel AUROC of the image itself as the map: tumours are bright in FLAIR."""
-    size = make_settings().image_size
-    metrics = PixelMetrics((0.0, 1.0), 0.5)
-    masked = [record for record in test if record.mask]
-    for record, pixels in stream(masked, size):
-        if isinstance(pixels, Exception):
-            raise pixels
-        metrics.update(pixels[0], preprocess_mask(record.mask or "", size), record.patient)
-    result = metrics.result()
-    return float(result["auroc"]["value"]) if result else float("nan")
-
-
-def table(results: dict[str, Any]) -> str:
-    """The results as Markdown: mean and spread over seeds."""
-    lines = [f"Machine: {results['machine']}. Mean ± standard deviation over seeds; test splits.", ""]
-    for name, found in results["sets"].items():
-        runs = found["default"]
-        lines += [
-            f"## {name}",
-            "",
-            "| method | AUROC | oracle F1 | pixel AUROC (flow / residual map) |",
-            "|---|---|---|---|",
-        ]
-        pixel = "-"
-        if runs[0]["pixel"]:
-            pixel = " / ".join(
-                spread([r["pixel"][kind]["auroc"]["value"] for r in runs]) for kind in ("flow", "residual")
-            )
-        oracle = spread([r["oracle"]["f1"]["value"] for r in runs])
-        lines.append(f"| **aeflow default** | {spread([r['auroc']['value'] for r in runs])} | {oracle} | {pixel} |")
-        for control, values in found["controls"].items():
-            cells = [values.get("auroc"), values.get("oracle_f1", values.get("f1")), values.get("pixel_auroc")]
-            lines.append(f"| {control} | " + " | ".join("-" if v is None else f"{v:.3f}" for v in cells) + " |")
-        at = {key: spread([r[key]["value"] for r in runs]) for key in ("f1", "accuracy", "sensitivity", "specificity")}
-        lines += [
-            "",
-            "At the threshold from held-out train normals: " + ", ".join(f"{k} {v}" for k, v in at.items()) + ".",
-        ]
-        cold = [f"{r['train_seconds']:.0f} s" for r in runs if not r["features_cached"]]
-        warm = [f"{r['train_seconds']:.0f} s" for r in runs if r["features_cached"]]
-        lines += ["", f"Training: {', '.join(cold)} with features; {', '.join(warm)} with cached features.", ""]
-    return "\n".join(lines)
-
-
-def with_table(readme: str, results: dict[str, Any]) -> str:
-    """A README with its table made from the results."""
-    head, rest = readme.split("<!-- quality: written by benchmarks/quality.py -->\n")
-    _, tail = rest.split("<!-- /quality -->")
-    return f"{head}<!-- quality: written by benchmarks/quality.py -->\n{short_table(results)}<!-- /quality -->{tail}"
-
-
-def short_table(results: dict[str, Any]) -> str:
-    """The table of the README: AUROC on each test split, beside its controls."""
-    chest, brain = (results["sets"][name] for name in SETS)
-    of = {name: {"chest": v} for name, v in chest["controls"].items() if "auroc" in v}
-    for name, values in brain["controls"].items():
-        of.setdefault(name, {})["brain"] = values
-
-    def cell(values: dict[str, float] | None, key: str) -> str:
-        return f"{values[key]:.3f}" if values and key in values else "-"
-
-    runs = {"chest": chest["default"], "brain": brain["default"]}
-    images = [spread([r["auroc"]["value"] for r in runs[name]]) for name in ("chest", "brain")]
-    pixel = spread([r["pixel"]["flow"]["auroc"]["value"] for r in runs["brain"]])
-    lines = [
-        "| AUROC on the test split, normals only | chest X-ray, image | brain MRI, image | brain MRI, pixel |",
-        "|---|---|---|---|",
-        f"| **aeflow, preset default** | **{images[0]}** | **{images[1]}** | **{pixel}** |",
-    ]
-    for name, values in of.items():
-        row = [cell(values.get("chest"), "auroc"), cell(values.get("brain"), "auroc")]
-        if set(row) != {"-"} or "pixel_auroc" in values.get("brain", {}):
-            lines.append(f"| {name} | {' | '.join(row)} | {cell(values.get('brain'), 'pixel_auroc')} |")
-    keys = ("f1", "accuracy", "sensitivity", "specificity")
-    at = ", ".join(f"{key} {spread([r[key]['value'] for r in runs['chest']])}" for key in keys).replace("f1", "F1")
-    everything = chest["controls"]["all abnormal"]["f1"]
-    best = spread([r["oracle"]["f1"]["value"] for r in runs["chest"]])
-    seeds = ", ".join(str(r["seed"]) for r in runs["chest"])
-    lines += [
-        "",
-        "Chest: `chest_xray_224` (234 normal, 390 abnormal); brain: `lgg_mri_central` (184, 358). Mean ± standard",
-        f"deviation over seeds {seeds}. {results['machine']}.",
-        f"Chest at the threshold from held-out train normals: {at};",
-        f"F1 {everything:.3f} for calling everything abnormal, oracle F1 {best}.",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def spread(values: list[float]) -> str:
-    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+def command(options: argparse.Namespace, data: str, method: str, seed: int) -> list[Any]:
+    """That of a process."""
+    where = ["--data", options.data / data, "--work", options.work / data]
+    return [sys.executable, HERE / "quality_run.py", "--method", method, "--seed", seed, *where]
 
 
 def machine() -> str:

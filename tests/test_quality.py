@@ -1,0 +1,321 @@
+"""The quality benchmark: its statistics are DeLong's, its controls find what is far, its tables are what was measured."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from aeflow.config import PRESETS, make_settings
+from aeflow.data.facts import Facts
+from aeflow.data.records import Record
+from aeflow.evaluation.metrics import auroc, average_precision, confusion, oracle_threshold
+from aeflow.features import Features, Row
+from aeflow.intervals import delong, delong_paired
+from conftest import texture
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+BENCHMARKS = ("methods", "statistics", "store", "table", "controls", "trained", "run")
+
+
+@pytest.fixture
+def quality(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return {name: importlib.import_module(f"quality_{name}") for name in BENCHMARKS}
+
+
+def scores(seed: int, n: int = 40) -> tuple[np.ndarray, np.ndarray]:
+    """Scores with ties, and labels."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % 2
+    return np.round(rng.normal(size=n) + label, 1), label
+
+
+def truth(quality: dict[str, ModuleType], label: np.ndarray, patients: int | None = None) -> Any:
+    n = len(label)
+    return quality["statistics"].Truth(label.astype(np.int64), np.arange(n) % (patients or n))
+
+
+# Statistics
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_one_seed_the_interval_is_delongs(quality, seed):
+    x, label = scores(seed)
+    of = truth(quality, label)
+    found = quality["statistics"].area(quality["statistics"].wins([x], of), of)
+    assert [found[name] for name in ("value", "low", "high")] == pytest.approx(delong(x, label), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_one_seed_the_difference_is_the_paired_one(quality, seed):
+    (a, label), (b, _) = scores(seed), scores(seed + 100)
+    of, wins = truth(quality, label), quality["statistics"].wins
+    found = quality["statistics"].difference(wins([a], of), wins([b], of), of)
+    assert [found[name] for name in ("value", "low", "high", "p")] == pytest.approx(
+        delong_paired(a, b, label), abs=1e-12
+    )
+
+
+def test_over_seeds_it_is_of_the_mean_auroc(quality):
+    several = [scores(seed)[0] for seed in range(3)]
+    of, statistics = truth(quality, scores(0)[1]), quality["statistics"]
+    found = statistics.area(statistics.wins(several, of), of)
+    assert found["value"] == pytest.approx(np.mean([auroc(x, of.label) for x in several]))
+    alone = [statistics.area(statistics.wins([x], of), of) for x in several]
+    assert found["high"] - found["low"] < np.mean([one["high"] - one["low"] for one in alone])  # they differ
+    same = statistics.area(statistics.wins([several[0]] * 3, of), of)
+    assert [same["low"], same["high"]] == pytest.approx([alone[0]["low"], alone[0]["high"]])  # nothing gained
+
+
+def test_two_equal_sets_halve_the_variance_of_the_mean_difference(quality):
+    (a, label), (b, _) = scores(0), scores(1)
+    of, statistics = truth(quality, label), quality["statistics"]
+    pair = statistics.wins([a], of), statistics.wins([b], of)
+    one, two = statistics.difference(*pair, of), statistics.mean_difference([pair, pair])
+    assert two["value"] == pytest.approx(one["value"])
+    assert two["high"] - two["low"] == pytest.approx((one["high"] - one["low"]) / np.sqrt(2))
+
+
+def test_images_of_few_patients_say_less(quality):
+    x, label = scores(0, 200)
+    statistics = quality["statistics"]
+    widths = []
+    for patients in (200, 10):
+        rows = np.sort(np.arange(200) % patients)  # neighbours belong together
+        order = np.argsort(x)  # and so do alike scores
+        of = statistics.Truth(label[order].astype(np.int64), rows)
+        low, high = statistics.over_patients(statistics.wins([x[order]], of), of)
+        widths.append(high - low)
+    plain = delong(x, label)
+    assert widths[0] == pytest.approx(plain[2] - plain[1], rel=0.15)
+    assert widths[1] > 2 * widths[0]
+
+
+# Controls
+
+
+def features(seed: int, n: int, far: float = 0.0, shapes: tuple[tuple[int, int, int], ...] = ((6, 4, 4),)) -> Features:
+    """Cached features of noise, moved by ``far``, and grey pixels (3, 64, 64)."""
+    rng = np.random.default_rng(seed)
+    flat = (rng.normal(size=(n, sum(int(np.prod(s)) for s in shapes))) + far).astype(np.float16)
+    pixels = rng.integers(0, 255, (n, 3, 64, 64), dtype=np.uint8)
+    names = [f"{seed} {i}" for i in range(n)]
+    records = [Record(Path(name), name, "train", 0, name, None, None) for name in names]
+    rows = [Row(flat, pixels, i, Facts("PNG", 1, (64, 64))) for i in range(n)]
+    return Features(records, names, rows, list(shapes))
+
+
+def fitted(quality: dict[str, ModuleType], control: Any, normals: Features, held: Features, **settings: Any) -> Any:
+    of = make_settings(updates=settings.pop("updates", 1))
+    return control(quality["controls"].Normals([normals], held, of), **settings)
+
+
+def test_the_gaussian_is_mahalanobis_at_each_position(quality):
+    normals, image = features(0, 60), features(1, 1)
+    judge = fitted(quality, quality["controls"].gaussian, normals, normals, at=[0], shrinkage=0.1)
+    found = judge(*image.batch([0]))[""]
+    z, x = (one.batch(range(len(one)))[0][0].double().numpy()[:, :, 2, 1] for one in (normals, image))
+    covariance = np.cov(z.T, bias=True)
+    covariance = 0.9 * covariance + 0.1 * np.trace(covariance) / 6 * np.eye(6)
+    away = x[0] - z.mean(0)
+    assert float(found.maps[0, 2, 1]) == pytest.approx(away @ np.linalg.solve(covariance, away) / 6)
+    assert float(found.scores[0]) == pytest.approx(float(found.maps.mean()))
+
+
+@pytest.mark.parametrize(
+    ("control", "settings"),
+    [
+        ("gaussian", {"at": [0], "shrinkage": 0.1}),
+        ("gaussian", {"at": [0], "shrinkage": 0.1, "unit": True}),
+        ("nearest_vectors", {"at": [0], "neighbours": 5}),
+        ("nearest_patches", {"at": [0], "bank": 200, "average": 3}),
+        ("fastflow", {"at": [0], "steps": 2, "clamp": 2.0, "learning_rate": 1e-3, "weight_decay": 1e-5, "updates": 4}),
+    ],
+)
+def test_a_control_scores_what_is_far_higher(quality, control, settings):
+    module = quality["trained" if control == "fastflow" else "controls"]
+    judge = fitted(quality, getattr(module, control), features(0, 40), features(1, 8), **settings)
+    near, far = (judge(*one.batch(range(8)))[""].scores for one in (features(2, 8), features(3, 8, far=3.0)))
+    assert float(near.max()) < float(far.min())
+
+
+def test_a_known_patch_is_at_no_distance(quality):
+    normals = features(0, 5)
+    judge = fitted(quality, quality["controls"].nearest_patches, normals, normals, at=[0], bank=5 * 16, average=3)
+    assert float(judge(*normals.batch(range(5)))[""].scores.max()) < 1e-2
+    assert float(judge(*features(1, 5).batch(range(5)))[""].scores.min()) > 0.1
+
+
+def test_the_fastflow_is_that_of_the_paper(quality):
+    torch.manual_seed(0)
+    subnets = [quality["trained"].Subnet(3, 8, kernel) for kernel in (3, 1)]
+    assert [[layer.kernel_size for layer in subnet[::2]] for subnet in subnets] == [[(3, 3)] * 2, [(1, 1)] * 2]
+    assert all(float(subnet(torch.randn(2, 3, 4, 4)).abs().max()) == 0 for subnet in subnets)  # starts as identity
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_epoch(quality):
+    normals = quality["controls"].Normals([features(0, 64)], features(1, 16), make_settings(updates=20))
+    net = torch.nn.Linear(6, 1)
+
+    def loss(z: list[torch.Tensor], _: torch.Tensor) -> torch.Tensor:
+        return (net(z[0].mean(dim=(2, 3)))[:, 0] - 1).square()
+
+    def held() -> float:
+        with torch.no_grad():
+            return float(loss(*normals.held.batch(range(16))).mean())
+
+    before = held()
+    quality["trained"].train(net, loss, normals, torch.optim.Adam(net.parameters(), 0.05), one_cycle=False)
+    after = held()
+    assert after < before
+    wild = torch.optim.SGD(net.parameters(), 1e4)  # each step is worse than none
+    quality["trained"].train(net, loss, normals, wild, one_cycle=False)
+    assert held() == after
+
+
+# Runs
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """A small data set, whose abnormal images are inverted."""
+    for split, label, count in (("train", "normal", 24), ("test", "normal", 6), ("test", "abnormal", 6)):
+        folder = tmp_path / "data" / "chest_xray_224" / split / label
+        folder.mkdir(parents=True)
+        for number in range(count):
+            pixels = texture(1000 * len(split + label) + number)
+            Image.fromarray(255 - pixels if label == "abnormal" else pixels).save(folder / f"{number}.png")
+    return tmp_path / "data"
+
+
+def test_a_control_runs_from_images_to_figures(quality, data, tmp_path, monkeypatch):
+    monkeypatch.setitem(PRESETS, "default", {"updates": 1, "image_size": 64})
+    where = ["--data", str(data / "chest_xray_224"), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    for method in ("features", "nearest patches", "plain autoencoder"):
+        monkeypatch.setattr(sys, "argv", ["quality_run.py", "--method", method, *where])
+        quality["run"].main()
+        if method == "features":
+            continue
+        rows = json.loads((tmp_path / "out" / "rows.json").read_text())
+        assert list(rows) == quality["methods"].BY_NAME[method].names
+        saved = np.load(tmp_path / "out" / "scores.npz")
+        for name, row in rows.items():
+            assert row["auroc"]["value"] == auroc(saved[name], [1] * 6 + [0] * 6)  # abnormal/ comes before normal/
+            assert row["train_seconds"] > 0
+            assert set(row) > {"f1", "sensitivity", "oracle", "average_precision", "score_seconds"}
+
+
+def test_what_is_there_is_not_measured_again_and_a_failure_costs_one_row(quality, data, tmp_path, monkeypatch, capsys):
+    runner = importlib.import_module("quality")
+    argv = ["quality.py", "--data", str(data), "--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
+    argv += ["--sets", "chest_xray_224", "--only", "file size", "FlowGMM, 10 labels", "--seeds", "0"]
+    asked = []
+    ran = runner.ran
+    monkeypatch.setattr(runner, "ran", lambda command, **v: asked.append(command) or ran(command, **v))
+    monkeypatch.setattr(runner, "share_features", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(SystemExit) as failed:
+        runner.main()
+    assert "FlowGMM, 10 labels, seed 0" in str(failed.value)
+    assert "file size" not in str(failed.value)
+    results = json.loads((tmp_path / "out" / "quality.json").read_text())["sets"]["chest_xray_224"]
+    assert list(results) == ["file size"]
+    assert results["file size"][0]["peak_mb"] > 50
+    assert len(asked) == 2
+    monkeypatch.setattr(sys, "argv", argv[: argv.index("--only")] + ["--only", "file size"])
+    runner.main()
+    assert len(asked) == 2
+    assert "| file size |" in capsys.readouterr().out
+
+
+def test_rows_of_other_settings_are_thrown_away(quality, tmp_path):
+    of = truth(quality, np.array([0, 1, 0, 1]))
+    store = quality["store"].Store(tmp_path)
+    for seed, digest in ((0, "old"), (1, "old"), (0, "new")):
+        row = {"seed": seed, "digest": digest, "auroc": {"value": 1.0}}
+        store.add("chest_xray_224", "nearest patches", row, np.array([0.0, 1.0, seed, 2.0]), of)
+        store.save()
+    again = quality["store"].Store(tmp_path)
+    assert [row["digest"] for row in again.results["sets"]["chest_xray_224"]["nearest patches"]] == ["new"]
+    assert list(again.scores) == [("chest_xray_224", "nearest patches", 0)]
+    assert again.has("chest_xray_224", ["nearest patches"], 0, "new")
+    assert not again.has("chest_xray_224", ["nearest patches"], 0, "old")
+    assert not again.has("chest_xray_224", ["nearest patches"], 1, "new")
+
+
+def test_settings_and_images_make_the_digest(quality):
+    methods = quality["methods"]
+    records = [Record(Path(name), name, "test", 0, name, None, None) for name in ("a", "b")]
+    digests = [method.digest(records) for method in methods.METHODS]
+    trivial = sum(method.group == "trivial" for method in methods.METHODS)
+    assert len(set(digests)) >= len(digests) - trivial - 1  # no two share it but those that have no settings
+    assert methods.METHODS[0].digest(records[:1]) != digests[0]
+
+
+# What was measured
+
+
+def test_the_tables_are_those_of_the_results(quality):
+    results = json.loads((RESULTS / "quality.json").read_text())
+    assert (RESULTS / "quality.md").read_text() == quality["table"].table(results)
+
+
+def test_the_figures_can_be_computed_again_from_the_scores(quality):
+    results = json.loads((RESULTS / "quality.json").read_text())
+    table = pq.read_table(RESULTS / "quality_scores.parquet").to_pandas()
+    assert list(table.columns) == ["set", "method", "seed", "image", "patient", "label", "score"]
+    checked = 0
+    for (data, name, seed), rows in table.groupby(["set", "method", "seed"], observed=True):
+        [row] = [one for one in results["sets"][data][name] if one["seed"] == seed]
+        x, label = rows["score"].to_numpy(), rows["label"].to_numpy()
+        assert list(rows["image"]) == list(range(len(rows)))
+        assert row["auroc"]["value"] == pytest.approx(auroc(x, label), abs=1e-9)
+        assert row["average_precision"]["value"] == pytest.approx(average_precision(x, label), abs=1e-9)
+        counts = confusion(x, label, oracle_threshold(x, label))
+        right = counts["true_positive"] + counts["true_negative"]
+        assert row["oracle"]["accuracy"]["value"] == pytest.approx(right / len(x), abs=1e-9)
+        checked += 1
+    assert checked >= 7
+    with_digest = [
+        (data, name, row["seed"])
+        for data, found in results["sets"].items()
+        for name, rows in found.items()
+        for row in rows
+        if "digest" in row and "auroc" in row
+    ]
+    assert set(with_digest) <= set(zip(table["set"], table["method"], table["seed"], strict=True))
+
+
+def test_the_tests_can_be_computed_again_from_the_scores(quality):
+    results = json.loads((RESULTS / "quality.json").read_text())
+    store = quality["store"].Store(RESULTS)
+    again = quality["store"].summarise(store.scores, store.truths)
+    assert {key: json.loads(json.dumps(value)) for key, value in again.items()} == {key: results[key] for key in again}
+    for data, found in results["differences"].items():
+        name, of = found["best control"], store.truths[data]
+        seeds = [seed for (where, method, seed) in store.scores if (where, method) == (data, name)]
+        default = [seed for (where, method, seed) in store.scores if (where, method) == (data, "default")]
+        each = [
+            delong_paired(store.scores[data, "default", a], store.scores[data, name, b], of.label)[0]
+            for a in default
+            for b in seeds
+        ]
+        assert found["of"][name]["value"] == pytest.approx(np.mean(each), abs=1e-9)
+
+
+def test_no_name_is_kept():
+    columns = pq.read_schema(RESULTS / "quality_scores.parquet")
+    assert [name for name in columns.names if str(columns.field(name).type).startswith("string")] == []
+    table = pq.read_table(RESULTS / "quality_scores.parquet")
+    assert set(table["set"].unique().to_pylist()) <= {"chest_xray_224", "lgg_mri_central"}
