@@ -59,6 +59,7 @@ def autoencoder(normals: Normals) -> Judge:
     settings = normals.settings
     torch.manual_seed(settings.seed)
     decoder = AEFlow(settings, pretrained(settings.encoder, settings.stages)).decoder
+    decoder.initialise(normals.kept.batch(range(len(normals.kept)))[1])
 
     def decoded(features: list[Tensor]) -> Tensor:
         x_hat: Tensor = decoder(unit_length(features[-1]) if settings.unit_features else features[-1])

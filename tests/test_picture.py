@@ -148,9 +148,14 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, broken: int) -> None:
     """Not the last of them either, and what follows is not drawn."""
     (tmp_path / f"{broken:05d}.png").mkdir()
-    with pytest.raises(OSError, match=f"{broken:05d}.png"), pictures(SCALES, SIDE) as draw:
-        for number in range(WAITING + 4):
-            draw(scored(number), tmp_path / f"{number:05d}.png")
+
+    def all_of_them() -> None:
+        with pictures(SCALES, SIDE) as draw:
+            for number in range(WAITING + 4):
+                draw(scored(number), tmp_path / f"{number:05d}.png")
+
+    with pytest.raises(OSError, match=f"{broken:05d}.png"):
+        all_of_them()
 
 
 def test_scoring_ends_with_the_error_of_a_picture(trained: Trained, data: Path, tmp_path: Path) -> None:
@@ -161,8 +166,12 @@ def test_scoring_ends_with_the_error_of_a_picture(trained: Trained, data: Path, 
 
 
 def test_an_error_of_the_caller_ends_the_drawing(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), pictures(SCALES, SIDE) as draw:
-        draw(scored(0), tmp_path / "a.png")
-        raise KeyError
+    def interrupted() -> None:
+        with pictures(SCALES, SIDE) as draw:
+            draw(scored(0), tmp_path / "a.png")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     for path in tmp_path.iterdir():
         Image.open(path).verify()

@@ -1,4 +1,4 @@
-"""The quality benchmark: its statistics are DeLong's, its controls find what is far, its tables are what was measured."""
+"""The quality benchmark: its statistics are DeLong's, its controls find what is far, its tables what was measured."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ def test_what_is_there_is_not_measured_again_and_a_failure_costs_one_row(quality
     assert list(results) == ["file size"]
     assert results["file size"][0]["peak_mb"] > 50
     assert len(asked) == 2
-    monkeypatch.setattr(sys, "argv", argv[: argv.index("--only")] + ["--only", "file size"])
+    monkeypatch.setattr(sys, "argv", [*argv[: argv.index("--only")], "--only", "file size"])
     runner.main()
     assert len(asked) == 2
     assert "| file size |" in capsys.readouterr().out
