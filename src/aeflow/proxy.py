@@ -73,6 +73,12 @@ class Sides:
         abnormal = leave_out_patients(of_label(train, 1), on_test)
         return cls(kept, held, evenly(abnormal, ABNORMAL))
 
+    @property
+    def measured(self) -> int:
+        """How many images and changed images the proxy looks at."""
+        changed = min(len(self.held), CHANGED)
+        return len(self.held) + len(self.abnormal) + changed * (1 + _views(changed))
+
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
@@ -116,7 +122,7 @@ class Proxy:
             raise DataError("train/normal", found, f"give at least {needed} normal images")
         abnormal, refused_abnormal = plain.features(sides.abnormal, advance)
         again = evenly(clean.records, CHANGED)
-        views = range(1, 1 + min(VIEWS, math.ceil(FEWEST / len(again))))
+        views = range(1, 1 + _views(len(again)))
         shifted, _ = recaptured.features(again, advance, view=1)
         first, *others = [anomalous.features(again, advance, view)[0] for view in views]
         groups = {"clean": clean, "shifted": shifted, "synthetic": first.and_also(others), "abnormal": abnormal}
@@ -127,31 +133,30 @@ class Proxy:
 
         Scores are those of ``net.settings``, its terms' scale fitted on the clean normals.
         """
-        return figures_of(self.raw(net, [net.settings])[0], net.settings)
+        return self.readings(net, [net.settings])[0]
 
-    def best(self, net: AEFlow, readouts: Sequence[Settings]) -> tuple[Settings, dict[str, float | None]]:
-        """The first of the settings with the highest value, and its figures; they differ in READOUT only."""
-        asked = list(dict.fromkeys((one.log_det_weight, one.top_share) for one in readouts))
-        by_flow = dict(zip(asked, self.raw(net, [_first(readouts, pair) for pair in asked]), strict=True))
-        found = [(one, figures_of(by_flow[one.log_det_weight, one.top_share], one)) for one in readouts]
-        return max(found, key=lambda pair: value(pair[1]))
+    def readings(self, net: AEFlow, readouts: Sequence[Settings]) -> list[dict[str, float | None]]:
+        """``figures`` under each of the settings, which may differ in READOUT; each image passes the network once."""
+        pairs = list(dict.fromkeys((one.log_det_weight, one.top_share) for one in readouts))
+        raw = dict(zip(pairs, self.raw(net, pairs), strict=True))
+        return [figures_of(raw[one.log_det_weight, one.top_share], one) for one in readouts]
 
     @torch.no_grad()
-    def raw(self, net: AEFlow, readouts: Sequence[Settings]) -> list[dict[str, Raw]]:
-        """The raw measures of each group under each of the settings; every image is encoded and decoded once."""
+    def raw(self, net: AEFlow, pairs: Sequence[tuple[float, float]]) -> list[dict[str, Raw]]:
+        """The raw measures of each group under each pair of ``log_det_weight`` and ``top_share``."""
         net.eval()
         device = next(net.parameters()).device
         positions = [self.stages.index(stage) for stage in net.settings.stages]
-        found: list[dict[str, Raw]] = [{} for _ in readouts]
+        found: list[dict[str, Raw]] = [{} for _ in pairs]
         for name, features in self.groups.items():
-            flows: list[list[Floats]] = [[np.zeros((0, len(positions)))] for _ in readouts]
+            flows: list[list[Floats]] = [[np.zeros((0, len(positions)))] for _ in pairs]
             distances: list[Floats] = [np.zeros(0)]
             for z, x in Feed(features.only(*positions), device).batches(net.settings.batch_size):
                 latent = net.encode(z)
                 distances.append(_numbers(net.measure(latent, net.decode(latent), x).reconstruction))
-                for one, flow in zip(readouts, flows, strict=True):
-                    maps = net.negative_log_likelihood(latent, one.log_det_weight)
-                    flow.append(_numbers(torch.stack([mean_of_top(m, one.top_share) for m in maps], dim=1)))
+                for (weight, share), flow in zip(pairs, flows, strict=True):
+                    maps = net.negative_log_likelihood(latent, weight)
+                    flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps], dim=1)))
             for of_one, flow in zip(found, flows, strict=True):
                 of_one[name] = np.concatenate(flow), np.concatenate(distances)
         return found
@@ -189,8 +194,9 @@ def figures_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, float | 
     return {name: figure(*sides) for name, sides in FIGURES.items()}
 
 
-def _first(readouts: Sequence[Settings], pair: tuple[float, float]) -> Settings:
-    return next(one for one in readouts if (one.log_det_weight, one.top_share) == pair)
+def _views(images: int) -> int:
+    """How many anomalies each image gets."""
+    return min(VIEWS, math.ceil(FEWEST / images))
 
 
 def _numbers(x: torch.Tensor) -> NDArray[Any]:
