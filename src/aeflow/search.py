@@ -49,10 +49,10 @@ class Search:
         self.ends = began + budget - sum(known) - self._told("confirm_seconds")
         self.shown = 0
 
-    def run(self, advance: Advance) -> None:
-        """Trials until the budget is spent, but for what ``confirm`` takes."""
+    def run(self, advance: Advance, most: int | None) -> None:
+        """Trials until the budget is spent, but for what ``confirm`` takes, or until there are ``most`` of them."""
         self._again()
-        while self.default() is None or self.left() > min(seconds_of_trial(trial) for trial in self.finished()):
+        while self.default() is None or self._may_try(most):
             trial = self.study.ask(self.lab.space.distributions)
             try:
                 self._try(trial, advance)
@@ -71,6 +71,11 @@ class Search:
                 self.study.tell(trial, state=TrialState.FAIL)
                 raise
             self._show(advance, "")
+
+    def _may_try(self, most: int | None) -> bool:
+        """Whether there is time for the shortest training seen so far, and a trial is wanted."""
+        wanted = most is None or sum(trial.state != TrialState.FAIL for trial in self.trials()) < most
+        return wanted and self.left() > min(seconds_of_trial(trial) for trial in self.finished())
 
     def _try(self, trial: Trial, advance: Advance) -> None:
         """Train a model, and tell the best of its readings."""
@@ -217,7 +222,7 @@ def _each_choice(readings: list[Reading]) -> dict[str, dict[str, float]]:
         for name, best in found.items():
             choice = json.dumps(getattr(one.settings, name))
             best[choice] = max(one.value, best.get(choice, 0.0))
-    return found
+    return {name: dict(sorted(best.items())) for name, best in found.items()}
 
 
 def _opened(path: Path, lab: Lab) -> optuna.Study:

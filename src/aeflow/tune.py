@@ -69,13 +69,15 @@ def tune(
     settings: Settings,
     budget: float,
     *,
+    trials: int | None = None,
     encoder_weights: Path | None = None,
     device: str = "auto",
 ) -> Tuned:
     """Search around ``settings`` for ``budget`` seconds in all, and write the four files above into ``out``.
 
-    A search that was stopped goes on; what it took counts. The first trial is ``settings`` itself and is always
-    finished. Raises DataError as training does, ArtifactError where ``out`` holds another search or is in use.
+    A search that was stopped goes on; what it took counts. ``trials`` ends it before, and makes it repeatable. The first
+    trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError where ``out``
+    holds another search or is in use.
     """
     began = time.perf_counter()
     prepare()
@@ -96,7 +98,7 @@ def tune(
         search = Search(folder, lab, budget, began)
         try:
             with bar("Tuning (s)", round(budget)) as advance:
-                search.run(advance)
+                search.run(advance, trials)
                 search.confirm(data)
         except KeyboardInterrupt:
             if search.default() is not None:

@@ -33,7 +33,7 @@ Weight = NDArray[np.float32]  # (H, W) in [0, 1]: how much of the anomaly a pixe
 def synthetic(pixels: Pixels, key: str) -> Pixels:
     """``pixels`` (3, H, W) in [0, 1] with one anomaly; ``key`` decides its kind, place, size and strength.
 
-    Its centre never lies in air, and air within it stays as it is.
+    Its centre never lies in air, and air within it stays as it is; an image of air alone stays so.
     """
     return with_mask(pixels, key)[0]
 
@@ -42,6 +42,8 @@ def with_mask(pixels: Pixels, key: str) -> tuple[Pixels, NDArray[np.bool_]]:
     """As ``synthetic``, and where the anomaly is, (H, W)."""
     brightest = pixels.max(axis=0)
     tissue = gaussian_filter(brightest, SMOOTH * min(brightest.shape)) > TISSUE
+    if not tissue.any():
+        return pixels.copy(), tissue
     rng = generator(f"{key}/synthetic")
     kind = kind_of(key)
     weight = _blob(rng, tissue, HAZE if kind == "haze" else SIZE)
@@ -76,7 +78,7 @@ def _blurred(pixels: Pixels, weight: Weight, tissue: NDArray[np.bool_], rng: np.
 def _pasted(pixels: Pixels, weight: Weight, tissue: NDArray[np.bool_], rng: np.random.Generator) -> Pixels:
     """Another place of the same image, brought to the brightness found here, with a soft edge."""
     width = tissue.shape[1]
-    here = np.average(np.indices(tissue.shape).reshape(2, -1), axis=1, weights=weight.ravel())
+    here = np.average(np.indices(tissue.shape).reshape(2, -1), axis=1, weights=weight.ravel() + 1e-9)
     there = _place(rng, tissue, away=here)
     moved = np.roll(pixels, tuple(np.round(here - there).astype(int)), axis=(1, 2))
     if rng.random() < 0.5:  # mirrored, as structures of the other side are
@@ -89,7 +91,7 @@ def _pasted(pixels: Pixels, weight: Weight, tissue: NDArray[np.bool_], rng: np.r
 
 def _haze(pixels: Pixels, weight: Weight, tissue: NDArray[np.bool_], rng: np.random.Generator) -> Pixels:
     """A veil of one grey: ``(1 - a w) x + a w v``."""
-    low, high = np.quantile(pixels[:, tissue] if tissue.any() else pixels, (0.5, 1 - BEYOND))
+    low, high = np.quantile(pixels[:, tissue], (0.5, 1 - BEYOND))
     veil = weight * np.float32(rng.uniform(*VEIL))
     return pixels + veil * (np.float32(rng.uniform(low, high)) - pixels)
 
@@ -123,7 +125,7 @@ def _place(
     rng: np.random.Generator, tissue: NDArray[np.bool_], away: NDArray[np.float64] | None = None
 ) -> NDArray[np.float64]:
     """A pixel (row, column) of the tissue, at least a quarter of a side from ``away`` where there is one."""
-    allowed = tissue if tissue.any() else np.ones_like(tissue)
+    allowed = tissue
     if away is not None:
         distance = np.hypot(*(np.indices(tissue.shape) - away[:, None, None]))
         far = allowed & (distance > min(tissue.shape) / 4)
@@ -135,5 +137,5 @@ def _place(
 
 def _range(pixels: Pixels, tissue: NDArray[np.bool_]) -> float:
     """The range of the tissue's grey values, without its ends."""
-    low, high = np.quantile(pixels[:, tissue] if tissue.any() else pixels, (BEYOND, 1 - BEYOND))
+    low, high = np.quantile(pixels[:, tissue], (BEYOND, 1 - BEYOND))
     return float(high - low)
