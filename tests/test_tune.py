@@ -110,12 +110,21 @@ def test_it_is_never_worse_than_the_preset(found: Tuned, settings: Settings) -> 
         assert found.settings == settings
 
 
-def test_the_budget_is_kept(folder: Path, settings: Settings, weights: Path, tmp_path: Path) -> None:
+def test_the_budget_is_kept_and_a_larger_one_goes_on_as_if_it_had_been_so_from_the_start(
+    found: Tuned, folder: Path, settings: Settings, weights: Path, tmp_path: Path
+) -> None:
     tic = time.perf_counter()
-    facts = tune(folder, tmp_path, settings, 3.0, encoder_weights=weights, device="cpu").facts
+    facts = tune(folder, tmp_path, settings, 4.0, encoder_weights=weights, device="cpu").facts
     passed, longest = time.perf_counter() - tic, max(trial["seconds"] for trial in facts["trials"])
+    assert passed < 4 + 2 * longest + 5
     assert facts["trials"][0]["state"] == "finished"  # whatever the budget is
-    assert passed < 3 + 2 * longest + 5
+    done = len(facts["trials"])
+    more = tune(folder, tmp_path, settings, LONG, trials=max(2, done), encoder_weights=weights, device="cpu").facts
+    assert more["trials"][:done] == facts["trials"]
+    assert len(more["trials"]) > 1
+    for one, other in zip(more["trials"][:2], found.facts["trials"], strict=False):
+        if one["state"] == "finished":  # the budget may have cut it off
+            assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
 def test_the_preset_file_gives_the_settings_back(found: Tuned, out: Path) -> None:
@@ -133,14 +142,6 @@ def test_the_same_command_again_trains_nothing_and_needs_no_test_split(
     shutil.rmtree(without / "test")
     again = tune(without, out, settings, LONG, trials=3, encoder_weights=weights, device="cpu")
     assert again.facts == found.facts
-
-
-def test_the_search_is_repeatable(
-    found: Tuned, folder: Path, settings: Settings, weights: Path, tmp_path: Path
-) -> None:
-    again = tune(folder, tmp_path, settings, LONG, trials=2, encoder_weights=weights, device="cpu").facts["trials"]
-    for one, other in zip(again, found.facts["trials"], strict=False):
-        assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
 def test_no_name_of_a_file_is_written(found: Tuned, folder: Path, out: Path) -> None:

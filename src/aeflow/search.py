@@ -53,6 +53,9 @@ class Search:
         """Trials until the budget is spent, but for what ``confirm`` takes, or until there are ``most`` of them."""
         self._again()
         while self.default() is None or self._may_try(most):
+            # Of its own for each trial: a search that goes on draws what one without a stop would have drawn.
+            seed = self.lab.space.base.seed + len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
             trial = self.study.ask(self.lab.space.distributions)
             try:
                 self._try(trial, advance)
@@ -252,6 +255,4 @@ def _opened(path: Path, lab: Lab) -> optuna.Study:
         remedy = "choose another --out, or give the same data and settings again"
         raise ArtifactError(path, "holds a search on other images or settings", remedy)
     study.set_user_attr("task", digest(task))
-    drawn = len(study.get_trials(deepcopy=False))  # the same seed would draw again what was drawn before
-    study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=base.seed + drawn)
     return study

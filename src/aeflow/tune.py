@@ -23,6 +23,7 @@ import importlib.util
 import json
 import re
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,9 +76,9 @@ def tune(
 ) -> Tuned:
     """Search around ``settings`` for ``budget`` seconds in all, and write the four files above into ``out``.
 
-    A search that was stopped goes on; what it took counts. ``trials`` ends it before, and makes it repeatable. The first
-    trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError where ``out``
-    holds another search or is in use.
+    A search that was stopped goes on; what it took counts. ``trials`` ends it before, and makes it repeatable. The
+    first trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError where
+    ``out`` holds another search or is in use.
     """
     began = time.perf_counter()
     prepare()
@@ -171,7 +172,10 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does: what is finished is written."""
+    """SIGTERM ends as Ctrl-C does, where this is the main thread: what is finished is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
