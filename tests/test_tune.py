@@ -222,6 +222,24 @@ def test_a_killed_search_goes_on(folder: Path, settings: Settings, weights: Path
     assert make_settings(out / "preset.json").encoder == TINY
 
 
+def test_the_command_prints_what_was_found(
+    found: Tuned, folder: Path, out: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The time is spent already: nothing is trained.
+    words = ["tune", str(folder), "--out", str(out), "--budget", "1s", *SETS, "--encoder-weights", str(weights)]
+    printed = []
+    for form in ([], ["--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main([*words, "--device", "cpu", *form])
+        assert ended.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert f"preset: {out / 'preset.json'}" in printed[0]
+    assert "3 trials" in printed[0]
+    assert f"{found.facts['best']['value']:.4f}" in printed[0]
+    assert "6 abnormal images of the train split were used to choose" in printed[0]
+    assert {**json.loads(printed[1]), "budget_seconds": LONG} == json.loads(json.dumps(found.facts))
+
+
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
     with tuning._alone(tmp_path), pytest.raises(ArtifactError, match="another process tunes here"):
         tuning._alone(tmp_path).__enter__()
