@@ -35,6 +35,15 @@ def test_features_are_those_of_the_encoder(data: Path, encoder: Encoder, tmp_pat
         torch.testing.assert_close(cached, direct, rtol=1e-3, atol=1e-4)  # half precision
 
 
+def test_a_choice_of_stages_gives_these_and_the_same_images(data: Path, encoder: Encoder, tmp_path: Path) -> None:
+    features, _ = FeatureCache(encoder, SIZE, tmp_path).features(read_records(data, "train")[:6])
+    whole, x = features.batch([1, 4])
+    for positions in ((0,), (1,), (0, 1)):
+        chosen, same = features.only(*positions).and_also([features.only(*positions)]).batch([1, 10])
+        assert all(torch.equal(a, whole[i]) for a, i in zip(chosen, positions, strict=True))
+        assert torch.equal(same, x)
+
+
 def test_only_what_is_missing_is_computed(
     data: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

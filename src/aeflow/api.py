@@ -105,7 +105,7 @@ def train(
     data: Path | str,
     out: Path | str,
     *,
-    preset: str = "default",
+    preset: str | Path = "default",
     encoder_weights: Path | str | None = None,
     device: str = "auto",
     resume: bool = False,

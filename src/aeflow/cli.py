@@ -40,6 +40,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Backend = Annotated[str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest with torch's scores.")]
 
+Preset = Annotated[
+    str, typer.Option(help="default, paper: the published AE-FLOW configuration, or a file that aeflow tune wrote.")
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
+]
+Weights = Annotated[Path | None, typer.Option(help="The encoder's weights: safetensors or torch state dict.")]
+
 
 def _identify(on: bool) -> bool:
     identify(on)
@@ -56,9 +64,9 @@ Identify = Annotated[
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder to write the model into.")],
-    preset: Annotated[str, typer.Option(help="default, or paper: the published AE-FLOW configuration.")] = "default",
+    preset: Preset = "default",
     encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
-    encoder_weights: Annotated[Path | None, typer.Option(help="Its weights: safetensors or torch state dict.")] = None,
+    encoder_weights: Weights = None,
     prior: Annotated[
         str | None, typer.Option(help="normal, or gmm: learn from labelled abnormal and unlabelled images, too.")
     ] = None,
@@ -69,9 +77,7 @@ def train(
     allow_leakage: Annotated[
         bool | None, typer.Option("--allow-leakage", help="Train although normals are in the test split, too.")
     ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
-    ] = None,
+    changes: Changes = None,
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
@@ -119,6 +125,35 @@ def train(
     for note in trained.notes:
         print(f"note: {note}", file=sys.stderr)
     _end(trained.refusals)
+
+
+@app.command()
+def tune(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder for preset.json, tune.html, tune.json and the trials.")],
+    budget: Annotated[str, typer.Option(help="Time to spend in all, with that of earlier calls: 90s, 30m, 2h.")],
+    preset: Preset = "default",
+    encoder_weights: Weights = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, trainings and search.")] = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Search for better settings on train images alone; writes a preset for `aeflow train`, goes on when repeated."""
+    from aeflow.config import make_settings, parse_changes
+    from aeflow.evaluation.tuning import print_tuning
+    from aeflow.tune import PRESET, seconds_of
+    from aeflow.tune import tune as search
+
+    settings = make_settings(preset, **parse_changes(changes or []), **({} if seed is None else {"seed": seed}))
+    found = search(data, out, settings, seconds_of(budget), encoder_weights=encoder_weights, device=device)
+    if as_json:
+        _print_json(found.facts)
+    else:
+        print_tuning(found.facts)
+        print(f"preset: {out / PRESET}")
+    _end(found.refusals)
 
 
 @app.command()

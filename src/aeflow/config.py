@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -122,23 +124,53 @@ PAPER: dict[str, Any] = {
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
 
 
-def make_settings(preset: str = "default", **changes: Any) -> Settings:
-    """The preset with some settings changed; raises SettingsError naming the setting and its legal range.
+# What belongs to a run and its data, and never to a preset.
+OF_A_RUN = ("seed", "allow_leakage", "prior", "labels", "undrawn")
+
+
+def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
+    """The preset, or that of a file, with some settings changed; SettingsError names the setting and its legal range.
 
     Whoever names ``labels`` or ``undrawn`` wants the prior that reads them.
     """
-    if preset not in PRESETS:
-        raise SettingsError("preset", f"no preset named {preset!r}", f"choose one of {', '.join(PRESETS)}")
+    chosen = PRESETS[preset] if isinstance(preset, str) and preset in PRESETS else read_preset(Path(preset))
     unknown = sorted(changes.keys() - Settings.model_fields.keys())
     if unknown:
         raise SettingsError(unknown[0], "no such setting", f"settings are {', '.join(Settings.model_fields)}")
     implied = {"prior": "gmm"} if {"labels", "undrawn"} & changes.keys() else {}
     try:
-        return Settings(**{**PRESETS[preset], **implied, **changes})
+        return Settings(**{**chosen, **implied, **changes})
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
+
+
+def preset_text(settings: Settings) -> str:
+    """The content of a preset file: all settings, so that a later version's defaults change nothing in it."""
+    return json.dumps({"preset": settings.model_dump(mode="json", exclude=set(OF_A_RUN))}, indent=1) + "\n"
+
+
+def read_preset(path: Path) -> dict[str, Any]:
+    """The settings of a preset file, not yet validated; raises SettingsError."""
+    if not path.is_file():
+        remedy = f"choose one of {', '.join(PRESETS)}, or give a file that aeflow tune wrote"
+        raise SettingsError("preset", f"no preset named {str(path)!r}", remedy)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        found = f"cannot be read as JSON ({type(error).__name__})"
+        raise SettingsError(path, found, "give the preset.json that aeflow tune wrote") from error
+    chosen = content.get("preset") if isinstance(content, dict) else None
+    if not isinstance(chosen, dict):
+        raise SettingsError(path, "holds no preset", 'write {"preset": {"NAME": VALUE, ...}}')
+    for name in chosen:
+        if name not in Settings.model_fields:
+            known = [field for field in Settings.model_fields if field not in OF_A_RUN]
+            raise SettingsError(path, f"no such setting: {name}", f"settings are {', '.join(known)}")
+        if name in OF_A_RUN:
+            raise SettingsError(path, f"{name} belongs to a run, not to a preset", f"take it out; use --set {name}=...")
+    return chosen
 
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,7 @@ class Features:
     contents: list[str]  # key of each image and view
     rows: list[Row]
     shapes: list[tuple[int, int, int]]  # (C, h, w) of each stage
+    given: tuple[int, ...] | None = None  # positions of the stages that batches hold; None: all
 
     def __len__(self) -> int:
         return len(self.records)
@@ -94,7 +95,11 @@ class Features:
             stage.reshape(len(flat), *shape).to(torch.float32, memory_format=torch.channels_last)
             for stage, shape in zip(stages, self.shapes, strict=True)
         ]
-        return features, pixels.float() / 255
+        return [features[i] for i in self.given or range(len(features))], pixels.float() / 255
+
+    def only(self, *positions: int) -> Features:
+        """The same images, of which batches hold these of the stages only, counted from 0."""
+        return replace(self, given=positions)
 
     def and_also(self, others: Sequence[Features]) -> Features:
         """These and, after them, other features of the same encoder."""
@@ -104,6 +109,7 @@ class Features:
             [content for one in all_of for content in one.contents],
             [row for one in all_of for row in one.rows],
             self.shapes,
+            self.given,
         )
 
     def vectors(self) -> NDArray[np.float64]:

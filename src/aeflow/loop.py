@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,13 +63,20 @@ class Material:
 
 
 def fit(
-    net: AEFlow, settings: Settings, run: Path, material: Material, resume: bool, plan: Plan | None = None
+    net: AEFlow,
+    settings: Settings,
+    run: Path,
+    material: Material,
+    resume: bool,
+    plan: Plan | None = None,
+    after_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
 ) -> Progress:
     """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
 
     A checkpoint follows each epoch, or fewer of them where writing would take more than a tenth of the time. ``plan``
-    overrules that of the device. Raises NumericalError naming the layer where training leaves the finite numbers,
-    SettingsError where the GPU's memory does not hold one image.
+    overrules that of the device. ``after_epoch`` may look at the model, or end the training by raising. Raises
+    NumericalError naming the layer where training leaves the finite numbers, SettingsError where the GPU's memory does
+    not hold one image.
     """
     device = next(net.parameters()).device
     plan = plan or Plan.of(device)
@@ -126,6 +134,7 @@ def fit(
                 save_from = time.perf_counter() + PAUSE * (time.perf_counter() - tic)
             found = f"held-out loss {held_losses[0]:.4f}, best in epoch {progress.best_epoch}"
             advance(note=f"{found}; {len(order) / trained:.0f} images/s")
+            after_epoch(epoch, epochs)
     net.load_state_dict(best, strict=False)
     net.eval()
     return progress

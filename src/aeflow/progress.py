@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 Advance = Callable[..., None]  # advance(n=1, note="")
+_outer: list[Progress] = []  # the bar that is shown
 
 console = Console(stderr=True)
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Advance]:
-    """``with bar("Scoring", 100) as advance: advance(1, note="AUROC 0.9")``."""
+    """``with bar("Scoring", 100) as advance: advance(1, note="AUROC 0.9")``; nothing is shown within another bar."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -24,7 +25,7 @@ def bar(description: str, total: int) -> Iterator[Advance]:
         TimeRemainingColumn(),
         TextColumn("[dim]{task.fields[note]}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, disable=bool(_outer) or not console.is_terminal) as progress:
         task = progress.add_task(description, total=total, note="")
 
         def advance(n: int = 1, note: str | None = None) -> None:
@@ -32,4 +33,8 @@ def bar(description: str, total: int) -> Iterator[Advance]:
             if note is not None:
                 progress.update(task, note=note)
 
-        yield advance
+        _outer.append(progress)
+        try:
+            yield advance
+        finally:
+            _outer.remove(progress)

@@ -25,7 +25,7 @@ def augment(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
 
     ``key`` decides the change, so the same image and key give the same view anywhere.
     """
-    rng = _generator(key)
+    rng = generator(key)
     angle = np.deg2rad(rng.uniform(-ROTATION, ROTATION))
     zoom = 1 + rng.uniform(-ZOOM, ZOOM)
     height, width = pixels.shape[1:]
@@ -55,7 +55,7 @@ def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
 
     ``pixels`` (3, H, W) in [0, 1]; ``key`` decides the change.
     """
-    rng = _generator(f"{key}/recapture")
+    rng = generator(f"{key}/recapture")
     view = augment(pixels, key) ** np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
     height, width = view.shape[1:]
     left, top, right, bottom = rng.uniform(0, CROP, 4) * (width, height, width, height)
@@ -68,5 +68,6 @@ def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
         return (np.asarray(stored).transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
 
 
-def _generator(key: str) -> np.random.Generator:
+def generator(key: str) -> np.random.Generator:
+    """The random numbers of a key, the same anywhere."""
     return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))

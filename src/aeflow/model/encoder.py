@@ -74,6 +74,12 @@ class Encoder(nn.Module):
         return digest.hexdigest()
 
 
+def strides_of(name: str) -> list[int]:
+    """The stride of each stage of a timm network; raises SettingsError for an unknown name."""
+    info: list[dict[str, Any]] = list(_build(name).feature_info)  # type: ignore[arg-type]
+    return [stage["reduction"] for stage in info]
+
+
 def pretrained(name: str, stages: Sequence[int], weights: Path | None = None) -> Encoder:
     """The encoder with trained weights: from a file, else those embedded, else downloaded by timm.
 

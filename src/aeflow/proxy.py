@@ -1,0 +1,203 @@
+"""What a choice of settings is ranked on where nothing may be chosen on a test split.
+
+Groups of train images, each with its part::
+
+    clean      held-out normals as they are
+    shifted    the same as another scanner or export would have given them (``data.augment.recapture``)
+    synthetic  the same with a synthetic anomaly each (``data.synthetic``)
+    abnormal   real abnormal images of the train split, where there are any: whoever reports a choice declares them
+
+Of the test split nothing is read but the names of its images and the manifest, to leave out its patients; a patient
+whom only a file's header names is not recognised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aeflow import calibrate
+from aeflow.config import Settings
+from aeflow.data.augment import augment, recapture
+from aeflow.data.records import Record, of_label, read_records
+from aeflow.data.split import evenly, hold_out, leave_out_patients
+from aeflow.data.synthetic import synthetic
+from aeflow.data.unfold import refusals_among, unfold
+from aeflow.errors import DataError, ImageError
+from aeflow.features import FeatureCache, Features
+from aeflow.feed import Feed
+from aeflow.intervals import delong
+from aeflow.model.aeflow import AEFlow, mean_of_top
+from aeflow.model.encoder import Encoder, pretrained
+
+ABNORMAL = 200  # train-side abnormal images, evenly drawn
+CHANGED = 300  # held-out normals that are recaptured, and given an anomaly
+FEWEST = 100  # synthetic anomalies at least: several of an image where there are fewer normals
+VIEWS = 5  # anomalies of one image at most
+
+FIGURES = {  # what a figure sets against what
+    "clean, abnormal": (("clean",), "abnormal"),
+    "shifted, abnormal": (("clean", "shifted"), "abnormal"),
+    "clean, synthetic": (("clean",), "synthetic"),
+    "shifted, synthetic": (("clean", "shifted"), "synthetic"),
+}
+READOUT = ("log_det_weight", "top_share", "beta", "two_sided")  # settings of the score that need no other weights
+
+Floats = NDArray[np.float64]
+Raw = tuple[Floats, Floats]  # flow (n, stages) and reconstruction (n,)
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The train images that a choice is made on, before any is opened."""
+
+    kept: list[Record]  # normals to train on
+    held: list[Record]  # normals held out, the same as a training with these settings holds out
+    abnormal: list[Record]  # of patients that are not in the test split
+
+    @classmethod
+    def of(cls, data: Path | str, settings: Settings) -> Self:
+        """Of a data folder; raises DataError for too few normals."""
+        listed = read_records(data)
+        train = unfold([record for record in listed if record.split == "train"], settings.slice_axis)
+        normals = of_label(train, 0, at_least=2, where=Path(data) / "train")
+        kept, held = hold_out(normals, settings.held_out, settings.seed)
+        on_test = {record.patient for record in listed if record.split == "test"}
+        abnormal = leave_out_patients(of_label(train, 1), on_test)
+        return cls(kept, held, evenly(abnormal, ABNORMAL))
+
+    @property
+    def measured(self) -> int:
+        """How many images and changed images the proxy looks at."""
+        changed = min(len(self.held), CHANGED)
+        return len(self.held) + len(self.abnormal) + changed * (1 + _views(changed))
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """The features of each group; they serve all models of one encoder, image size and split."""
+
+    groups: dict[str, Features]
+    stages: tuple[int, ...]  # of the encoder, as the features hold them
+    refusals: list[tuple[Record, ImageError]]
+
+    @classmethod
+    def of(
+        cls,
+        data: Path | str,
+        settings: Settings,
+        *,
+        encoder: Encoder | None = None,
+        encoder_weights: Path | None = None,
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> Self:
+        """The proxy of a data folder; ``encoder`` may hold more stages than ``settings`` asks for.
+
+        Everything is computed once and cached. Raises DataError where fewer than calibrate.MIN_NORMALS held-out
+        normals can be read.
+        """
+        encoder = encoder or pretrained(settings.encoder, settings.stages, encoder_weights)
+        return cls.on(Sides.of(data, settings), settings, encoder, advance)
+
+    @classmethod
+    def on(
+        cls, sides: Sides, settings: Settings, encoder: Encoder, advance: Callable[[int], None] = lambda n: None
+    ) -> Self:
+        """The proxy of images that are known already."""
+        plain, recaptured, anomalous = (
+            FeatureCache(encoder, settings.image_size, change=change) for change in (augment, recapture, synthetic)
+        )
+        clean, refused = plain.features(sides.held, advance)
+        if len(clean) < calibrate.MIN_NORMALS:
+            reason = f" (first refusal: {refused[0][1]})" if refused else ""
+            needed = math.ceil(calibrate.MIN_NORMALS / settings.held_out)
+            found = f"{len(clean)} held-out images that can be read{reason}"
+            raise DataError("train/normal", found, f"give at least {needed} normal images")
+        abnormal, refused_abnormal = plain.features(sides.abnormal, advance)
+        again = evenly(clean.records, CHANGED)
+        views = range(1, 1 + _views(len(again)))
+        shifted, _ = recaptured.features(again, advance, view=1)
+        first, *others = [anomalous.features(again, advance, view)[0] for view in views]
+        groups = {"clean": clean, "shifted": shifted, "synthetic": first.and_also(others), "abnormal": abnormal}
+        return cls(groups, encoder.stages, refusals_among([*refused, *refused_abnormal]))
+
+    def figures(self, net: AEFlow) -> dict[str, float | None]:
+        """The AUROC of each of FIGURES, None where there are no abnormal images.
+
+        Scores are those of ``net.settings``, its terms' scale fitted on the clean normals.
+        """
+        return self.readings(net, [net.settings])[0]
+
+    def readings(self, net: AEFlow, readouts: Sequence[Settings]) -> list[dict[str, float | None]]:
+        """``figures`` under each of the settings, which may differ in READOUT; each image passes the network once."""
+        pairs = list(dict.fromkeys((one.log_det_weight, one.top_share) for one in readouts))
+        raw = dict(zip(pairs, self.raw(net, pairs), strict=True))
+        return [figures_of(raw[one.log_det_weight, one.top_share], one) for one in readouts]
+
+    @torch.no_grad()
+    def raw(self, net: AEFlow, pairs: Sequence[tuple[float, float]]) -> list[dict[str, Raw]]:
+        """The raw measures of each group under each pair of ``log_det_weight`` and ``top_share``."""
+        net.eval()
+        device = next(net.parameters()).device
+        positions = [self.stages.index(stage) for stage in net.settings.stages]
+        found: list[dict[str, Raw]] = [{} for _ in pairs]
+        for name, features in self.groups.items():
+            flows: list[list[Floats]] = [[np.zeros((0, len(positions)))] for _ in pairs]
+            distances: list[Floats] = [np.zeros(0)]
+            for z, x in Feed(features.only(*positions), device).batches(net.settings.batch_size):
+                latent = net.encode(z)
+                distances.append(_numbers(net.measure(latent, net.decode(latent), x).reconstruction))
+                for (weight, share), flow in zip(pairs, flows, strict=True):
+                    maps = net.negative_log_likelihood(latent, weight)
+                    flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps], dim=1)))
+            for of_one, flow in zip(found, flows, strict=True):
+                of_one[name] = np.concatenate(flow), np.concatenate(distances)
+        return found
+
+    def thinned(self, most: int) -> Proxy:
+        """The same of at most ``most`` images of each group, evenly drawn: for a glance at a model in training."""
+
+        def some(features: Features) -> Features:
+            records, contents, rows = features.records, features.contents, features.rows
+            return replace(
+                features, records=evenly(records, most), contents=evenly(contents, most), rows=evenly(rows, most)
+            )
+
+        return replace(self, groups={name: some(features) for name, features in self.groups.items()})
+
+    def counts(self) -> dict[str, int]:
+        """How many images each group has."""
+        return {name: len(features) for name, features in self.groups.items()}
+
+
+def value(figures: Mapping[str, float | None]) -> float:
+    """The one number to maximise: the mean of those AUROCs that there are."""
+    return float(np.mean([figure for figure in figures.values() if figure is not None]))
+
+
+def figures_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, float | None]:
+    """The AUROC of each of FIGURES from raw measures, calibrated on the clean normals' own."""
+    calibration = calibrate.fit(settings, *raw["clean"], maps={})
+    scores = {name: calibration.value(calibration.terms(*measured)) for name, measured in raw.items()}
+
+    def figure(normals: Sequence[str], against: str) -> float | None:
+        low, high = np.concatenate([scores[name] for name in normals]), scores[against]
+        return delong(np.r_[low, high], [0] * len(low) + [1] * len(high))[0] if len(high) else None
+
+    return {name: figure(*sides) for name, sides in FIGURES.items()}
+
+
+def _views(images: int) -> int:
+    """How many anomalies each image gets."""
+    return min(VIEWS, math.ceil(FEWEST / images))
+
+
+def _numbers(x: torch.Tensor) -> NDArray[Any]:
+    return x.cpu().double().numpy()
