@@ -52,6 +52,13 @@ class Search:
     def run(self, advance: Advance, most: int | None) -> None:
         """Trials until the budget is spent, but for what ``confirm`` takes, or until there are ``most`` of them."""
         self._again()
+        try:
+            self._run(advance, most)
+        finally:  # an interrupt may come while a trial is made, before anyone holds it
+            for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _run(self, advance: Advance, most: int | None) -> None:
         while self.default() is None or self._may_try(most):
             # Of its own for each trial: a search that goes on draws what one without a stop would have drawn.
             seed = self.lab.space.base.seed + len(self.study.get_trials(deepcopy=False))
@@ -66,13 +73,9 @@ class Search:
                 self.study.tell(trial, state=TrialState.PRUNED)
             except NumericalError:
                 if "default" in trial.user_attrs:
-                    self.study.tell(trial, state=TrialState.FAIL)
                     raise
                 trial.set_user_attr("reason", "left the finite numbers")
                 self.study.tell(trial, state=TrialState.PRUNED)
-            except BaseException:
-                self.study.tell(trial, state=TrialState.FAIL)
-                raise
             self._show(advance, "")
 
     def _may_try(self, most: int | None) -> bool:
