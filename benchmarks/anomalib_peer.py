@@ -54,22 +54,17 @@ def with_weights(name: str, pretrained: bool = False, **options: Any) -> torch.n
     return net
 
 
-def model_of(kind: str, pictures: bool) -> Any:
-    """The model with anomalib's defaults."""
+def model_of(kind: str, **options: Any) -> Any:
+    """The model with anomalib's defaults, but for the options."""
     config = build(ENCODER).pretrained_cfg
-    options = {
-        "pre_processor": PreProcessor(
-            transform=Compose([Resize((SIZE, SIZE), antialias=True), Normalize(config["mean"], config["std"])])
-        ),
-        "visualizer": pictures,
-        "evaluator": False,
-    }
+    transform = Compose([Resize((SIZE, SIZE), antialias=True), Normalize(config["mean"], config["std"])])
+    options = {"pre_processor": PreProcessor(transform=transform), "evaluator": False, **options}
     timm.create_model = with_weights
     try:
         if kind == "fastflow":
             return Fastflow(**options)
         if kind == "padim":
-            return Padim(backbone=ENCODER, layers=[1, 2, 3], n_features=100, **options)
+            return Padim(backbone=ENCODER, layers=[1, 2, 3], **{"n_features": 100, **options})
         return Patchcore(backbone=ENCODER, layers=[2, 3], **options)
     finally:
         timm.create_model = build
@@ -107,7 +102,7 @@ def fit(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any]:
     data = Folder(name="peer", normal_dir=options.images, test_split_mode="none", val_split_mode="none")
     data.setup()
     tic = time.perf_counter()
-    engine.fit(model_of(kind, pictures=False), train_dataloaders=data.train_dataloader())
+    engine.fit(model_of(kind, visualizer=False), train_dataloaders=data.train_dataloader())
     seconds = time.perf_counter() - tic
     engine.trainer.save_checkpoint(options.models / f"{kind}.ckpt")
     return {"images": len(data.train_data), "seconds": seconds, "epochs": epochs.seconds()}
@@ -115,7 +110,7 @@ def fit(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any]:
 
 def predict(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any]:
     """Score a folder."""
-    model, checkpoint = model_of(kind, pictures=options.batch_size is None), options.models / f"{kind}.ckpt"
+    model, checkpoint = model_of(kind, visualizer=options.batch_size is None), options.models / f"{kind}.ckpt"
     engine = Engine(default_root_dir=root)
     tic = time.perf_counter()
     if options.batch_size is None:

@@ -17,43 +17,18 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from anomalib.data import Folder, PredictDataset
 from anomalib.engine import Engine
-from anomalib.models import Fastflow, Padim, Patchcore
-from anomalib.pre_processing import PreProcessor
 from lightning import seed_everything
 from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Compose, Normalize, Resize
 
-from anomalib_peer import ENCODER, SIZE, build, timm, with_weights
+from anomalib_peer import model_of
 
 BATCH = 32  # its default
-
-
-def model_of(kind: str, settings: dict[str, Any]) -> Any:
-    """The model with anomalib's defaults, but for the settings."""
-    config = build(ENCODER).pretrained_cfg
-    options = {
-        "pre_processor": PreProcessor(
-            transform=Compose([Resize((SIZE, SIZE), antialias=True), Normalize(config["mean"], config["std"])])
-        ),
-        "post_processor": False,
-        "visualizer": False,
-        "evaluator": False,
-    }
-    timm.create_model = with_weights
-    try:
-        if kind == "FastFlow":
-            return Fastflow(**options)
-        if kind == "PaDiM":
-            return Padim(backbone=ENCODER, layers=[1, 2, 3], n_features=settings["n_features"], **options)
-        return Patchcore(backbone=ENCODER, layers=[2, 3], coreset_sampling_ratio=settings["coreset"], **options)
-    finally:
-        timm.create_model = build
+OPTIONS = {"n_features": "n_features", "coreset": "coreset_sampling_ratio"}  # settings, as its models name them
 
 
 def main() -> None:
@@ -69,7 +44,9 @@ def main() -> None:
             name="peer", normal_dir=task["train"], test_split_mode="none", val_split_mode="none", num_workers=2
         )
         data.setup()
-        model, tic = model_of(task["kind"], settings), time.perf_counter()
+        own = {OPTIONS[name]: value for name, value in settings.items() if name in OPTIONS}
+        model = model_of(task["kind"].lower(), post_processor=False, visualizer=False, **own)
+        tic = time.perf_counter()
         engine.fit(model, train_dataloaders=data.train_dataloader())
         trained, tic = time.perf_counter() - tic, time.perf_counter()
         images = PredictDataset(task["test"])

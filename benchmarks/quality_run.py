@@ -25,13 +25,15 @@ from numpy.typing import ArrayLike, NDArray
 import aeflow
 import quality_controls as controls
 from aeflow import artifact as artifacts
-from aeflow import training
+from aeflow import calibrate, training
 from aeflow.artifact import Artifact
+from aeflow.calibrate import MapScale
 from aeflow.config import Settings, make_settings
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
 from aeflow.data.stream import mask_of
 from aeflow.errors import ImageError
+from aeflow.evaluation.evaluate import Threshold
 from aeflow.evaluation.metrics import image_metrics
 from aeflow.evaluation.pixel import PixelMetrics
 from aeflow.features import FeatureCache, Features
@@ -48,15 +50,6 @@ FIGURES = ("auroc", "average_precision", "oracle")
 AT_THRESHOLD = ("f1", "accuracy", "sensitivity", "specificity")
 FEATURES = "features.json"
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Threshold:
-    """A threshold as the metrics want it."""
-
-    value: float
-    rule: str
-    source: str
 
 
 @dataclass(slots=True)
@@ -111,16 +104,15 @@ def figures(outcome: Outcome, test: Sequence[Record]) -> dict[str, Any]:
     if outcome.scores is None:
         return found
     labels, patients = [int(record.label or 0) for record in test], [record.patient for record in test]
-    threshold = math.inf if outcome.held is None else conformal(np.asarray(outcome.held))
-    metrics = image_metrics(outcome.scores, labels, patients, Threshold(threshold, "", "held-out train normals"))
+    threshold = math.inf if outcome.held is None else conformal(outcome.held)
+    metrics = image_metrics(outcome.scores, labels, patients, Threshold(threshold, ""))
     names = FIGURES if outcome.held is None else FIGURES + AT_THRESHOLD
     return {**{name: metrics[name] for name in names}, **found}
 
 
-def conformal(held: Floats) -> float:
+def conformal(held: ArrayLike) -> float:
     """The threshold that a calibration takes from the scores of held-out normals."""
-    rank = min(len(held), math.ceil((len(held) + 1) * (1 - make_settings().false_positive_rate)))
-    return float(np.sort(held)[rank - 1])
+    return calibrate.conformal(np.asarray(held, np.float64), make_settings().false_positive_rate)[1]
 
 
 # Features
@@ -234,8 +226,8 @@ def upsampled(maps: torch.Tensor, size: int) -> Floats:
 
 def pixel_metrics(normal: Floats) -> PixelMetrics:
     """On the scale that a calibration would take from the pixels of held-out normals."""
-    low, threshold, high = np.quantile(normal, (0.9, 0.99, 0.999))
-    return PixelMetrics((float(low), float(high)), float(threshold))
+    scale = MapScale.of(normal)
+    return PixelMetrics((scale.low, scale.high), scale.threshold)
 
 
 def count(metrics: PixelMetrics, maps: ArrayLike, records: Sequence[Record]) -> None:

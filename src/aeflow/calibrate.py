@@ -127,12 +127,12 @@ def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str
     if n < MIN_NORMALS:
         remedy = f"add train normals, until held_out = {settings.held_out:g} of them are {MIN_NORMALS} images or more"
         raise DataError("train/normal", f"only {n} held-out images to calibrate on", remedy)
-    partial = _terms_of(settings, flow, reconstruction, maps)
+    partial = replace(without_threshold(settings, flow, reconstruction), maps=maps)
     return _with_threshold(partial, settings, _as_fresh(partial, settings, flow, reconstruction))
 
 
-def _terms_of(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str, MapScale]) -> Calibration:
-    """A calibration of terms that knows no threshold yet."""
+def without_threshold(settings: Settings, flow: Floats, reconstruction: Floats) -> Calibration:
+    """As ``fit``, for whoever needs terms and values alone: no p-values, no threshold, no maps, and far quicker."""
     stages = [_spread(column, "flow term") for column in flow.T]
     mean, std = np.array(stages).T
     return Calibration(
@@ -145,7 +145,7 @@ def _terms_of(settings: Settings, flow: Floats, reconstruction: Floats, maps: di
         scores=[],
         threshold=math.inf,
         rule="",
-        maps=maps,
+        maps={},
     )
 
 
@@ -165,7 +165,7 @@ def _as_fresh(
         return calibration.value(calibration.terms(flow, reconstruction, log_ratios))
     values = []
     for row in range(len(flow)):
-        others = _terms_of(settings, np.delete(flow, row, axis=0), np.delete(reconstruction, row), {})
+        others = without_threshold(settings, np.delete(flow, row, axis=0), np.delete(reconstruction, row))
         fresh = replace(others, posterior=calibration.posterior)
         ratios = None if log_ratios is None else log_ratios[[row]]
         values.append(fresh.value(fresh.terms(flow[[row]], reconstruction[[row]], ratios))[0])
@@ -186,14 +186,19 @@ def with_posterior(
 
 
 def _with_threshold(partial: Calibration, settings: Settings, values: Floats) -> Calibration:
-    n, scores = len(values), np.sort(values)
-    rank = min(n, math.ceil((n + 1) * (1 - settings.false_positive_rate)))
+    n, (rank, threshold) = len(values), conformal(values, settings.false_positive_rate)
     return replace(
         partial,
-        scores=scores.tolist(),
-        threshold=float(scores[rank - 1]),
+        scores=np.sort(values).tolist(),
+        threshold=threshold,
         rule=f"{1 - rank / (n + 1):.1%} of normal images lie above on average (rank {rank} of {n})",
     )
+
+
+def conformal(values: Floats, rate: float) -> tuple[int, float]:
+    """Rank and value of the score (n,) that at most ``rate`` of fresh ones exceed on average, or 1 / (n + 1)."""
+    rank = min(len(values), math.ceil((len(values) + 1) * (1 - rate)))
+    return rank, float(np.sort(values)[rank - 1])
 
 
 def _spread(values: Floats, what: str) -> tuple[float, float]:
