@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 import time
 from contextlib import closing
 from html.parser import HTMLParser
@@ -190,7 +187,7 @@ def test_another_search_in_the_same_folder_is_refused(found: Tuned, folder: Path
         tune(folder, out, make_settings(**SMALL, beta=0.3), LONG, encoder_weights=weights, device="cpu")
 
 
-def test_a_killed_search_goes_on(folder: Path, settings: Settings, weights: Path, tmp_path: Path) -> None:
+def test_a_killed_search_goes_on(folder: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [*CALL, str(folder), "--out", str(out), "--budget", "1h", *SETS, "--encoder-weights", str(weights)]
     process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -201,15 +198,11 @@ def test_a_killed_search_goes_on(folder: Path, settings: Settings, weights: Path
     done = [trial for trial in before if trial.state.name == "COMPLETE"]
     assert done
 
-    def stop() -> None:
-        wait_for(out, len(before) + 2)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=stop)
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):  # ends orderly: what is finished is written
-        tune(folder, out, settings, LONG, encoder_weights=weights, device="cpu")
-    thread.join()
+    # In a process of its own, as a user's: in this one OpenVINO has left a stack for signals that no handler survives.
+    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for(out, len(before) + 2)
+    process.terminate()
+    assert process.wait() == 130  # as after Ctrl-C, and orderly: what is finished is written
     after = trials_in(out)
     assert [(trial.params, trial.value) for trial in after[: len(done)]] == [(t.params, t.value) for t in done]
     for trial in before:
