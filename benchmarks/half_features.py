@@ -89,7 +89,7 @@ def measure(data: Path, seed: int) -> dict[str, Any]:
             (root / f"{number}").mkdir()
             net, seconds = trained(settings, material, root / f"{number}", Plan(train_bfloat16=bfloat16))
             _, *of_held = measure_all(net, Feed(held_f, CPU), 32)
-            calibration = calibrate.without_threshold(settings, *of_held)
+            calibration = calibrate.fit(settings, *of_held, maps={})
             _, *of_proxy = measure_all(net, Feed(proxy, CPU), 32)
             _, *of_test = measure_all(net, Feed(tested, CPU), 32)
             normal, ill, scores = (calibration.value(calibration.terms(*of)) for of in (of_held, of_proxy, of_test))

@@ -127,15 +127,9 @@ def fit(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str
     if n < MIN_NORMALS:
         remedy = f"add train normals, until held_out = {settings.held_out:g} of them are {MIN_NORMALS} images or more"
         raise DataError("train/normal", f"only {n} held-out images to calibrate on", remedy)
-    partial = replace(without_threshold(settings, flow, reconstruction), maps=maps)
-    return _with_threshold(partial, settings, _as_fresh(partial, settings, flow, reconstruction))
-
-
-def without_threshold(settings: Settings, flow: Floats, reconstruction: Floats) -> Calibration:
-    """As ``fit``, for whoever needs terms and values alone: no p-values, no threshold, no maps, and far quicker."""
     stages = [_spread(column, "flow term") for column in flow.T]
     mean, std = np.array(stages).T
-    return Calibration(
+    partial = Calibration(
         beta=settings.beta,
         standardise=settings.standardise,
         two_sided=settings.two_sided,
@@ -145,31 +139,9 @@ def without_threshold(settings: Settings, flow: Floats, reconstruction: Floats) 
         scores=[],
         threshold=math.inf,
         rule="",
-        maps={},
+        maps=maps,
     )
-
-
-def _as_fresh(
-    calibration: Calibration,
-    settings: Settings,
-    flow: Floats,
-    reconstruction: Floats,
-    log_ratios: Floats | None = None,
-) -> Floats:
-    """The scores of held-out normals, each as if its own measures had not been among those that set the terms.
-
-    What took part in a mean and a spread lies closer to the mean than a fresh image would, most of all where there are
-    few: with 19 held-out normals a threshold for 5 % would flag 8 % of fresh ones (the jackknife).
-    """
-    if not settings.standardise:
-        return calibration.value(calibration.terms(flow, reconstruction, log_ratios))
-    values = []
-    for row in range(len(flow)):
-        others = without_threshold(settings, np.delete(flow, row, axis=0), np.delete(reconstruction, row))
-        fresh = replace(others, posterior=calibration.posterior)
-        ratios = None if log_ratios is None else log_ratios[[row]]
-        values.append(fresh.value(fresh.terms(flow[[row]], reconstruction[[row]], ratios))[0])
-    return np.array(values)
+    return _with_threshold(partial, settings, partial.value(partial.terms(flow, reconstruction)))
 
 
 def with_posterior(
@@ -182,7 +154,7 @@ def with_posterior(
 ) -> Calibration:
     """The calibration with what the classes say in its score, on the raw measures of the same held-out normals."""
     partial = replace(calibration, posterior=posterior)
-    return _with_threshold(partial, settings, _as_fresh(partial, settings, flow, reconstruction, log_ratios))
+    return _with_threshold(partial, settings, partial.value(partial.terms(flow, reconstruction, log_ratios)))
 
 
 def _with_threshold(partial: Calibration, settings: Settings, values: Floats) -> Calibration:

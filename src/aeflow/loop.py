@@ -120,7 +120,7 @@ def fit(
             progress.epoch = epoch
             if held_losses[0] < progress.best_loss:
                 progress.best_loss, progress.best_epoch, best = float(held_losses[0]), epoch, trainable(net)
-            now = calibrate.without_threshold(settings, of_held[0], of_held[1])
+            now = calibrate.fit(settings, of_held[0], of_held[1], maps={})
             pairs = (of_held, of_watched)
             scores = [now.value(now.terms(flow, reconstruction)).tolist() for flow, reconstruction in pairs]
             progress.epoch_scores.append(dict(zip(("normal", "abnormal"), scores, strict=True)))

@@ -184,7 +184,7 @@ def value(figures: Mapping[str, float | None]) -> float:
 
 def figures_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, float | None]:
     """The AUROC of each of FIGURES from raw measures, calibrated on the clean normals' own."""
-    calibration = calibrate.without_threshold(settings, *raw["clean"])
+    calibration = calibrate.fit(settings, *raw["clean"], maps={})
     scores = {name: calibration.value(calibration.terms(*measured)) for name, measured in raw.items()}
 
     def figure(normals: Sequence[str], against: str) -> float | None:
