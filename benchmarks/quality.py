@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shutil
 import sys
@@ -31,6 +30,7 @@ import numpy as np
 import torch
 
 from aeflow.data.records import Record, read_records
+from aeflow.machine import cores
 from aeflow.runtime import prepare
 from quality_methods import BY_NAME, METHODS, SETS, WIDE, Method
 from quality_peers import measure as measure_peer
@@ -143,7 +143,7 @@ def command(options: argparse.Namespace, data: str, method: str, seed: int) -> l
 
 def machine() -> str:
     """What the timings were taken on."""
-    return f"{os.cpu_count()} cores {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{cores()} cores {platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 
 if __name__ == "__main__":

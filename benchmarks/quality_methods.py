@@ -15,6 +15,12 @@ from aeflow.model.encoder import EMBEDDED
 SETS = ("chest_xray_224", "lgg_mri_central")
 FIVE, ONE = (0, 1, 2, 3, 4), (0,)
 
+# Of the default preset's settings, those that a control reads: features, split, and how long to train.
+FITTED_WITH = (
+    *("encoder", "stages", "image_size", "unit_features", "positions", "decoder", "held_out", "augmented_views"),
+    *("batch_size", "epochs", "updates", "patience", "learning_rate", "schedule", "weight_decay", "max_grad_norm"),
+)
+
 Group = Literal["aeflow", "labels", "control", "trivial", "peer"]
 
 
@@ -37,7 +43,8 @@ class Method:
     def digest(self, records: Sequence[Record]) -> str:
         """What kept results are good for, of whichever seed: these settings on these images."""
         images = [[record.name, record.split, record.label] for record in records]
-        decides = [self.settings_of(0).model_dump(mode="json"), self.settings, images]
+        read = set(FITTED_WITH) if self.group in ("control", "trivial", "peer") else None  # None: all of them
+        decides = [self.settings_of(0).model_dump(mode="json", include=read), self.settings, images]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
     @property

@@ -24,7 +24,7 @@ NOTES = """## What is compared with what
 - Every method learns from the same train normals, which the seed keeps, and sees the same images, at 224 pixels but
   for the paper's design, which takes 256. Controls read the features that the flow reads, or those of strides 8, 16
   and 32 of one pass.
-- Pixel metrics: of images with a mask; of aeflow flow map / residual map.
+- Pixel metrics: of images with a mask; of aeflow anomaly map / residual map.
 - *paper, embedded encoder*: the published configuration with EfficientNet-Lite0 for Wide ResNet-50-2, hence 112
   channels at stride 16 for 1024, and a decoder of widths 56, 28, 14 for 512, 256, 64. All else is as published, the
   hidden width of 512 too. Of its 100 epochs those are left out that come more than 5 after the best held-out loss:
@@ -211,8 +211,8 @@ def shown(rows: Rows, *path: str) -> str:
 
 
 def maps(rows: Rows, metric: str, first: bool = False) -> str:
-    """A pixel metric; of aeflow that of its flow map, and of its residual map unless ``first``."""
-    found = [shown(rows, "pixel", kind, metric, "value") for kind in ("map", "flow", "residual")]
+    """A pixel metric; of aeflow that of its anomaly map, and of its residual map unless ``first``."""
+    found = [shown(rows, "pixel", kind, metric, "value") for kind in ("map", "anomaly", "residual")]
     cells = [cell for cell in found if cell != "-"]
     return " / ".join(cells[:1] if first else cells) or "-"
 

@@ -6,7 +6,7 @@ RUN is a trained model of the data set; its held-out train normals are laid besi
 
 - *separable*: how well the two groups are told apart by what (cross-validated logistic regression).
 - *matched*: a trait is taken from one group to the other, by one change for all images, and the shift measured again.
-- *places*: where in the image the flow map is higher than it is for held-out train normals.
+- *places*: where in the image the anomaly map is higher than it is for held-out train normals.
 - *threshold*: what is promised, and what comes.
 - *remedy*: a part of the test normals recalibrates (``aeflow.recalibrate.refit``), the rest, of other patients, is
   measured, over many draws. Three rules are compared, and chosen by held-out train normals alone, as they are and
@@ -168,7 +168,7 @@ def matched(scorer: Scorer, groups: dict[str, Group], reference: Greys) -> dict[
 
 
 def places(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
-    """The flow map in cells of ``CELL`` pixels: mean excess of test normals in standard deviations, and what the rim
+    """The anomaly map in cells of ``CELL`` pixels: mean excess of test normals in standard deviations, and what the rim
     (two cells wide) and the inside have of it, each scored by the mean of its highest cells, without the other."""
     held, fresh = (cells(scorer, groups[name].grey) for name in ("held_out", "normal"))
     side = held.shape[1]
@@ -191,11 +191,11 @@ def places(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
 
 
 def cells(scorer: Scorer, grey: Greys) -> Floats:
-    """The flow map (n, h, w), averaged over cells."""
+    """The anomaly map (n, h, w), averaged over cells."""
     found = []
     for start in range(0, len(grey), BATCH):
         x = np.ascontiguousarray(np.repeat(grey[start : start + BATCH, None], 3, axis=1))
-        m = scorer.backend.run(x, maps=True).maps["flow"].astype(np.float64)
+        m = scorer.backend.run(x, maps=True).maps["anomaly"].astype(np.float64)
         side = m.shape[1] // CELL
         m = m[:, : side * CELL, : side * CELL].reshape(len(m), side, CELL, side, CELL)
         found.append(m.mean(axis=(2, 4)))

@@ -69,12 +69,12 @@ def left_over(results: dict[str, Any]) -> Figure:
 
 @styled
 def places(results: dict[str, Any]) -> Figure:
-    """Where the flow map of test normals lies above that of held-out train normals."""
+    """Where the anomaly map of test normals lies above that of held-out train normals."""
     found = results["places"]
     figure = new_figure(WIDTH, 3.6)
     left, right = figure.subplots(1, 2)
     image = left.imshow(found["map"], cmap="magma", vmin=0)
-    left.set(title="flow map, test over train normals", xticks=[], yticks=[])
+    left.set(title="anomaly map, test over train normals", xticks=[], yticks=[])
     figure.colorbar(image, ax=left, label="standard deviations")
     names = ("all", "rim", "inside")
     right.bar(names, [100 * found[name]["false_positive_rate"] for name in names], color=NEUTRAL, alpha=0.8, width=0.6)

@@ -78,7 +78,7 @@ def test_only_what_is_asked_for_comes_back(exported_run: Path) -> None:
     x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
     plain, whole = backend.run(x), backend.run(x, maps=True, pictures=True)
     assert (plain.maps, plain.x_hat) == ({}, None)
-    assert {name: m.shape for name, m in whole.maps.items()} == dict.fromkeys(("residual", "flow"), (3, SIZE, SIZE))
+    assert {name: m.shape for name, m in whole.maps.items()} == dict.fromkeys(("residual", "anomaly"), (3, SIZE, SIZE))
     assert whole.x_hat is not None
     assert whole.x_hat.shape == x.shape
     np.testing.assert_allclose(plain.flow, whole.flow, rtol=1e-5)

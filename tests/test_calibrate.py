@@ -12,7 +12,7 @@ from aeflow.calibrate import Calibration, MapScale, fit
 from aeflow.config import make_settings
 from aeflow.errors import DataError
 
-MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "flow": MapScale(1.0, 2.0, 1.8)}
+MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "anomaly": MapScale(1.0, 2.0, 1.8)}
 
 
 def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -80,7 +80,7 @@ def test_metrics_follow_the_contract(evaluated: Path) -> None:
         assert metrics[name]["low"] <= metrics[name]["value"] <= metrics[name]["high"], name
     assert metrics["threshold"]["from"] == "held-out train normals"
     assert metrics["oracle"]["f1"]["value"] >= metrics["f1"]["value"]
-    for name in ("residual", "flow"):
+    for name in ("residual", "anomaly"):
         for metric in ("auroc", "aupro", "dice"):
             value = metrics["pixel"][name][metric]
             assert 0 <= value["low"] <= value["value"] <= value["high"] <= 1

@@ -165,15 +165,15 @@ def test_results_belong_to_patient_and_study_of_the_source(written: Written) -> 
         assert (made.Manufacturer, made.ManufacturerModelName) == ("aeflow", "aeflow")
 
 
-def test_map_has_the_values_of_the_flow_map_at_the_sources_size(written: Written) -> None:
+def test_map_has_the_values_of_the_anomaly_map_at_the_sources_size(written: Written) -> None:
     made = written.of("map")
     rows, columns = written.source.Rows, written.source.Columns
-    expected = np.stack([resample(result.score.maps["flow"], (rows, columns)) for result, _ in written.results])
+    expected = np.stack([resample(result.score.maps["anomaly"], (rows, columns)) for result, _ in written.results])
     np.testing.assert_array_equal(made.pixel_array.reshape(expected.shape), expected)
     assert made.pixel_array.dtype == np.float32
     mapping = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
     assert mapping.LUTExplanation == "Anomaly map, negative log-likelihood per dimension"
-    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "{nat}"
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "{SD}"
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
     assert mapping.DoubleFloatRealWorldValueFirstValueMapped == expected.min()
     assert made.ContentQualification == "RESEARCH"
@@ -200,7 +200,7 @@ def test_overlay_shows_the_picture(written: Written, maker: Maker) -> None:
     overlays = [pydicom.dcmread(path) for path in written.paths if "overlay" in path.name]
     for made, (result, pixels) in zip(overlays, written.results, strict=True):
         np.testing.assert_array_equal(made.pixel_array, picture(result, pixels, maker))
-        image = blend(pixels, result.score.maps["flow"], maker.calibration.scales["flow"])
+        image = blend(pixels, result.score.maps["anomaly"], maker.calibration.scales["anomaly"])
         np.testing.assert_array_equal(made.pixel_array[: len(image)], image)
         assert made.pixel_array[len(image) :].std() > 20  # words and bar below it
         [reference] = made.SourceImageSequence
@@ -427,8 +427,8 @@ def test_a_real_chest_x_ray_as_dx(trained: Trained, maker: Maker, tmp_path: Path
     assert shown.shape[1] == 672
     image = shown[:672].astype(int)
     colourful = np.ptp(image, axis=2) > 30
-    level = resample(found.maps["flow"], (672, 672))
-    assert not colourful[level <= maker.calibration.scales["flow"][0]].any()
+    level = resample(found.maps["anomaly"], (672, 672))
+    assert not colourful[level <= maker.calibration.scales["anomaly"][0]].any()
     np.testing.assert_allclose(image[~colourful].mean(axis=1), stored.repeat(3, 0).repeat(3, 1)[~colourful], atol=25)
 
 
@@ -480,7 +480,7 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
     made = pydicom.dcmread(tmp_path / "out" / "00005_map.dcm")
     assert made.NumberOfFrames == frames
     for frame, (record, found) in enumerate(scored[4:], 1):
-        expected_map = resample(found.maps["flow"], read_image(record.path, at=record.at).pixels.shape[:2])
+        expected_map = resample(found.maps["anomaly"], read_image(record.path, at=record.at).pixels.shape[:2])
         np.testing.assert_allclose(made.pixel_array[frame - 1], expected_map, rtol=1e-3, atol=1e-3)
 
 

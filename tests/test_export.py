@@ -52,7 +52,7 @@ def calibration_of(settings: Settings, posterior: Posterior | None) -> Calibrati
         scores=np.linspace(-3, 60, 41).tolist(),
         threshold=1.7,
         rule="",
-        maps={name: MapScale(0.1, 2.0, 1.0) for name in ("residual", "flow")},
+        maps={name: MapScale(0.1, 2.0, 1.0) for name in ("residual", "anomaly")},
         posterior=posterior,
     )
 
@@ -84,7 +84,7 @@ def test_the_graph_calibrates_as_calibration_does(preset: str, prior: str) -> No
     assert set(terms) == {"flow", "reconstruction", *(["posterior"] if prior == "gmm" else [])}
     for name, term in terms.items():
         np.testing.assert_allclose(found[name], term, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(found["flow_map"], raw.maps["flow"])
+    np.testing.assert_array_equal(found["anomaly_map"], raw.maps["anomaly"])
     np.testing.assert_array_equal(found["residual_map"], raw.maps["residual"])
     np.testing.assert_array_equal(found["x_hat"], raw.x_hat)
 

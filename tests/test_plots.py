@@ -245,7 +245,7 @@ def test_training_curves_leave_out_what_was_not_recorded() -> None:
 
 # Galleries
 
-SCALES = {"residual": (0.0, 0.5), "flow": (1.0, 4.0)}
+SCALES = {"residual": (0.0, 0.5), "anomaly": (1.0, 4.0)}
 
 
 def panel(seed: int, factor: float = 1.0, colour: bool = False, mask: bool = False) -> Panel:
@@ -253,7 +253,7 @@ def panel(seed: int, factor: float = 1.0, colour: bool = False, mask: bool = Fal
     image = generator.random((48, 48, 3) if colour else (48, 48))
     marked = np.zeros((48, 48), bool)
     marked[10:20, 12:30] = mask
-    maps = {"residual": factor * generator.random((48, 48)), "flow": factor * 5 * generator.random((12, 12))}
+    maps = {"residual": factor * generator.random((48, 48)), "anomaly": factor * 5 * generator.random((12, 12))}
     return Panel(image, image**2, maps, panel_title(1.23, 0.045, "abnormal", "normal"), marked if mask else None)
 
 
@@ -299,7 +299,7 @@ def test_galleries_take_colour_other_shapes_and_missing_parts() -> None:
     wide = Panel(np.zeros((20, 60)), None, {"flow": np.zeros((5, 15))}, "wide")
     figure = gallery([part, wide, Panel(np.zeros((90, 30)), None, {}, "tall")], SCALES)
     assert pixels(figure).size
-    assert texts(figure).count("none") == 5  # two reconstructions, two residual maps, one flow map
+    assert texts(figure).count("none") == 5  # two reconstructions, two residual maps, one anomaly map
 
 
 def test_titles_say_score_p_value_verdict_and_truth() -> None:
@@ -312,6 +312,6 @@ def test_titles_say_score_p_value_verdict_and_truth() -> None:
 def test_wrong_use_of_galleries_is_named() -> None:
     with pytest.raises(DataError, match="no panel"):
         gallery([], SCALES)
-    for scales in ({"flow": (0.0, 1.0)}, {"flow": (0.0, 1.0), "residual": (1.0, 1.0)}):
+    for scales in ({"anomaly": (0.0, 1.0)}, {"anomaly": (0.0, 1.0), "residual": (1.0, 1.0)}):
         with pytest.raises(DataError, match="map 'residual'"):
             gallery([panel(0)], scales)

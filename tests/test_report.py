@@ -153,7 +153,7 @@ def test_light_dark_and_print(tmp_path: Path) -> None:
 
 
 def test_every_metric_is_shown_with_its_interval(tmp_path: Path) -> None:
-    metrics = {**measured(), "pixel": {"residual": pixel(), "flow": None}}
+    metrics = {**measured(), "pixel": {"residual": pixel(), "anomaly": None}}
     words, text = report(tmp_path, metrics=metrics).words, card(tmp_path, metrics=metrics)
     names = ["auroc", "average_precision", "f1", "accuracy", "sensitivity", "specificity"]
     for metric in [metrics[name] for name in names] + [*metrics["all_abnormal"].values(), pixel()["aupro"]]:

@@ -30,8 +30,8 @@ def test_finds_lesions_it_has_never_seen(trained: Trained, data: Path) -> None:
     for record, result in zip(records, found, strict=True):
         if record.mask:
             mask = np.asarray(Image.open(record.mask)) > 0
-            inside.append(result.maps["flow"][mask].mean())
-            outside.append(result.maps["flow"][~mask].mean())
+            inside.append(result.maps["anomaly"][mask].mean())
+            outside.append(result.maps["anomaly"][~mask].mean())
     assert np.mean(np.array(inside) > np.array(outside)) > 0.9
 
 

@@ -95,7 +95,7 @@ def test_evaluation_is_of_slices_and_studies(
     assert (metrics["n_normal"], metrics["n_abnormal"]) == (3 * SLICES, 3)
     assert (metrics["study"]["n_normal"], metrics["study"]["n_abnormal"]) == (3, 3)
     assert metrics["auroc"]["value"] > 0.9
-    assert metrics["pixel"]["flow"]["auroc"]["value"] > 0.7
+    assert metrics["pixel"]["anomaly"]["auroc"]["value"] > 0.7
     assert (tmp_path / "scores.studies.csv").exists()
     assert 'id="studies"' in (tmp_path / "report.html").read_text()
 

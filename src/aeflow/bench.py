@@ -36,7 +36,6 @@ from aeflow.data.worker import decoders
 from aeflow.errors import DataError, ImageError
 from aeflow.export import write_graph
 from aeflow.exported import GRAPHS
-from aeflow.graph import image_maps
 from aeflow.machine import machine, peak_mb
 from aeflow.model.encoder import Encoder
 from aeflow.model.generate import sample
@@ -205,7 +204,7 @@ def in_stages(artifact: Artifact, x: torch.Tensor, facts: Sequence[Facts]) -> tu
     flow = measures.flow.double().cpu().numpy()
     reconstruction = measures.reconstruction.double().cpu().tolist()
     clock.lap("terms")
-    for one in image_maps(measures, x.shape[-1]).values():
+    for one in (measures.residual_map, net.anomaly_map(measures)):
         one.cpu().numpy()
     clock.lap("maps")
     scorer = artifact.scorer

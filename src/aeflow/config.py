@@ -52,7 +52,7 @@ class Settings(BaseModel):
 
     # Score: beta * flow + (1 - beta) * reconstruction
     beta: Fraction = 0.9
-    log_det_weight: Fraction = 0.5  # how much of the log-determinant counts in the flow term and the flow map
+    log_det_weight: Fraction = 0.5  # how much of the log-determinant counts in the flow term; in maps all of it
     top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.calibrate import Calibration
 from aeflow.model import names
-from aeflow.model.aeflow import AEFlow, Measures
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.traits import measure_traits
 from aeflow.posterior import Posterior
 
@@ -26,16 +25,8 @@ def measured(net: AEFlow, x: Tensor, maps: bool = True) -> dict[str, Tensor]:
     if m.log_ratios is not None:
         found[names.LOG_RATIOS] = m.log_ratios
     if maps:
-        found |= {names.of_map(name): one for name, one in image_maps(m, x.shape[-1]).items()}
+        found |= {names.of_map("residual"): m.residual_map, names.of_map("anomaly"): net.anomaly_map(m)}
     return found
-
-
-def image_maps(measures: Measures, size: int) -> dict[str, Tensor]:
-    """The residual map and the flow map at the image's size, (B, size, size) each."""
-    stages = [
-        F.interpolate(m[:, None], (size, size), mode="bilinear", align_corners=False)[:, 0] for m in measures.flow_maps
-    ]
-    return {"residual": measures.residual_map, "flow": torch.stack(stages).mean(dim=0)}
 
 
 class Calibrated(nn.Module):

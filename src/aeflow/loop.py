@@ -137,6 +137,7 @@ def fit(
             after_epoch(epoch, epochs)
     net.load_state_dict(best, strict=False)
     net.eval()
+    net.scale_maps(held_out.batches(step.size))
     return progress
 
 

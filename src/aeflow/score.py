@@ -51,7 +51,8 @@ class Score:
     """How abnormal an image is, how sure that is, and where.
 
     ``value`` is higher for more abnormal; ``p_value`` is the share of held-out normals at least as abnormal; ``maps``
-    are in their own units, to be shown on the model's fixed scale (``Calibration.maps``).
+    are to be shown on the model's fixed scale (``Calibration.maps``): ``residual`` is in grey values, ``anomaly`` in
+    standard deviations of held-out normals' pixels.
     """
 
     value: float
@@ -65,8 +66,8 @@ class Score:
 
     @property
     def map(self) -> Floats | None:
-        """The flow map, (H, W), if maps were asked for."""
-        return self.maps.get("flow")
+        """The anomaly map, (H, W), if maps were asked for."""
+        return self.maps.get("anomaly")
 
 
 def score(

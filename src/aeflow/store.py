@@ -13,10 +13,10 @@ from typing import Any
 
 from aeflow.errors import ArtifactError
 
-SCHEMA = 4
+SCHEMA = 5
 WEIGHTS, FACTS = "model.safetensors", "model.json"
 HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
-EXPORT_SCHEMA = 2
+EXPORT_SCHEMA = 3
 EXPORT = "export.json"  # in the folder of an exported graph; holds the model's own facts under "model"
 # What ``artifact.save`` writes into the facts by itself; the rest is told by whoever trained the model.
 OWN = (

@@ -1,4 +1,4 @@
-"""An image with its flow map in colour -> a DICOM Secondary Capture for any viewer."""
+"""An image with its anomaly map in colour -> a DICOM Secondary Capture for any viewer."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from aeflow.errors import ImageError
 
 def picture(result: Result, pixels: Floats, maker: Maker) -> Bytes:
     """The RGB picture of an overlay (H, W, 3): the coloured image, and below it words and colour bar."""
-    score, scale = result.score, maker.calibration.scales["flow"]
-    image = blend(pixels, score.maps["flow"], scale)
+    score, scale = result.score, maker.calibration.scales["anomaly"]
+    image = blend(pixels, score.maps["anomaly"], scale)
     words = f"{NAME} {__version__}: score {score.value:.3g}, p = {score.p_value:.2g}, called {score.verdict}"
     lines = [WARNING, words, *(["Outside the intended input of the model"] if result.outside else [])]
     return np.concatenate([image, caption(image.shape[1], lines, scale)])

@@ -1,4 +1,4 @@
-"""Flow maps -> a DICOM Parametric Map in float32 at the source's rows and columns, one frame for each scored frame."""
+"""Anomaly maps -> a DICOM Parametric Map in float32 at the source's rows and columns, a frame for each scored one."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ Floats = NDArray[np.float32]
 
 DIMENSIONS = "DimensionIndexSequence"
 MAX_BYTES = 2**30  # of a map's pixels; DICOM itself ends at 4 GiB
-UNITS = CodedConcept("{nat}", "UCUM", "nats per latent dimension")
-MEANING = "Anomaly map, negative log-likelihood per dimension"
+UNITS = CodedConcept("{SD}", "UCUM", "standard deviations of normal pixels")
+MEANING = "Anomaly map, likelihood and residual, standardised"
 
 
 def resample(score_map: Floats, shape: tuple[int, int]) -> Floats:
@@ -36,7 +36,7 @@ def resample(score_map: Floats, shape: tuple[int, int]) -> Floats:
 
 
 def parametric_map(source: Source, results: Sequence[Result], maker: Maker) -> ParametricMap:
-    """The flow maps of the scored frames, in their order; raises ImageError where they are too many for one object."""
+    """The anomaly maps of scored frames, in their order; raises ImageError where they are too many for one object."""
     rows, columns = source.shape
     needed = 4 * rows * columns * len(results)
     if needed > MAX_BYTES:
@@ -44,15 +44,15 @@ def parametric_map(source: Source, results: Sequence[Result], maker: Maker) -> P
         raise ImageError(source.path, found, "score fewer frames at a time")
     frames = [result.frame for result in results]
     place = geometry(source, frames)
-    pixels = np.stack([resample(result.score.maps["flow"], source.shape) for result in results])
-    low, high = maker.calibration.scales["flow"]
+    pixels = np.stack([resample(result.score.maps["anomaly"], source.shape) for result in results])
+    low, high = maker.calibration.scales["anomaly"]
     made = ParametricMap(
         source_images=[source.stand_in()],
         pixel_array=pixels[:1],
         **identity(source, maker, "map", frames, MEANING, alone=not place.in_patient),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
-            RealWorldValueMapping("NLL", MEANING, UNITS, (float(pixels.min()), float(pixels.max())))
+            RealWorldValueMapping("SD", MEANING, UNITS, (float(pixels.min()), float(pixels.max())))
         ],
         voi_lut_transformations=[VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")],
         image_flavor="VOLUME" if place.in_patient else "STATIC",

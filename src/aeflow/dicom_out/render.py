@@ -1,4 +1,4 @@
-"""An image and its flow map -> one picture: heat over grey, a colour bar, and the words that must not be lost."""
+"""An image and its anomaly map -> one picture: heat over grey, a colour bar, and the words that must not be lost."""
 
 from __future__ import annotations
 

@@ -65,11 +65,11 @@ class Sheaf:
         return any(result.frame == frame for result in self._results)
 
     def add(self, number: int, result: Result, pixels: Floats | ImageError) -> None:
-        """Write the overlay of one image, and keep its score and flow map."""
+        """Write the overlay of one image, and keep its score and anomaly map."""
         if (source := self._source) is None:
             return
-        flow = {"flow": result.score.maps["flow"]}
-        self._results.append(replace(result, score=replace(result.score, maps=flow, pictures=())))
+        kept = {"anomaly": result.score.maps["anomaly"]}
+        self._results.append(replace(result, score=replace(result.score, maps=kept, pictures=())))
         if isinstance(pixels, ImageError):
             self.refused.append(pixels)
             return

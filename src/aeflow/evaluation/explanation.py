@@ -29,14 +29,14 @@ def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out:
         raise DataError(out, "is a file", "give a folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     picture, facts = out / "explain.png", out / "explain.json"
-    save_png(draw(explanation, scales["flow"]), picture)
+    save_png(draw(explanation, scales["anomaly"]), picture)
     write_text(facts, json.dumps(explanation.to_json(), indent=1, allow_nan=False))
     return picture, facts
 
 
 @styled
-def draw(explanation: Explanation, flow_scale: tuple[float, float]) -> Figure:
-    """Image, reconstruction, healthy counterpart, their difference and the flow map; below, the nearest normals."""
+def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
+    """Image, reconstruction, healthy counterpart, their difference and the anomaly map; below, the nearest normals."""
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, explanation.healthy))
@@ -57,7 +57,7 @@ def draw(explanation: Explanation, flow_scale: tuple[float, float]) -> Figure:
 
     for number, line in enumerate(lines):
         text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
-    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "flow map")
+    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "anomaly map")
     for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
         left = column * (cell + GAP)
         text(left + cell / 2, first - HEAD / 2, head, ha="center", fontweight="bold", fontsize=9.5)
@@ -65,7 +65,7 @@ def draw(explanation: Explanation, flow_scale: tuple[float, float]) -> Figure:
         _draw(axes, picture if column < 3 or picture.ndim == 2 else picture.mean(axis=-1))
         if column < 3:
             continue
-        values, scale = ((explanation.difference, DIFFERENCE), (result.maps["flow"], flow_scale))[column - 3]
+        values, scale = ((explanation.difference, DIFFERENCE), (result.maps["anomaly"], map_scale))[column - 3]
         axes.imshow(values, cmap=HEAT, norm=Normalize(*scale, clip=True), interpolation="bilinear")
         bar = place(left + 0.03 * cell, first + cell + 0.06, 0.94 * cell, 0.1)
         figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_ON_GREY), bar, orientation="horizontal", extend="max")

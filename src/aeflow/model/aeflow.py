@@ -7,12 +7,13 @@ dimensions, since a raw one (1e5 nats) would drown the reconstruction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.config import Settings, decoder_halvings
@@ -47,9 +48,9 @@ class Losses:
 class Measures:
     """What a batch is scored by: higher means more abnormal."""
 
-    flow: Tensor  # (B, stages) mean of each flow map over its highest positions
+    flow: Tensor  # (B, stages) mean over the highest positions, ``log_det_weight`` of the log-determinant in it
     reconstruction: Tensor  # (B,)
-    flow_maps: list[Tensor]  # (B, h, w) for each stage: negative log-likelihood per dimension
+    flow_maps: list[Tensor]  # (B, h, w) for each stage: the whole negative log-likelihood per dimension
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
     pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
@@ -58,6 +59,9 @@ class Measures:
 
 class AEFlow(nn.Module):
     """The whole model as one module; see the equations above."""
+
+    map_mean: Tensor
+    map_std: Tensor
 
     def __init__(self, settings: Settings, encoder: Encoder, classes: ClassMixture | None = None) -> None:
         super().__init__()
@@ -98,6 +102,8 @@ class AEFlow(nn.Module):
         self.decoder = Decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
         self.prior = StandardNormal()
         self.whole = WholeLatent((channels[-1], *(settings.image_size // stride,) * 2))
+        self.register_buffer("map_mean", torch.zeros(2))  # of flow and residual map over pixels of held-out normals
+        self.register_buffer("map_std", torch.ones(2))
         self._bfloat16 = False
         self.to(memory_format=torch.channels_last)
 
@@ -149,19 +155,53 @@ class AEFlow(nn.Module):
 
     def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
         """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
-        maps = self.negative_log_likelihood(latent, self.settings.log_det_weight)
+        weighted = self.negative_log_likelihood(latent, self.settings.log_det_weight)
         if self.settings.reconstruction == "ssim":
             reconstruction = 1 - ssim(x, x_hat)
         else:
             reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         return Measures(
-            flow=torch.stack([mean_of_top(m, self.settings.top_share) for m in maps], dim=1),
+            flow=torch.stack([mean_of_top(m, self.settings.top_share) for m in weighted], dim=1),
             reconstruction=reconstruction,
-            flow_maps=maps,
+            flow_maps=self.negative_log_likelihood(latent),
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
             pooled=x.new_empty(x.shape[0], 0),
         )
+
+    def anomaly_map(self, measures: Measures) -> Tensor:
+        """``beta * flow map + (1 - beta) * residual map``, each in standard deviations of held-out pixels; (B, H, W).
+
+        The score is put together in the same way.
+        """
+        beta = self.settings.beta
+        (flow_mean, residual_mean), (flow_std, residual_std) = self.map_mean, self.map_std
+        flow, residual = self._pixel_maps(measures)
+        found: Tensor = beta * (flow - flow_mean) / flow_std + (1 - beta) * (residual - residual_mean) / residual_std
+        return found
+
+    @torch.no_grad()
+    def scale_maps(self, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
+        """Set what ``anomaly_map`` standardises with, from features and images of normals that were not trained on."""
+        count, total, squares = 0, torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+        for features, x in batches:
+            latent = self.encode(features)
+            maps = self._pixel_maps(self.measure(latent, self.decode(latent), x))
+            both = torch.stack([one.flatten() for one in maps]).double().cpu()
+            count += both.shape[1]
+            total += both.sum(dim=1)
+            squares += both.square().sum(dim=1)
+        mean = total / count
+        self.map_mean.copy_(mean)
+        self.map_std.copy_((squares / count - mean.square()).clamp_min(1e-12).sqrt())
+
+    def _pixel_maps(self, measures: Measures) -> tuple[Tensor, Tensor]:
+        """Flow map, the mean over the stages, and residual map at the image's size, (B, H, W) each."""
+        size = measures.residual_map.shape[-2:]
+        stages = [
+            F.interpolate(m[:, None], size, mode="bilinear", align_corners=False)[:, 0] for m in measures.flow_maps
+        ]
+        return torch.stack(stages).mean(dim=0), measures.residual_map
 
     def forward(self, x: Tensor) -> Measures:
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""

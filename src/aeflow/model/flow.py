@@ -6,7 +6,7 @@
 | u | (B, C, h, w) | latent of the flow, same size |
 | log_det | (B, h, w) | log |det du/dz|, as the sum of its parts at each position |
 
-The log-determinant of an image is ``log_det.sum((1, 2))``. It is kept per position because the flow map needs it there.
+The log-determinant of an image is ``log_det.sum((1, 2))``. It is kept per position because the maps need it there.
 """
 
 from __future__ import annotations

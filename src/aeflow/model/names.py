@@ -8,7 +8,7 @@ RECONSTRUCTION = "reconstruction_measure"  # (B,)
 LOG_RATIOS = "log_ratios"  # (B, kinds), where the model has classes
 TRAITS = "traits"  # (B, T), see ``model.traits``
 
-MAPS = ("residual", "flow")  # as "residual_map" and "flow_map", (B, H, W)
+MAPS = ("residual", "anomaly")  # as "residual_map" and "anomaly_map", (B, H, W)
 X_HAT = "x_hat"  # (B, 3, H, W)
 
 # Calibrated: what a graph gives to whoever has no aeflow.
