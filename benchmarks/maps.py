@@ -1,0 +1,144 @@
+"""What the anomaly map is made of: pixel AUROC of its candidates on train-side images, beside the test split's.
+
+    python benchmarks/maps.py --data FOLDER --runs RUNS [--out benchmarks/results]
+
+FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout, RUNS a run of the preset default for each, under
+the same name. A candidate is `(1 - share) * flow map + share * residual map`, each in standard deviations of held-out
+normals' pixels, with some of the log-determinant in the flow map. Decided on: held-out train normals with a synthetic
+anomaly each (both sets), and train-side tumours of patients who are not in the test split. Those of the test split are
+reported beside them and decide nothing. Every fourth pixel in either direction counts. Writes maps.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+import aeflow
+from aeflow.data.records import Record, of_label, read_records
+from aeflow.data.split import evenly, hold_out, leave_out_patients
+from aeflow.data.stream import mask_of, stream
+from aeflow.data.synthetic import with_mask
+from aeflow.errors import ImageError
+from aeflow.model.aeflow import AEFlow
+from aeflow.runtime import prepare
+from quality import machine
+from quality_methods import SETS
+
+LOG_DET_WEIGHTS = (0.0, 0.5, 1.0)
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 1.0)  # of the residual map
+IMAGES, BATCH, EVERY = 200, 16, 4
+Floats = NDArray[np.float32]
+Maps = dict[float | str, Floats]
+Drawn = tuple[Floats, NDArray[np.bool_]]  # an image (3, H, W), and what is abnormal in it (H, W)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    options = parser.parse_args()
+    prepare()
+    results: dict[str, Any] = {"machine": machine(), "sets": {}}
+    for name in SETS:
+        results["sets"][name] = of_set(options.data / name, options.runs / name)
+        print(name, json.dumps(results["sets"][name], indent=1), flush=True)
+    results["decided_on"] = {row: decided(results["sets"], row) for row in results["sets"][SETS[0]]["synthetic"]}
+    results["best"] = max(results["decided_on"], key=results["decided_on"].get)
+    print("best on train-side images:", results["best"])
+    (options.out / "maps.json").write_text(json.dumps(results, indent=1) + "\n")
+
+
+def decided(sets: dict[str, Any], row: str) -> float:
+    """A candidate's mean over the groups that decide."""
+    return float(np.mean([of_set[name][row] for of_set in sets.values() for name in of_set if name != "test"]))
+
+
+def of_set(data: Path, run: Path) -> dict[str, dict[str, float]]:
+    """Pixel AUROC of each candidate, by group."""
+    model = aeflow.load(run, backend="torch")
+    net, settings = model.artifact.net, model.artifact.settings
+    train, test = read_records(data, "train"), read_records(data, "test")
+    _, held = hold_out(of_label(train, 0), settings.held_out, settings.seed)
+    held = evenly(held, IMAGES)
+    patients = {record.patient for record in test}
+    groups: dict[str, Iterator[Drawn]] = {"synthetic": changed(held, settings.image_size)}
+    for name, records in (("train abnormal", leave_out_patients(of_label(train, 1), patients)), ("test", test)):
+        if marked := [record for record in records if record.mask]:
+            groups[name] = masked(marked if name == "test" else evenly(marked, IMAGES), settings.image_size)
+    plain = parts(net, ((x, np.zeros(x.shape[1:], bool)) for x in read(held, settings.image_size)))[0]
+    found = {}
+    for name, drawn in groups.items():
+        maps, masks = parts(net, drawn)
+        found[name] = {row: auroc(maps, masks, plain, row) for row in candidates()}
+    return found
+
+
+def read(records: Sequence[Record], size: int) -> Iterator[Floats]:
+    """The images of records; raises the first refusal."""
+    for _, x in stream(records, size):
+        if isinstance(x, ImageError):
+            raise x
+        yield x
+
+
+def changed(held: Sequence[Record], size: int) -> Iterator[Drawn]:
+    """Normals with a synthetic anomaly each; those of air alone have none."""
+    for number, x in enumerate(read(held, size)):
+        image, mask = with_mask(x, str(number))
+        if mask.any():
+            yield image, mask
+
+
+def masked(records: Sequence[Record], size: int) -> Iterator[Drawn]:
+    """Images with what a reader marked in them."""
+    for record, x in zip(records, read(records, size), strict=True):
+        mask = mask_of(record, size)
+        if mask is not None and mask.any():
+            yield x, mask
+
+
+def candidates() -> dict[str, tuple[float, float]]:
+    """Weight of the log-determinant and share of the residual map, by the name of the row."""
+    return {f"log-det {w:g}, residual {share:g}": (w, share) for w in LOG_DET_WEIGHTS for share in SHARES}
+
+
+@torch.no_grad()
+def parts(net: AEFlow, drawn: Iterator[Drawn]) -> tuple[Maps, NDArray[np.bool_]]:
+    """Flow maps by weight of the log-determinant and residual maps (n, h, w), and masks, of some of the pixels."""
+    images, masks = zip(*drawn, strict=True)
+    found: dict[float | str, list[Floats]] = {}
+    for start in range(0, len(images), BATCH):
+        x = torch.from_numpy(np.stack(images[start : start + BATCH]))
+        latent = net.encode(net.of_stages(net.encoder(x), net.settings.stages))
+        found.setdefault("residual", []).append(thinned((net.decode(latent) - x).abs().mean(dim=1)))
+        for weight in LOG_DET_WEIGHTS:
+            stages = net.negative_log_likelihood(latent, weight)
+            maps = [torch.nn.functional.interpolate(m[:, None], x.shape[-2:], mode="bilinear")[:, 0] for m in stages]
+            found.setdefault(weight, []).append(thinned(torch.stack(maps).mean(dim=0)))
+    return {name: np.concatenate(of_name) for name, of_name in found.items()}, np.stack(masks)[:, ::EVERY, ::EVERY]
+
+
+def thinned(maps: torch.Tensor) -> Floats:
+    """Every fourth pixel, in either direction, of maps (B, H, W)."""
+    return maps[:, ::EVERY, ::EVERY].numpy()
+
+
+def auroc(maps: Maps, masks: NDArray[np.bool_], plain: Maps, row: str) -> float:
+    """Over all pixels of all images that have something abnormal."""
+    weight, share = candidates()[row]
+    flow, residual = ((maps[name] - plain[name].mean()) / plain[name].std() for name in (weight, "residual"))
+    return float(roc_auc_score(masks.ravel(), ((1 - share) * flow + share * residual).ravel()))
+
+
+if __name__ == "__main__":
+    main()
