@@ -1,0 +1,43 @@
+"""The command line: parse, call, print. Results go to stdout, everything else to stderr.
+
+Exit code 0: done. 1: done, but some inputs were refused, or an audit found something. 2: wrong use, or a broken model.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from aeflow import __version__
+from aeflow.cli.app import app
+from aeflow.errors import AeflowError
+
+# Each adds its commands, in the order of the help.
+# isort: off
+from aeflow.cli import learn, use, deploy, data  # noqa: F401
+# isort: on
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point: every foreseen error is one line on stderr and exit code 2."""
+    try:
+        app(args=arguments)
+    except AeflowError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        sys.stderr.close()
+        sys.exit(0)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)

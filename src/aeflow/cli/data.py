@@ -1,0 +1,88 @@
+"""Commands for a data folder: audit, data split, data prepare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aeflow.cli.app import Data, Identify, Json, app, datasets
+from aeflow.cli.output import print_json
+from aeflow.errors import SettingsError
+
+if TYPE_CHECKING:
+    from aeflow.data.records import Record
+
+
+@app.command()
+def audit(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.")] = None,
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Look for what makes figures lie: patients and copies on both sides, shortcuts, unreadable files."""
+    from aeflow.data.audit import audit as look_at
+    from aeflow.evaluation.audit import print_audit, write_audit
+
+    found = look_at(data)
+    report = None if out is None else write_audit(found, out, identify)
+    if as_json:
+        print_json(found.to_json(identify))
+    else:
+        print_audit(found, identify)
+        if report is not None:
+            print(f"report: {report}")
+    if found.worst != "note":
+        raise typer.Exit(1)
+
+
+@datasets.command("split")
+def data_split(
+    data: Annotated[Path, typer.Argument(help="Folder {normal,abnormal,unlabelled}/ or with manifest.csv.")],
+    out: Annotated[Path, typer.Option(help="Manifest to write; put it into DATA as manifest.csv.")],
+    val: Annotated[float, typer.Option(help="Share of the images for validation; 0 for none.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of the images for the test.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+) -> None:
+    """Split images that have no split, whole patients each, and write a manifest."""
+    from aeflow.data.manifest import write_split
+
+    fractions = {"train": 1 - val - test, "val": val, "test": test}
+    splits = write_split(data, out, {name: share for name, share in fractions.items() if share}, seed)
+    _print_splits(splits)
+    print(f"manifest: {out}")
+
+
+@datasets.command("prepare")
+def data_prepare(
+    name: Annotated[str | None, typer.Argument(help="Data set; leave it out to see all.", show_default=False)] = None,
+    folder: Annotated[Path | None, typer.Argument(help="Its unpacked download.", show_default=False)] = None,
+    out: Annotated[Path | None, typer.Option(help="Data folder to make: manifest, terms, link to the images.")] = None,
+    allow_counts: Annotated[
+        bool, typer.Option("--allow-counts", help="Go on although counts are not as published.")
+    ] = False,
+    identify: Identify = False,
+) -> None:
+    """Turn the download of a public data set into a data folder, with its published split; without NAME, list them."""
+    from aeflow.data.prepare import RECIPES, prepare, summary, terms
+
+    if name is None:
+        print("\n".join(summary(key, recipe) for key, recipe in RECIPES.items()))
+        return
+    if name not in RECIPES:
+        raise SettingsError("data set", f"{name!r} is not known", f"name one of {', '.join(RECIPES)}")
+    if folder is None or out is None:
+        raise SettingsError(name, "no download or no --out", f"aeflow data prepare {name} FOLDER --out DATA")
+    prepared = prepare(RECIPES[name], folder, out, allow_counts)
+    _print_splits(prepared.splits)
+    print(f"{terms(RECIPES[name], prepared)}\ndata: {out}")
+
+
+def _print_splits(splits: dict[str, list[Record]]) -> None:
+    from aeflow.data.records import LABELS
+
+    for name, records in splits.items():
+        numbers = (f"{sum(r.label == label for r in records)} {word}" for word, label in LABELS.items())
+        print(f"{name:5} {', '.join(numbers)} images of {len({record.patient for record in records})} patients")

@@ -1,0 +1,32 @@
+"""What commands print: results to stdout, refusals and notes to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from aeflow.errors import ImageError
+from aeflow.pseudonym import NAMES
+
+if TYPE_CHECKING:
+    from aeflow.data.records import Record
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
+
+
+def end(refusals: list[tuple[Record, ImageError]]) -> None:
+    """List what was refused, and leave with exit code 1 if anything was."""
+    if not refusals:
+        return
+    print(f"{len(refusals)} images refused:", file=sys.stderr)
+    for _, error in refusals:
+        print(f"  {error}", file=sys.stderr)
+    if not os.environ.get(NAMES):
+        print("  (--identify shows their names)", file=sys.stderr)
+    raise typer.Exit(1)
