@@ -14,7 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 import aeflow
-from aeflow.batch import score_paths
+from aeflow.batch import score_files
+from aeflow.data.records import find_images
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SHOWN = Path("sample/test/abnormal/person101_bacteria_484.jpeg")  # a pneumonia at the heart's border, plainly seen
@@ -27,7 +28,7 @@ def main() -> None:
     model = aeflow.load(run)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        score_paths(model.artifact, [SHOWN], maps=scratch)
+        score_files(model.scorer, find_images([SHOWN]), maps=scratch)
         keep(scratch / "00001.png", "map")
         model.explain(SHOWN, scratch)
         keep(scratch / "explain.png", "explain")

@@ -20,6 +20,8 @@ from aeflow.errors import AeflowError
 from aeflow.cli import learn, use, deploy, data  # noqa: F401
 # isort: on
 
+__all__ = ["app", "main"]
+
 
 @app.callback(invoke_without_command=True)
 def _root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
