@@ -30,7 +30,7 @@ from aeflow.proxy import FIGURES
 Figures = Mapping[str, float | None]
 TEST, VALUE, OLDER = "test", "value", "older choice"
 PROXIES = (*FIGURES, VALUE)
-# What an earlier choice of the default was made on, summed over the sets.
+# What the default was first chosen on, summed over the sets; another imitation of a scanner made its shifted images.
 OLDER_PARTS = {"chest_xray_224": "shifted, abnormal", "lgg_mri_central": "clean, abnormal"}
 BOTH = "both"  # the mean over all sets
 ORDER = [row.name for row in ROWS]
