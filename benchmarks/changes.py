@@ -34,6 +34,7 @@ from aeflow.artifact import Artifact
 from aeflow.bench_table import describe
 from aeflow.data.records import find_images
 from aeflow.device import Plan
+from aeflow.encoder_graph import EncoderGraph
 from aeflow.evaluation.gallery import gallery
 from aeflow.evaluation.panels import panel
 from aeflow.evaluation.picture import Frame, encoded
@@ -43,6 +44,7 @@ from aeflow.exported import load
 from aeflow.loop import _Step
 from aeflow.machine import machine
 from aeflow.model import ssim
+from aeflow.model.encoder import Encoder
 from aeflow.model.flow import PositionedConv2d
 from aeflow.model.generate import sample
 from aeflow.runtime import prepare
@@ -119,6 +121,7 @@ def changes(run: Path) -> Iterator[list[Change]]:
         image = Path(folder) / "made-up.png"
         PIL.Image.fromarray((255 * pixels[0, 0]).astype(np.uint8)).save(image)
         [(_, scored)] = score(artifact.scorer, find_images([image]), maps=True, pictures=True)
+        encoder, graph = encoders(artifact, x)
         found = [
             Change(
                 "SSIM from sums of 1, 2 and 4 neighbours instead of `avg_pool2d`, a batch",
@@ -156,6 +159,12 @@ def changes(run: Path) -> Iterator[list[Change]]:
                 starter(run, folder, pixels, "torch"),
                 starter(run, folder, pixels, "openvino"),
             ),
+            Change(
+                "features for training by OpenVINO instead of torch, a batch, the graph at hand",
+                "as the graph above, and nothing but convolutions: 2 times",
+                lambda: encoder(x),
+                lambda: graph(pixels),
+            ),
         ]
         if "bf16" in graphs:
             found.insert(
@@ -168,6 +177,17 @@ def changes(run: Path) -> Iterator[list[Change]]:
                 ),
             )
         yield found
+
+
+def encoders(artifact: Artifact, x: Tensor) -> tuple[Encoder, EncoderGraph]:
+    """The encoder as torch runs it, and its proven graph."""
+    encoder = artifact.net.encoder
+    stages = encoder(x)
+    features = torch.cat([z.flatten(1) for z in stages], dim=1).numpy()
+    graph = EncoderGraph.proven(encoder, [z[0].numel() for z in stages], x.numpy(), features)
+    if graph is None:
+        raise SystemExit("no graph of the encoder: see the note above")
+    return encoder, graph
 
 
 def pooled_ssim(x: Tensor, y: Tensor) -> Tensor:

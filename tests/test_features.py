@@ -8,15 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from aeflow import encoder_graph
+from aeflow import features as caching
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import read_records
+from aeflow.encoder_graph import EncoderGraph, difference
 from aeflow.errors import NumericalError
 from aeflow.features import FeatureCache
 from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
 from aeflow.model.pooled import Pooled
-from conftest import SIZE, lesion, texture
+from conftest import SIZE, TINY, lesion, texture
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +140,109 @@ def test_features_beyond_half_precision_are_refused(
     with pytest.raises(NumericalError, match=r"features reach \S+ where the cache holds up to 65504; take other --set"):
         cache.features(read_records(data, "train")[:4])
     assert not list(cache.folder.glob("*"))
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> int:
+    """From so few missing images on a graph is worth its making here."""
+    monkeypatch.setattr(caching, "WORTH", 20)
+    return 20
+
+
+def counted(encoder: Encoder | Pooled, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images torch encodes each time; what traces the encoder asks for one as well."""
+    seen: list[int] = []
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda x: seen.append(len(x)) or forward(x))
+    return seen
+
+
+@pytest.mark.parametrize(("pooled", "view"), [(False, 0), (True, 1)])
+def test_many_images_go_to_openvino_and_give_the_same(
+    data: Path, encoder: Encoder, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch, pooled: bool, view: int
+) -> None:
+    net = Pooled(encoder) if pooled else encoder
+    records = read_records(data, "train")
+    torch_s = FeatureCache(net, SIZE, tmp_path / "torch")
+    for start in range(0, len(records), few - 1):
+        torch_s.features(records[start : start + few - 1], view=view)
+    want, _ = torch_s.features(records, view=view)
+    seen = counted(net, monkeypatch)
+    cache = FeatureCache(net, SIZE, tmp_path / "openvino")
+    got, _ = cache.features(records, view=view)
+    assert seen == [1, caching.BATCH, 1]  # shapes, the batch that it is proven on, the tracing
+    assert got.contents == want.contents
+    if pooled:
+        assert 0 < difference(got.vectors(), want.vectors(), [got.vectors().shape[1]]) < 1e-4
+    else:
+        np.testing.assert_allclose(got.vectors(), want.vectors(), rtol=1e-3, atol=1e-4)  # half precision
+    cache.features(records, view=view + 1)
+    assert len(seen) == 3  # the graph stays
+
+
+def test_a_graph_gives_features_to_single_precision(encoder: Encoder) -> None:
+    x = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    want = torch.cat([z.flatten(1) for z in encoder(x)], dim=1).numpy()
+    widths = [z[0].numel() for z in encoder(x)]
+    graph = EncoderGraph.proven(encoder, widths, x.numpy(), want)
+    assert graph is not None
+    assert 0 < difference(graph(x.numpy()), want, widths) < 1e-4
+    np.testing.assert_array_equal(graph(x[3:4].numpy())[0], graph(x.numpy())[3])
+
+
+def test_few_images_stay_with_torch(
+    data: Path, encoder: Encoder, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = read_records(data, "train")[: few + 5]
+    cache = FeatureCache(encoder, SIZE, tmp_path)
+    seen = counted(encoder, monkeypatch)
+    cache.features(records[: few - 1])
+    cache.features(records)  # all but 6 are there
+    assert sum(seen) == len(records)
+
+
+def test_a_graph_with_other_features_is_refused_once(
+    data: Path, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That of the same network, one weight moved a little."""
+    torch.manual_seed(0)
+    encoder = Encoder(TINY, (3,))
+    write = encoder_graph.write_graph
+
+    def bent(net: nn.Module, *rest: object, **options: object) -> None:
+        weight = next(net.parameters())
+        kept = weight.clone()
+        weight[0, 0] += 0.05
+        write(net, *rest, **options)
+        weight.copy_(kept)
+
+    monkeypatch.setattr(encoder_graph, "write_graph", bent)
+    records = read_records(data, "train")
+    cache = FeatureCache(encoder, SIZE, tmp_path)
+    found, _ = cache.features(records)
+    said = capsys.readouterr().err
+    assert said.startswith("note: features by torch: those by OpenVINO are off by ")
+    assert "where 0.00049 is allowed" in said
+    pixels = torch.from_numpy(np.stack([preprocess(read_image(records[i].path), SIZE) for i in (0, 30)]))
+    for cached, direct in zip(found.batch([0, 30])[0], encoder(pixels), strict=True):
+        torch.testing.assert_close(cached, direct, rtol=1e-3, atol=1e-4)
+    cache.features(records, view=1)
+    assert capsys.readouterr().err == ""
+
+
+def test_an_encoder_that_openvino_cannot_run_stays_with_torch(
+    data: Path, tmp_path: Path, few: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At a size that is not its own this network resamples its positions, for which OpenVINO has no operation."""
+    records = read_records(data, "train")
+    found, _ = FeatureCache(Encoder("test_vit", (0,)), SIZE, tmp_path).features(records)
+    assert len(found) == len(records)
+    assert capsys.readouterr().err == "note: features by torch: OpenVINO cannot run the encoder (OpConversionFailure)\n"
+
+
+@pytest.mark.parametrize("away", [float("nan"), float("inf")])
+def test_no_number_is_no_proof(away: float) -> None:
+    features = np.ones((2, 6), np.float32)
+    other = features.copy()
+    other[1, 1] = away
+    assert not difference(other, features, [2, 4]) <= encoder_graph.TOLERANCE

@@ -34,7 +34,6 @@ from aeflow.data.timing import timed
 from aeflow.data.unfold import unfold
 from aeflow.data.worker import decoders
 from aeflow.errors import DataError, ImageError
-from aeflow.export import write_graph
 from aeflow.exported import GRAPHS
 from aeflow.machine import machine, peak_mb
 from aeflow.model.encoder import Encoder
@@ -43,6 +42,7 @@ from aeflow.model.pooled import pool
 from aeflow.model.traits import measure_traits
 from aeflow.progress import bar
 from aeflow.score import BATCH, Measured, Scorer, calibrated, score
+from aeflow.trace import write_graph
 
 STAGES = ("decode", "preprocess", "hand over", "encoder", "flow", "decoder", "terms", "maps", "calibration")
 IMAGES = 64  # at most, and as many as are generated

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
 import os
 import shutil
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,12 +16,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.numpy import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from aeflow import artifact as artifacts
 from aeflow import exported
 from aeflow.artifact import Artifact
-from aeflow.backends import openvino
 from aeflow.backends.base import Raw
 from aeflow.backends.onnx import OnnxBackend
 from aeflow.backends.openvino import OpenVINOBackend
@@ -38,10 +33,10 @@ from aeflow.model.generate import sample
 from aeflow.neighbours import Neighbours
 from aeflow.score import BATCH
 from aeflow.store import EXPORT, EXPORT_SCHEMA, file_digest, read_facts, write_checked
+from aeflow.trace import write_graph
 
 COARSE, GENERATED = 4, 6  # test images of each kind; the generated ones are altered, too
 NORMALS = 32  # train normals that a graph is proven on as well
-TRACED = 2  # images that a graph is traced with; 1 would be taken for a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,28 +134,6 @@ _OF_ENCODER = (names.TRAITS, names.LOG_RATIOS)  # outputs that depend on its fea
 _WRITERS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
-def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path, exact: Sequence[str]) -> None:
-    """Trace a module for any number of images and write it as OpenVINO's ``.xml`` and ``.bin``, or as ``.onnx``.
-
-    In bfloat16 OpenVINO computes convolutions on which no output in ``exact`` depends, and nothing else.
-    """
-    x = torch.rand(TRACED, 3, size, size)
-    with _quiet(), torch.no_grad():
-        program = torch.export.export(graph, (x,), dynamic_shapes=({0: torch.export.Dim("batch", max=4096)},))
-        if path.suffix == ".onnx":
-            written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(outputs))
-            if written is None:
-                raise RuntimeError("torch.onnx wrote no program")
-            written.save(path, external_data=False)
-            return
-        ov = openvino.openvino()
-        model = ov.convert_model(program)
-        for output, name in zip(model.outputs, outputs, strict=True):
-            output.get_tensor().set_names({name})
-        ov.save_model(model, path, compress_to_fp16=False)
-    openvino.keep_exact(path, exact)
-
-
 def prove(artifact: Artifact, folder: Path, facts: dict[str, Any], run: Path) -> Parity:
     """Lay a graph's scores and maps beside torch's, on its test images and on small pictures of train normals.
 
@@ -235,16 +208,3 @@ def _altered(x: Tensor, number: int, generator: torch.Generator) -> Tensor:
         case 2:
             return 0.5 + 2 * (x - x.mean())
     return x.rot90(1, (1, 2))
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """What tracers and converters print and warn of is of no use to whoever exports."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

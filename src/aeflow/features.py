@@ -7,6 +7,8 @@
         pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach; none for pooled features
         images.json    SHA-256 of each row's image file, its slice and view, and what the file says of it
 
+On a CPU the features of many images are computed by OpenVINO, once these were proven to be torch's.
+
 A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
 fill the same cache. The cache may be deleted at any time.
 """
@@ -29,12 +31,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aeflow.backends import openvino
 from aeflow.data.augment import augment
 from aeflow.data.facts import Facts
 from aeflow.data.leakage import content
 from aeflow.data.records import Record
 from aeflow.data.stream import batches
 from aeflow.device import images_on, in_parts
+from aeflow.encoder_graph import EncoderGraph
 from aeflow.errors import ImageError, NumericalError
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooled import Pooled
@@ -42,6 +46,8 @@ from aeflow.store import cache_root
 
 SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
+# Missing images from which on OpenVINO computes them: making its graph takes as long as it saves in 200 to 400.
+WORTH = 500
 Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]
 
 # Of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
@@ -140,6 +146,9 @@ class FeatureCache:
         self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.device = encoder.mean.device
         self.shapes = self._shapes()
+        self._graph: EncoderGraph | None = None
+        self._graph_untried = self.device.type == "cpu" and openvino.installed()
+        self._many = False  # images that are missing now
 
     def features(
         self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0
@@ -154,6 +163,7 @@ class FeatureCache:
         known = self._known()
         missing = [record for record in records if contents[record] not in known]
         advance(len(records) - len(missing))
+        self._many = len(missing) >= WORTH
         refused: dict[Record, ImageError] = {}
         for start in range(0, len(missing), SHARD):
             refused |= self._write_shard(missing[start : start + SHARD], contents, advance)
@@ -218,17 +228,24 @@ class FeatureCache:
 
     def _encode(self, x: Tensor) -> NDArray[Any]:
         """The features of images ``x`` (B, 3, H, W), one row each, as they are stored."""
-
-        def rows(part: Tensor) -> Tensor:
-            return torch.cat([z.flatten(1) for z in self.encoder(images_on(part, self.device))], dim=1)
-
-        parts, self.batch_size = in_parts(rows, self.batch_size, x)
-        full = torch.cat(parts).cpu().numpy()
+        full = self._by_torch(x) if self._graph is None else self._graph(x.numpy())
         largest, limit = float(np.abs(full).max()), float(np.finfo(self.dtype).max)
         if not largest <= limit:  # not a number, either
             found = f"its features reach {largest:g} where the cache holds up to {limit:g}"
             raise NumericalError(f"encoder {self.encoder.name}", found, "take other --set stages, or another encoder")
+        if self._many and self._graph_untried:
+            self._graph_untried = False
+            widths = [math.prod(shape) for shape in self.shapes]
+            self._graph = EncoderGraph.proven(self.encoder, widths, x.numpy(), full)
         return full.astype(self.dtype)
+
+    def _by_torch(self, x: Tensor) -> NDArray[np.float32]:
+        def rows(part: Tensor) -> Tensor:
+            return torch.cat([z.flatten(1) for z in self.encoder(images_on(part, self.device))], dim=1)
+
+        parts, self.batch_size = in_parts(rows, self.batch_size, x)
+        full: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+        return full
 
 
 def image_key(record: Record, digest: str | None, view: int) -> str | None:

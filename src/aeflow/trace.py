@@ -1,0 +1,57 @@
+"""A module of torch -> a graph file of OpenVINO or ONNX."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from aeflow.backends import openvino
+
+TRACED = 2  # images that a graph for any number is traced with; 1 would be taken for a constant
+
+
+def write_graph(
+    graph: nn.Module, outputs: Sequence[str], size: int, path: Path, exact: Sequence[str], one_by_one: bool = False
+) -> None:
+    """Trace a module for any number of images and write it as OpenVINO's ``.xml`` and ``.bin``, or as ``.onnx``.
+
+    In bfloat16 OpenVINO computes convolutions on which no output in ``exact`` depends, and nothing else. A graph for
+    images that come ``one_by_one`` is made in half the time.
+    """
+    x = torch.rand(1 if one_by_one else TRACED, 3, size, size)
+    free = None if one_by_one else ({0: torch.export.Dim("batch", max=4096)},)
+    with _quiet(), torch.no_grad():
+        program = torch.export.export(graph, (x,), dynamic_shapes=free)
+        if path.suffix == ".onnx":
+            written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(outputs))
+            if written is None:
+                raise RuntimeError("torch.onnx wrote no program")
+            written.save(path, external_data=False)
+            return
+        ov = openvino.openvino()
+        model = ov.convert_model(program)
+        for output, name in zip(model.outputs, outputs, strict=True):
+            output.get_tensor().set_names({name})
+        ov.save_model(model, path, compress_to_fp16=False)
+    openvino.keep_exact(path, exact)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What tracers and converters print and warn of is of no use to whoever exports."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
