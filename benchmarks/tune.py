@@ -1,6 +1,6 @@
 """What `aeflow tune` finds in a given time, on train folders; the test split afterwards, which decides nothing.
 
-    python benchmarks/tune.py --data FOLDER --budget 30m [--work WORK] [--out benchmarks/results]
+    python benchmarks/tune.py --data FOLDER --budget 30m [--sets SET ...] [--work WORK] [--out benchmarks/results]
 
 For each set: the proxy of the preset and of the best trial, both again with another seed, which settings changed, and
 then the AUROC on the test split of a model with each, trained with the same seed. A search that was stopped goes on
@@ -27,6 +27,7 @@ from quality import SETS, machine
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--budget", default="30m")
     parser.add_argument("--work", type=Path, help="folder that keeps the searches; a temporary one by default")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
@@ -37,7 +38,7 @@ def main() -> None:
     budget = seconds_of(options.budget)
     results: dict[str, Any] = {"machine": machine(), "budget_minutes": budget / 60, "set": options.changes, "sets": {}}
     with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
-        for name in SETS:
+        for name in options.sets:
             results["sets"][name] = measure(options.data / name, Path(work) / name, budget, changes)
             print(name, json.dumps(results["sets"][name], indent=1), flush=True)
             (options.out / "tune.json").write_text(json.dumps(results, indent=1) + "\n")
