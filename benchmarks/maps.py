@@ -1,12 +1,13 @@
 """What the anomaly map is made of: pixel AUROC of its candidates on train-side images, beside the test split's.
 
-    python benchmarks/maps.py --data FOLDER --runs RUNS [--out benchmarks/results]
+    python benchmarks/maps.py --data FOLDER --runs RUNS [--seeds 0 1 2] [--out benchmarks/results]
 
-FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout, RUNS a run of the preset default for each, under
-the same name. A candidate is `(1 - share) * flow map + share * residual map`, each in standard deviations of held-out
-normals' pixels, with some of the log-determinant in the flow map. Decided on: held-out train normals with a synthetic
-anomaly each (both sets), and train-side tumours of patients who are not in the test split. Those of the test split are
-reported beside them and decide nothing. Every fourth pixel in either direction counts. Writes maps.json.
+FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout, RUNS runs of the preset default for each, as
+`SET/default SEED`. A candidate is `(1 - share) * flow map + share * other map`, each in standard deviations of held-out
+normals, with some of the log-determinant in the flow map. The other map is the residual map, or what `brightness` says
+of each cell: how far its mean grey value is from that of the mean normal image. Decided on: held-out train normals with
+a synthetic anomaly each (both sets), and train-side tumours of patients who are not in the test split. Those of the
+test split are reported beside them and decide nothing. Every fourth pixel in either direction counts. Writes maps.json.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
@@ -34,7 +36,8 @@ from quality import machine
 from quality_methods import SETS
 
 LOG_DET_WEIGHTS = (0.0, 0.5, 1.0)
-SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 1.0)  # of the residual map
+OTHERS = ("residual", "brightness")
+SHARES = (0.05, 0.1, 0.2, 0.3)  # of the other map
 IMAGES, BATCH, EVERY = 200, 16, 4
 Floats = NDArray[np.float32]
 Maps = dict[float | str, Floats]
@@ -45,12 +48,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args()
     prepare()
-    results: dict[str, Any] = {"machine": machine(), "sets": {}}
+    results: dict[str, Any] = {"machine": machine(), "seeds": options.seeds, "sets": {}}
     for name in SETS:
-        results["sets"][name] = of_set(options.data / name, options.runs / name)
+        runs = [options.runs / name / f"default {seed}" for seed in options.seeds]
+        of_seeds = [of_set(options.data / name, run) for run in runs]
+        results["sets"][name] = {
+            group: {row: float(np.mean([one[group][row] for one in of_seeds])) for row in candidates()}
+            for group in of_seeds[0]
+        }
         print(name, json.dumps(results["sets"][name], indent=1), flush=True)
     results["decided_on"] = {row: decided(results["sets"], row) for row in results["sets"][SETS[0]]["synthetic"]}
     results["best"] = max(results["decided_on"], key=results["decided_on"].get)
@@ -107,24 +116,32 @@ def masked(records: Sequence[Record], size: int) -> Iterator[Drawn]:
             yield x, mask
 
 
-def candidates() -> dict[str, tuple[float, float]]:
-    """Weight of the log-determinant and share of the residual map, by the name of the row."""
-    return {f"log-det {w:g}, residual {share:g}": (w, share) for w in LOG_DET_WEIGHTS for share in SHARES}
+def candidates() -> dict[str, tuple[float, str, float]]:
+    """Weight of the log-determinant, the other map and its share, by the name of the row."""
+    alone = {f"log-det {w:g}": (w, "residual", 0.0) for w in LOG_DET_WEIGHTS}
+    mixed = {
+        f"log-det {w:g}, {other} {share:g}": (w, other, share)
+        for w in LOG_DET_WEIGHTS
+        for other in OTHERS
+        for share in SHARES
+    }
+    return {**alone, **mixed, **{other: (1.0, other, 1.0) for other in OTHERS}}
 
 
 @torch.no_grad()
 def parts(net: AEFlow, drawn: Iterator[Drawn]) -> tuple[Maps, NDArray[np.bool_]]:
-    """Flow maps by weight of the log-determinant and residual maps (n, h, w), and masks, of some of the pixels."""
+    """Flow maps by weight of the log-determinant and the other maps (n, h, w), and masks, of some of the pixels."""
     images, masks = zip(*drawn, strict=True)
     found: dict[float | str, list[Floats]] = {}
     for start in range(0, len(images), BATCH):
         x = torch.from_numpy(np.stack(images[start : start + BATCH]))
         latent = net.encode(net.of_stages(net.encoder(x), net.settings.stages))
-        found.setdefault("residual", []).append(thinned((net.decode(latent) - x).abs().mean(dim=1)))
-        for weight in LOG_DET_WEIGHTS:
-            stages = net.negative_log_likelihood(latent, weight)
-            maps = [torch.nn.functional.interpolate(m[:, None], x.shape[-2:], mode="bilinear")[:, 0] for m in stages]
-            found.setdefault(weight, []).append(thinned(torch.stack(maps).mean(dim=0)))
+        measures = net.measure(latent, net.decode(latent), x)
+        flows = {weight: net.negative_log_likelihood(latent, weight) for weight in LOG_DET_WEIGHTS}
+        maps = {**flows, "residual": [measures.residual_map], "brightness": [measures.brightness_map]}
+        for name, stages in maps.items():
+            of_size = [F.interpolate(m[:, None], x.shape[-2:], mode="bilinear")[:, 0] for m in stages]
+            found.setdefault(name, []).append(thinned(torch.stack(of_size).mean(dim=0)))
     return {name: np.concatenate(of_name) for name, of_name in found.items()}, np.stack(masks)[:, ::EVERY, ::EVERY]
 
 
@@ -135,9 +152,9 @@ def thinned(maps: torch.Tensor) -> Floats:
 
 def auroc(maps: Maps, masks: NDArray[np.bool_], plain: Maps, row: str) -> float:
     """Over all pixels of all images that have something abnormal."""
-    weight, share = candidates()[row]
-    flow, residual = ((maps[name] - plain[name].mean()) / plain[name].std() for name in (weight, "residual"))
-    return float(roc_auc_score(masks.ravel(), ((1 - share) * flow + share * residual).ravel()))
+    weight, other, share = candidates()[row]
+    flow, more = ((maps[name] - plain[name].mean()) / plain[name].std() for name in (weight, other))
+    return float(roc_auc_score(masks.ravel(), ((1 - share) * flow + share * more).ravel()))
 
 
 if __name__ == "__main__":

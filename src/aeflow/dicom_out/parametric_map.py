@@ -25,7 +25,7 @@ Floats = NDArray[np.float32]
 DIMENSIONS = "DimensionIndexSequence"
 MAX_BYTES = 2**30  # of a map's pixels; DICOM itself ends at 4 GiB
 UNITS = CodedConcept("{SD}", "UCUM", "standard deviations of normal pixels")
-MEANING = "Anomaly map, likelihood and residual, standardised"
+MEANING = "Anomaly map, likelihood and brightness, standardised"
 
 
 def resample(score_map: Floats, shape: tuple[int, int]) -> Floats:

@@ -51,6 +51,7 @@ class Measures:
     flow: Tensor  # (B, stages) mean over the highest positions, ``log_det_weight`` of the log-determinant in it
     reconstruction: Tensor  # (B,)
     flow_maps: list[Tensor]  # (B, h, w) for each stage: the whole negative log-likelihood per dimension
+    brightness_map: Tensor  # (B, h, w) of the finest stage: how far a cell's grey value is from the mean normal image's
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
     pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
@@ -60,6 +61,7 @@ class Measures:
 class AEFlow(nn.Module):
     """The whole model as one module; see the equations above."""
 
+    usual: Tensor
     map_mean: Tensor
     map_std: Tensor
 
@@ -102,7 +104,9 @@ class AEFlow(nn.Module):
         self.decoder = Decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
         self.prior = StandardNormal()
         self.whole = WholeLatent((channels[-1], *(settings.image_size // stride,) * 2))
-        self.register_buffer("map_mean", torch.zeros(2))  # of flow and residual map over pixels of held-out normals
+        self.cell = strides[0]  # pixels a side
+        self.register_buffer("usual", torch.zeros(*(settings.image_size // self.cell,) * 2))  # mean normal image, cells
+        self.register_buffer("map_mean", torch.zeros(2))  # of flow and brightness map over held-out normals
         self.register_buffer("map_std", torch.ones(2))
         self._bfloat16 = False
         self.to(memory_format=torch.channels_last)
@@ -117,8 +121,9 @@ class AEFlow(nn.Module):
             self._bfloat16 = before
 
     def initialise(self, features: list[Tensor], x: Tensor) -> None:
-        """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), and the decoder from these."""
+        """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), and decoder and maps from these."""
         self.decoder.initialise(x)
+        self.usual.copy_(self._cells(x).mean(dim=0))
         for flow, z in zip(self.flows, self.prepared(features), strict=True):
             flow.initialise(z)  # type: ignore[operator]
 
@@ -164,21 +169,23 @@ class AEFlow(nn.Module):
             flow=torch.stack([mean_of_top(m, self.settings.top_share) for m in weighted], dim=1),
             reconstruction=reconstruction,
             flow_maps=self.negative_log_likelihood(latent),
+            brightness_map=(self._cells(x) - self.usual).abs(),
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
             pooled=x.new_empty(x.shape[0], 0),
         )
 
     def anomaly_map(self, measures: Measures) -> Tensor:
-        """``beta * flow map + (1 - beta) * residual map``, each in standard deviations of held-out pixels; (B, H, W).
+        """``beta * flow map + (1 - beta) * brightness map``, each in standard deviations of normals; (B, H, W).
 
-        The score is put together in the same way.
+        The score is put together in the same way. The mean normal image stands for the reconstruction here: a decoder
+        that is any good reconstructs what is abnormal, too.
         """
         beta = self.settings.beta
-        (flow_mean, residual_mean), (flow_std, residual_std) = self.map_mean, self.map_std
-        flow, residual = self._pixel_maps(measures)
-        found: Tensor = beta * (flow - flow_mean) / flow_std + (1 - beta) * (residual - residual_mean) / residual_std
-        return found
+        (flow_mean, brightness_mean), (flow_std, brightness_std) = self.map_mean, self.map_std
+        flow, brightness = self._cell_maps(measures)
+        cells = beta * (flow - flow_mean) / flow_std + (1 - beta) * (brightness - brightness_mean) / brightness_std
+        return _resized(cells, measures.residual_map.shape[-2:])
 
     @torch.no_grad()
     def scale_maps(self, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
@@ -186,7 +193,7 @@ class AEFlow(nn.Module):
         count, total, squares = 0, torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
         for features, x in batches:
             latent = self.encode(features)
-            maps = self._pixel_maps(self.measure(latent, self.decode(latent), x))
+            maps = self._cell_maps(self.measure(latent, self.decode(latent), x))
             both = torch.stack([one.flatten() for one in maps]).double().cpu()
             count += both.shape[1]
             total += both.sum(dim=1)
@@ -195,13 +202,14 @@ class AEFlow(nn.Module):
         self.map_mean.copy_(mean)
         self.map_std.copy_((squares / count - mean.square()).clamp_min(1e-12).sqrt())
 
-    def _pixel_maps(self, measures: Measures) -> tuple[Tensor, Tensor]:
-        """Flow map, the mean over the stages, and residual map at the image's size, (B, H, W) each."""
-        size = measures.residual_map.shape[-2:]
-        stages = [
-            F.interpolate(m[:, None], size, mode="bilinear", align_corners=False)[:, 0] for m in measures.flow_maps
-        ]
-        return torch.stack(stages).mean(dim=0), measures.residual_map
+    def _cell_maps(self, measures: Measures) -> tuple[Tensor, Tensor]:
+        """Flow map, the mean over the stages, and brightness map at the finest stage's size, (B, h, w) each."""
+        stages = [_resized(m, measures.brightness_map.shape[-2:]) for m in measures.flow_maps]
+        return torch.stack(stages).mean(dim=0), measures.brightness_map
+
+    def _cells(self, x: Tensor) -> Tensor:
+        """Mean grey value of each cell of images (B, 3, H, W), (B, h, w)."""
+        return F.avg_pool2d(x.mean(dim=1, keepdim=True), self.cell)[:, 0]
 
     def forward(self, x: Tensor) -> Measures:
         """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
@@ -220,6 +228,11 @@ class AEFlow(nn.Module):
     def of_stages(self, features: list[Tensor], stages: Sequence[int]) -> list[Tensor]:
         """Those of the encoder's feature maps that belong to some of its stages."""
         return [features[self.encoder.stages.index(stage)] for stage in stages]
+
+
+def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (B, h, w) at another size, (B, *size); bilinear."""
+    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 def mean_of_top(values: Tensor, share: float) -> Tensor:
