@@ -102,7 +102,7 @@ def test_a_title_that_is_too_long_loses_its_last_words(frame: Frame) -> None:
 
 
 def test_scales_that_are_none_are_refused() -> None:
-    with pytest.raises(DataError, match="map 'flow'"):
+    with pytest.raises(DataError, match="map 'anomaly'"):
         Frame({"anomaly": (1.0, 1.0)}, SIDE)
 
 

@@ -296,7 +296,7 @@ def test_masks_are_outlined_where_they_mark_something() -> None:
 
 def test_galleries_take_colour_other_shapes_and_missing_parts() -> None:
     part = panel(0, colour=True)
-    wide = Panel(np.zeros((20, 60)), None, {"flow": np.zeros((5, 15))}, "wide")
+    wide = Panel(np.zeros((20, 60)), None, {"anomaly": np.zeros((5, 15))}, "wide")
     figure = gallery([part, wide, Panel(np.zeros((90, 30)), None, {}, "tall")], SCALES)
     assert pixels(figure).size
     assert texts(figure).count("none") == 5  # two reconstructions, two residual maps, one anomaly map

@@ -114,7 +114,7 @@ def card(tmp_path: Path, **changes: Any) -> str:
 
 
 def test_nothing_is_loaded_and_nothing_runs(tmp_path: Path) -> None:
-    page = report(tmp_path, metrics={**measured(), "pixel": {"flow": pixel()}})
+    page = report(tmp_path, metrics={**measured(), "pixel": {"anomaly": pixel()}})
     assert not {tag for tag, _ in page.tags} & {"script", "link", "iframe", "object", "embed", "form"}
     for tag, attributes in page.tags:
         assert not any(name.startswith("on") for name in attributes)
