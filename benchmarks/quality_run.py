@@ -274,7 +274,7 @@ def taught(data: Path, run: Path, settings: Settings) -> tuple[Scorer, float]:
     base = artifacts.load(run, pick_device("auto"))
     records, test = read_records(data, "train"), read_records(data, "test")
     kept, held = hold_out(of_label(records, 0), settings.held_out, settings.seed)
-    lesson, refused = training._teach(data, (records, test), kept, settings, None, base.device)
+    lesson, refused = training.teach(data, (records, test), kept, settings, None, base.device)
     if refused:
         raise refused[0][1]
     assert lesson.classes is not None

@@ -226,7 +226,7 @@ def test_info(trained: Trained, run: Path) -> None:
     shown = call("info", run).stdout
     assert "tf_efficientnet_lite0" in shown
     assert "held out images" in shown
-    assert json.loads(call("info", run, "--json").stdout)["schema"] == 4
+    assert json.loads(call("info", run, "--json").stdout)["schema"] == 5
 
 
 def test_train_on_the_bundled_sample(tmp_path: Path) -> None:

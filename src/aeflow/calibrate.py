@@ -6,6 +6,7 @@ Nothing here ever sees an abnormal image or a test split.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -34,6 +35,22 @@ class MapScale:
         """That of all pixels of some normals."""
         low, threshold, high = np.quantile(pixels, (0.9, 0.99, 0.999))
         return cls(float(low), float(high), float(threshold))
+
+
+class MapPixels:
+    """The pixels of each map, gathered from normals one by one."""
+
+    def __init__(self) -> None:
+        self._pixels: dict[str, list[NDArray[np.float32]]] = {}
+
+    def add(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
+        """Those of one image."""
+        for name, one in maps.items():
+            self._pixels.setdefault(name, []).append(one.ravel())
+
+    def scales(self) -> dict[str, MapScale]:
+        """The scale of each map, over all pixels."""
+        return {name: MapScale.of(np.concatenate(of_map)) for name, of_map in self._pixels.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,19 +116,18 @@ def _measure(
     """The raw measures of each image that can be read, the refusals, and the scale of each map over all pixels."""
     measured: list[tuple[Record, Measured]] = []
     refusals: Refusals = []
-    pixels: dict[str, list[NDArray[np.float32]]] = {}
+    pixels = calibrate.MapPixels()
     with bar("Recalibrating", len(records)) as advance:
-        mapped = set(evenly(range(len(records)), calibrate.MAPPED))
-        for number, (record, one) in enumerate(measure(model.scorer.backend, records, maps=True)):
+        mapped = set(evenly(records, calibrate.MAPPED))
+        for record, one in measure(model.scorer.backend, records, maps=True):
             advance()
             if isinstance(one, ImageError):
                 refusals += refusals_among([(record, one)])
                 continue
-            if number in mapped:
-                for name, m in one.maps.items():
-                    pixels.setdefault(name, []).append(m.ravel())
+            if record in mapped:
+                pixels.add(one.maps)
             measured.append((record, replace(one, maps={})))
-    return measured, refusals, {name: MapScale.of(np.concatenate(values)) for name, values in pixels.items()}
+    return measured, refusals, pixels.scales()
 
 
 def refit(

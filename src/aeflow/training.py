@@ -20,7 +20,7 @@ from aeflow import artifact as artifacts
 from aeflow import calibrate, checkpoint, classes, posterior, recapture, teaching
 from aeflow.artifact import Artifact
 from aeflow.backends.torch import TorchBackend
-from aeflow.calibrate import Calibration, MapScale
+from aeflow.calibrate import Calibration
 from aeflow.classes import Classes, Pool
 from aeflow.config import Settings
 from aeflow.data.leakage import leakage, refuse_leakage
@@ -117,7 +117,7 @@ def train(
 
     taught, refusals = None, Refusals()
     if settings.prior == "gmm":
-        taught, refusals = _teach(data, (records, test), kept, settings, encoder_weights, on)
+        taught, refusals = teach(data, (records, test), kept, settings, encoder_weights, on)
         if taught.classes is None:
             settings = settings.model_copy(update={"prior": "normal"})
     mixture = taught.classes.mixture if taught is not None and taught.classes is not None else None
@@ -182,7 +182,7 @@ def train(
     return Trained(model, history, refusals, notes + ([] if taught is None else taught.notes()))
 
 
-def _teach(
+def teach(
     data: Path | str,
     records: tuple[Sequence[Record], Sequence[Record]],
     known: Sequence[Record],
@@ -203,9 +203,9 @@ def _teach(
 
 def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None = None) -> Calibration:
     """Calibrate a model on normal images it was not trained on, read and scored as any other."""
-    rows, mapped = [], {record.path for record in evenly(held_out, calibrate.MAPPED)}
+    rows, mapped = [], set(evenly(held_out, calibrate.MAPPED))
     ratios: list[np.ndarray[Any, Any]] = []
-    pixels: dict[str, list[np.ndarray[Any, Any]]] = {}
+    pixels = calibrate.MapPixels()
     with bar("Calibrating", len(held_out)) as advance:
         for record, measured in measure(TorchBackend(net), held_out, maps=True):
             advance()
@@ -213,12 +213,10 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None 
                 raise measured
             rows.append((measured.flow, measured.reconstruction))
             ratios += [] if measured.log_ratios is None else [measured.log_ratios]
-            if record.path in mapped:
-                for name, m in measured.maps.items():
-                    pixels.setdefault(name, []).append(m.ravel())
-    scales = {name: MapScale.of(np.concatenate(values)) for name, values in pixels.items()}
+            if record in mapped:
+                pixels.add(measured.maps)
     flow, reconstruction = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
-    calibration = calibrate.fit(net.settings, flow, reconstruction, scales)
+    calibration = calibrate.fit(net.settings, flow, reconstruction, pixels.scales())
     if taught is None or taught.classes is None:
         return calibration
     normals = calibration.normals_only(calibration.terms(flow, reconstruction)), np.stack(ratios)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from aeflow.cli.app import Backend, Device, Identify, Json, Run, app
 from aeflow.cli.output import end, print_json
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from aeflow.cli.app import Changes, Data, Device, Identify, Json, Preset, Run, Weights, app
 from aeflow.cli.output import end, print_json
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()

@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from aeflow.cli.app import Backend, Data, Device, Identify, Json, Run, app
 from aeflow.cli.output import end, print_json
-
-if TYPE_CHECKING:
-    pass
 
 
 @app.command()
