@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,8 @@ class Bench:
             net = AEFlow(settings, self.lab.encoder)
             net.load_state_dict(load_file(file), strict=False)
             return net.eval()
-        net = self.lab.train(settings, work / "training")
+        with tempfile.TemporaryDirectory(dir=work) as scratch:  # its own: another process may train in this folder
+            net = self.lab.train(settings, Path(scratch) / "training")
         temporary = file.with_suffix(".part")
         save_file({name: value.contiguous() for name, value in trainable(net).items()}, temporary)
         temporary.replace(file)
