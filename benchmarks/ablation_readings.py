@@ -81,6 +81,8 @@ def scores(measured: Mapping[str, Measured], settings: Settings, how: str = "") 
         maps = _maps(one, settings.log_det_weight)
         if how == "positions":
             maps = [per_position(m, of_normals) for m, of_normals in zip(maps, normals, strict=True)]
+        if how == "rim":
+            maps = [m[:, 1:-1, 1:-1] for m in maps]
         flow = torch.stack([mean_of_top(m, settings.top_share) for m in maps], dim=1)
         raw[name] = flow.double().numpy(), one.distances["features" if how == "features" else settings.reconstruction]
     return proxy.scores_of(raw, settings)

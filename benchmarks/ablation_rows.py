@@ -15,6 +15,7 @@ from aeflow.data.records import Record
 HOW = {
     "features": "distance of the encoder's features of image and reconstruction in place of SSIM",
     "positions": "each position of the flow's map in standard deviations of held-out normals there",
+    "rim": "the outermost row of positions on each side left out of the flow's map",
     "mirror": "mean of the scores of the image and of its mirror image",
     "seeds": "mean of the scores of models of several seeds, trained on the same images",
 }
@@ -78,6 +79,7 @@ ROWS = (
     Row("feature distance", how="features"),
     Row("feature distance alone", read={"beta": 0.0}, how="features"),
     Row("maps standardised per position", how="positions"),
+    Row("rim left out", how="rim"),
     Row("mirror image averaged in", how="mirror"),
     Row("several seeds averaged", how="seeds"),
     Row("features as they are", {"unit_features": False}),

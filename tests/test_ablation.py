@@ -150,6 +150,26 @@ def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out(bench
     assert plain < 0 < 3 < by_position
 
 
+def test_what_lies_on_the_rim_alone_does_not_count_without_it(benchmark) -> None:
+    readings = benchmark("ablation_readings")
+    normals = torch.rand(50, 6, 5, generator=torch.Generator().manual_seed(0))
+    odd, inside = normals[:2].clone(), normals[:2].clone()
+    odd[:, 0, 2], odd[:, 3, 4] = 99, 99
+    inside[:, 4, 3] = 99
+    groups = {"clean": normals, "plain": normals[:2], "odd": odd, "inside": inside}
+    settings = make_settings(beta=1.0)
+    found = readings.scores(
+        {
+            name: readings.Measured([-maps], [torch.zeros_like(maps)], {"ssim": np.arange(float(len(maps)))})
+            for name, maps in groups.items()
+        },
+        settings,
+        "rim",
+    )
+    assert np.array_equal(found["odd"], found["plain"])
+    assert (found["inside"] > found["plain"]).all()
+
+
 def test_averaged_scores_count_the_same_whatever_their_scale(benchmark) -> None:
     readings = benchmark("ablation_readings")
     draw = np.random.default_rng(0)
