@@ -5,7 +5,8 @@
 FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. Each set is trained three ways on its train
 normals, and measured on float32 features, as `aeflow score` does. Decided on: held-out train normals against every
 tenth train-side abnormal image of patients who are not in the test split; they teach nothing. The AUROC on the test
-split is reported beside it and decides nothing. Writes benchmarks/results/half_features.json.
+split is reported beside it and decides nothing. Writes half_features.json to --out; sets that are not asked for stay in
+it as they are.
 """
 
 from __future__ import annotations
@@ -53,12 +54,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     prepare()
-    results: dict[str, Any] = {"machine": machine(), "seed": options.seed, "allowed": ALLOWED, "sets": {}}
-    for name in options.sets:
-        results["sets"][name] = measure(options.data / name, options.seed)
-        print(name, json.dumps(results["sets"][name], indent=1), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "half_features.json").write_text(json.dumps(results, indent=1) + "\n")
+    file = options.out / "half_features.json"
+    kept = json.loads(file.read_text())["sets"] if file.exists() else {}
+    results: dict[str, Any] = {"allowed": ALLOWED, "sets": kept}
+    for name in options.sets:
+        facts = {"machine": machine(), "seed": options.seed}
+        results["sets"][name] = {**facts, **measure(options.data / name, options.seed)}
+        print(name, json.dumps(results["sets"][name], indent=1), flush=True)
+        file.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def measure(data: Path, seed: int) -> dict[str, Any]:
