@@ -93,7 +93,9 @@ def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data
         print(f"{data}, {missing[0].name}: left out, its weights are not here", file=sys.stderr, flush=True)
         return
     encoder, size = settings.encoder, settings.image_size
-    images = make_settings(**{**base, "encoder": encoder, "image_size": size, "seed": seed})
+    views = max(make_settings(**base).augmented_views, settings.augmented_views)
+    seen = {"encoder": encoder, "image_size": size, "seed": seed, "augmented_views": views}
+    images = make_settings(**{**base, **seen})
     bench = Bench.of(options.data / data, images, stages_of(base, encoder, size), weights)
     tic = time.perf_counter()
     net = bench.trained(settings, options.work)

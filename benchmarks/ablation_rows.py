@@ -84,6 +84,7 @@ ROWS = (
     Row("several seeds averaged", how="seeds"),
     Row("features as they are", {"unit_features": False}),
     Row("no augmented view", {"augmented_views": 0}),
+    Row("3 augmented views", {"augmented_views": 3}),
     Row("positions unknown to flow and decoder", {"positions": False}),
     Row("stride 32", {"stages": (4,), "decoder": (64, 32, 16, 8)}),
     Row("strides 16 and 32", {"stages": (3, 4), "decoder": (64, 32, 16, 8)}),
