@@ -2,8 +2,8 @@
 
 No weight changes. The terms' mean and spread, the held-out scores behind p-values and threshold, and the maps' scale
 are taken from the local normals by the rule of training (``calibrate.fit``). Two other rules were measured and dropped
-(benchmarks/shift.py): giving the held-out scores the local mean and spread promises finer p-values, and flags up to
-twice the share it says; so it does, a little less, when it is widened by Student's t.
+(benchmarks/shift.py): giving the held-out scores the local mean and spread promises finer p-values, and flags more
+than the rank on both sets; widened by Student's t it still does on the brain.
 
 What the classes say (``posterior``) stays as it is: normals alone cannot tell where the abnormal images of another
 place lie. The threshold is that of the whole score.
