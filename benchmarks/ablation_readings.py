@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aeflow import proxy
+from aeflow import proxy, reading
 from aeflow.config import Settings
 from aeflow.data.augment import recapture
 from aeflow.data.synthetic import synthetic
@@ -74,18 +74,28 @@ def feature_distance(a: list[Tensor], b: list[Tensor]) -> Tensor:
 
 
 def scores(measured: Mapping[str, Measured], settings: Settings, how: str = "") -> dict[str, Floats]:
-    """The scores of each group, as settings and ``how`` read the measures; calibrated on the clean normals."""
-    normals = _maps(measured["clean"], settings.log_det_weight)
+    """The scores of each group, as settings and ``how`` read the measures; calibrated on the clean normals.
+
+    A ``log_det_weight`` that the settings leave open is chosen as a training chooses it.
+    """
+    tried = reading.candidates(settings)
+    found = [_scores(measured, one, how) for one in tried]
+    return found[reading.choose(tried, found)]
+
+
+def _scores(measured: Mapping[str, Measured], settings: Settings, how: str) -> dict[str, Floats]:
+    weight, share = reading.pair_of(settings)
+    normals = _maps(measured["clean"], weight)
     raw = {}
     for name, one in measured.items():
-        maps = _maps(one, settings.log_det_weight)
+        maps = _maps(one, weight)
         if how == "positions":
             maps = [per_position(m, of_normals) for m, of_normals in zip(maps, normals, strict=True)]
         if how == "rim":
             maps = [m[:, 1:-1, 1:-1] for m in maps]
-        flow = torch.stack([mean_of_top(m, settings.top_share) for m in maps], dim=1)
+        flow = torch.stack([mean_of_top(m, share) for m in maps], dim=1)
         raw[name] = flow.double().numpy(), one.distances["features" if how == "features" else settings.reconstruction]
-    return proxy.scores_of(raw, settings)
+    return reading.scores_of(raw, settings)
 
 
 def _maps(measured: Measured, log_det_weight: float) -> list[Tensor]:

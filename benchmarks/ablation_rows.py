@@ -64,6 +64,7 @@ ROWS = (
     Row("no log-determinant, all positions", read={"log_det_weight": 0.0, "top_share": 1.0}),
     Row("no log-determinant", read={"log_det_weight": 0.0}),
     Row("a quarter of the log-determinant", read={"log_det_weight": 0.25}),
+    Row("half of the log-determinant", read={"log_det_weight": 0.5}),
     Row("three quarters of the log-determinant", read={"log_det_weight": 0.75}),
     Row("whole log-determinant, highest 5 %", read={"log_det_weight": 1.0}),
     Row("all positions", read={"top_share": 1.0}),

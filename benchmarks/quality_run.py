@@ -269,9 +269,10 @@ def taught(data: Path, run: Path, settings: Settings) -> tuple[Scorer, float]:
     `aeflow train --labels` trains the very same flow; five seeds of it are enough.
     """
     plain = settings.model_copy(update={"prior": "normal", "labels": None})
-    if not (run / FACTS).exists() or read_facts(run)["settings"] != plain.model_dump(mode="json"):
+    if not (run / FACTS).exists() or not plain.completed_as(Settings(**read_facts(run)["settings"])):
         training.train(data, run, plain, overwrite=True)
     base = artifacts.load(run, pick_device("auto"))
+    settings = settings.model_copy(update={"log_det_weight": base.settings.log_det_weight})
     records, test = read_records(data, "train"), read_records(data, "test")
     kept, held = hold_out(of_label(records, 0), settings.held_out, settings.seed)
     lesson, refused = training.teach(data, (records, test), kept, settings, None, base.device)

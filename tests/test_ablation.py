@@ -120,7 +120,7 @@ def test_a_tiny_share_is_the_highest_position_and_a_whole_one_the_mean(benchmark
 
     def flow(name: str) -> np.ndarray:
         """The flow term of test images, before a linear scale."""
-        return readings.scores(measured, by_name[name].settings({"beta": 1.0}, 0))["test"]
+        return readings.scores(measured, by_name[name].settings({"beta": 1.0, "log_det_weight": 0.5}, 0))["test"]
 
     maps = -(measured["test"].log_prob[0] + 0.5 * measured["test"].log_det[0])
     for name, expected in (
@@ -145,7 +145,7 @@ def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out(bench
         "clean": readings.Measured([-normals], [torch.zeros_like(normals)], {"ssim": np.arange(50.0)}),
         "test": readings.Measured([-odd[None]], [torch.zeros(1, 6, 5)], {"ssim": np.zeros(1)}),
     }
-    settings = make_settings(beta=1.0, top_share=1e-6)
+    settings = make_settings(beta=1.0, top_share=1e-6, log_det_weight=0.5)
     plain, by_position = (readings.scores(measured, settings, how)["test"][0] for how in ("", "positions"))
     assert plain < 0 < 3 < by_position
 
@@ -157,7 +157,7 @@ def test_what_lies_on_the_rim_alone_does_not_count_without_it(benchmark) -> None
     odd[:, 0, 2], odd[:, 3, 4] = 99, 99
     inside[:, 4, 3] = 99
     groups = {"clean": normals, "plain": normals[:2], "odd": odd, "inside": inside}
-    settings = make_settings(beta=1.0)
+    settings = make_settings(beta=1.0, log_det_weight=0.5)
     found = readings.scores(
         {
             name: readings.Measured([-maps], [torch.zeros_like(maps)], {"ssim": np.arange(float(len(maps)))})

@@ -13,6 +13,8 @@ from aeflow.data.image import Axis
 from aeflow.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+UNCHOSEN = 0.5  # the ``log_det_weight`` of a model in training, until one is chosen: of its curves, and of nothing else
+LEFT_OPEN = ("log_det_weight",)  # settings that a training chooses where they are None
 
 
 class Settings(BaseModel):
@@ -52,7 +54,7 @@ class Settings(BaseModel):
 
     # Score: beta * flow + (1 - beta) * reconstruction
     beta: Fraction = 0.9
-    log_det_weight: Fraction = 0.5  # how much of the log-determinant counts in the flow term; in maps all of it
+    log_det_weight: Fraction | None = None  # of the log-determinant in the flow term; None: chosen, see ``reading``
     top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
@@ -87,6 +89,11 @@ class Settings(BaseModel):
     def encoder_stages(self) -> tuple[int, ...]:
         """Every stage of the encoder that the model needs."""
         return tuple(sorted({*self.stages, *(self.class_stages if self.prior == "gmm" else ())}))
+
+    def completed_as(self, other: Settings) -> bool:
+        """Whether ``other`` is these settings, or these with a choice where they leave one to the training."""
+        left_open = {name: None for name in LEFT_OPEN if getattr(self, name) is None}
+        return other.model_copy(update=left_open) == self
 
     def digest_fields(self, *names: str) -> dict[str, Any]:
         """The named settings as plain values, to key a cache."""

@@ -17,30 +17,24 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from aeflow import calibrate
+from aeflow import calibrate, reading
 from aeflow.config import Settings
 from aeflow.data.augment import augment, recapture
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out, leave_out_patients
-from aeflow.data.synthetic import synthetic
 from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import DataError, ImageError
 from aeflow.features import FeatureCache, Features
-from aeflow.feed import Feed
 from aeflow.intervals import delong
-from aeflow.model.aeflow import AEFlow, mean_of_top
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder, pretrained
 
 ABNORMAL = 200  # train-side abnormal images, evenly drawn
-CHANGED = 300  # held-out normals that are recaptured, and given an anomaly
-FEWEST = 100  # synthetic anomalies at least: several of an image where there are fewer normals
-VIEWS = 5  # anomalies of one image at most
 
 FIGURES = {  # what a figure sets against what
     "clean, abnormal": (("clean",), "abnormal"),
@@ -51,7 +45,6 @@ FIGURES = {  # what a figure sets against what
 READOUT = ("log_det_weight", "top_share", "beta", "two_sided")  # settings of the score that need no other weights
 
 Floats = NDArray[np.float64]
-Raw = tuple[Floats, Floats]  # flow (n, stages) and reconstruction (n,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +69,8 @@ class Sides:
     @property
     def measured(self) -> int:
         """How many images and changed images the proxy looks at."""
-        changed = min(len(self.held), CHANGED)
-        return len(self.held) + len(self.abnormal) + changed * (1 + _views(changed))
+        changed = min(len(self.held), reading.CHANGED)
+        return len(self.held) + len(self.abnormal) + changed * (1 + reading.views_of(changed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +104,8 @@ class Proxy:
         cls, sides: Sides, settings: Settings, encoder: Encoder, advance: Callable[[int], None] = lambda n: None
     ) -> Self:
         """The proxy of images that are known already."""
-        plain, recaptured, anomalous = (
-            FeatureCache(encoder, settings.image_size, change=change) for change in (augment, recapture, synthetic)
+        plain, recaptured = (
+            FeatureCache(encoder, settings.image_size, change=change) for change in (augment, recapture)
         )
         clean, refused = plain.features(sides.held, advance)
         if len(clean) < calibrate.MIN_NORMALS:
@@ -121,11 +114,9 @@ class Proxy:
             found = f"{len(clean)} held-out images that can be read{reason}"
             raise DataError("train/normal", found, f"give at least {needed} normal images")
         abnormal, refused_abnormal = plain.features(sides.abnormal, advance)
-        again = evenly(clean.records, CHANGED)
-        views = range(1, 1 + _views(len(again)))
-        shifted, _ = recaptured.features(again, advance, view=1)
-        first, *others = [anomalous.features(again, advance, view)[0] for view in views]
-        groups = {"clean": clean, "shifted": shifted, "synthetic": first.and_also(others), "abnormal": abnormal}
+        shifted, _ = recaptured.features(evenly(clean.records, reading.CHANGED), advance, view=1)
+        synthetic = reading.anomalies(encoder, settings.image_size, clean, advance)
+        groups = {"clean": clean, "shifted": shifted, "synthetic": synthetic, "abnormal": abnormal}
         return cls(groups, encoder.stages, refusals_among([*refused, *refused_abnormal]))
 
     def figures(self, net: AEFlow) -> dict[str, float | None]:
@@ -136,29 +127,19 @@ class Proxy:
         return self.readings(net, [net.settings])[0]
 
     def readings(self, net: AEFlow, readouts: Sequence[Settings]) -> list[dict[str, float | None]]:
-        """``figures`` under each of the settings, which may differ in READOUT; each image passes the network once."""
-        pairs = list(dict.fromkeys((one.log_det_weight, one.top_share) for one in readouts))
-        raw = dict(zip(pairs, self.raw(net, pairs), strict=True))
-        return [figures_of(raw[one.log_det_weight, one.top_share], one) for one in readouts]
+        """``figures`` under each of the settings, which may differ in READOUT; each image passes the network once.
 
-    @torch.no_grad()
-    def raw(self, net: AEFlow, pairs: Sequence[tuple[float, float]]) -> list[dict[str, Raw]]:
-        """The raw measures of each group under each pair of ``log_det_weight`` and ``top_share``."""
-        net.eval()
-        device = next(net.parameters()).device
-        positions = [self.stages.index(stage) for stage in net.settings.stages]
-        found: list[dict[str, Raw]] = [{} for _ in pairs]
-        for name, features in self.groups.items():
-            flows: list[list[Floats]] = [[np.zeros((0, len(positions)))] for _ in pairs]
-            distances: list[Floats] = [np.zeros(0)]
-            for z, x in Feed(features.only(*positions), device).batches(net.settings.batch_size):
-                latent = net.encode(z)
-                distances.append(_numbers(net.measure(latent, net.decode(latent), x).reconstruction))
-                for (weight, share), flow in zip(pairs, flows, strict=True):
-                    maps = net.negative_log_likelihood(latent, weight)
-                    flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps], dim=1)))
-            for of_one, flow in zip(found, flows, strict=True):
-                of_one[name] = np.concatenate(flow), np.concatenate(distances)
+        Where settings leave ``log_det_weight`` to be chosen, it is chosen as a training chooses it.
+        """
+        tried = [reading.candidates(one) for one in readouts]
+        pairs = list(dict.fromkeys(reading.pair_of(one) for several in tried for one in several))
+        at = [self.stages.index(stage) for stage in net.settings.stages]
+        groups = {name: features.only(*at) for name, features in self.groups.items()}
+        raw = dict(zip(pairs, reading.raw(net, groups, pairs), strict=True))
+        found = []
+        for several in tried:
+            scores = [reading.scores_of(raw[reading.pair_of(one)], one) for one in several]
+            found.append(areas(scores[reading.choose(several, scores)]))
         return found
 
     def thinned(self, most: int) -> Proxy:
@@ -182,17 +163,6 @@ def value(figures: Mapping[str, float | None]) -> float:
     return float(np.mean([figure for figure in figures.values() if figure is not None]))
 
 
-def figures_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, float | None]:
-    """The AUROC of each of FIGURES from raw measures, calibrated on the clean normals' own."""
-    return areas(scores_of(raw, settings))
-
-
-def scores_of(raw: Mapping[str, Raw], settings: Settings) -> dict[str, Floats]:
-    """The scores of each group from raw measures, calibrated on the clean normals' own."""
-    calibration = calibrate.fit(settings, *raw["clean"], maps={})
-    return {name: calibration.value(calibration.terms(*measured)) for name, measured in raw.items()}
-
-
 def areas(scores: Mapping[str, Floats]) -> dict[str, float | None]:
     """The AUROC of each of FIGURES from the scores of each group, None where there are no abnormal images."""
 
@@ -201,12 +171,3 @@ def areas(scores: Mapping[str, Floats]) -> dict[str, float | None]:
         return delong(np.r_[low, high], [0] * len(low) + [1] * len(high))[0] if len(high) else None
 
     return {name: figure(*sides) for name, sides in FIGURES.items()}
-
-
-def _views(images: int) -> int:
-    """How many anomalies each image gets."""
-    return min(VIEWS, math.ceil(FEWEST / images))
-
-
-def _numbers(x: torch.Tensor) -> NDArray[Any]:
-    return x.cpu().double().numpy()

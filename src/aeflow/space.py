@@ -12,7 +12,7 @@ from aeflow.config import Settings, decoder_halvings
 
 # The readings tried on every trained model, beside the preset's own.
 READINGS: dict[str, tuple[Any, ...]] = {
-    "log_det_weight": (0.0, 0.5, 1.0),
+    "log_det_weight": (None, 0.0, 0.5, 1.0),
     "top_share": (0.02, 0.05, 0.2, 1.0),
     "beta": (0.5, 0.8, 0.9, 1.0),
     "two_sided": (True, False),

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from aeflow import artifact as artifacts
-from aeflow import calibrate, checkpoint, classes, posterior, recapture, teaching
+from aeflow import calibrate, checkpoint, classes, posterior, reading, recapture, teaching
 from aeflow.artifact import Artifact
 from aeflow.backends.torch import TorchBackend
 from aeflow.calibrate import Calibration
@@ -31,7 +31,7 @@ from aeflow.errors import ArtifactError, DataError, ImageError
 from aeflow.features import FeatureCache, Features
 from aeflow.loop import Material, fit
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained
+from aeflow.model.encoder import Encoder, pretrained
 from aeflow.neighbours import Neighbours
 from aeflow.progress import bar
 from aeflow.runtime import pick_device, prepare
@@ -150,6 +150,7 @@ def train(
     progress = fit(net, settings, run, material, resume)
     paces |= pace("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(kept_f[0]))
     tic = time.perf_counter()
+    net.settings, ranked = read_best(net, encoder, held_f)
     net.whole.fit(latents(net, kept_f[0]))
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
     calibration = calibrate_on(net, held_f.records, taught)
@@ -170,9 +171,10 @@ def train(
             **paces,
             "device": str(on),
         },
+        "log_det_weights": ranked,
         "lesson": None if taught is None else taught.facts(),
     }
-    model = Artifact(net, settings, calibration, meant_for, facts)
+    model = Artifact(net, net.settings, calibration, meant_for, facts)
     write_text(run / HISTORY, _csv(history))
     write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
     Neighbours.of_training(kept_f[0]).save(run)
@@ -199,6 +201,16 @@ def teach(
     if 0 not in lesson.labels:
         raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
     return Taught(lesson, *classes.fit(examples, lesson.kinds, settings)), refusals
+
+
+def read_best(net: AEFlow, encoder: Encoder, held_out: Features) -> tuple[Settings, dict[str, float]]:
+    """The settings with what they leave open chosen, see ``reading``; no anomaly is made where they leave nothing."""
+    if net.settings.log_det_weight is not None:
+        return net.settings, {}
+    normals = min(len(held_out), reading.CHANGED)
+    with bar("Synthetic anomalies", normals * reading.views_of(normals)) as advance:
+        anomalous = reading.anomalies(encoder, net.settings.image_size, held_out, advance)
+    return reading.chosen(net, held_out, anomalous)
 
 
 def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: Taught | None = None) -> Calibration:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aeflow.config import Settings, decoder_halvings
+from aeflow.config import UNCHOSEN, Settings, decoder_halvings
 from aeflow.errors import SettingsError
 from aeflow.model.classes import ClassMixture
 from aeflow.model.decoder import Decoder
@@ -160,7 +160,8 @@ class AEFlow(nn.Module):
 
     def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
         """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
-        weighted = self.negative_log_likelihood(latent, self.settings.log_det_weight)
+        chosen = self.settings.log_det_weight
+        weighted = self.negative_log_likelihood(latent, UNCHOSEN if chosen is None else chosen)
         if self.settings.reconstruction == "ssim":
             reconstruction = 1 - ssim(x, x_hat)
         else:
