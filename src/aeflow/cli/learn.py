@@ -64,16 +64,21 @@ def train(
     )
     make_ready(out, device)
     facts = trained.artifact.facts["training"]
+    weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.facts["log_det_weights"]
     if as_json:
-        lesson = trained.artifact.facts["lesson"]
-        print_json({"run": str(out), **facts, "lesson": lesson, "threshold": trained.artifact.calibration.threshold})
+        score = {"log_det_weight": weight, "threshold": trained.artifact.calibration.threshold}
+        print_json({"run": str(out), **facts, "lesson": trained.artifact.facts["lesson"], **score})
     else:
         print(
             f"trained on {facts['normal_images']} normal images, {facts['held_out_images']} held out; "
             f"best of {facts['epochs']} epochs: {facts['best_epoch']}; {facts['seconds']:.0f} s"
         )
         phases = {"features": "features", "training": "flow and decoder", "calibration": "calibration"}
-        print("; ".join(f"{name} {_pace(facts, phase)}" for phase, name in phases.items()) + f"\nmodel: {out}")
+        print("; ".join(f"{name} {_pace(facts, phase)}" for phase, name in phases.items()))
+        if weights:
+            best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
+            print(f"the score counts {weight:g} of the log-determinant ({best})")
+        print(f"model: {out}")
     for note in trained.notes:
         print(f"note: {note}", file=sys.stderr)
     end(trained.refusals)
