@@ -92,13 +92,8 @@ def choose(candidates: Sequence[Settings], scores: Sequence[Mapping[str, Floats]
 
 
 def chosen(net: AEFlow, normals: Features, anomalous: Features) -> tuple[Settings, dict[str, float]]:
-    """The settings of ``net`` with their ``log_det_weight`` chosen, and the AUROC of each candidate by its weight.
-
-    No AUROC is taken where the settings name a weight.
-    """
+    """The settings of ``net`` with their ``log_det_weight`` chosen, and the AUROC of each candidate by its weight."""
     tried = candidates(net.settings)
-    if len(tried) == 1:
-        return tried[0], {}
     groups = {"clean": normals, "synthetic": anomalous}
     measured = raw(net, groups, [pair_of(one) for one in tried])
     scores = [scores_of(of_one, one) for of_one, one in zip(measured, tried, strict=True)]

@@ -39,7 +39,8 @@ def print_tuning(facts: Facts) -> None:
 
 def finding(facts: Facts) -> str:
     """What came of it, in a sentence."""
-    again, changes = facts["confirmed"], ", ".join(f"{k}={public(v['to'])}" for k, v in facts["changed"].items())
+    again, changed = facts["confirmed"], {name: change["to"] for name, change in facts["changed"].items()}
+    changes = ", ".join(f"{k}={'left to training' if v is None else public(v)}" for k, v in changed.items())
     if again is not None and not changes:
         return "The best settings were no better with another seed: the preset stays as it was."
     if not changes:
