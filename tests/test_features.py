@@ -12,6 +12,7 @@ from torch import nn
 
 from aeflow import encoder_graph
 from aeflow import features as caching
+from aeflow.data.augment import recapture
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import read_records
@@ -178,6 +179,10 @@ def test_many_images_go_to_openvino_and_give_the_same(
         np.testing.assert_allclose(got.vectors(), want.vectors(), rtol=1e-3, atol=1e-4)  # half precision
     cache.features(records, view=view + 1)
     assert len(seen) == 3  # the graph stays
+    other = cache.changed_by(recapture)
+    other.features(records, view=1)
+    assert seen[3:] == [1]  # shapes: it serves other changes, too
+    assert other.folder != cache.folder
 
 
 def test_a_graph_gives_features_to_single_precision(encoder: Encoder) -> None:

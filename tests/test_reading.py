@@ -48,9 +48,10 @@ def test_each_anomaly_is_another_and_there_are_enough_of_them(data: Path) -> Non
     settings = small_settings()
     encoder = pretrained(settings.encoder, settings.stages)
     _, held = hold_out([r for r in read_records(data, "train") if r.label == 0], settings.held_out, settings.seed)
-    normals, refused = FeatureCache(encoder, settings.image_size).features(held)
+    cache = FeatureCache(encoder, settings.image_size)
+    normals, refused = cache.features(held)
     assert not refused
-    anomalous = reading.anomalies(encoder, settings.image_size, normals)
+    anomalous = reading.anomalies(cache, normals)
     assert len(anomalous) == 5 * len(normals)  # eight normals: as many as there may be of each
     assert len({torch.flatten(anomalous.batch([i])[1]).numpy().tobytes() for i in range(len(anomalous))}) == len(
         anomalous

@@ -137,18 +137,25 @@ class FeatureCache:
     ) -> None:
         self.encoder = encoder
         self.image_size = image_size
+        self.root = root or cache_root()
         self.change = change
         self.pixels = isinstance(encoder, Encoder)
         self.dtype = np.dtype(STORED if self.pixels else np.float32)  # pooled vectors are small
         self.batch_size = BATCH  # fewer once the device's memory has run out
         key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
         key += [self.dtype.name]
-        self.folder = (root or cache_root()) / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        self.folder = self.root / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.device = encoder.mean.device
         self.shapes = self._shapes()
         self._graph: EncoderGraph | None = None
         self._graph_untried = self.device.type == "cpu" and openvino.installed()
         self._many = False  # images that are missing now
+
+    def changed_by(self, change: Change) -> FeatureCache:
+        """The cache whose views another change makes; a graph that was proven for this one serves it, too."""
+        other = FeatureCache(self.encoder, self.image_size, self.root, change)
+        other._graph, other._graph_untried = self._graph, self._graph_untried
+        return other
 
     def features(
         self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0

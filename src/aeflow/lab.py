@@ -63,7 +63,7 @@ class Lab:
         cache = FeatureCache(encoder, settings.image_size)
         with bar("Features", len(views) * len(sides.kept) + sides.measured) as advance:
             found = [cache.features(sides.kept, advance, view) for view in views]
-            proxy = Proxy.on(sides, settings, encoder, advance)
+            proxy = Proxy.on(sides, settings, cache, advance)
         refusals = [*found[0][1], *proxy.refusals]
         return cls(space, encoder, [features for features, _ in found], proxy, refusals)
 

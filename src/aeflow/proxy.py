@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from aeflow import calibrate, reading
 from aeflow.config import Settings
-from aeflow.data.augment import augment, recapture
+from aeflow.data.augment import recapture
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out, leave_out_patients
 from aeflow.data.unfold import refusals_among, unfold
@@ -97,16 +97,13 @@ class Proxy:
         normals can be read.
         """
         encoder = encoder or pretrained(settings.encoder, settings.stages, encoder_weights)
-        return cls.on(Sides.of(data, settings), settings, encoder, advance)
+        return cls.on(Sides.of(data, settings), settings, FeatureCache(encoder, settings.image_size), advance)
 
     @classmethod
     def on(
-        cls, sides: Sides, settings: Settings, encoder: Encoder, advance: Callable[[int], None] = lambda n: None
+        cls, sides: Sides, settings: Settings, plain: FeatureCache, advance: Callable[[int], None] = lambda n: None
     ) -> Self:
-        """The proxy of images that are known already."""
-        plain, recaptured = (
-            FeatureCache(encoder, settings.image_size, change=change) for change in (augment, recapture)
-        )
+        """The proxy of images that are known already; ``plain`` holds them, or will, as they are."""
         clean, refused = plain.features(sides.held, advance)
         if len(clean) < calibrate.MIN_NORMALS:
             reason = f" (first refusal: {refused[0][1]})" if refused else ""
@@ -114,10 +111,11 @@ class Proxy:
             found = f"{len(clean)} held-out images that can be read{reason}"
             raise DataError("train/normal", found, f"give at least {needed} normal images")
         abnormal, refused_abnormal = plain.features(sides.abnormal, advance)
-        shifted, _ = recaptured.features(evenly(clean.records, reading.CHANGED), advance, view=1)
-        synthetic = reading.anomalies(encoder, settings.image_size, clean, advance)
+        again = evenly(clean.records, reading.CHANGED)
+        shifted, _ = plain.changed_by(recapture).features(again, advance, view=1)
+        synthetic = reading.anomalies(plain, clean, advance)
         groups = {"clean": clean, "shifted": shifted, "synthetic": synthetic, "abnormal": abnormal}
-        return cls(groups, encoder.stages, refusals_among([*refused, *refused_abnormal]))
+        return cls(groups, plain.encoder.stages, refusals_among([*refused, *refused_abnormal]))
 
     def figures(self, net: AEFlow) -> dict[str, float | None]:
         """The AUROC of each of FIGURES, None where there are no abnormal images.

@@ -24,7 +24,6 @@ from aeflow.features import FeatureCache, Features
 from aeflow.feed import Feed
 from aeflow.intervals import delong
 from aeflow.model.aeflow import AEFlow, mean_of_top
-from aeflow.model.encoder import Encoder
 
 WEIGHTS = tuple(eighth / 8 for eighth in range(9))
 CHANGED = 300  # held-out normals that are given an anomaly, at most
@@ -40,13 +39,11 @@ def views_of(images: int) -> int:
     return min(VIEWS, math.ceil(FEWEST / images))
 
 
-def anomalies(
-    encoder: Encoder, image_size: int, normals: Features, advance: Callable[[int], None] = lambda n: None
-) -> Features:
-    """The features of at most CHANGED of the normals with a synthetic anomaly each, or several: view after view."""
-    cache, records = FeatureCache(encoder, image_size, change=synthetic), evenly(normals.records, CHANGED)
+def anomalies(cache: FeatureCache, normals: Features, advance: Callable[[int], None] = lambda n: None) -> Features:
+    """The features of at most CHANGED of a cache's normals with an anomaly each, or several: view after view."""
+    anomalous, records = cache.changed_by(synthetic), evenly(normals.records, CHANGED)
     views = range(1, 1 + views_of(len(records)))
-    first, *others = [cache.features(records, advance, view)[0] for view in views]
+    first, *others = [anomalous.features(records, advance, view)[0] for view in views]
     return first.and_also(others)
 
 

@@ -31,7 +31,7 @@ from aeflow.errors import ArtifactError, DataError, ImageError
 from aeflow.features import FeatureCache, Features
 from aeflow.loop import Material, fit
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import Encoder, pretrained
+from aeflow.model.encoder import pretrained
 from aeflow.neighbours import Neighbours
 from aeflow.progress import bar
 from aeflow.runtime import pick_device, prepare
@@ -150,7 +150,7 @@ def train(
     progress = fit(net, settings, run, material, resume)
     paces |= pace("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(kept_f[0]))
     tic = time.perf_counter()
-    net.settings, ranked = read_best(net, encoder, held_f)
+    net.settings, ranked = read_best(net, cache, held_f)
     net.whole.fit(latents(net, kept_f[0]))
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
     calibration = calibrate_on(net, held_f.records, taught)
@@ -203,13 +203,13 @@ def teach(
     return Taught(lesson, *classes.fit(examples, lesson.kinds, settings)), refusals
 
 
-def read_best(net: AEFlow, encoder: Encoder, held_out: Features) -> tuple[Settings, dict[str, float]]:
+def read_best(net: AEFlow, cache: FeatureCache, held_out: Features) -> tuple[Settings, dict[str, float]]:
     """The settings with what they leave open chosen, see ``reading``; no anomaly is made where they leave nothing."""
     if net.settings.log_det_weight is not None:
         return net.settings, {}
     normals = min(len(held_out), reading.CHANGED)
     with bar("Synthetic anomalies", normals * reading.views_of(normals)) as advance:
-        anomalous = reading.anomalies(encoder, net.settings.image_size, held_out, advance)
+        anomalous = reading.anomalies(cache, held_out, advance)
     return reading.chosen(net, held_out, anomalous)
 
 
