@@ -30,6 +30,7 @@ from aeflow.score import BATCH, score
 from aeflow.training import Trained
 from test_cli import call, error_of
 
+pytestmark = pytest.mark.timing
 PEER = os.environ.get("AEFLOW_ANOMALIB_PYTHON")
 
 
@@ -108,21 +109,21 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
 ) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
-    (folder / "bad.png").write_bytes(b"no image")
+    (folder / "notes.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="none of 1 can be read"):
         bench(artifact, artifact.scorer, images_of(folder, "axial"))
     for number in range(3):
         Image.open(data / "test" / "normal" / f"{number:03}.png").save(folder / f"{number}.png")
     done = call("bench", run, "--images", folder, "--backend", "torch", "--out", tmp_path / "bench.json", ok=1)
     assert "1 images refused" in done.stderr
-    assert "bad" not in done.stderr
+    assert "notes" not in done.stderr
     assert all(f"│ {stage} " in done.stdout for stage in STAGES)
     assert "of the bare encoder" in done.stdout
     text = (tmp_path / "bench.json").read_text()
     values = json.loads(text)
     assert (values["images"], values["refusals"], values["batch"]) == (3, 1, BATCH)
     assert set(values["stages"]["1"]["flow"]) == {"median", "p95"}
-    for secret in (str(tmp_path), str(run), "bad.png", platform.node()):
+    for secret in (str(tmp_path), str(run), "notes.png", platform.node()):
         assert secret not in text
 
 

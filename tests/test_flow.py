@@ -24,6 +24,7 @@ def rough(module: nn.Module, scale: float = 0.3, seed: int = 1) -> nn.Module:
 
 
 def make(subnet: str, coupling: str, channels: int = 5, steps: int = 3, size: tuple[int, int] | None = None) -> Flow:
+    torch.manual_seed(0)
     flow = Flow(channels, steps=steps, subnet=subnet, hidden=7, coupling=coupling, size=size).double()
     if size:
         flow.initialise(2 + 3 * latents(50, channels, *size, seed=9))
