@@ -17,10 +17,12 @@ from aeflow.errors import ImageError, ImageLimitError
 from hostile_seeds import CANARY, seeds
 from worker_tasks import attempt
 
-pytestmark = pytest.mark.timing
 LIMITS = Limits(max_seconds=3.0, max_memory=2**30, max_pixels=2**24, max_frames=1000, max_inflated=2**26)
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers have a memory limit on Linux")
+pytestmark = [
+    pytest.mark.timing,
+    pytest.mark.skipif(sys.platform != "linux", reason="workers have a memory limit on Linux"),
+]
 
 
 @pytest.fixture(scope="module")
