@@ -4,7 +4,7 @@
 
 For each set: the proxy of the preset and of the best trial, both again with another seed, which settings changed, and
 then the AUROC on the test split of a model with each, trained with the same seed. A search that was stopped goes on
-where --work is the same folder. Writes tune.json, from which the figures of docs/tune.md come:
+where --work is the same folder; sets that are measured already and not named now stay. Writes tune.json, from which the figures of docs/tune.md come:
 `python benchmarks/figures.py --write docs/tune.md`. --set changes the preset that is searched around: for a quick try.
 """
 
@@ -36,7 +36,10 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     changes = parse_changes(options.changes)
     budget = seconds_of(options.budget)
-    results: dict[str, Any] = {"machine": machine(), "budget_minutes": budget / 60, "set": options.changes, "sets": {}}
+    results: dict[str, Any] = {"sets": {}}
+    if (options.out / "tune.json").exists():
+        results |= json.loads((options.out / "tune.json").read_text())
+    results |= {"machine": machine(), "budget_minutes": budget / 60, "set": options.changes}
     with nullcontext(options.work) if options.work else tempfile.TemporaryDirectory() as work:
         for name in options.sets:
             results["sets"][name] = measure(options.data / name, Path(work) / name, budget, changes)
