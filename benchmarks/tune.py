@@ -4,8 +4,9 @@
 
 For each set: the proxy of the preset and of the best trial, both again with another seed, which settings changed, and
 then the AUROC on the test split of a model with each, trained with the same seed. A search that was stopped goes on
-where --work is the same folder. Writes tune.json, in which sets that are not named stay as they were, and from which the
-figures of docs/tune.md come: `python benchmarks/figures.py --write docs/tune.md`. --set changes the preset that is searched around: for a quick try.
+where --work is the same folder. Writes tune.json, in which sets that are not named stay as they were, and from which
+the figures of docs/tune.md come: `python benchmarks/figures.py --write docs/tune.md`. --set changes the preset that is
+searched around: for a quick try.
 """
 
 from __future__ import annotations
