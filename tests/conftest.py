@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import timm
@@ -17,6 +18,9 @@ from aeflow import training
 from aeflow.config import Settings, make_settings
 from aeflow.pseudonym import identify
 from aeflow.training import Trained
+
+hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long one takes hangs on what runs beside it
+hypothesis.settings.load_profile("aeflow")
 
 SIZE = 64
 TINY = "test_efficientnet"  # a network of timm, made for tests

@@ -43,7 +43,7 @@ def record(name: str, split: str | None = "train", label: int | None = 0, patien
 
 
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(2, 60), st.sampled_from([1, 3, 1000]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_separation_is_the_area_of_scikit_learn_with_the_interval_of_delong(seed, n, m, values):
     generator = np.random.default_rng(seed)
     x = np.concatenate([generator.integers(0, values, n), generator.integers(values // 3, 2 * values, m)]).astype(float)
@@ -213,7 +213,7 @@ def test_beyond_the_limit_the_most_alike_are_compared_and_it_is_said(originals):
 
 
 @given(st.integers(0, 1000), st.integers(2, 40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pairs_come_in_blocks_as_they_come_at_once(seed, rows):
     """Copies among random hashes are all found, whatever the size of the blocks."""
     generator = np.random.default_rng(seed)

@@ -391,7 +391,7 @@ FUZZED = {
 
 @pytest.mark.parametrize("name", FUZZED)
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=120, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_damaged_files_are_images_or_image_errors(name, data):
     file = bytearray(FUZZED[name])

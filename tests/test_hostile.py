@@ -100,9 +100,7 @@ def edited(content: bytes, edits: list[tuple[str, float, float, bytes]]) -> byte
 SEEDS = {seed.name: seed for seed in seeds()}
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=200, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(sorted(SEEDS)), st.lists(EDIT, min_size=1, max_size=5))
 def test_fuzz(pool, tmp_path, name, edits):
     path = tmp_path / "fuzzed"

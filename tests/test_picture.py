@@ -106,7 +106,7 @@ def test_scales_that_are_none_are_refused() -> None:
         Frame({"anomaly": (1.0, 1.0)}, SIDE)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 40), st.integers(1, 40), st.randoms(use_true_random=False))
 def test_png_is_without_loss(height: int, width: int, random: object) -> None:
     pixels = np.frombuffer(random.randbytes(3 * height * width), np.uint8).reshape(height, width, 3)

@@ -127,7 +127,7 @@ def records_with(people) -> list[Record]:
 
 
 @given(people, seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_whole_patients_go_to_exactly_one_split(people, seed):
     records = records_with(people)
     splits = split_by_patient(records, FRACTIONS, seed)
@@ -139,7 +139,7 @@ def test_whole_patients_go_to_exactly_one_split(people, seed):
 
 
 @given(people, seeds)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_fractions_hold_over_all_and_in_each_stratum_within_a_few_patients(people, seed):
     records = records_with(people)
     splits = split_by_patient(records, FRACTIONS, seed)
@@ -154,7 +154,7 @@ def test_fractions_hold_over_all_and_in_each_stratum_within_a_few_patients(peopl
 
 
 @given(people, seeds, st.randoms())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_split_does_not_depend_on_the_order_of_the_input(people, seed, random):
     records = records_with(people)
     expected = split_by_patient(records, FRACTIONS, seed)
