@@ -235,6 +235,7 @@ def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     done = call("train", SAMPLE, "--out", tmp_path / "run", *settings, "--json")
     facts = json.loads(done.stdout)
     assert facts["normal_images"] + facts["held_out_images"] == 300
+    assert 0 <= facts["log_det_weight"] <= 1
     phases = [facts[f"{phase}_seconds"] for phase in ("features", "training", "calibration")]
     assert 0 < sum(phases) <= facts["seconds"]
     assert facts["training_images_per_second"] == pytest.approx(2 * facts["normal_images"] / phases[1], rel=0.1)
@@ -248,7 +249,7 @@ def test_no_patient_in_any_file(tmp_path: Path) -> None:
     manifest = (data / "manifest.csv").read_text()
     (data / "manifest.csv").write_text(re.sub(r",([patu])(\d+),", r",Canary^\1\2,", manifest))
     small = ["--set", "image_size=64", "--set", "hidden=8", "--epochs", "1"]
-    call("train", data, "--out", tmp_path / "run", *small)
+    assert "of the log-determinant (finds synthetic" in call("train", data, "--out", tmp_path / "run", *small).stdout
     call("evaluate", tmp_path / "run", data)
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file():

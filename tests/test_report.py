@@ -234,6 +234,14 @@ def test_limits_and_use_are_stated(tmp_path: Path) -> None:
         assert "no proof of health" in text
 
 
+def test_the_model_card_says_what_was_chosen(tmp_path: Path) -> None:
+    chosen = {"settings": {**RUN["settings"], "log_det_weight": 0.25}, "log_det_weights": {"0.25": 0.652, "0.5": 0.646}}
+    text = card(tmp_path, run={**RUN, **chosen})
+    assert "counts 0.25 of the flow's log-determinant: of 2 weights" in text
+    assert "(AUROC 0.652)" in text
+    assert "log-determinant" not in card(tmp_path)  # a run that names its weight
+
+
 def test_the_model_card_cites_both_papers(tmp_path: Path) -> None:
     text = card(tmp_path)
     for part in ("Zhao, Yuzhong and Ding, Qiaoqiao and Zhang, Xiaoqun", "Izmailov", "{AE-FLOW}", "{2023}", "{2020}"):
