@@ -30,7 +30,6 @@ from aeflow.data.split import evenly, hold_out, leave_out_patients
 from aeflow.data.unfold import refusals_among, unfold
 from aeflow.errors import DataError, ImageError
 from aeflow.features import FeatureCache, Features
-from aeflow.intervals import delong
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder, pretrained
 
@@ -166,6 +165,6 @@ def areas(scores: Mapping[str, Floats]) -> dict[str, float | None]:
 
     def figure(normals: Sequence[str], against: str) -> float | None:
         low, high = np.concatenate([scores[name] for name in normals]), scores[against]
-        return delong(np.r_[low, high], [0] * len(low) + [1] * len(high))[0] if len(high) else None
+        return reading.auroc(low, high) if len(high) else None
 
     return {name: figure(*sides) for name, sides in FIGURES.items()}

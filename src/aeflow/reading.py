@@ -55,6 +55,7 @@ def raw(net: AEFlow, groups: Mapping[str, Features], pairs: Sequence[tuple[float
     """
     net.eval()
     device, stages = next(net.parameters()).device, len(net.settings.stages)
+    weights = dict.fromkeys(weight for weight, _ in pairs)
     found: list[dict[str, Raw]] = [{} for _ in pairs]
     for name, features in groups.items():
         flows: list[list[Floats]] = [[np.zeros((0, stages))] for _ in pairs]
@@ -62,9 +63,9 @@ def raw(net: AEFlow, groups: Mapping[str, Features], pairs: Sequence[tuple[float
         for z, x in Feed(features, device).batches(net.settings.batch_size):
             latent = net.encode(z)
             distances.append(_numbers(net.measure(latent, net.decode(latent), x).reconstruction))
+            maps = {weight: net.negative_log_likelihood(latent, weight) for weight in weights}
             for (weight, share), flow in zip(pairs, flows, strict=True):
-                maps = net.negative_log_likelihood(latent, weight)
-                flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps], dim=1)))
+                flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps[weight]], dim=1)))
         for of_one, flow in zip(found, flows, strict=True):
             of_one[name] = np.concatenate(flow), np.concatenate(distances)
     return found
@@ -112,7 +113,11 @@ def scores_of(measured: Mapping[str, Raw], settings: Settings) -> dict[str, Floa
 
 def area(scores: Mapping[str, Floats]) -> float:
     """AUROC of the synthetic anomalies against the clean normals."""
-    low, high = scores["clean"], scores["synthetic"]
+    return auroc(scores["clean"], scores["synthetic"])
+
+
+def auroc(low: Floats, high: Floats) -> float:
+    """The area by which the scores ``high`` (m,) rank above ``low`` (n,)."""
     return delong(np.r_[low, high], [0] * len(low) + [1] * len(high))[0]
 
 
