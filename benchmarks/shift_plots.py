@@ -112,7 +112,7 @@ def remedy(results: dict[str, Any]) -> Figure:
         )
         axes.set_xticklabels([str(size) for size in n])
         axes.minorticks_off()
-        axes.legend()
+        axes.legend(loc="upper right" if key == parts[0][0] else "lower right")  # where its lines do not run
         grid(axes)
     return figure
 
