@@ -12,9 +12,9 @@ from torch import Tensor
 
 from aeflow import proxy, reading
 from aeflow.config import Settings
-from aeflow.data.augment import recapture
+from aeflow.data.augment import Change, recapture
 from aeflow.data.synthetic import synthetic
-from aeflow.features import Change, FeatureCache, Features
+from aeflow.features import FeatureCache, Features
 from aeflow.feed import Feed
 from aeflow.intervals import delong
 from aeflow.model.aeflow import AEFlow, mean_of_top

@@ -29,6 +29,8 @@ class Row:
     trained: dict[str, Any] = field(default_factory=dict)  # settings that ask for a training of their own
     read: dict[str, Any] = field(default_factory=dict)  # settings that read its weights another way
     how: str = ""  # one of HOW
+    against: str = "default"  # the row that its figures are compared with
+    around: dict[str, Any] = field(default_factory=dict)  # what that row changes of the default
 
     @property
     def changes(self) -> str:
@@ -38,11 +40,11 @@ class Row:
 
     def model(self, base: dict[str, Any], seed: int) -> Settings:
         """Those of the model that is read, around the preset with the changes ``base``."""
-        return make_settings(**{**base, **self.trained, "seed": seed})
+        return make_settings(**{**base, **self.around, **self.trained, "seed": seed})
 
     def settings(self, base: dict[str, Any], seed: int) -> Settings:
         """Those of model and score."""
-        return make_settings(**{**base, **self.trained, **self.read, "seed": seed})
+        return make_settings(**{**base, **self.around, **self.trained, **self.read, "seed": seed})
 
     def digest(self, base: dict[str, Any], records: Sequence[Record], seeds: Sequence[int]) -> str:
         """What kept figures are good for, of whichever seed: this row on these images; ``seeds``: those averaged."""
@@ -57,7 +59,15 @@ def _text(value: Any) -> str:
 
 
 DEFAULT = "default"
+NARROW = "views half as far"
+THEN = {"view_reach": 1.0}
 HIGHEST = 1e-6  # a share of the positions that leaves one
+
+
+def before(name: str, **trained: Any) -> Row:
+    """A row that was measured before the views reached as far as they do: it is compared with the preset of then."""
+    return Row(name, trained, against=NARROW, around=THEN)
+
 
 ROWS = (
     Row(DEFAULT),
@@ -83,22 +93,24 @@ ROWS = (
     Row("rim left out", how="rim"),
     Row("mirror image averaged in", how="mirror"),
     Row("several seeds averaged", how="seeds"),
-    Row("features as they are", {"unit_features": False}),
     Row("no augmented view", {"augmented_views": 0}),
-    Row("3 augmented views", {"augmented_views": 3}),
-    Row("positions unknown to flow and decoder", {"positions": False}),
-    Row("stride 32", {"stages": (4,), "decoder": (64, 32, 16, 8)}),
-    Row("strides 16 and 32", {"stages": (3, 4), "decoder": (64, 32, 16, 8)}),
-    Row("stride 8", {"stages": (2,), "decoder": (16, 8)}),
-    Row("additive couplings", {"coupling": "additive"}),
-    Row("4 steps", {"flow_steps": 4}),
-    Row("alpha 0.1", {"alpha": 0.1}),
+    Row(NARROW, THEN),
+    Row("views half as far again", {"view_reach": 3.0}),
+    before("3 augmented views", augmented_views=3),
+    before("features as they are", unit_features=False),
+    before("positions unknown to flow and decoder", positions=False),
+    before("stride 32", stages=(4,), decoder=(64, 32, 16, 8)),
+    before("strides 16 and 32", stages=(3, 4), decoder=(64, 32, 16, 8)),
+    before("stride 8", stages=(2,), decoder=(16, 8)),
+    before("additive couplings", coupling="additive"),
+    before("4 steps", flow_steps=4),
+    before("alpha 0.1", alpha=0.1),
+    before("288 pixels", image_size=288),
+    before("EfficientNet-Lite1", encoder="tf_efficientnet_lite1"),
     Row("alpha 0.9", {"alpha": 0.9}),
-    Row("160 pixels", {"image_size": 160}),
-    Row("288 pixels", {"image_size": 288}),
-    Row("EfficientNet-Lite1", {"encoder": "tf_efficientnet_lite1"}),
-    Row("EfficientNet-Lite2", {"encoder": "tf_efficientnet_lite2"}),
     Row("16 steps", {"flow_steps": 16}),
+    Row("160 pixels", {"image_size": 160}),
+    Row("EfficientNet-Lite2", {"encoder": "tf_efficientnet_lite2"}),
     Row("ResNet sub-networks", {"subnet": "resnet"}),
 )
 

@@ -3,10 +3,10 @@
 ::
 
     sets/<set>/<row>/            means over its seeds of the proxies, of ``value`` (their mean) and of ``test``
-        changes                  what it changes
+        changes, against         what it changes, and the row it is compared with
         seeds/<seed>/            the figures of one seed, and the digest of what they were measured with
         sd/<figure>              over seeds, null for one
-        change/<figure>          mean over seeds of the difference to the default of the same seed
+        change/<figure>          mean over seeds of the difference to that row of the same seed
         change_sd/<figure>       over seeds, null for one
     ranks/<set, or both>/<proxy>/   spearman, chosen, test, best, best_test: see ``rank``
 
@@ -56,22 +56,24 @@ class Store:
         seeds = of_set.get(row.name, {}).get("seeds", {})
         seeds = {key: old for key, old in seeds.items() if old["digest"] == digest}
         seeds[str(seed)] = {"digest": digest, **figures}
-        of_set[row.name] = {"changes": row.changes, "seeds": dict(sorted(seeds.items(), key=lambda one: int(one[0])))}
+        ordered = dict(sorted(seeds.items(), key=lambda one: int(one[0])))
+        of_set[row.name] = {"changes": row.changes, "against": row.against, "seeds": ordered}
         found = {name: of_set[name] for name in ORDER if name in of_set}
-        self.results["sets"][data] = {name: one | summary(one, found.get(DEFAULT, {})) for name, one in found.items()}
+        of_set = {name: one | summary(one, found.get(one["against"], {})) for name, one in found.items()}
+        self.results["sets"][data] = of_set
         self.results["ranks"] = ranks(self.results["sets"])
         temporary = self.file.with_name(f"{self.file.name}.part")
         temporary.write_text(json.dumps(self.results, indent=1) + "\n")
         os.replace(temporary, self.file)
 
 
-def summary(row: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, Any]:
-    """Means and spreads of a row's seeds, and of their differences to the default's of the same seeds."""
-    seeds, of_default = row["seeds"], default.get("seeds", {})
+def summary(row: Mapping[str, Any], against: Mapping[str, Any]) -> dict[str, Any]:
+    """Means and spreads of a row's seeds, and of their differences to another row's of the same seeds."""
+    seeds, of_other = row["seeds"], against.get("seeds", {})
     found: dict[str, Any] = {"sd": {}, "change": {}, "change_sd": {}}
     for figure in (*PROXIES, TEST):
         found[figure], found["sd"][figure] = _spread([one[figure] for one in seeds.values()])
-        changes = [one[figure] - of_default[seed][figure] for seed, one in seeds.items() if seed in of_default]
+        changes = [one[figure] - of_other[seed][figure] for seed, one in seeds.items() if seed in of_other]
         found["change"][figure], found["change_sd"][figure] = _spread(changes)
     return found
 
@@ -84,7 +86,7 @@ def _spread(values: list[float]) -> tuple[float | None, float | None]:
 def ranks(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """``rank`` of each proxy on each set, and of the mean of the sets, where also the earlier choice's has a rank."""
     levels = {
-        data: {name: level(row, of_set[DEFAULT]) for name, row in of_set.items()}
+        data: {name: level(row, of_set) for name, row in of_set.items()}
         for data, of_set in sets.items()
         if DEFAULT in of_set
     }
@@ -106,11 +108,16 @@ def ranks(sets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def level(row: Mapping[str, Any], default: Mapping[str, Any]) -> dict[str, float]:
-    """A row's figures as the default's mean plus its change: rows of one seed and of several can be compared so."""
-    if row["change"][TEST] is None:  # no seed in common
+def level(row: Mapping[str, Any], of_set: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """A row's figures as the default's mean plus its change: rows of one seed and of several can be compared so.
+
+    A row that is compared with another than the default has that one's level below its change.
+    """
+    other = of_set.get(row["against"])
+    if other is None or row["change"][TEST] is None:  # no seed in common
         return {}
-    return {figure: default[figure] + row["change"][figure] for figure in (*PROXIES, TEST)}
+    below = other if row["against"] == DEFAULT else level(other, of_set)
+    return {figure: below[figure] + row["change"][figure] for figure in (*PROXIES, TEST)} if below else {}
 
 
 def rank(rows: Mapping[str, Mapping[str, float]], proxy: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from ablation_store import BOTH, PROXIES, TEST
 
 COLUMNS = (*PROXIES, TEST)
 ABOUT = """AUROC. The default's row has its means over the seeds, ± their standard deviation; every other row has the
-change against the default of the same seeds, ± its standard deviation where there are several. Proxies are from train
+change against the default of the same seeds, or against the row that it names (it was measured when that was the
+default), ± its standard deviation where there are several. Proxies are from train
 folders: held-out normals ("clean"), together with copies of them as from another scanner ("shifted"), against
 train-side abnormal images of patients who are not in the test split ("abnormal") and against the held-out normals with
 a synthetic anomaly each ("synthetic"); value is the mean of the four. The test column decides nothing. A position's
@@ -40,7 +41,8 @@ def of_set(rows: Mapping[str, Any]) -> str:
     for name, row in rows.items():
         if name != DEFAULT:
             cells = (_shown(row["change"][figure], row["change_sd"][figure], "+") for figure in COLUMNS)
-            found.append([name, row["changes"], str(len(row["seeds"])), *cells])
+            of_other = "" if row["against"] == DEFAULT else f" (against {row['against']})"
+            found.append([name, row["changes"] + of_other, str(len(row["seeds"])), *cells])
     return _lines(found)
 
 

@@ -37,11 +37,11 @@ from aeflow import classes, posterior, training
 from aeflow.artifact import Artifact, load
 from aeflow.backends.torch import TorchBackend
 from aeflow.config import Settings, make_settings
-from aeflow.data.augment import recapture
+from aeflow.data.augment import Change, recapture
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out, leave_out_patients, shared_patients
 from aeflow.evaluation.metrics import auroc
-from aeflow.features import Change, FeatureCache
+from aeflow.features import FeatureCache
 from aeflow.model.encoder import pretrained
 from aeflow.model.pooled import Pooled
 from aeflow.runtime import prepare

@@ -34,6 +34,7 @@ class Method:
     preset: str = "default"
     settings: dict[str, Any] = field(default_factory=dict)  # changes of the preset; of others than aeflow all there are
     rows: tuple[str, ...] = ("",)
+    trained_as_flow: bool = False  # of a control: on the features and views that the default's flow is trained on
 
     def settings_of(self, seed: int) -> Settings:
         """The settings of aeflow; of a control those of the features and of the split."""
@@ -43,7 +44,8 @@ class Method:
     def digest(self, records: Sequence[Record]) -> str:
         """What kept results are good for, of whichever seed: these settings on these images."""
         images = [[record.name, record.split, record.label] for record in records]
-        read = set(FITTED_WITH) if self.group in ("control", "trivial", "peer") else None  # None: all of them
+        fitted = {*FITTED_WITH, *(("view_reach",) if self.trained_as_flow else ())}
+        read = fitted if self.group in ("control", "trivial", "peer") else None  # None: all of them
         decides = [self.settings_of(0).model_dump(mode="json", include=read), self.settings, images]
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
@@ -73,7 +75,7 @@ METHODS = (
     Method("nearest patches", "control", settings={"at": [1], "bank": 10_000, "average": 3}),
     Method("FlowGMM, 10 labels", "labels", settings={"labels": 10}),
     Method("FlowGMM, 100 labels", "labels", settings={"labels": 100}),
-    Method("plain autoencoder", "control", rows=(", MSE", ", SSIM")),
+    Method("plain autoencoder", "control", rows=(", MSE", ", SSIM"), trained_as_flow=True),
     # Yu et al. 2021: flows on three stages, 3x3 and 1x1 kernels in turn, as wide as their input; Adam with these.
     Method(
         "FastFlow-style flow",

@@ -29,6 +29,7 @@ from aeflow import calibrate, training
 from aeflow.artifact import Artifact
 from aeflow.calibrate import MapScale
 from aeflow.config import Settings, make_settings
+from aeflow.data.augment import of_reach
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
 from aeflow.data.stream import mask_of
@@ -125,7 +126,7 @@ def share_features(data: Path) -> dict[str, dict[str, float]]:
     taken = {"flow": settings.stages, "controls": CONTROL_STAGES}
     found: dict[str, dict[str, float]] = {}
     for name, stages in taken.items():
-        cache, tic = FeatureCache(pretrained(settings.encoder, stages), settings.image_size), time.perf_counter()
+        cache, tic = cached(settings, stages), time.perf_counter()
         for view in range(1 + settings.augmented_views) if name == "flow" else (0,):
             whole(cache, normals, view)
         train_seconds = time.perf_counter() - tic
@@ -135,6 +136,12 @@ def share_features(data: Path) -> dict[str, dict[str, float]]:
         whole(cache, read_records(data, "test"))
         found[name] = {"train_seconds": train_seconds, "test_seconds": time.perf_counter() - tic}
     return found
+
+
+def cached(settings: Settings, stages: Sequence[int]) -> FeatureCache:
+    """That of a training with these settings, on these of the encoder's stages."""
+    encoder = pretrained(settings.encoder, stages)
+    return FeatureCache(encoder, settings.image_size, change=of_reach(settings.view_reach))
 
 
 def whole(cache: FeatureCache, records: Sequence[Record], view: int = 0) -> Features:
@@ -151,17 +158,16 @@ def whole(cache: FeatureCache, records: Sequence[Record], view: int = 0) -> Feat
 def of_control(method: Method, options: argparse.Namespace, test: list[Record]) -> dict[str, Outcome]:
     """Fit a control on the kept train normals and judge the test images, both from cached features."""
     settings = method.settings_of(options.seed)
-    trained_as_flow = method.name == "plain autoencoder"
-    stages = settings.stages if trained_as_flow else CONTROL_STAGES
-    cache = FeatureCache(pretrained(settings.encoder, stages), settings.image_size)
+    stages = settings.stages if method.trained_as_flow else CONTROL_STAGES
+    cache = cached(settings, stages)
     kept, held = hold_out(of_label(read_records(options.data, "train"), 0), settings.held_out, settings.seed)
-    views = range(1 + settings.augmented_views) if trained_as_flow else (0,)
+    views = range(1 + settings.augmented_views) if method.trained_as_flow else (0,)
     normals = Normals([whole(cache, kept, view) for view in views], whole(cache, held), settings)
     tested, tic = whole(cache, test), time.perf_counter()
     judge = fit(method, normals)
     fitted = time.perf_counter() - tic
     outcomes = judged(judge, normals.held, tested, settings.image_size)
-    shared = json.loads((options.work / FEATURES).read_text())["flow" if trained_as_flow else "controls"]
+    shared = json.loads((options.work / FEATURES).read_text())["flow" if method.trained_as_flow else "controls"]
     for outcome in outcomes.values():
         outcome.seconds = {"train_seconds": fitted, "score_seconds": outcome.seconds["own"] + shared["test_seconds"]}
         if method.name == "raw intensity":  # a map is all that it is

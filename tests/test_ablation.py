@@ -21,7 +21,7 @@ from test_benchmarks import ROOT
 pytest.importorskip("optuna")
 
 SMALL = ["image_size=64", "hidden=8", "flow_steps=2", "epochs=2", "batch_size=8"]
-ROWS = ("default", "reconstruction left out", "mirror image averaged in", "several seeds averaged", "4 steps")
+ROWS = ("default", "reconstruction left out", "mirror image averaged in", "several seeds averaged", "16 steps")
 FIGURES = ("clean, abnormal", "shifted, abnormal", "clean, synthetic", "shifted, synthetic", "value", "test")
 
 
@@ -62,7 +62,7 @@ def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
     found = json.loads(text)["sets"]["chest_xray_224"]
     assert list(found) == list(ROWS)
     for name, row in found.items():
-        assert list(row["seeds"]) == (["0"] if name in ("4 steps", "several seeds averaged") else ["0", "1"])
+        assert list(row["seeds"]) == (["0"] if name in ("16 steps", "several seeds averaged") else ["0", "1"])
         for figure in FIGURES:
             values = [one[figure] for one in row["seeds"].values()]
             assert all(0 <= value <= 1 for value in values)
@@ -77,7 +77,7 @@ def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
     run(ablation, monkeypatch, *call)  # resumed: nothing is left to do
     assert trained == [0, 1, 1, 0]
     assert (tmp_path / "out" / "ablation.json").read_text() == text
-    assert "| 4 steps | flow_steps 4 | 1 |" in (tmp_path / "out" / "ablation.md").read_text()
+    assert "| 16 steps | flow_steps 16 | 1 |" in (tmp_path / "out" / "ablation.md").read_text()
 
     run(ablation, monkeypatch, *call, "--only", "highest 20 %")  # another reading of weights that are kept
     assert trained == [0, 1, 1, 0]
@@ -200,7 +200,7 @@ def test_distance_of_features_is_blind_to_their_length(benchmark) -> None:
     assert torch.allclose(distance([a], [b]), 2 - 2 * cosine, atol=1e-5)
 
 
-def made_up(store: ModuleType, rows: dict[str, dict[int, tuple[float, float]]]) -> dict[str, Any]:
+def made_up(store: ModuleType, rows: dict[str, dict[int, tuple[float, float]]], **against: str) -> dict[str, Any]:
     """A set with rows of a seed's (proxy, test); all proxies but the shifted one say the same."""
     found: dict[str, Any] = {}
     for name, seeds in rows.items():
@@ -208,8 +208,8 @@ def made_up(store: ModuleType, rows: dict[str, dict[int, tuple[float, float]]]) 
             str(seed): {**dict.fromkeys(store.PROXIES, proxy), "shifted, abnormal": 1 - proxy, "test": test}
             for seed, (proxy, test) in seeds.items()
         }
-        found[name] = {"changes": name, "seeds": figures}
-    return {name: one | store.summary(one, found["default"]) for name, one in found.items()}
+        found[name] = {"changes": name, "against": against.get(name, "default"), "seeds": figures}
+    return {name: one | store.summary(one, found[one["against"]]) for name, one in found.items()}
 
 
 def test_ranks_say_what_each_proxy_would_have_chosen(benchmark) -> None:
@@ -251,6 +251,29 @@ def test_ranks_say_what_each_proxy_would_have_chosen(benchmark) -> None:
     assert "| default |  | 2 | 0.700 ± 0.141 |" in text
     assert "| 4 steps | 4 steps | 1 | +0.010 |" in text
     assert "| chest_xray_224 | value | 4 | +0.800 | no log-determinant | 0.820 | 4 steps | 0.850 |" in text
+
+
+def test_a_row_may_be_compared_with_another_than_the_default(benchmark) -> None:
+    store, table, rows = benchmark("ablation_store"), benchmark("ablation_table"), benchmark("ablation_rows")
+    seeds = {
+        "default": {0: (0.6, 0.70), 1: (0.8, 0.90)},
+        rows.NARROW: {0: (0.5, 0.60), 1: (0.7, 0.80)},
+        "wider": {0: (0.4, 0.65)},
+        "alone": {5: (0.4, 0.65)},
+    }
+    found = made_up(store, seeds, wider=rows.NARROW, alone=rows.NARROW)
+    assert found["wider"]["change"]["test"] == pytest.approx(0.05)
+    # The default's mean of both seeds, less 0.1 for the one, and 0.05 of its own.
+    assert store.level(found["wider"], found)["test"] == pytest.approx(0.8 - 0.1 + 0.05)
+    assert store.level(found["alone"], found) == {}
+    assert store.level({**found["wider"], "against": "a row that was not measured"}, found) == {}
+    text = table.table({"machine": "a machine", "sets": {"chest_xray_224": found}, "ranks": {}})
+    assert f"| wider | wider (against {rows.NARROW}) | 1 | -0.100 |" in text
+    by_name = {row.name: row for row in rows.ROWS}
+    assert all(row.against in by_name for row in rows.ROWS)
+    for row in rows.ROWS:
+        assert row.around == ({} if row.against == "default" else by_name[row.against].trained)
+    assert by_name["4 steps"].model({}, 0) == make_settings(view_reach=1.0, flow_steps=4)
 
 
 def test_a_row_says_what_it_changes_and_other_settings_are_another_digest(benchmark) -> None:

@@ -29,6 +29,7 @@ class Settings(BaseModel):
     slice_axis: Axis = "axial"  # volumes are cut across it; seen by NIfTI only, DICOM's slices lie as they were stored
     unit_features: bool = True  # each position's feature vector is scaled to the same length: takes contrast out
     augmented_views: int = Field(1, ge=0, le=16)  # mildly changed views of each train image; half of what is trained on
+    view_reach: float = Field(2.0, ge=0.0, le=4.0)  # how far they are turned, zoomed, shifted; 1: 5 degrees, 6 %, 3 %
 
     # The flow
     flow_steps: int = Field(8, ge=1, le=64)

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aeflow.backends import openvino
-from aeflow.data.augment import augment
+from aeflow.data.augment import Change, augment
 from aeflow.data.facts import Facts
 from aeflow.data.leakage import content
 from aeflow.data.records import Record
@@ -48,7 +48,6 @@ SHARD = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
 # Missing images from which on OpenVINO computes them: making its graph takes as long as it saves in 200 to 400.
 WORTH = 500
-Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]
 
 # Of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
 # (benchmarks/half_features.py). The largest feature of the default encoder is near 60, the largest float16 65504.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-ROTATION = 5.0  # degrees either way
+ROTATION = 5.0  # degrees either way, at a reach of 1, as the next two
 ZOOM = 0.06  # share either way
 SHIFT = 0.03  # of a side, either way
 CONTRAST = 0.15  # share either way
@@ -19,26 +20,29 @@ CROP = 0.08  # share of a side, at each edge
 QUALITY = (30, 95)  # of JPEG
 BACKGROUND = 0.02  # pixels up to this are air, whose value no exposure changes
 
+Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]  # of pixels, by a key
 
-def augment(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
+
+def augment(pixels: NDArray[np.float32], key: str, reach: float = 1.0) -> NDArray[np.float32]:
     """A view of ``pixels`` (3, H, W) in [0, 1]: turned, zoomed, shifted, and of another contrast and brightness.
 
-    ``key`` decides the change, so the same image and key give the same view anywhere.
+    ``key`` decides the change, so the same image and key give the same view anywhere; ``reach``, up to 4, multiplies
+    how far it is turned, zoomed and shifted.
     """
     rng = generator(key)
-    angle = np.deg2rad(rng.uniform(-ROTATION, ROTATION))
-    zoom = 1 + rng.uniform(-ZOOM, ZOOM)
+    angle = np.deg2rad(reach * rng.uniform(-ROTATION, ROTATION))
+    zoom = 1 + reach * rng.uniform(-ZOOM, ZOOM)
     height, width = pixels.shape[1:]
     centre = np.array([width, height]) / 2
     turn = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    offset = centre - turn @ centre + rng.uniform(-SHIFT, SHIFT, 2) * (width, height)
+    offset = centre - turn @ centre + reach * rng.uniform(-SHIFT, SHIFT, 2) * (width, height)
     matrix = (*turn[0], offset[0], *turn[1], offset[1])
     contrast = 1 + rng.uniform(-CONTRAST, CONTRAST)
     brightness = 0.5 * (1 - contrast) + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
 
     def moved(channel: NDArray[np.float32]) -> NDArray[np.float32]:
         # A border as wide as anything can move, of the edge's own values: no black wedges for the model to learn.
-        border = int(0.2 * max(height, width))
+        border = int(0.1 * (1 + reach) * max(height, width))
         image = PIL.Image.fromarray(np.pad(channel, border, mode="edge"))
         a, b, c, d, e, f = matrix
         shifted = (a, b, c + border * (1 - a - b), d, e, f + border * (1 - d - e))
@@ -48,6 +52,16 @@ def augment(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
     grey = bool((pixels == pixels[:1]).all())
     view = np.stack([moved(pixels[0])] * 3 if grey else [moved(channel) for channel in pixels])
     return np.where(view > BACKGROUND, contrast * view + brightness, view).clip(0, 1).astype(np.float32)
+
+
+def of_reach(reach: float) -> Change:
+    """``augment`` of a reach, by a name that tells it from others."""
+
+    def augmented(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
+        return augment(pixels, key, reach)
+
+    augmented.__name__ = f"augment, reach {reach:g}"
+    return augmented
 
 
 def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
