@@ -23,7 +23,7 @@ docs: $(INSTALLED) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: check ## Check the code, then run all tests
-	$(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist loadfile
 	$(BIN)/python -m pytest -m timing
 
 check: $(INSTALLED) ## Style (ruff) and types (mypy strict)
