@@ -12,7 +12,7 @@ from torch import nn
 
 from aeflow import encoder_graph
 from aeflow import features as caching
-from aeflow.data.augment import recapture
+from aeflow.data.augment import of_reach, recapture
 from aeflow.data.preprocess import preprocess
 from aeflow.data.read import read_image
 from aeflow.data.records import read_records
@@ -47,6 +47,16 @@ def test_a_choice_of_stages_gives_these_and_the_same_images(data: Path, encoder:
         chosen, same = features.only(*positions).and_also([features.only(*positions)]).batch([1, 10])
         assert all(torch.equal(a, whole[i]) for a, i in zip(chosen, positions, strict=True))
         assert torch.equal(same, x)
+
+
+def test_views_of_another_reach_are_features_of_their_own(data: Path, encoder: Encoder, tmp_path: Path) -> None:
+    records = read_records(data, "train")[:3]
+    near, far = (FeatureCache(encoder, SIZE, tmp_path, of_reach(reach)) for reach in (1.0, 2.0))
+    image, view = (
+        [cache.features(records, view=number)[0].batch([0, 1, 2])[1] for cache in (near, far)] for number in (0, 1)
+    )
+    assert torch.equal(*image)
+    assert not torch.equal(*view)
 
 
 def test_only_what_is_missing_is_computed(

@@ -54,13 +54,13 @@ def test_run_folder_holds_what_it_should(trained: Trained, run: Path) -> None:
     assert facts["patients"] + facts["held_out_patients"] == 20  # two images each, none on both sides
 
 
-def test_same_seed_same_bits(data: Path, run: Path, trained: Trained, tmp_path: Path) -> None:
+def test_same_seed_same_bits_and_other_settings_others(data: Path, run: Path, trained: Trained, tmp_path: Path) -> None:
     training.train(data, tmp_path / "again", small_settings(), device="cpu")
     assert_same_bits(run, tmp_path / "again")
-    training.train(data, tmp_path / "other", small_settings(seed=1), device="cpu")
-    assert not torch.equal(
-        weights(run)["decoder.layers.0.weight"], weights(tmp_path / "other")["decoder.layers.0.weight"]
-    )
+    for name, other in (("seed", {"seed": 1}), ("views", {"view_reach": 1.0})):
+        training.train(data, tmp_path / name, small_settings(**other), device="cpu")
+        of_other = weights(tmp_path / name)["decoder.layers.0.weight"]
+        assert not torch.equal(weights(run)["decoder.layers.0.weight"], of_other)
 
 
 def test_cache_changes_no_bit(
