@@ -95,8 +95,7 @@ def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data
     encoder, size = settings.encoder, settings.image_size
     views = max(make_settings(**base).augmented_views, settings.augmented_views)
     seen = {"encoder": encoder, "image_size": size, "seed": seed, "augmented_views": views}
-    seen["view_reach"] = settings.view_reach
-    images = make_settings(**{**base, **seen})
+    images = make_settings(**{**base, **seen, "view_reach": settings.view_reach})
     bench = Bench.of(options.data / data, images, stages_of(base, encoder, size), weights)
     tic = time.perf_counter()
     net = bench.trained(settings, options.work)

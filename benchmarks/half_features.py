@@ -24,7 +24,6 @@ import torch
 
 from aeflow import calibrate, features
 from aeflow.config import Settings, make_settings
-from aeflow.data.augment import of_reach
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import hold_out, leave_out_patients, shared_patients
 from aeflow.device import Plan
@@ -76,8 +75,7 @@ def measure(data: Path, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         with patch.object(features, "STORED", np.float32):
-            encoder = pretrained(settings.encoder, settings.stages)
-            cache = FeatureCache(encoder, settings.image_size, root, of_reach(settings.view_reach))
+            cache = FeatureCache.of(pretrained(settings.encoder, settings.stages), settings, root)
 
         def read(records: list[Record], view: int = 0) -> Features:
             found, refused = cache.features(records, view=view)

@@ -29,7 +29,6 @@ from aeflow import calibrate, training
 from aeflow.artifact import Artifact
 from aeflow.calibrate import MapScale
 from aeflow.config import Settings, make_settings
-from aeflow.data.augment import of_reach
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
 from aeflow.data.stream import mask_of
@@ -126,7 +125,7 @@ def share_features(data: Path) -> dict[str, dict[str, float]]:
     taken = {"flow": settings.stages, "controls": CONTROL_STAGES}
     found: dict[str, dict[str, float]] = {}
     for name, stages in taken.items():
-        cache, tic = cached(settings, stages), time.perf_counter()
+        cache, tic = FeatureCache.of(pretrained(settings.encoder, stages), settings), time.perf_counter()
         for view in range(1 + settings.augmented_views) if name == "flow" else (0,):
             whole(cache, normals, view)
         train_seconds = time.perf_counter() - tic
@@ -136,12 +135,6 @@ def share_features(data: Path) -> dict[str, dict[str, float]]:
         whole(cache, read_records(data, "test"))
         found[name] = {"train_seconds": train_seconds, "test_seconds": time.perf_counter() - tic}
     return found
-
-
-def cached(settings: Settings, stages: Sequence[int]) -> FeatureCache:
-    """That of a training with these settings, on these of the encoder's stages."""
-    encoder = pretrained(settings.encoder, stages)
-    return FeatureCache(encoder, settings.image_size, change=of_reach(settings.view_reach))
 
 
 def whole(cache: FeatureCache, records: Sequence[Record], view: int = 0) -> Features:
@@ -159,7 +152,7 @@ def of_control(method: Method, options: argparse.Namespace, test: list[Record]) 
     """Fit a control on the kept train normals and judge the test images, both from cached features."""
     settings = method.settings_of(options.seed)
     stages = settings.stages if method.trained_as_flow else CONTROL_STAGES
-    cache = cached(settings, stages)
+    cache = FeatureCache.of(pretrained(settings.encoder, stages), settings)
     kept, held = hold_out(of_label(read_records(options.data, "train"), 0), settings.held_out, settings.seed)
     views = range(1 + settings.augmented_views) if method.trained_as_flow else (0,)
     normals = Normals([whole(cache, kept, view) for view in views], whole(cache, held), settings)

@@ -24,7 +24,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aeflow.backends import openvino
-from aeflow.data.augment import Change, augment
+from aeflow.config import Settings
+from aeflow.data.augment import Change, augment, of_reach
 from aeflow.data.facts import Facts
 from aeflow.data.leakage import content
 from aeflow.data.records import Record
@@ -149,6 +150,11 @@ class FeatureCache:
         self._graph: EncoderGraph | None = None
         self._graph_untried = self.device.type == "cpu" and openvino.installed()
         self._many = False  # images that are missing now
+
+    @classmethod
+    def of(cls, encoder: Encoder, settings: Settings, root: Path | None = None) -> Self:
+        """That of a training with these settings."""
+        return cls(encoder, settings.image_size, root, of_reach(settings.view_reach))
 
     def changed_by(self, change: Change) -> FeatureCache:
         """The cache whose views another change makes; a graph that was proven for this one serves it, too."""

@@ -13,7 +13,6 @@ from typing import Any, Self
 import torch
 
 from aeflow.config import Settings
-from aeflow.data.augment import of_reach
 from aeflow.data.records import Record
 from aeflow.errors import ImageError
 from aeflow.features import FeatureCache, Features
@@ -61,7 +60,7 @@ class Lab:
         settings = space.base.model_copy(update={"seed": seed})
         sides = Sides.of(data, settings)
         views = range(1 + getattr(space.distributions["augmented_views"], "high", 0))
-        cache = FeatureCache(encoder, settings.image_size, change=of_reach(settings.view_reach))
+        cache = FeatureCache.of(encoder, settings)
         with bar("Features", len(views) * len(sides.kept) + sides.measured) as advance:
             found = [cache.features(sides.kept, advance, view) for view in views]
             proxy = Proxy.on(sides, settings, cache, advance)

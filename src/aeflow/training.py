@@ -23,7 +23,6 @@ from aeflow.backends.torch import TorchBackend
 from aeflow.calibrate import Calibration
 from aeflow.classes import Classes, Pool
 from aeflow.config import Settings
-from aeflow.data.augment import of_reach
 from aeflow.data.leakage import leakage, refuse_leakage
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.split import evenly, hold_out
@@ -129,7 +128,7 @@ def train(
     net = AEFlow(settings, whole, mixture).to(on)
     views = range(1 + settings.augmented_views)
     parts = [(kept, view) for view in views] + [(held, 0), (watched, 0)]
-    cache = FeatureCache(encoder.to(on), settings.image_size, change=of_reach(settings.view_reach))
+    cache = FeatureCache.of(encoder.to(on), settings)
     tic = time.perf_counter()
     with bar("Features", sum(len(part) for part, _ in parts)) as advance:
         found = [cache.features(part, advance, view) for part, view in parts]
