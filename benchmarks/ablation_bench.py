@@ -20,6 +20,7 @@ from aeflow.lab import Lab
 from aeflow.loop import trainable
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import pretrained, strides_of
+from aeflow.runtime import pick_device
 from aeflow.space import Space
 
 LITE = {"tf_efficientnet_lite1": 1, "tf_efficientnet_lite2": 2}  # whose weights aeflow does not come with
@@ -37,7 +38,7 @@ class Bench:
     @lru_cache(maxsize=2)  # one for each set
     def of(cls, data: Path, images: Settings, stages: tuple[int, ...], weights: Path | None) -> Self:
         """Of a data folder; of ``images`` only encoder, image size and what decides the split are read."""
-        encoder = pretrained(images.encoder, stages, weights)
+        encoder = pretrained(images.encoder, stages, weights).to(pick_device("auto"))
         lab = Lab.of(data, Space(images, strides_of(images.encoder)), encoder, images.seed)
         test, refused = FeatureCache(encoder, images.image_size).features(read_records(data, "test"))
         for _, error in [*refused, *lab.refusals]:
@@ -49,7 +50,7 @@ class Bench:
         task = [settings.model_dump(mode="json"), self.lab.fingerprint(), self.lab.encoder.fingerprint()]
         file = work / f"{hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]}.safetensors"
         if file.exists():
-            net = AEFlow(settings, self.lab.encoder)
+            net = AEFlow(settings, self.lab.encoder).to(self.lab.encoder.mean.device)
             net.load_state_dict(load_file(file), strict=False)
             return net.eval()
         with tempfile.TemporaryDirectory(dir=work) as scratch:  # its own: another process may train in this folder

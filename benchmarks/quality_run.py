@@ -253,7 +253,8 @@ def of_aeflow(method: Method, options: argparse.Namespace, test: list[Record]) -
     seconds, tic = shared + time.perf_counter() - tic, time.perf_counter()
     scores, pixel, counting = scored(scorer, test)
     took = {"train_seconds": seconds, "score_seconds": time.perf_counter() - tic - counting}
-    return Outcome(scores, scorer.calibration.scores, pixel, took)
+    gpu = {"gpu": torch.cuda.get_device_name()} if pick_device("auto").type == "cuda" else {}
+    return Outcome(scores, scorer.calibration.scores, pixel, took, gpu)
 
 
 def run_of(options: argparse.Namespace, method: Method) -> Path:

@@ -62,7 +62,15 @@ def table(results: dict[str, Any]) -> str:
             lines += [*against(differences), ""]
     if results.get("means"):
         lines += ["## Mean over the sets", "", *of_means(results["means"]), ""]
+    if gpus := on_a_gpu(results):
+        lines += [f"Some seeds ran on a GPU, and their seconds and memory are left out: {gpus}.", ""]
     return "\n".join([*lines, NOTES])
+
+
+def on_a_gpu(results: dict[str, Any]) -> str:
+    """Which methods have seeds that a GPU trained and scored, and which GPU."""
+    rows = [(name, row) for found in results["sets"].values() for name, of in found.items() for row in of]
+    return ", ".join(sorted({f"{name} ({row['gpu']})" for name, row in rows if "gpu" in row}))
 
 
 def of_set(results: dict[str, Any], data: str, found: dict[str, Rows]) -> list[str]:
@@ -78,7 +86,8 @@ def of_set(results: dict[str, Any], data: str, found: dict[str, Rows]) -> list[s
         where = () if name == "all abnormal" else ("oracle",)
         cells += [shown(rows, *where, "f1", "value"), shown(rows, *where, "accuracy", "value")]
         cells += [maps(rows, "auroc"), maps(rows, "aupro")]
-        cells += [middle(rows, key) for key in ("train_seconds", "score_seconds", "peak_mb")]
+        here = [row for row in rows if "gpu" not in row]
+        cells += [middle(here, key) for key in ("train_seconds", "score_seconds", "peak_mb")]
         lines.append(f"| {TITLES.get(name, name)} | {' | '.join(cells)} | {len(rows)} |")
     return lines
 

@@ -222,6 +222,25 @@ def test_speed_runs_to_the_end_beside_anomalib(
 
 
 @pytest.mark.parametrize("benchmark", ["speed_table"], indirect=True)
+def test_a_gpu_is_read_the_way_it_ships(benchmark: ModuleType) -> None:
+    shipped = {"train_bfloat16": True, "compiler": None, "hold": True, "seconds": 100.0}
+    training = [
+        shipped,
+        {**shipped, "hold": False, "seconds": 9.0},
+        {**shipped, "compiler": "inductor", "seconds": 8.0},
+    ]
+    scoring = [
+        {"score_bfloat16": False, "compiler": None, "images_per_second": 2500.0},
+        {"score_bfloat16": False, "compiler": None, "images_per_second": 9000.0},
+        {"score_bfloat16": True, "compiler": None, "images_per_second": 9900.0},
+    ]
+    trained, scored = benchmark.gpu_rows({"training": training, "scoring": scoring})
+    assert (trained["measured"], trained["reached"]) == (100, "floor")
+    assert (scored["measured"], scored["reached"]) == (9000, "aim")
+    assert all(row["measured"] is None and row["reached"] is None for row in benchmark.gpu_rows(None))
+
+
+@pytest.mark.parametrize("benchmark", ["speed_table"], indirect=True)
 def test_each_floor_is_a_row_that_says_what_is_reached(benchmark: ModuleType, found: Bench) -> None:
     middle = {"whole": 50.0, "alone": 80.0, "peak_mb": 1024.0}
     result = {

@@ -332,3 +332,20 @@ def test_no_name_is_kept(quality):
     assert set(table["set"].unique().to_pylist()) <= set(quality["methods"].SETS)
     assert set(table["method"].unique().to_pylist()) <= quality["methods"].GROUPS.keys()
     assert not any("string" in str(kind) for kind in table.schema.types[2:])
+
+
+def test_seconds_of_a_gpu_are_left_out_and_said(quality: dict[str, ModuleType]) -> None:
+    row = {
+        "seed": 0,
+        "auroc": {"value": 0.9},
+        "pixel": None,
+        "train_seconds": 900.0,
+        "score_seconds": 8.0,
+        "peak_mb": 70,
+    }
+    rows = [row, {**row, "seed": 1, "train_seconds": 20.0, "gpu": "NVIDIA H200"}]
+    results = {"machine": "here", "features": {}, "sets": {"chest_xray_224": {"paper, embedded encoder": rows}}}
+    page = quality["table"].table(results)
+    assert "| 900 | 8 | 70 | 2 |" in page
+    assert "left out: paper, embedded encoder (NVIDIA H200)." in page
+    assert "on a GPU" not in quality["table"].table({**results, "sets": {"chest_xray_224": {"default": [row]}}})

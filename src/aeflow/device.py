@@ -22,22 +22,21 @@ T = TypeVar("T")
 class Plan:
     """How networks run on a device. Whatever is not measured there, or does not win, is off.
 
-    bfloat16 is for the flows and the decoder alone, and their log-determinants, losses and gradients stay float32: it
-    moves scores by 0.008 of the held-out normals' standard deviation at most, while the same in the encoder moves them
-    by 0.6 (``docs/performance.md``). CUDA rounds the encoder's convolutions to TF32, torch's own default.
+    bfloat16 is for training flows and decoder, and their log-determinants, losses and gradients stay float32. A model
+    scores in float32, as it was calibrated, whatever the arithmetic of a device; on an H200 bfloat16 would be faster in
+    large batches only, and by little (``docs/performance.md``). CUDA rounds the encoder's convolutions to TF32, torch's
+    own default.
     """
 
     train_bfloat16: bool = False
-    score_bfloat16: bool = False  # never on a CPU: a model scores there as it was calibrated, whatever its arithmetic
-    compiler: str | None = None  # torch.compile's; `benchmarks/gpu.py` measures it, and no GPU has run that yet
+    compiler: str | None = None  # torch.compile's: its first epoch takes longer than it saves in a hundred
     hold: bool | None = None  # cached features whole on the device; None: where ``has_room``
 
     @classmethod
     def of(cls, device: torch.device) -> Self:
-        """bfloat16 where the hardware has it: on a CPU for training, on CUDA for scoring as well."""
+        """bfloat16 for training where the hardware has it."""
         if device.type == "cuda":
-            has = torch.cuda.get_device_capability(device) >= (8, 0)
-            return cls(train_bfloat16=has, score_bfloat16=has)
+            return cls(train_bfloat16=torch.cuda.get_device_capability(device) >= (8, 0))
         found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
         return cls(train_bfloat16=bool(found.get("avx512_bf16") or found.get("amx_bf16")))
 

@@ -7,33 +7,31 @@ import torch
 from torch import Tensor
 
 from aeflow.backends.base import Floats, Raw
-from aeflow.device import Plan, images_on, in_parts
+from aeflow.device import images_on, in_parts
 from aeflow.graph import measured
 from aeflow.model import names
 from aeflow.model.aeflow import AEFlow
 
 
 class TorchBackend:
-    """Runs a network with torch; on a CPU these are the scores that a model was calibrated with."""
+    """Runs a network with torch, in float32: these are the scores that a model was calibrated with."""
 
     name = "torch"
 
     def __init__(self, net: AEFlow) -> None:
         self.net = net
         self.size = net.settings.image_size
-        self._plan = Plan.of(next(net.parameters()).device)
         self._most: int | None = None  # images at a time, once a GPU's memory has run out
 
     @property
     def precision(self) -> str:
         """That of flow and decoder."""
-        return "bf16" if self._plan.score_bfloat16 else "fp32"
+        return "fp32"
 
     @torch.no_grad()
     def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
         def compute(part: Tensor) -> dict[str, Tensor]:
-            with self.net.in_bfloat16(self._plan.score_bfloat16):
-                found = measured(self.net, images_on(part, next(self.net.parameters()).device), maps)
+            found = measured(self.net, images_on(part, next(self.net.parameters()).device), maps)
             if not pictures:
                 del found[names.X_HAT]
             return found
