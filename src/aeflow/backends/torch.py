@@ -17,16 +17,12 @@ class TorchBackend:
     """Runs a network with torch, in float32: these are the scores that a model was calibrated with."""
 
     name = "torch"
+    precision = "fp32"
 
     def __init__(self, net: AEFlow) -> None:
         self.net = net
         self.size = net.settings.image_size
         self._most: int | None = None  # images at a time, once a GPU's memory has run out
-
-    @property
-    def precision(self) -> str:
-        """That of flow and decoder."""
-        return "fp32"
 
     @torch.no_grad()
     def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
