@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,10 @@ def training(device: torch.device, tiny: bool, epochs: int, compiler: str) -> An
     n, held = (12, 6) if tiny else (TRAIN, HELD_OUT)
     train, held_out, watched = (made_up(m, channels, side, seed) for seed, m in enumerate((n, held, 0)))
     material = Material([train], held_out, watched)
-    plain = [(True, None, True), (False, None, True), (True, None, False)]
-    for bfloat16, compiled, hold in [*plain, (True, compiler, True)]:
-        plan = Plan(bfloat16, compiled, hold)
-        asked = settings if (bfloat16, compiled, hold) == plain[0] else compared
+    ships = Plan(train_bfloat16=True, hold=True)
+    others = [replace(ships, train_bfloat16=False), replace(ships, hold=False), replace(ships, compiler=compiler)]
+    for plan in [ships, *others]:
+        asked = settings if plan is ships else compared
         torch.manual_seed(0)
         net = AEFlow(asked, Encoder(asked.encoder, asked.stages)).to(device)
         with tempfile.TemporaryDirectory() as run:

@@ -37,6 +37,7 @@ from aeflow.evaluation.evaluate import Threshold
 from aeflow.evaluation.metrics import image_metrics
 from aeflow.evaluation.pixel import PixelMetrics
 from aeflow.features import FeatureCache, Features
+from aeflow.machine import machine
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import pretrained
 from aeflow.runtime import pick_device, prepare
@@ -253,8 +254,8 @@ def of_aeflow(method: Method, options: argparse.Namespace, test: list[Record]) -
     seconds, tic = shared + time.perf_counter() - tic, time.perf_counter()
     scores, pixel, counting = scored(scorer, test)
     took = {"train_seconds": seconds, "score_seconds": time.perf_counter() - tic - counting}
-    gpu = {"gpu": torch.cuda.get_device_name()} if pick_device("auto").type == "cuda" else {}
-    return Outcome(scores, scorer.calibration.scores, pixel, took, gpu)
+    gpu = machine()["gpu"]
+    return Outcome(scores, scorer.calibration.scores, pixel, took, {"gpu": gpu} if gpu else {})
 
 
 def run_of(options: argparse.Namespace, method: Method) -> Path:

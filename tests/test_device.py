@@ -99,9 +99,9 @@ def test_features_are_held_where_half_of_the_free_memory_takes_them(monkeypatch:
     assert not has_room(0, CPU)
 
 
-def test_nothing_is_compiled_on_a_cpu() -> None:
+def test_a_cpu_scores_in_full_precision_and_compiles_nothing() -> None:
     plan = Plan.of(CPU)
-    assert (plan.compiler, plan.hold) == (None, None)
+    assert (TorchBackend.precision, plan.compiler, plan.hold) == ("fp32", None, None)
 
 
 @pytest.mark.parametrize("hold", [True, False])
