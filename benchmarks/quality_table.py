@@ -9,7 +9,7 @@ import numpy as np
 
 from quality_methods import GROUPS, METHODS, SETS
 
-TITLES = {"default": "**aeflow, preset default**"}
+TITLES = {"default": "**aeflow, preset default**", "large": "aeflow, preset large"}
 SHORT = {SETS[0]: "chest", SETS[1]: "brain"}
 START, END = "<!-- quality: written by benchmarks/quality.py -->\n", "<!-- /quality -->"
 Rows = list[dict[str, Any]]

