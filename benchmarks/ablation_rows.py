@@ -30,7 +30,11 @@ class Row:
     read: dict[str, Any] = field(default_factory=dict)  # settings that read its weights another way
     how: str = ""  # one of HOW
     against: str = "default"  # the row that its figures are compared with
-    around: dict[str, Any] = field(default_factory=dict)  # what that row changes of the default
+
+    @property
+    def around(self) -> dict[str, Any]:
+        """What the row that it is compared with changes of the default."""
+        return BY_NAME[self.against].trained
 
     @property
     def changes(self) -> str:
@@ -60,13 +64,12 @@ def _text(value: Any) -> str:
 
 DEFAULT = "default"
 NARROW = "views half as far"
-THEN = {"view_reach": 1.0}
 HIGHEST = 1e-6  # a share of the positions that leaves one
 
 
 def before(name: str, **trained: Any) -> Row:
     """A row that was measured before the views reached as far as they do: it is compared with the preset of then."""
-    return Row(name, trained, against=NARROW, around=THEN)
+    return Row(name, trained, against=NARROW)
 
 
 ROWS = (
@@ -94,7 +97,7 @@ ROWS = (
     Row("mirror image averaged in", how="mirror"),
     Row("several seeds averaged", how="seeds"),
     Row("no augmented view", {"augmented_views": 0}),
-    Row(NARROW, THEN),
+    Row(NARROW, {"view_reach": 1.0}),
     Row("views half as far again", {"view_reach": 3.0}),
     before("3 augmented views", augmented_views=3),
     before("features as they are", unit_features=False),
@@ -113,6 +116,7 @@ ROWS = (
     Row("EfficientNet-Lite2", {"encoder": "tf_efficientnet_lite2"}),
     Row("ResNet sub-networks", {"subnet": "resnet"}),
 )
+BY_NAME = {row.name: row for row in ROWS}
 
 
 def stages_of(base: dict[str, Any], encoder: str, image_size: int) -> tuple[int, ...]:

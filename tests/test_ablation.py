@@ -116,11 +116,10 @@ def random_measures(readings: ModuleType, n: int, seed: int) -> Any:
 def test_a_tiny_share_is_the_highest_position_and_a_whole_one_the_mean(benchmark) -> None:
     readings, rows = benchmark("ablation_readings"), benchmark("ablation_rows")
     measured = {"clean": random_measures(readings, 20, 0), "test": random_measures(readings, 9, 1)}
-    by_name = {row.name: row for row in rows.ROWS}
 
     def flow(name: str) -> np.ndarray:
         """The flow term of test images, before a linear scale."""
-        return readings.scores(measured, by_name[name].settings({"beta": 1.0, "log_det_weight": 0.5}, 0))["test"]
+        return readings.scores(measured, rows.BY_NAME[name].settings({"beta": 1.0, "log_det_weight": 0.5}, 0))["test"]
 
     maps = -(measured["test"].log_prob[0] + 0.5 * measured["test"].log_det[0])
     for name, expected in (
@@ -269,11 +268,7 @@ def test_a_row_may_be_compared_with_another_than_the_default(benchmark) -> None:
     assert store.level({**found["wider"], "against": "a row that was not measured"}, found) == {}
     text = table.table({"machine": "a machine", "sets": {"chest_xray_224": found}, "ranks": {}})
     assert f"| wider | wider (against {rows.NARROW}) | 1 | -0.100 |" in text
-    by_name = {row.name: row for row in rows.ROWS}
-    assert all(row.against in by_name for row in rows.ROWS)
-    for row in rows.ROWS:
-        assert row.around == ({} if row.against == "default" else by_name[row.against].trained)
-    assert by_name["4 steps"].model({}, 0) == make_settings(view_reach=1.0, flow_steps=4)
+    assert rows.BY_NAME["4 steps"].model({}, 0) == make_settings(view_reach=1.0, flow_steps=4)
 
 
 def test_a_row_says_what_it_changes_and_other_settings_are_another_digest(benchmark) -> None:
@@ -281,10 +276,8 @@ def test_a_row_says_what_it_changes_and_other_settings_are_another_digest(benchm
     names = [row.name for row in rows.ROWS]
     assert len(names) == len(set(names))
     assert len({row.digest({}, [], (0, 1)) for row in rows.ROWS}) == len(rows.ROWS)
-    by_name = {row.name: row for row in rows.ROWS}
-    assert by_name["strides 16 and 32"].changes == "stages 3/4, decoder 64/32/16/8"
-    assert by_name["several seeds averaged"].digest({}, [], (0, 1)) != by_name["several seeds averaged"].digest(
-        {}, [], (0,)
-    )
+    assert rows.BY_NAME["strides 16 and 32"].changes == "stages 3/4, decoder 64/32/16/8"
+    averaged = rows.BY_NAME["several seeds averaged"]
+    assert averaged.digest({}, [], (0, 1)) != averaged.digest({}, [], (0,))
     assert rows.stages_of({}, "tf_efficientnet_lite0", 224) == (2, 3, 4)
     assert rows.stages_of({}, "tf_efficientnet_lite0", 288) == (3,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ import pytest
 from PIL import Image
 
 import aeflow
+from aeflow.cli import main
 from aeflow.pseudonym import pseudonym
 from aeflow.training import Trained
 from conftest import SAMPLE, texture, write_data
@@ -31,11 +34,20 @@ def call(*arguments: object, ok: int = 0, cwd: Path | None = None) -> subprocess
     return done
 
 
+def within(*arguments: object, ok: int = 0) -> tuple[str, str]:
+    """A command's stdout and stderr, in this process: without the seconds that a start takes."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    assert end.value.code == ok, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
 def error_of(*arguments: object) -> str:
     """The one line that a wrong use prints; nothing on stdout."""
-    done = call(*arguments, ok=2)
-    assert done.stdout == ""
-    [line] = done.stderr.strip().splitlines()
+    out, err = within(*arguments, ok=2)
+    assert out == ""
+    [line] = err.strip().splitlines()
     return line.removeprefix("error: ")
 
 
@@ -119,7 +131,7 @@ def test_score_to_a_terminal_and_as_json(trained: Trained, run: Path, data: Path
     lines = call("score", run, folder).stdout.splitlines()
     assert len(lines) == 12
     assert all(re.match(r"(normal|abnormal) +score +-?\d+\.\d{3}  p [01]\.\d{4}  .+\.png", line) for line in lines)
-    rows = [json.loads(line) for line in call("score", run, folder, "--json").stdout.splitlines()]
+    rows = [json.loads(line) for line in within("score", run, folder, "--json")[0].splitlines()]
     assert [row["verdict"] for row in rows] == [line.split()[0] for line in lines]
 
 
@@ -127,7 +139,7 @@ def test_evaluate_and_score_and_python_agree(evaluated: Path, run: Path, data: P
     with (evaluated / "scores.csv").open() as file:
         first = next(csv.DictReader(file))
     image = data / first["path"]
-    from_cli = json.loads(call("score", run, image, "--json").stdout)
+    from_cli = json.loads(within("score", run, image, "--json")[0])
     result = aeflow.load(run).score(image)
     spread = np.std(aeflow.load(run).artifact.calibration.scores)
     assert result.value == pytest.approx(float(first["score"]), abs=1e-4 * spread, rel=1e-5)
@@ -172,7 +184,9 @@ def test_bad_images_are_listed_and_the_rest_is_scored(trained: Trained, run: Pat
 
 def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds no model.json; give the folder" in error_of("score", tmp_path, data)
+    done = call("score", tmp_path, data, ok=2)
+    assert done.stdout == ""
+    assert re.fullmatch(r"error: .* holds no model.json; give the folder [^\n]*\n", done.stderr)
     assert "an empty folder; name a folder that holds images" in error_of("score", run, tmp_path / "empty")
     assert "no images in split 'val'; the splits are: train, test" in error_of("evaluate", run, data, "--split", "val")
     assert "beta: '7' is not allowed" in error_of("train", data, "--out", tmp_path / "r", "--set", "beta=7")
@@ -189,7 +203,7 @@ def test_split_with_one_class(trained: Trained, run: Path, tmp_path: Path) -> No
     data = write_data(tmp_path / "data", test=4)
     lines = (data / "manifest.csv").read_text().splitlines()
     (data / "manifest.csv").write_text("\n".join(line for line in lines if "test/abnormal" not in line))
-    call("evaluate", run, data, "--out", tmp_path / "out")
+    within("evaluate", run, data, "--out", tmp_path / "out")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["auroc"] is None
     assert metrics["sensitivity"] is None
@@ -202,8 +216,7 @@ def test_evaluate_goes_on_past_bad_images_and_masks(trained: Trained, run: Path,
     data = write_data(tmp_path / "data", test=5)
     (data / "test" / "normal" / "001.png").write_bytes(b"no image")
     (data / "test" / "mask" / "002.png").write_bytes(b"no mask")
-    done = call("evaluate", run, data, "--out", tmp_path / "out", ok=1)
-    assert "2 images refused" in done.stderr
+    assert "2 images refused" in within("evaluate", run, data, "--out", tmp_path / "out", ok=1)[1]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert (metrics["n_normal"], metrics["n_abnormal"], metrics["refused"]) == (4, 4, 2)
 
@@ -217,16 +230,16 @@ def test_damaged_training_history_is_named(
     (copy / damage).write_bytes(content[: len(content) * 2 // 3])
     assert "damaged training history" in error_of("evaluate", copy, data, "--out", tmp_path / "out")
     (copy / damage).unlink()  # the remedy: without it the report has no training section
-    call("evaluate", copy, data, "--out", tmp_path / "out")
+    within("evaluate", copy, data, "--out", tmp_path / "out")
     assert not (tmp_path / "out" / "plots" / "training.png").exists()
     assert (tmp_path / "out" / "plots" / "roc.png").exists()
 
 
 def test_info(trained: Trained, run: Path) -> None:
-    shown = call("info", run).stdout
+    shown, _ = within("info", run)
     assert "tf_efficientnet_lite0" in shown
     assert "held out images" in shown
-    assert json.loads(call("info", run, "--json").stdout)["schema"] == 5
+    assert json.loads(within("info", run, "--json")[0])["schema"] == 5
 
 
 def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
@@ -239,7 +252,7 @@ def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     phases = [facts[f"{phase}_seconds"] for phase in ("features", "training", "calibration")]
     assert 0 < sum(phases) <= facts["seconds"]
     assert facts["training_images_per_second"] == pytest.approx(2 * facts["normal_images"] / phases[1], rel=0.1)
-    metrics = json.loads(call("evaluate", tmp_path / "run", SAMPLE, "--json").stdout)
+    metrics = json.loads(within("evaluate", tmp_path / "run", SAMPLE, "--json")[0])
     assert metrics["auroc"]["value"] > 0.7
 
 
@@ -250,7 +263,7 @@ def test_no_patient_in_any_file(tmp_path: Path) -> None:
     (data / "manifest.csv").write_text(re.sub(r",([patu])(\d+),", r",Canary^\1\2,", manifest))
     small = ["--set", "image_size=64", "--set", "hidden=8", "--epochs", "1"]
     assert "of the log-determinant (finds synthetic" in call("train", data, "--out", tmp_path / "run", *small).stdout
-    call("evaluate", tmp_path / "run", data)
+    within("evaluate", tmp_path / "run", data)
     for path in (tmp_path / "run").rglob("*"):
         if path.is_file():
             assert b"Canary" not in path.read_bytes(), path

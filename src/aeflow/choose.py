@@ -111,7 +111,8 @@ def make(run: Path, form: str, place: Path) -> Scorer:
             print(f"note: making a graph for {form}, once for this model", file=sys.stderr)
         artifact = artifacts.load(run)
         precisions = ["bf16", "fp32"] if form == "openvino" and openvino.has_bf16() else ["fp32"]
-        with made(artifact, run, form, precisions, place.parent) as (folder, parity):
+        alone = form == "openvino"  # its backend hands over image by image
+        with made(artifact, run, form, precisions, place.parent, one_by_one=alone) as (folder, parity):
             if parity.passes(read_export(folder)["precision"]):
                 if not place.exists():  # another process may have been faster
                     os.replace(folder, place)

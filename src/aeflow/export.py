@@ -94,11 +94,11 @@ def unequal(where: object, parity: Parity, precision: str) -> ArtifactError:
 
 @contextmanager
 def made(
-    artifact: Artifact, run: Path, to: str, precisions: Sequence[str], beside: Path
+    artifact: Artifact, run: Path, to: str, precisions: Sequence[str], beside: Path, one_by_one: bool = False
 ) -> Iterator[tuple[Path, Parity]]:
     """An export in a temporary folder in ``beside``, in the first precision that passes, else the last; its parity.
 
-    The folder goes when the context ends, unless it was renamed.
+    The folder goes when the context ends, unless it was renamed. ``one_by_one``: see ``write_graph``.
     """
     if not exported.installed(to):
         raise exported.missing(to)
@@ -106,7 +106,8 @@ def made(
     temporary = Path(tempfile.mkdtemp(dir=beside, prefix=".export-"))
     try:
         graph = ScoreGraph(artifact.net, artifact.calibration).eval()
-        write_graph(graph, graph.outputs, artifact.settings.image_size, temporary / GRAPHS[to], _OF_ENCODER)
+        size = artifact.settings.image_size
+        write_graph(graph, graph.outputs, size, temporary / GRAPHS[to], _OF_ENCODER, one_by_one)
         exported.save_arrays(temporary, artifact.intended, test_images(artifact))
         facts = {
             "schema": EXPORT_SCHEMA,
