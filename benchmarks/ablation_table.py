@@ -16,7 +16,7 @@ folders: held-out normals ("clean"), together with copies of them as from anothe
 train-side abnormal images of patients who are not in the test split ("abnormal") and against the held-out normals with
 a synthetic anomaly each ("synthetic"); value is the mean of the four. The test column decides nothing. A position's
 mean and spread, in the row that standardises by them, come from the clean normals themselves, which flatters its
-proxies. Several seeds are averaged on the split of the first, and compared with the default of that seed."""
+proxies. Several seeds are averaged on the split of each in turn, and compared with the default of that seed."""
 OF_RANKS = """Spearman's correlation with the test AUROC over the rows, and the row each would have chosen. A row's
 figures are the default's means plus its changes, so that rows of one seed and of several can be compared."""
 
