@@ -129,7 +129,7 @@ PAPER: dict[str, Any] = {
     "two_sided": False,
 }
 
-# A larger encoder: about twice the default's time, for what it saw better in evidence (docs/quality.md).
+# A larger encoder, which takes longer: the one change that the proxies preferred on both sets (docs/quality.md).
 LARGE: dict[str, Any] = {"encoder": "tf_efficientnet_lite2"}
 
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "large": LARGE, "paper": PAPER}
