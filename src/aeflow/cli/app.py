@@ -28,7 +28,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Backend = Annotated[str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest with torch's scores.")]
 
 Preset = Annotated[
-    str, typer.Option(help="default, paper: the published AE-FLOW configuration, or a file that aeflow tune wrote.")
+    str, typer.Option(help="default, large: a larger encoder, paper: as published, or a file that aeflow tune wrote.")
 ]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
