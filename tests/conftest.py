@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import hypothesis
@@ -15,6 +17,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from aeflow import training
+from aeflow.cli import main
 from aeflow.config import Settings, make_settings
 from aeflow.pseudonym import identify
 from aeflow.training import Trained
@@ -48,6 +51,15 @@ def small_settings(**changes: object) -> Settings:
     """The default preset, small enough for a test."""
     small = {"image_size": SIZE, "hidden": 16, "flow_steps": 2, "epochs": 3, "batch_size": 8}
     return make_settings(**{**small, **changes})
+
+
+def within(*arguments: object, ok: int = 0) -> tuple[str, str]:
+    """A command's stdout and stderr, in this process: without the seconds that a start takes."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    assert end.value.code == ok, err.getvalue()
+    return out.getvalue(), err.getvalue()
 
 
 def texture(seed: int) -> np.ndarray:

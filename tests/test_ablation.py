@@ -269,6 +269,9 @@ def test_a_row_may_be_compared_with_another_than_the_default(benchmark) -> None:
     assert store.level({**found["wider"], "against": "a row that was not measured"}, found) == {}
     text = table.table({"machine": "a machine", "sets": {"chest_xray_224": found}, "ranks": {}})
     assert f"| wider | wider (against {rows.NARROW}) | 1 | -0.100 |" in text
+    assert all(row.against in rows.BY_NAME for row in rows.ROWS)
+    for row in rows.ROWS:
+        assert row.around == ({} if row.against == "default" else rows.BY_NAME[row.against].trained)
     assert rows.BY_NAME["4 steps"].model({}, 0) == make_settings(view_reach=1.0, flow_steps=4)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -11,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import zlib
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +18,9 @@ import pytest
 from PIL import Image
 
 import aeflow
-from aeflow.cli import main
 from aeflow.pseudonym import pseudonym
 from aeflow.training import Trained
-from conftest import SAMPLE, texture, write_data
+from conftest import SAMPLE, texture, within, write_data
 
 
 def call(*arguments: object, ok: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -32,15 +29,6 @@ def call(*arguments: object, ok: int = 0, cwd: Path | None = None) -> subprocess
     assert done.returncode == ok, done.stderr
     assert "Traceback" not in done.stderr
     return done
-
-
-def within(*arguments: object, ok: int = 0) -> tuple[str, str]:
-    """A command's stdout and stderr, in this process: without the seconds that a start takes."""
-    out, err = io.StringIO(), io.StringIO()
-    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as end:
-        main([*map(str, arguments)])
-    assert end.value.code == ok, err.getvalue()
-    return out.getvalue(), err.getvalue()
 
 
 def error_of(*arguments: object) -> str:

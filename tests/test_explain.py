@@ -15,7 +15,6 @@ from torch import Tensor
 
 import aeflow
 from aeflow import calibrate, training
-from aeflow.cli import main
 from aeflow.data.records import of_label, read_records
 from aeflow.data.split import hold_out
 from aeflow.data.stream import stream
@@ -28,7 +27,7 @@ from aeflow.model.pooled import pool
 from aeflow.neighbours import NORMALS
 from aeflow.score import Score, score
 from aeflow.training import Trained
-from conftest import SIZE, small_settings
+from conftest import SIZE, small_settings, within
 
 
 def random(*shape: int, seed: int = 0) -> Tensor:
@@ -176,19 +175,9 @@ def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(taught: aeflow
     assert drawn == pytest.approx(real, abs=0.3 * real)
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: object, ok: int = 0) -> tuple[str, str]:
-    with pytest.raises(SystemExit) as end:
-        main([*map(str, arguments)])
-    out, err = capsys.readouterr()
-    assert end.value.code == ok, err
-    return out, err
-
-
-def test_explain_with_classes(
-    taught: aeflow.Model, taught_run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_with_classes(taught: aeflow.Model, taught_run: Path, data: Path, tmp_path: Path) -> None:
     image = data / "test" / "abnormal" / "003.png"
-    shown, err = call(capsys, "explain", taught_run, image, "--out", tmp_path / "new" / "out")
+    shown, err = within("explain", taught_run, image, "--out", tmp_path / "new" / "out")
     assert err == ""
     picture = np.asarray(Image.open(tmp_path / "new" / "out" / "explain.png").convert("L"))
     assert picture.std() > 5
@@ -213,30 +202,26 @@ def test_explain_with_classes(
         assert word in shown
 
 
-def test_explain_normals_only(
-    trained: Trained, run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_explain_normals_only(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:
     """A train image is its own nearest normal; without the file of normals all the rest is still there."""
     settings = trained.artifact.settings
     kept, _ = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
     own = kept[1].path
     copy = Path(shutil.copytree(run, tmp_path / "run"))
-    facts = json.loads(call(capsys, "explain", copy, own, "--out", tmp_path / "out", "--json")[0])
+    facts = json.loads(within("explain", copy, own, "--out", tmp_path / "out", "--json")[0])
     assert set(facts["terms"]) == {"flow", "reconstruction"}
     assert (facts["posterior"], facts["notes"]) == ({}, [])
     assert facts["nearest_normals"][0] == {"number": 1, "distance": pytest.approx(0, abs=0.1)}
     assert facts["nearest_normals"][1]["distance"] > 5
     (copy / NORMALS).unlink()
-    shown, err = call(capsys, "explain", copy, own, "--out", tmp_path / "out")
+    shown, err = within("explain", copy, own, "--out", tmp_path / "out")
     assert "nearest train normals" not in shown
     assert f"note: no train normals to compare with: {copy} holds no {NORMALS}" in err
     without = json.loads((tmp_path / "out" / "explain.json").read_text())
     assert without == {**facts, "nearest_normals": [], "notes": without["notes"]}
 
 
-def test_what_cannot_be_explained_is_one_line(
-    trained: Trained, run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_explained_is_one_line(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("this is no image")
     image = data / "test" / "normal" / "000.png"
     for path, out, said in (
@@ -245,7 +230,7 @@ def test_what_cannot_be_explained_is_one_line(
         (tmp_path / "none.png", tmp_path / "out", "cannot be opened"),
         (image, tmp_path / "text.png", "is a file; give a folder with --out"),
     ):
-        shown, err = call(capsys, "explain", run, path, "--out", out, ok=2)
+        shown, err = within("explain", run, path, "--out", out, ok=2)
         assert shown == ""
         [line] = err.strip().splitlines()
         assert said in line

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from aeflow.cli import main
-from conftest import SIZE, lesion, texture
+from conftest import SIZE, lesion, texture, within
 
 SLICES = 5
 
@@ -43,13 +43,6 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    with pytest.raises(SystemExit) as end:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return int(end.value.code or 0), out, err
-
-
 @pytest.fixture(scope="module")
 def mixed_run(mixed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "mixed"
@@ -68,11 +61,8 @@ def test_the_training_counts_slices(mixed_run: Path) -> None:
     assert facts["refused_images"] == 0
 
 
-def test_scores_name_slices_and_studies(
-    mixed: Path, mixed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, _ = call(capsys, "score", mixed_run, mixed / "test", "--out", tmp_path / "scores.csv")
-    assert code == 0
+def test_scores_name_slices_and_studies(mixed: Path, mixed_run: Path, tmp_path: Path) -> None:
+    out, _ = within("score", mixed_run, mixed / "test", "--out", tmp_path / "scores.csv")
     assert "6 studies" in out
     rows = list(csv.DictReader((tmp_path / "scores.csv").open()))
     assert len(rows) == 6 * SLICES
@@ -85,11 +75,8 @@ def test_scores_name_slices_and_studies(
         assert [float(row["score"]) for row in named] == sorted((float(row["score"]) for row in named), reverse=True)
 
 
-def test_evaluation_is_of_slices_and_studies(
-    mixed: Path, mixed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    code, out, _ = call(capsys, "evaluate", mixed_run, mixed, "--out", tmp_path)
-    assert code == 0
+def test_evaluation_is_of_slices_and_studies(mixed: Path, mixed_run: Path, tmp_path: Path) -> None:
+    out, _ = within("evaluate", mixed_run, mixed, "--out", tmp_path)
     assert "AUROC, studies" in out
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert (metrics["n_normal"], metrics["n_abnormal"]) == (3 * SLICES, 3)
@@ -100,13 +87,9 @@ def test_evaluation_is_of_slices_and_studies(
     assert 'id="studies"' in (tmp_path / "report.html").read_text()
 
 
-def test_a_slice_can_be_explained(
-    mixed: Path, mixed_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_slice_can_be_explained(mixed: Path, mixed_run: Path, tmp_path: Path) -> None:
     volume = mixed / "test/abnormal/a0.nii"
-    code, out, _ = call(capsys, "explain", mixed_run, volume, "--slice", "3", "--out", tmp_path)
-    assert code == 0
+    out, _ = within("explain", mixed_run, volume, "--slice", "3", "--out", tmp_path)
     assert "picture:" in out
-    code, _, err = call(capsys, "explain", mixed_run, volume, "--out", tmp_path)
-    assert code == 2
+    _, err = within("explain", mixed_run, volume, "--out", tmp_path, ok=2)
     assert "5 images in one file; name a slice" in err
