@@ -32,7 +32,7 @@ from ablation_table import table
 from aeflow.config import make_settings, parse_changes
 from aeflow.data.records import read_records
 from aeflow.errors import AeflowError
-from aeflow.runtime import prepare
+from aeflow.runtime.process import prepare
 from quality import machine
 from quality_methods import SETS
 

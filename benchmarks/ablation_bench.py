@@ -14,13 +14,15 @@ from safetensors.torch import load_file, save_file
 
 from aeflow.config import Settings
 from aeflow.data.records import read_records
-from aeflow.features import FeatureCache, Features
-from aeflow.lab import Lab
-from aeflow.loop import trainable
+from aeflow.features.cache import FeatureCache
+from aeflow.features.dataset import Features
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained, strides_of
-from aeflow.runtime import pick_device
-from aeflow.space import Space
+from aeflow.model.encoder import strides_of
+from aeflow.model.encoder_weights import pretrained
+from aeflow.runtime.process import pick_device
+from aeflow.training.loop import trainable
+from aeflow.tuning.search_space import SearchSpace
+from aeflow.tuning.trainer import TrialTrainer
 
 LITE1 = "tf_efficientnet_lite1"  # whose weights aeflow does not come with
 
@@ -29,7 +31,7 @@ LITE1 = "tf_efficientnet_lite1"  # whose weights aeflow does not come with
 class Bench:
     """The train normals as a seed splits them, the groups of the proxy, and the test split."""
 
-    lab: Lab
+    lab: TrialTrainer
     groups: dict[str, Features]  # those of the proxy, and ``test``
     labels: list[int]  # of the test images
 
@@ -38,7 +40,7 @@ class Bench:
     def of(cls, data: Path, images: Settings, stages: tuple[int, ...], weights: Path | None) -> Self:
         """Of a data folder; of ``images`` only encoder, image size and what decides the split are read."""
         encoder = pretrained(images.encoder, stages, weights).to(pick_device("auto"))
-        lab = Lab.of(data, Space(images, strides_of(images.encoder)), encoder, images.seed)
+        lab = TrialTrainer.of(data, SearchSpace(images, strides_of(images.encoder)), encoder, images.seed)
         test, refused = FeatureCache(encoder, images.image_size).features(read_records(data, "test"))
         for _, error in [*refused, *lab.refusals]:
             raise error

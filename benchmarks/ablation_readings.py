@@ -10,17 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aeflow import proxy, reading
 from aeflow.config import Settings
 from aeflow.data.augment import Change, recapture
-from aeflow.data.synthetic import synthetic
-from aeflow.features import FeatureCache, Features
-from aeflow.feed import Feed
-from aeflow.intervals import delong
+from aeflow.data.synthetic_anomalies import synthetic
+from aeflow.features.cache import FeatureCache
+from aeflow.features.dataset import Features
+from aeflow.features.device_batches import Feed
+from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow, mean_of_top
 from aeflow.model.encoder import Encoder
-from aeflow.model.pooled import unit_length
+from aeflow.model.pooling import unit_length
 from aeflow.model.ssim import ssim
+from aeflow.training import log_det_weight as reading
+from aeflow.tuning import proxy
 
 Floats = NDArray[np.float64]
 Groups = Mapping[str, Features]

@@ -25,7 +25,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from ablation_rows import DEFAULT, ROWS, Row
-from aeflow.proxy import FIGURES
+from aeflow.tuning.proxy import FIGURES
 
 Figures = Mapping[str, float | None]
 TEST, VALUE, OLDER = "test", "value", "older choice"

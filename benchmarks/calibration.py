@@ -33,18 +33,18 @@ from scipy.stats import ks_2samp
 
 import aeflow
 import calibration_plots
-from aeflow.calibrate import Calibration
-from aeflow.choose import open_model
+from aeflow.calibration.calibration import Calibration
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import hold_out
-from aeflow.errors import ImageError
+from aeflow.data.splits import hold_out
+from aeflow.deploy.open_model import open_model
 from aeflow.evaluation.evaluate import Threshold
-from aeflow.evaluation.metrics import image_metrics
 from aeflow.evaluation.reliability import at_prevalence, calibration_error, net_benefit, reliability
-from aeflow.evaluation.style import save_png
-from aeflow.intervals import grouped_wilson
-from aeflow.runtime import prepare
-from aeflow.score import Scorer, score
+from aeflow.imageio.errors import ImageError
+from aeflow.metrics.image import image_metrics
+from aeflow.metrics.intervals import grouped_wilson
+from aeflow.reporting.style import save_png
+from aeflow.runtime.process import prepare
+from aeflow.scoring.scorer import Scorer, score
 from quality import SETS, machine
 
 CHEST = SETS[0]

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aeflow.evaluation.plots import DASHES
-from aeflow.evaluation.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
+from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
 
 SETS = {"chest_xray_224": "chest X-ray", "lgg_mri_central": "brain MRI"}
 COLOURS = (NEUTRAL, ABNORMAL, NORMAL)

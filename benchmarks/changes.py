@@ -29,27 +29,26 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeflow import artifact as artifacts
-from aeflow.artifact import Artifact
-from aeflow.bench_table import describe
+from aeflow.artifacts import run as artifacts
+from aeflow.artifacts.exported_graph import load_export
+from aeflow.artifacts.run import Artifact
 from aeflow.data.records import find_images
-from aeflow.device import Plan
-from aeflow.encoder_graph import EncoderGraph
-from aeflow.evaluation.gallery import gallery
-from aeflow.evaluation.panels import panel
-from aeflow.evaluation.picture import Frame, encoded
-from aeflow.evaluation.style import save_png
-from aeflow.export import made
-from aeflow.exported import load
-from aeflow.loop import _Step
-from aeflow.machine import machine
+from aeflow.deploy.benchmark_table import describe
+from aeflow.deploy.export import made
+from aeflow.features.openvino_encoder import EncoderGraph
 from aeflow.model import ssim
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import PositionedConv2d
 from aeflow.model.generate import sample
-from aeflow.runtime import prepare
-from aeflow.score import BATCH, score
-from aeflow.store import write_bytes
+from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.score_picture import Frame, encoded
+from aeflow.reporting.style import save_png
+from aeflow.runtime.device import Plan
+from aeflow.runtime.files import write_bytes
+from aeflow.runtime.machine import machine
+from aeflow.runtime.process import prepare
+from aeflow.scoring.scorer import BATCH, score
+from aeflow.training.loop import _Step
 
 START, END = "<!-- changes: written by benchmarks/changes.py -->\n", "<!-- /changes -->"
 Work = Callable[[], object]
@@ -102,7 +101,7 @@ def ratio(change: Change, turns: int) -> dict[str, float]:
 @contextmanager
 def changes(run: Path) -> Iterator[list[Change]]:
     """All of them, on images that the model makes up."""
-    artifact = artifacts.load(run)
+    artifact = artifacts.load_run(run)
     x = sample(artifact.net, BATCH)
     pixels = x.numpy()
     torch_ = artifact.scorer.backend
@@ -113,12 +112,12 @@ def changes(run: Path) -> Iterator[list[Change]]:
                 if not parity.passes(precision):
                     continue
                 os.replace(temporary, Path(folder) / precision)
-            graphs[precision] = load(Path(folder) / precision).backend
+            graphs[precision] = load_export(Path(folder) / precision).backend
         with made(artifact, run, "onnx", ["fp32"], Path(folder)) as (temporary, parity):
             if not parity.passes("fp32"):
                 raise SystemExit(f"the graph of ONNX gives other scores: {parity}")
             os.replace(temporary, Path(folder) / "onnx")
-        graphs["onnx"] = load(Path(folder) / "onnx").backend
+        graphs["onnx"] = load_export(Path(folder) / "onnx").backend
         measures = artifact.net(x)
         pair = x, measures.x_hat
         scales = artifact.calibration.scales

@@ -29,14 +29,15 @@ import torch
 import torch.nn.functional as F
 
 from aeflow.config import make_settings
-from aeflow.data.facts import Facts
 from aeflow.data.records import Record
-from aeflow.device import Plan, images_on
-from aeflow.features import Features, Row
-from aeflow.loop import Material, fit
+from aeflow.features.dataset import Features, Row
+from aeflow.imageio.image import Acquisition
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import Encoder, pretrained
-from aeflow.runtime import pick_device, prepare
+from aeflow.model.encoder import Encoder
+from aeflow.model.encoder_weights import pretrained
+from aeflow.runtime.device import Plan, images_on
+from aeflow.runtime.process import pick_device, prepare
+from aeflow.training.loop import Material, fit_network
 
 TRAIN, HELD_OUT, EPOCHS, COMPARED = 1341, 268, 100, 10
 IMAGES, BATCHES, REPEATS = 4096, (64, 256, 1024), 3
@@ -96,7 +97,9 @@ def training(device: torch.device, tiny: bool, epochs: int, compiler: str) -> An
         torch.manual_seed(0)
         net = AEFlow(asked, Encoder(asked.encoder, asked.stages)).to(device)
         with tempfile.TemporaryDirectory() as run:
-            row, progress = timed(lambda: fit(net, asked, Path(run), material, False, plan), device, asdict(plan))  # noqa: B023
+            row, progress = timed(
+                lambda: fit_network(net, asked, Path(run), material, False, plan), device, asdict(plan)
+            )  # noqa: B023
         if progress is not None:
             seconds = [epoch["seconds"] for epoch in progress.history]
             row |= {
@@ -117,7 +120,7 @@ def made_up(n: int, channels: int, side: int, seed: int) -> Features:
     pixels = rng.integers(0, 256, (n, 3, 16 * side, 16 * side), np.uint8)
     records = [Record(Path(f"{i}"), f"{i}", "train", 0, f"{i}", None, None) for i in range(n)]
     names = [f"{seed}/{i}" for i in range(n)]
-    return Features(records, names, [Row(flat, pixels, i, Facts()) for i in range(n)], [shape])
+    return Features(records, names, [Row(flat, pixels, i, Acquisition()) for i in range(n)], [shape])
 
 
 def scoring(device: torch.device, tiny: bool, compiler: str) -> Any:

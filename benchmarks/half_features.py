@@ -22,18 +22,20 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from aeflow import calibrate, features
+from aeflow.calibration import calibration as calibrate
 from aeflow.config import Settings, make_settings
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import hold_out, leave_out_patients, shared_patients
-from aeflow.device import Plan
-from aeflow.evaluation.metrics import auroc
-from aeflow.features import FeatureCache, Features
-from aeflow.feed import Feed
-from aeflow.loop import Material, fit, measure_all
+from aeflow.data.splits import hold_out, leave_out_patients, shared_patients
+from aeflow.features import cache as features
+from aeflow.features.cache import FeatureCache
+from aeflow.features.dataset import Features
+from aeflow.features.device_batches import Feed
+from aeflow.metrics.image import auroc
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained
-from aeflow.runtime import prepare
+from aeflow.model.encoder_weights import pretrained
+from aeflow.runtime.device import Plan
+from aeflow.runtime.process import prepare
+from aeflow.training.loop import Material, fit_network, measure_all
 from quality import machine
 
 CPU = torch.device("cpu")
@@ -93,7 +95,7 @@ def measure(data: Path, seed: int) -> dict[str, Any]:
             (root / f"{number}").mkdir()
             net, seconds = trained(settings, material, root / f"{number}", Plan(train_bfloat16=bfloat16))
             _, *of_held = measure_all(net, Feed(held_f, CPU), 32)
-            calibration = calibrate.fit(settings, *of_held, maps={})
+            calibration = calibrate.fit_calibration(settings, *of_held, maps={})
             _, *of_proxy = measure_all(net, Feed(proxy, CPU), 32)
             _, *of_test = measure_all(net, Feed(tested, CPU), 32)
             normal, ill, scores = (calibration.value(calibration.terms(*of)) for of in (of_held, of_proxy, of_test))
@@ -121,7 +123,7 @@ def trained(settings: Settings, material: Material, run: Path, plan: Plan) -> tu
     """The model of a way, and the seconds of its epochs."""
     torch.manual_seed(settings.seed)
     net = AEFlow(settings, pretrained(settings.encoder, settings.encoder_stages))
-    progress = fit(net, settings, run, material, False, plan)
+    progress = fit_network(net, settings, run, material, False, plan)
     return net, [row["seconds"] for row in progress.history]
 
 

@@ -29,15 +29,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 import aeflow
-from aeflow.artifact import Artifact
+from aeflow.artifacts.run import Artifact
 from aeflow.data.augment import recapture
+from aeflow.data.loader import stream
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out
-from aeflow.data.stream import stream
-from aeflow.errors import ImageError
-from aeflow.model.pooled import pool
-from aeflow.model.traits import measure_traits
-from aeflow.runtime import prepare
+from aeflow.data.splits import evenly, hold_out
+from aeflow.imageio.errors import ImageError
+from aeflow.model.input_statistics import measure_input_statistics
+from aeflow.model.pooling import pool
+from aeflow.runtime.process import prepare
 from quality import SETS, machine
 
 Pixels = NDArray[np.float32]  # (3, H, W) in [0, 1]
@@ -185,13 +185,13 @@ def traits_of(artifact: Artifact, images: Iterable[Pixels]) -> NDArray[np.float6
     while batch := list(islice(images, BATCH)):
         x = torch.from_numpy(np.stack(batch))
         pooled = pool(artifact.net.of_stages(artifact.net.encoder(x), artifact.settings.stages))
-        rows.append(measure_traits(x, pooled).double().numpy())
+        rows.append(measure_input_statistics(x, pooled).double().numpy())
     return np.concatenate(rows)
 
 
 def count(artifact: Artifact, traits: NDArray[np.float64]) -> dict[str, Any]:
     """How many images there are, how many are outside, and why."""
-    found = [artifact.intended.outside(row) for row in traits]
+    found = [artifact.input_guard.outside(row) for row in traits]
     reasons = Counter(reason for one in found for reason in one)
     return {"n": len(found), "outside": sum(map(bool, found)), "reasons": dict(reasons.most_common())}
 
@@ -204,8 +204,8 @@ def cost(artifact: Artifact, data: Path) -> dict[str, float]:
     features = net.of_stages(net.encoder(x), artifact.settings.stages)
 
     def added() -> None:
-        for row in measure_traits(x, pool(features)).double().numpy():
-            artifact.intended.outside(row)
+        for row in measure_input_statistics(x, pool(features)).double().numpy():
+            artifact.input_guard.outside(row)
 
     steps = {"encoder": lambda: net.encoder(x), "network": lambda: net(x), "added": added}
     times: dict[str, list[float]] = {name: [] for name in steps}

@@ -33,19 +33,22 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aeflow import classes, posterior, training
-from aeflow.artifact import Artifact, load
+from aeflow.artifacts.run import Artifact, load_run
 from aeflow.backends.torch import TorchBackend
+from aeflow.calibration import posterior
 from aeflow.config import Settings, make_settings
 from aeflow.data.augment import Change, recapture
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out, leave_out_patients, shared_patients
-from aeflow.evaluation.metrics import auroc
-from aeflow.features import FeatureCache
-from aeflow.model.encoder import pretrained
-from aeflow.model.pooled import Pooled
-from aeflow.runtime import prepare
-from aeflow.score import measure
+from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_patients
+from aeflow.features.cache import FeatureCache
+from aeflow.metrics.image import auroc
+from aeflow.model.encoder_weights import pretrained
+from aeflow.model.pooling import Pooled
+from aeflow.runtime.process import prepare
+from aeflow.scoring.scorer import measure
+from aeflow.training import class_mixture_em as classes
+from aeflow.training import train as training
+from aeflow.training.calibrate import MAX_WEIGHED
 from quality import machine, spread
 
 KS = (0, 1, 5, 10, 25, 50, 100, 300, None)  # labelled abnormal images; None: all
@@ -146,7 +149,7 @@ def read_world(data: Path) -> World:
 def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> Base:
     """Train the normals-only model on some of the normals, by the same code that `aeflow train` runs."""
     if kept_at is not None and (kept_at / "run" / "model.json").exists():
-        return base_of(world, known, load(kept_at / "run"))
+        return base_of(world, known, load_run(kept_at / "run"))
     with tempfile.TemporaryDirectory() as scratch:
         folder = kept_at or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
@@ -186,7 +189,7 @@ def teach(
     rows = np.concatenate([base.kept, labelled, pool]).astype(int)
     label = np.array([0] * len(base.kept) + [1 + kinds.index(name) for name in names] + [-1] * len(pool))
     examples = classes.Examples(s[rows], recaptured[rows], label, [world.records[row].patient for row in rows])
-    learnt, found = classes.fit(examples, kinds, settings) if label.any() else (None, None)
+    learnt, found = classes.fit_class_mixture(examples, kinds, settings) if label.any() else (None, None)
     scores = base.score(world.test)
     if learnt is None:
         return scores, found, 0.0
@@ -196,10 +199,10 @@ def teach(
             u = learnt.mixture.latent_of(torch.from_numpy(world.s[of]).float())
             return learnt.mixture.log_ratios(u).double().numpy()
 
-    chosen = np.array(evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), training.WEIGHED), dtype=int)
+    chosen = np.array(evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
     share = found.share if found is not None and found.used else 0.5
     abnormal = base.score(rows[chosen]), learnt.judged[chosen], learnt.abnormal[chosen]
-    fitted = posterior.fit(learnt.kinds, (base.score(base.held), ratios(base.held)), abnormal, share)
+    fitted = posterior.fit_posterior(learnt.kinds, (base.score(base.held), ratios(base.held)), abnormal, share)
     return fitted.value(scores, fitted.term(ratios(world.test))), found, fitted.weight
 
 

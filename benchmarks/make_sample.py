@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aeflow.data.records import Record, read_records
-from aeflow.data.split import leave_out_patients
+from aeflow.data.splits import leave_out_patients
 
 COUNTS = {  # split, kind -> images
     ("test", "normal"): 100,

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 import aeflow
+from aeflow.data.loader import mask_of, stream
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out, leave_out_patients
-from aeflow.data.stream import mask_of, stream
-from aeflow.data.synthetic import with_mask
-from aeflow.errors import ImageError
+from aeflow.data.splits import evenly, hold_out, leave_out_patients
+from aeflow.data.synthetic_anomalies import with_mask
+from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
-from aeflow.runtime import prepare
+from aeflow.runtime.process import prepare
 from quality import machine
 from quality_methods import SETS
 

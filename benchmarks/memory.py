@@ -17,8 +17,8 @@ from pathlib import Path
 
 import aeflow
 from aeflow.data.records import find_images
-from aeflow.machine import resident_mb
-from aeflow.score import score
+from aeflow.runtime.machine import resident_mb
+from aeflow.scoring.scorer import score
 
 MARKS = (1_000, 2_500, 5_000, 7_500, 10_000)
 

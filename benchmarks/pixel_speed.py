@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from aeflow.evaluation.pixel import FPR_LIMIT, PixelMetrics
-from aeflow.machine import machine, peak_mb
+from aeflow.metrics.pixel import FPR_LIMIT, PixelMetrics
+from aeflow.runtime.machine import machine, peak_mb
 
 COMPARED = 20
 SIDE = 256

@@ -30,8 +30,8 @@ import numpy as np
 import torch
 
 from aeflow.data.records import Record, read_records
-from aeflow.machine import cores
-from aeflow.runtime import prepare
+from aeflow.runtime.machine import cores
+from aeflow.runtime.process import prepare
 from quality_methods import BY_NAME, METHODS, SETS, WIDE, Method
 from quality_peers import measure as measure_peer
 from quality_plot import draw

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from aeflow.config import Settings
 from aeflow.data.records import Record
-from aeflow.evaluation.metrics import auroc
-from aeflow.features import Features
-from aeflow.model.pooled import pool, unit_length
+from aeflow.features.dataset import Features
+from aeflow.metrics.image import auroc
+from aeflow.model.pooling import pool, unit_length
 
 BATCH = 16
 

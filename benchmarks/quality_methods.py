@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from aeflow.config import PAPER, Settings, make_settings
 from aeflow.data.records import Record
-from aeflow.model.encoder import EMBEDDED
+from aeflow.model.encoder_weights import EMBEDDED
 
 SETS = ("chest_xray_224", "lgg_mri_central")
 FIVE, ONE = (0, 1, 2, 3, 4), (0,)

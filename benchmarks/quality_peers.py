@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out
-from aeflow.evaluation.pixel import PixelMetrics
+from aeflow.data.splits import evenly, hold_out
+from aeflow.metrics.pixel import PixelMetrics
 from quality_methods import Method
 from quality_run import Outcome, count
 from speed import Ran, ran

@@ -24,25 +24,28 @@ from numpy.typing import ArrayLike, NDArray
 
 import aeflow
 import quality_controls as controls
-from aeflow import artifact as artifacts
-from aeflow import calibrate, training
-from aeflow.artifact import Artifact
-from aeflow.calibrate import MapScale
+from aeflow.artifacts import run as artifacts
+from aeflow.artifacts.layout import MODEL_JSON, read_metadata
+from aeflow.artifacts.run import Artifact
+from aeflow.calibration import calibration as calibrate
+from aeflow.calibration.map_scale import MapScale
 from aeflow.config import Settings, make_settings
+from aeflow.data.loader import mask_of
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out
-from aeflow.data.stream import mask_of
-from aeflow.errors import ImageError
+from aeflow.data.splits import evenly, hold_out
 from aeflow.evaluation.evaluate import Threshold
-from aeflow.evaluation.metrics import image_metrics
-from aeflow.evaluation.pixel import PixelMetrics
-from aeflow.features import FeatureCache, Features
-from aeflow.machine import machine
+from aeflow.features.cache import FeatureCache
+from aeflow.features.dataset import Features
+from aeflow.imageio.errors import ImageError
+from aeflow.metrics.image import image_metrics
+from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained
-from aeflow.runtime import pick_device, prepare
-from aeflow.score import MAPS, Score, Scorer, score
-from aeflow.store import FACTS, read_facts
+from aeflow.model.encoder_weights import pretrained
+from aeflow.model.output_names import MAPS
+from aeflow.runtime.machine import machine
+from aeflow.runtime.process import pick_device, prepare
+from aeflow.scoring.scorer import Score, Scorer, score
+from aeflow.training import train as training
 from quality_controls import BATCH, Judge, Normals
 from quality_methods import BY_NAME, Method
 
@@ -113,7 +116,7 @@ def figures(outcome: Outcome, test: Sequence[Record]) -> dict[str, Any]:
 
 def conformal(held: ArrayLike) -> float:
     """The threshold that a calibration takes from the scores of held-out normals."""
-    return calibrate.conformal(np.asarray(held, np.float64), make_settings().false_positive_rate)[1]
+    return calibrate.conformal_threshold(np.asarray(held, np.float64), make_settings().false_positive_rate)[1]
 
 
 # Features
@@ -122,7 +125,7 @@ def conformal(held: ArrayLike) -> float:
 def share_features(data: Path) -> dict[str, dict[str, float]]:
     """Seconds for the features of the train normals, all their views, and of the test images, by the stages taken."""
     settings, train = make_settings(), read_records(data, "train")
-    normals, watched = of_label(train, 0), evenly(of_label(train, 1), training.WATCHED)
+    normals, watched = of_label(train, 0), evenly(of_label(train, 1), training.MAX_WATCHED)
     taken = {"flow": settings.stages, "controls": CONTROL_STAGES}
     found: dict[str, dict[str, float]] = {}
     for name, stages in taken.items():
@@ -270,13 +273,13 @@ def taught(data: Path, run: Path, settings: Settings) -> tuple[Scorer, float]:
     `aeflow train --labels` trains the very same flow; five seeds of it are enough.
     """
     plain = settings.model_copy(update={"prior": "normal", "labels": None})
-    if not (run / FACTS).exists() or not plain.completed_as(Settings(**read_facts(run)["settings"])):
+    if not (run / MODEL_JSON).exists() or not plain.completed_as(Settings(**read_metadata(run)["settings"])):
         training.train(data, run, plain, overwrite=True)
-    base = artifacts.load(run, pick_device("auto"))
+    base = artifacts.load_run(run, pick_device("auto"))
     settings = settings.model_copy(update={"log_det_weight": base.settings.log_det_weight})
     records, test = read_records(data, "train"), read_records(data, "test")
     kept, held = hold_out(of_label(records, 0), settings.held_out, settings.seed)
-    lesson, refused = training.teach(data, (records, test), kept, settings, None, base.device)
+    lesson, refused = training.learn_classes(data, (records, test), kept, settings, None, base.device)
     if refused:
         raise refused[0][1]
     assert lesson.classes is not None
@@ -287,8 +290,8 @@ def taught(data: Path, run: Path, settings: Settings) -> tuple[Scorer, float]:
     assert not left.unexpected_keys
     assert all(name.startswith(("encoder.", "classes.")) for name in left.missing_keys)
     calibration = training.calibrate_on(net.eval(), held, lesson)
-    model = Artifact(net, settings, calibration, base.intended)
-    return model.scorer, float(base.facts["training"]["training_seconds"])
+    model = Artifact(net, settings, calibration, base.input_guard)
+    return model.scorer, float(base.metadata["training"]["training_seconds"])
 
 
 def scored(scorer: Scorer, test: list[Record]) -> tuple[Floats, dict[str, Any] | None, float]:

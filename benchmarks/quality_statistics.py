@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 from scipy.stats import norm
 
-from aeflow.intervals import Z, bounds, wilson
+from aeflow.metrics.intervals import Z, bounds, wilson
 
 Floats = NDArray[np.float64]
 RESAMPLES = 2000

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aeflow.loop import Material, learning_rate
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained
+from aeflow.model.encoder_weights import pretrained
 from aeflow.model.flow import Flow
-from aeflow.model.pooled import unit_length
+from aeflow.model.pooling import unit_length
 from aeflow.model.prior import StandardNormal
 from aeflow.model.ssim import ssim, ssim_map
+from aeflow.training.loop import Material, learning_rate
 from quality_controls import Judge, Judged, Normals
 
 Loss = Callable[[list[Tensor], Tensor], Tensor]  # features and pixels -> loss of each image (B,)

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import aeflow
 from aeflow.data.records import read_records
-from aeflow.errors import ImageError
-from aeflow.evaluation.gallery import gallery
-from aeflow.evaluation.panels import panel
-from aeflow.evaluation.style import save_png
-from aeflow.score import score
+from aeflow.imageio.errors import ImageError
+from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.style import save_png
+from aeflow.scoring.scorer import score
 
 
 def main(run: str, data: str, out: str) -> None:

@@ -27,18 +27,18 @@ import torch
 from torch import Tensor
 
 import aeflow
-from aeflow import teaching
+from aeflow.artifacts.reference_normals import Neighbours
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.split import evenly, hold_out, leave_out_patients, shared_patients
-from aeflow.errors import ImageError
-from aeflow.evaluation.metrics import auroc
-from aeflow.features import FeatureCache
+from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_patients
+from aeflow.features.cache import FeatureCache
+from aeflow.imageio.errors import ImageError
+from aeflow.metrics.image import auroc
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.generate import BATCH, sample
-from aeflow.model.pooled import pool
-from aeflow.neighbours import Neighbours
-from aeflow.score import score
+from aeflow.model.pooling import pool
+from aeflow.scoring.scorer import score
+from aeflow.training import learn_classes as teaching
 
 MOST, DRAWN = 200, 64
 WEIGHTS = (0.1, 0.25, 0.5, 1.0)
@@ -65,7 +65,7 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     abnormal = of_label(train, 1)
     abnormal = leave_out_patients(abnormal, shared_patients(abnormal, read_records(data, "test")))
     if settings.prior == "gmm":
-        taught = teaching.choose(data, train, kept, settings).records
+        taught = teaching.choose_labelled_set(data, train, kept, settings).records
         abnormal = leave_out_patients(abnormal, shared_patients(abnormal, taught))
     records = evenly(held, MOST) + evenly(abnormal, MOST)
     labels = np.array([int(record.label or 0) for record in records])

@@ -29,18 +29,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 import shift_plots
-from aeflow.calibrate import Calibration
-from aeflow.choose import open_model
+from aeflow.audit.file_traits import traits
+from aeflow.audit.shortcuts import attributes_of, by_split
+from aeflow.calibration.calibration import Calibration
+from aeflow.calibration.input_guard import PLAIN, SIDE
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.shortcuts import attributes_of, by_split
-from aeflow.data.split import evenly, hold_out
-from aeflow.data.traits import traits
-from aeflow.evaluation.metrics import auroc
-from aeflow.evaluation.style import save_png
-from aeflow.intended import PLAIN, SIDE
-from aeflow.intervals import wilson
-from aeflow.runtime import prepare
-from aeflow.score import Scorer
+from aeflow.data.splits import evenly, hold_out
+from aeflow.deploy.open_model import open_model
+from aeflow.metrics.image import auroc
+from aeflow.metrics.intervals import wilson
+from aeflow.reporting.style import save_png
+from aeflow.runtime.process import prepare
+from aeflow.scoring.scorer import Scorer
 from quality import machine
 from shift_groups import BATCH, Floats, Group, greys, of_images, of_records
 from shift_remedy import choice, remedy

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeflow.calibrate import Calibration
+from aeflow.calibration.calibration import Calibration
+from aeflow.calibration.input_guard import PLAIN, SIDE
+from aeflow.data.loader import stream
 from aeflow.data.records import Record
-from aeflow.data.stream import stream
-from aeflow.errors import ImageError
-from aeflow.intended import PLAIN, SIDE
-from aeflow.score import Scorer
+from aeflow.imageio.errors import ImageError
+from aeflow.scoring.scorer import Scorer
 from shift_traits import Greys
 
 Floats = NDArray[np.float64]
@@ -75,5 +75,5 @@ def of_images(scorer: Scorer, grey: Greys, patients: list[str]) -> Group:
         np.concatenate([raw.flow for raw in raws]),
         np.concatenate([raw.reconstruction for raw in raws]),
         np.concatenate(ratios) if ratios else None,
-        np.concatenate([raw.traits for raw in raws]),
+        np.concatenate([raw.input_statistics for raw in raws]),
     )

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aeflow.evaluation.plots import DASHES, score_distributions
-from aeflow.evaluation.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
+from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
 
 
 def figures(results: dict[str, Any], scores: dict[str, NDArray[np.float64]]) -> dict[str, Figure]:

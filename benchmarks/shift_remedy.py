@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm, t
 
-from aeflow.calibrate import Calibration
+from aeflow.calibration.calibration import Calibration
 from aeflow.data.augment import recapture
-from aeflow.recalibrate import refit
-from aeflow.score import Scorer
+from aeflow.scoring.scorer import Scorer
+from aeflow.training.recalibrate import refit
 from shift_groups import Floats, Group, of_images
 
 DRAWS = 200

@@ -19,7 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aeflow.intervals import delong
+from aeflow.metrics.intervals import delong
 
 Greys = NDArray[np.float32]  # (n, H, W) in [0, 1]
 Floats = NDArray[np.float64]

@@ -28,8 +28,8 @@ from statistics import median
 from typing import Any
 
 from aeflow.data.records import of_label, read_records
-from aeflow.data.split import evenly
-from aeflow.machine import VARIABLES, machine, resident_mb
+from aeflow.data.splits import evenly
+from aeflow.runtime.machine import VARIABLES, machine, resident_mb
 from speed_table import as_table, with_table
 
 HERE = Path(__file__).parent

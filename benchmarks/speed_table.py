@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aeflow.bench_table import describe
+from aeflow.deploy.benchmark_table import describe
 
 GPU = Path(__file__).parent / "results" / "gpu.json"
 

@@ -35,7 +35,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.semi_supervised import LabelSpreading, SelfTrainingClassifier
 
-from aeflow.flowgmm import FlowGMM
+from aeflow.flowgmm.estimator import FlowGMM
 
 DRAWS = range(100, 105)
 Table = tuple[np.ndarray, np.ndarray]

@@ -21,7 +21,7 @@ from typing import Any
 
 import aeflow
 from aeflow.config import make_settings, parse_changes, preset_text
-from aeflow.tune import PRESET, seconds_of, tune
+from aeflow.tuning.tune import PRESET, seconds_of, tune
 from quality import SETS, machine
 
 
@@ -51,7 +51,7 @@ def main() -> None:
 def measure(data: Path, work: Path, budget: float, changes: dict[str, Any]) -> dict[str, Any]:
     """What is kept of one set."""
     base = make_settings(**changes)
-    found = tune(data, work / "tune", base, budget).facts
+    found = tune(data, work / "tune", base, budget).summary
     states = Counter(trial["state"] for trial in found["trials"])
     (work / PRESET).write_text(preset_text(base))
     presets = {"default": work / PRESET, "tuned": work / "tune" / PRESET}

@@ -14,8 +14,8 @@ from pathlib import Path
 from PIL import Image
 
 import aeflow
-from aeflow.batch import score_files
 from aeflow.data.records import find_images
+from aeflow.scoring.score_files import score_files
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SHOWN = Path("sample/test/abnormal/person101_bacteria_484.jpeg")  # a pneumonia at the heart's border, plainly seen

@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from aeflow import training
 from aeflow.cli import main
 from aeflow.config import Settings, make_settings
-from aeflow.pseudonym import identify
-from aeflow.training import Trained
+from aeflow.privacy import identify
+from aeflow.training import train as training
+from aeflow.training.train import Trained
 
 hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long one takes hangs on what runs beside it
 hypothesis.settings.load_profile("aeflow")
@@ -132,13 +132,13 @@ def tiny_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session", params=["openvino", "onnx"])
 def exported_run(request: pytest.FixtureRequest, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny run as a graph of each format, in a folder of its own."""
-    from aeflow.export import export
+    from aeflow.deploy.export import export
 
     return export(tiny_run, request.param, tmp_path_factory.mktemp("exports") / request.param)[0]
 
 
 @pytest.fixture(scope="session")
 def openvino_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from aeflow.export import export
+    from aeflow.deploy.export import export
 
     return export(tiny_run, "openvino", tmp_path_factory.mktemp("exports") / "graph")[0]

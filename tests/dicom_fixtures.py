@@ -15,8 +15,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
-from aeflow.data import Limits
-from aeflow.data.dicom import read
+from aeflow.imageio.dicom.reader import read
+from aeflow.imageio.limits import Limits
 
 WHERE = Path("folder/scan.dcm")
 SIZE = (40, 48)

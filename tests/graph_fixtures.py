@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from aeflow.score import Score, Scorer, score
+from aeflow.scoring.scorer import Score, Scorer, score
 
 
 def scores(scorer: Scorer, records: list, **options: object) -> list[Score]:

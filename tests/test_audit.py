@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
+from aeflow.audit import near_duplicates as duplicates
+from aeflow.audit import shortcuts
+from aeflow.audit.audit import audit
+from aeflow.audit.file_traits import traits
+from aeflow.audit.report import _twins
 from aeflow.cli import main
-from aeflow.data import Record, duplicates, shortcuts
-from aeflow.data.audit import audit
-from aeflow.data.image import Slice
-from aeflow.data.read import read_image
-from aeflow.data.traits import traits
-from aeflow.errors import DataError, ImageError
-from aeflow.evaluation.audit import _twins
-from aeflow.intervals import delong
+from aeflow.data.records import Record
+from aeflow.errors import DataError
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Slice
+from aeflow.imageio.reader import read_image
+from aeflow.metrics.intervals import delong
 from conftest import SAMPLE, lesion, texture
 
 FILES = sorted((SAMPLE / "train" / "normal").iterdir())  # thresholds are chosen and tested on train images

@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 import aeflow
-from aeflow import artifact as artifacts
-from aeflow import choose
+from aeflow.artifacts import run as artifacts
+from aeflow.artifacts.exported_graph import GRAPHS, load_export
+from aeflow.artifacts.layout import read_export
 from aeflow.backends import openvino
 from aeflow.backends.openvino import OpenVINOBackend
-from aeflow.choose import open_model
 from aeflow.cli import main
 from aeflow.data.records import find_images, read_records
-from aeflow.errors import ArtifactError, ImageError, SettingsError
-from aeflow.exported import GRAPHS, load
-from aeflow.score import score
-from aeflow.store import read_export
+from aeflow.deploy import open_model as choose
+from aeflow.deploy.open_model import open_model
+from aeflow.errors import ArtifactError, SettingsError
+from aeflow.imageio.errors import ImageError
+from aeflow.scoring.scorer import score
 from conftest import SIZE
 from graph_fixtures import assert_same_scores, scores
 
@@ -45,7 +46,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("batch_size", [1, 5, 16])
 def test_every_backend_gives_the_same(tiny_run: Path, exported_run: Path, data: Path, batch_size: int) -> None:
-    torch_scorer, graph = artifacts.load(tiny_run).scorer, load(exported_run)
+    torch_scorer, graph = artifacts.load_run(tiny_run).scorer, load_export(exported_run)
     records = read_records(data, "test")
     assert_same_scores(
         scores(graph, records, maps=True, batch_size=batch_size), scores(torch_scorer, records, maps=True), torch_scorer
@@ -54,10 +55,10 @@ def test_every_backend_gives_the_same(tiny_run: Path, exported_run: Path, data: 
 
 def test_openvino_reads_onnx(exported_run: Path, tiny_run: Path, data: Path) -> None:
     """So an ONNX export needs nothing that aeflow does not bring."""
-    scorer = load(exported_run, "openvino")
+    scorer = load_export(exported_run, "openvino")
     assert scorer.backend.name == "openvino"
     records = read_records(data, "test")[:5]
-    assert_same_scores(scores(scorer, records), scores(artifacts.load(tiny_run).scorer, records), scorer)
+    assert_same_scores(scores(scorer, records), scores(artifacts.load_run(tiny_run).scorer, records), scorer)
 
 
 def test_order_and_refusals_are_the_same(tiny_run: Path, exported_run: Path, data: Path, tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_order_and_refusals_are_the_same(tiny_run: Path, exported_run: Path, dat
     bad.write_bytes(b"GIF? no")
     records = find_images([bad, good[0], bad, good[1], good[2], bad])
     found = []
-    for scorer in (artifacts.load(tiny_run).scorer, load(exported_run)):
+    for scorer in (artifacts.load_run(tiny_run).scorer, load_export(exported_run)):
         rows = list(score(scorer, records, batch_size=2))
         assert [record.path for record, _ in rows] == [record.path for record in records]
         found.append([str(result) if isinstance(result, ImageError) else "" for _, result in rows])
@@ -74,7 +75,7 @@ def test_order_and_refusals_are_the_same(tiny_run: Path, exported_run: Path, dat
 
 
 def test_only_what_is_asked_for_comes_back(exported_run: Path) -> None:
-    backend = load(exported_run).backend
+    backend = load_export(exported_run).backend
     x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
     plain, whole = backend.run(x), backend.run(x, maps=True, pictures=True)
     assert (plain.maps, plain.x_hat) == ({}, None)
@@ -94,7 +95,7 @@ def test_in_bfloat16_the_encoder_stays_exact(openvino_export: Path) -> None:
     exact, coarse = (OpenVINOBackend(graph, SIZE, outputs, precision) for precision in ("fp32", "bf16"))
     x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
     one, other = exact.run(x), coarse.run(x)
-    np.testing.assert_allclose(other.traits, one.traits, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(other.input_statistics, one.input_statistics, rtol=1e-5, atol=1e-5)
     assert (other.reconstruction != one.reconstruction).any()
     np.testing.assert_allclose(other.flow, one.flow, rtol=0.02)
 
@@ -102,7 +103,7 @@ def test_in_bfloat16_the_encoder_stays_exact(openvino_export: Path) -> None:
 def test_auto_takes_torch_for_few_images_and_a_graph_that_is_at_hand(
     tiny_run: Path, run_with_graph: Path, own_cache: Path
 ) -> None:
-    assert open_model(tiny_run, device="cpu", images=choose.WORTH - 1).backend.name == "torch"
+    assert open_model(tiny_run, device="cpu", images=choose.GRAPH_FROM_IMAGES - 1).backend.name == "torch"
     assert not own_cache.exists()
     assert open_model(run_with_graph, device="cpu").backend.name == "openvino"
     assert open_model(run_with_graph, "torch", "cpu").backend.name == "torch"
@@ -111,7 +112,7 @@ def test_auto_takes_torch_for_few_images_and_a_graph_that_is_at_hand(
 def test_auto_makes_a_graph_for_many_images_once(
     tiny_run: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scorer = open_model(tiny_run, device="cpu", images=choose.WORTH)
+    scorer = open_model(tiny_run, device="cpu", images=choose.GRAPH_FROM_IMAGES)
     assert (scorer.backend.name, scorer.backend.precision in ("fp32", "bf16")) == ("openvino", True)
     assert "making a graph for openvino" in capsys.readouterr().err
     [place] = (own_cache / "graphs").iterdir()
@@ -127,9 +128,9 @@ def test_auto_makes_a_graph_for_many_images_once(
 def test_a_graph_of_another_training_is_never_run(
     run_with_graph: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    artifact = artifacts.load(run_with_graph)
-    artifact.facts["training"]["seconds"] += 1  # as good as trained again
-    artifacts.save(artifact, run_with_graph)
+    artifact = artifacts.load_run(run_with_graph)
+    artifact.metadata["training"]["seconds"] += 1  # as good as trained again
+    artifacts.save_run(artifact, run_with_graph)
     assert open_model(run_with_graph, device="cpu").backend.name == "torch"
     assert "of another training than the run" in capsys.readouterr().err
     with pytest.raises(ArtifactError, match="of another training than the run; export the run again"):
@@ -152,7 +153,7 @@ def test_wrong_backends(
             main([*map(str, command), "--backend", "onnx"])
         assert end.value.code == 2
     monkeypatch.setitem(sys.modules, "openvino", None)
-    assert open_model(tiny_run, device="cpu", images=choose.WORTH).backend.name == "torch"
+    assert open_model(tiny_run, device="cpu", images=choose.GRAPH_FROM_IMAGES).backend.name == "torch"
 
 
 def test_a_graph_is_scored_without_torch_and_without_a_trace(

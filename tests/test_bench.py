@@ -19,15 +19,16 @@ import pytest
 import torch
 from PIL import Image
 
-from aeflow import bench as benches
-from aeflow import exported
-from aeflow.artifact import Artifact, load
-from aeflow.bench import STAGES, Bench, bare_encoder, bench, generated, images_of, in_stages
-from aeflow.data.stream import decoded
-from aeflow.errors import DataError, ImageError
-from aeflow.machine import family, machine, peak_mb, resident_mb
-from aeflow.score import BATCH, score
-from aeflow.training import Trained
+from aeflow.artifacts import exported_graph as exported
+from aeflow.artifacts.run import Artifact, load_run
+from aeflow.data.loader import decoded
+from aeflow.deploy import benchmark as benches
+from aeflow.deploy.benchmark import STAGES, Bench, bare_encoder, bench, generated, images_of, in_stages
+from aeflow.errors import DataError
+from aeflow.imageio.errors import ImageError
+from aeflow.runtime.machine import family, machine, peak_mb, resident_mb
+from aeflow.scoring.scorer import BATCH, score
+from aeflow.training.train import Trained
 from test_cli import call, error_of
 
 pytestmark = pytest.mark.timing
@@ -36,7 +37,7 @@ PEER = os.environ.get("AEFLOW_ANOMALIB_PYTHON")
 
 @pytest.fixture(scope="module")
 def artifact(trained: Trained, run: Path) -> Artifact:
-    return load(run)
+    return load_run(run)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +54,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -
 def test_stages_give_the_very_scores_and_leave_no_time_out(artifact: Artifact, data: Path) -> None:
     records = images_of(data / "test" / "abnormal", "axial")
     read = [x for _, x in decoded(records, artifact.settings.image_size) if not isinstance(x, ImageError)]
-    pixels, facts, shares = torch.from_numpy(np.stack([x.pixels for x in read])), [x.facts for x in read], []
+    pixels, facts, shares = torch.from_numpy(np.stack([x.pixels for x in read])), [x.acquisition for x in read], []
     for _ in range(5):
         tic = time.perf_counter()
         seconds, values = in_stages(artifact, pixels, facts)
@@ -86,7 +87,7 @@ def test_the_whole_is_set_beside_the_bare_encoder(found: Bench) -> None:
 
 
 def test_the_encoder_is_timed_in_the_backend_that_scores(tiny_run: Path, exported_run: Path, data: Path) -> None:
-    artifact, scorer = load(tiny_run), exported.load(exported_run)
+    artifact, scorer = load_run(tiny_run), exported.load_export(exported_run)
     found = bench(artifact, scorer, images_of(data / "test" / "normal", "axial"), batch=8)
     assert found.backend == f"{scorer.backend.name} fp32"
     x = torch.rand(3, 3, artifact.settings.image_size, artifact.settings.image_size)

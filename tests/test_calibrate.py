@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from aeflow.calibrate import Calibration, MapScale, fit
+from aeflow.calibration.calibration import Calibration, fit_calibration
+from aeflow.calibration.map_scale import MapScale
 from aeflow.config import make_settings
 from aeflow.errors import DataError
 
@@ -23,7 +24,7 @@ def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def calibration(n: int = 99, seed: int = 0, **changes: object) -> Calibration:
-    return fit(make_settings(**changes), *measures(n, seed), MAPS)
+    return fit_calibration(make_settings(**changes), *measures(n, seed), MAPS)
 
 
 def test_p_values_are_uniform_on_fresh_normals() -> None:
@@ -82,14 +83,14 @@ def test_two_sided_reconstruction_counts_distance_either_way() -> None:
 
 def test_units_of_a_stage_do_not_matter() -> None:
     flow, reconstruction = measures(60, 0)
-    a = fit(make_settings(), flow, reconstruction, MAPS)
-    b = fit(make_settings(), flow * [10, 0.1] + [5, 6], 3 * reconstruction - 1, MAPS)
+    a = fit_calibration(make_settings(), flow, reconstruction, MAPS)
+    b = fit_calibration(make_settings(), flow * [10, 0.1] + [5, 6], 3 * reconstruction - 1, MAPS)
     np.testing.assert_allclose(a.scores, b.scores)
 
 
 def test_paper_leaves_the_terms_raw() -> None:
     flow, reconstruction = measures(60, 0)
-    fitted = fit(make_settings("paper"), flow, reconstruction, MAPS)
+    fitted = fit_calibration(make_settings("paper"), flow, reconstruction, MAPS)
     np.testing.assert_allclose(np.sort(0.9 * flow.mean(axis=1) + 0.1 * reconstruction), fitted.scores)
 
 
@@ -103,6 +104,6 @@ def test_too_few_or_all_the_same() -> None:
         calibration(4)
     flow, reconstruction = measures(30, 0)
     with pytest.raises(DataError, match="the reconstruction term is the same for all"):
-        fit(make_settings(), flow, np.full(30, 0.25), MAPS)
+        fit_calibration(make_settings(), flow, np.full(30, 0.25), MAPS)
     with pytest.raises(DataError, match="the flow term is the same for all"):
-        fit(make_settings(), np.ones((30, 2)), reconstruction, MAPS)
+        fit_calibration(make_settings(), np.ones((30, 2)), reconstruction, MAPS)

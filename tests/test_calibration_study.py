@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from aeflow import calibrate
+from aeflow.calibration import calibration as calibrate
 from aeflow.config import make_settings
 from aeflow.data.records import Record, read_records
 from test_benchmarks import ROOT
@@ -65,7 +65,9 @@ def test_a_wrong_probability_is_not_mended_by_the_share(study):
 def test_scores_of_another_source_are_told_from_those_of_the_same(study):
     """Of one source: as often at a level as it says; from elsewhere: too many small p-values."""
     rng = np.random.default_rng(1)
-    calibration = calibrate.fit(make_settings(), rng.standard_normal((400, 1)), rng.standard_normal(400), {})
+    calibration = calibrate.fit_calibration(
+        make_settings(), rng.standard_normal((400, 1)), rng.standard_normal(400), {}
+    )
 
     def scored(shift: float) -> object:
         terms = calibration.terms(rng.standard_normal((300, 1)) + shift, rng.standard_normal(300))

@@ -9,10 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from aeflow.classes import FOLDS, Classes, Examples, Pool, _folds, anchored_line, fit, least_gain
 from aeflow.config import make_settings
 from aeflow.errors import DataError
-from aeflow.evaluation.metrics import auroc
+from aeflow.metrics.image import auroc
+from aeflow.training.class_mixture_em import (
+    FOLDS,
+    Examples,
+    MixtureFit,
+    Pool,
+    _folds,
+    anchored_line,
+    fit_class_mixture,
+    least_gain,
+)
 
 D, GAP = 20, 4.0
 SETTINGS = make_settings(labels=5)
@@ -39,15 +48,15 @@ def examples(
     return Examples(x @ CHANNELS, (x + moved) @ CHANNELS, label, [f"p{i}" for i in range(len(label))]), truth
 
 
-def learn(given: Examples, kinds: int = 1, **changes: Any) -> tuple[Classes | None, Pool | None]:
-    return fit(given, [f"kind {k}" for k in range(kinds)], SETTINGS.model_copy(update=changes))
+def learn(given: Examples, kinds: int = 1, **changes: Any) -> tuple[MixtureFit | None, Pool | None]:
+    return fit_class_mixture(given, [f"kind {k}" for k in range(kinds)], SETTINGS.model_copy(update=changes))
 
 
-def latent(learnt: Classes, s: np.ndarray) -> torch.Tensor:
+def latent(learnt: MixtureFit, s: np.ndarray) -> torch.Tensor:
     return learnt.mixture.latent_of(torch.from_numpy(s).float())
 
 
-def evidence(learnt: Classes, s: np.ndarray) -> np.ndarray:
+def evidence(learnt: MixtureFit, s: np.ndarray) -> np.ndarray:
     return learnt.mixture.evidence(latent(learnt, s)).numpy()
 
 

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 import aeflow
-from aeflow.pseudonym import pseudonym
-from aeflow.training import Trained
+from aeflow.privacy import pseudonym
+from aeflow.training.train import Trained
 from conftest import SAMPLE, texture, within, write_data
 
 

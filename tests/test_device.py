@@ -10,14 +10,15 @@ import torch
 
 from aeflow.backends.torch import TorchBackend
 from aeflow.data.records import read_records
-from aeflow.device import Plan, halving, has_room, images_on, in_parts
 from aeflow.errors import SettingsError
-from aeflow.features import FeatureCache, Features
-from aeflow.feed import Feed
-from aeflow.loop import Material, _Step, fit
+from aeflow.features.cache import FeatureCache
+from aeflow.features.dataset import Features
+from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import EMBEDDED, pretrained
-from aeflow.score import measure
+from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.runtime.device import Plan, halving, has_room, images_on, in_parts
+from aeflow.scoring.scorer import measure
+from aeflow.training.loop import Material, _Step, fit_network
 from conftest import SIZE, small_settings
 
 CPU = torch.device("cpu")
@@ -159,7 +160,7 @@ def test_training_goes_on_where_memory_ends(
         net = model(batch_size=8, epochs=2)
         (tmp_path / name).mkdir()
         material = Material([features], features, features)
-        progress = fit(net, net.settings, tmp_path / name, material, False, Plan(hold=hold))
+        progress = fit_network(net, net.settings, tmp_path / name, material, False, Plan(hold=hold))
         return [row["held_out_loss"] for row in progress.history]
 
     roomy = trained(False, "roomy")
@@ -195,7 +196,7 @@ def test_scoring_and_features_go_on_where_memory_ends(
     halved = list(measure(TorchBackend(net), records, maps=True, batch_size=8))
     assert seen == [8, 4, 2, 2, 2, 2, 2]
     for (record, one), (same, other) in zip(halved, apart, strict=True):
-        assert (record, one.facts) == (same, other.facts)
+        assert (record, one.acquisition) == (same, other.acquisition)
         np.testing.assert_array_equal(one.flow, other.flow)
         np.testing.assert_array_equal(one.maps["anomaly"], other.maps["anomaly"])
         assert one.reconstruction == other.reconstruction

@@ -13,9 +13,10 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 
-from aeflow.data import Limits, read_image, read_mask
-from aeflow.data.dicom import header, is_dicom, read
-from aeflow.errors import ImageError
+from aeflow.imageio.dicom.reader import header, is_dicom, read
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.reader import read_image, read_mask
 from dicom_fixtures import SIZE, WHERE, by_gdcm, compressed, content, dataset, items, lookup, parsed, shown, values
 
 NATIVE = [

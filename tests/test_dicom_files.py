@@ -19,12 +19,12 @@ from pydicom import Dataset, dcmread, uid
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 
-from aeflow.data import Limits
-from aeflow.data.dicom import directory, header, is_dicom, read
-from aeflow.data.dicom.layout import layout
-from aeflow.data.dicom.parse import parse
-from aeflow.data.dicom.pixels import decode
-from aeflow.errors import ImageError, ImageLimitError
+from aeflow.imageio.dicom.decode import decode
+from aeflow.imageio.dicom.parse import parse
+from aeflow.imageio.dicom.pixel_module import layout
+from aeflow.imageio.dicom.reader import directory, header, is_dicom, read
+from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.limits import Limits
 from dicom_fixtures import WHERE, compressed, content, dataset, element, items, parsed, shown, values
 
 SHIPPED = Path(pydicom.__file__).parent / "data"

@@ -20,20 +20,20 @@ from highdicom.pm.sop import pmread
 from matplotlib.colors import Normalize
 from pydicom.dataset import Dataset
 
-from aeflow.artifact import read_facts
-from aeflow.batch import score_files
+from aeflow.artifacts.layout import read_metadata
 from aeflow.cli import main
-from aeflow.data.read import read_image
 from aeflow.data.records import find_images
-from aeflow.data.unfold import unfold
-from aeflow.dicom_out import Maker, Result, Writer, write_results
-from aeflow.dicom_out import parametric_map as maps
-from aeflow.dicom_out.overlay import picture
-from aeflow.dicom_out.parametric_map import resample
-from aeflow.dicom_out.render import LEAST_WIDTH, blend
-from aeflow.evaluation.gallery import HEAT
-from aeflow.score import Score, score
-from aeflow.training import Trained
+from aeflow.data.slices import unfold
+from aeflow.imageio.reader import read_image
+from aeflow.reporting.gallery import HEAT
+from aeflow.results.dicom import parametric_map as maps
+from aeflow.results.dicom.identifiers import ModelIdentity, Result
+from aeflow.results.dicom.overlay import LEAST_WIDTH, blend, picture
+from aeflow.results.dicom.parametric_map import resample
+from aeflow.results.dicom.writer import Writer, write_results
+from aeflow.scoring.score_files import score_files
+from aeflow.scoring.scorer import Score, score
+from aeflow.training.train import Trained
 from conftest import SAMPLE, lesion
 from dicom_out_fixtures import MADE, PATIENT, cr, ct, dx, enhanced_mr, mr, texture, us, write
 
@@ -71,8 +71,8 @@ def said(data: Dataset, keyword: str) -> object:
 
 
 @pytest.fixture(scope="module")
-def maker(trained: Trained, run: Path) -> Maker:
-    return Maker(read_facts(run)["sha256"], trained.artifact.calibration)
+def maker(trained: Trained, run: Path) -> ModelIdentity:
+    return ModelIdentity(read_metadata(run)["sha256"], trained.artifact.calibration)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def results_on(path: Path, scores: list[Score]) -> list[tuple[Result, np.ndarray
 
 @pytest.fixture(scope="module", params=[*MADE, *REAL])
 def written(
-    request: pytest.FixtureRequest, maker: Maker, scores: list[Score], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, maker: ModelIdentity, scores: list[Score], tmp_path_factory: pytest.TempPathFactory
 ) -> Written:
     folder = tmp_path_factory.mktemp("out")
     name = request.param
@@ -196,7 +196,7 @@ def test_map_refers_to_the_frames_of_the_source(written: Written) -> None:
         assert item.FrameContentSequence[0].DimensionIndexValues == index
 
 
-def test_overlay_shows_the_picture(written: Written, maker: Maker) -> None:
+def test_overlay_shows_the_picture(written: Written, maker: ModelIdentity) -> None:
     overlays = [pydicom.dcmread(path) for path in written.paths if "overlay" in path.name]
     for made, (result, pixels) in zip(overlays, written.results, strict=True):
         np.testing.assert_array_equal(made.pixel_array, picture(result, pixels, maker))
@@ -211,7 +211,7 @@ def test_overlay_shows_the_picture(written: Written, maker: Maker) -> None:
     assert len({made.SeriesInstanceUID for made in overlays}) == 1
 
 
-def test_report_says_what_was_found_and_by_whom(written: Written, maker: Maker) -> None:
+def test_report_says_what_was_found_and_by_whom(written: Written, maker: ModelIdentity) -> None:
     made = highdicom.sr.srread(written.paths[-1])
     assert made.VerificationFlag == "UNVERIFIED"
     assert made.PreliminaryFlag == "PRELIMINARY"
@@ -248,7 +248,7 @@ def test_report_lists_the_source_and_all_results_as_evidence(written: Written) -
 # Behaviour: geometry.
 
 
-def test_map_lies_where_its_slice_lies(tmp_path: Path, maker: Maker, scores: list[Score]) -> None:
+def test_map_lies_where_its_slice_lies(tmp_path: Path, maker: ModelIdentity, scores: list[Score]) -> None:
     source = pydicom.dcmread(ct(tmp_path / "ct.dcm"))
     write_results(tmp_path / "ct.dcm", [(Result(scores[0]), texture(64, 96))], maker, tmp_path)
     made = pmread(tmp_path / "00001_map.dcm")
@@ -262,7 +262,7 @@ def test_map_lies_where_its_slice_lies(tmp_path: Path, maker: Maker, scores: lis
     assert measures[0].SliceThickness == 2.5
 
 
-def test_frames_keep_their_order_and_their_places(tmp_path: Path, maker: Maker, scores: list[Score]) -> None:
+def test_frames_keep_their_order_and_their_places(tmp_path: Path, maker: ModelIdentity, scores: list[Score]) -> None:
     source = pydicom.dcmread(enhanced_mr(tmp_path / "mr.dcm"))
     results = [(Result(scores[i], frame), texture(48, 48)) for i, frame in enumerate((4, 1, 2))]
     write_results(tmp_path / "mr.dcm", results, maker, tmp_path)
@@ -276,7 +276,7 @@ def test_frames_keep_their_order_and_their_places(tmp_path: Path, maker: Maker, 
 
 
 def test_an_enhanced_image_of_one_frame_is_placed_by_its_groups(
-    tmp_path: Path, maker: Maker, scores: list[Score]
+    tmp_path: Path, maker: ModelIdentity, scores: list[Score]
 ) -> None:
     source = pydicom.dcmread(enhanced_mr(tmp_path / "mr.dcm"))
     source.NumberOfFrames, source.PixelData = 1, source.PixelData[: 48 * 48 * 2]
@@ -289,7 +289,9 @@ def test_an_enhanced_image_of_one_frame_is_placed_by_its_groups(
 
 
 @pytest.mark.parametrize("make", [cr, dx, us])
-def test_what_lies_nowhere_gets_a_space_of_its_own(make, tmp_path: Path, maker: Maker, scores: list[Score]) -> None:
+def test_what_lies_nowhere_gets_a_space_of_its_own(
+    make, tmp_path: Path, maker: ModelIdentity, scores: list[Score]
+) -> None:
     made = []
     for number in (1, 2):
         path = make(tmp_path / f"{number}.dcm")
@@ -310,7 +312,7 @@ def test_what_lies_nowhere_gets_a_space_of_its_own(make, tmp_path: Path, maker: 
 
 
 def test_a_second_run_gives_the_same_uids_and_another_model_others(
-    tmp_path: Path, maker: Maker, scores: list[Score]
+    tmp_path: Path, maker: ModelIdentity, scores: list[Score]
 ) -> None:
     path = dx(tmp_path / "dx.dcm")
     results = results_on(path, scores)
@@ -328,7 +330,7 @@ def test_a_second_run_gives_the_same_uids_and_another_model_others(
         assert int(uid.removeprefix("2.25.")) < 2**128
 
 
-def test_side_and_loss_of_the_source_are_kept(tmp_path: Path, maker: Maker, scores: list[Score]) -> None:
+def test_side_and_loss_of_the_source_are_kept(tmp_path: Path, maker: ModelIdentity, scores: list[Score]) -> None:
     path = dx(tmp_path / "dx.dcm")
     for file in write_results(path, results_on(path, scores), maker, tmp_path)[0][:2]:
         made = pydicom.dcmread(file)
@@ -339,7 +341,7 @@ def test_side_and_loss_of_the_source_are_kept(tmp_path: Path, maker: Maker, scor
 # Behaviour: what breaks the rules, and who must not be named.
 
 
-def test_values_that_break_the_rules_are_left_out(tmp_path: Path, maker: Maker, scores: list[Score]) -> None:
+def test_values_that_break_the_rules_are_left_out(tmp_path: Path, maker: ModelIdentity, scores: list[Score]) -> None:
     broken = {"PatientBirthDate": "19581399", "PatientSex": "X", "PatientAge": "old", "StudyTime": "noon"}
     pixels = (255 * texture(40, 40)).astype(np.uint8)
     with warnings.catch_warnings():
@@ -363,7 +365,7 @@ def test_values_that_break_the_rules_are_left_out(tmp_path: Path, maker: Maker, 
     ],
 )
 def test_a_source_that_nothing_can_refer_to_is_refused_by_reason(
-    changes: dict, found: str, tmp_path: Path, maker: Maker, scores: list[Score]
+    changes: dict, found: str, tmp_path: Path, maker: ModelIdentity, scores: list[Score]
 ) -> None:
     path = cr(tmp_path / "cr.dcm")
     data = pydicom.dcmread(path)
@@ -379,7 +381,7 @@ def test_a_source_that_nothing_can_refer_to_is_refused_by_reason(
 
 
 def test_an_object_that_cannot_be_made_leaves_the_others(
-    tmp_path: Path, maker: Maker, scores: list[Score], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, maker: ModelIdentity, scores: list[Score], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = mr(tmp_path / "mr.dcm")
     monkeypatch.setattr(maps, "MAX_BYTES", 9999)
@@ -397,7 +399,11 @@ def test_an_object_that_cannot_be_made_leaves_the_others(
 
 
 def test_nobody_is_named_on_the_way(
-    tmp_path: Path, maker: Maker, scores: list[Score], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+    tmp_path: Path,
+    maker: ModelIdentity,
+    scores: list[Score],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture,
 ) -> None:
     """highdicom warns with a name that has one component, pydicom with any value it doubts."""
     with warnings.catch_warnings():
@@ -416,7 +422,7 @@ def test_nobody_is_named_on_the_way(
 # Truth: real images, and the command line.
 
 
-def test_a_real_chest_x_ray_as_dx(trained: Trained, maker: Maker, tmp_path: Path) -> None:
+def test_a_real_chest_x_ray_as_dx(trained: Trained, maker: ModelIdentity, tmp_path: Path) -> None:
     [record] = find_images([SAMPLE / "test" / "abnormal" / "person100_bacteria_475.jpeg"])
     [(_, found)] = score(trained.artifact.scorer, [record], maps=True)
     stored = np.asarray(PIL.Image.open(record.path).convert("L"))
@@ -446,10 +452,12 @@ def test_the_command_writes_results_and_counts_other_images(
     assert "note: 12 images are not DICOM: no DICOM results for them\n" in said.err
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == [f"00001_{kind}.dcm" for kind in KINDS]
     made = pydicom.dcmread(tmp_path / "out" / "00001_report.dcm")
-    assert made.DeviceSerialNumber == read_facts(run)["sha256"]
+    assert made.DeviceSerialNumber == read_metadata(run)["sha256"]
 
 
-def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, data: Path, tmp_path: Path) -> None:
+def test_a_batch_of_dicom_images_ends_as_dicom(
+    trained: Trained, maker: ModelIdentity, data: Path, tmp_path: Path
+) -> None:
     """From files to files: frames share map and report, rows number the files, and others are passed over."""
     folder = tmp_path / "in"
     folder.mkdir()
@@ -484,7 +492,7 @@ def test_a_batch_of_dicom_images_ends_as_dicom(trained: Trained, maker: Maker, d
         np.testing.assert_allclose(made.pixel_array[frame - 1], expected_map, rtol=1e-3, atol=1e-3)
 
 
-def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Maker, tmp_path: Path) -> None:
+def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: ModelIdentity, tmp_path: Path) -> None:
     for path in (mr(tmp_path / "mr.dcm"), us(tmp_path / "us.dcm")):
         frames = int(pydicom.dcmread(path).get("NumberOfFrames", 1))
         out = tmp_path / path.stem
@@ -495,7 +503,7 @@ def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Ma
 
 
 def test_results_that_cannot_be_written_are_listed_with_the_refusals(
-    trained: Trained, maker: Maker, tmp_path: Path
+    trained: Trained, maker: ModelIdentity, tmp_path: Path
 ) -> None:
     data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
     del data.StudyInstanceUID

@@ -14,19 +14,20 @@ from PIL import Image
 from torch import Tensor
 
 import aeflow
-from aeflow import calibrate, training
+from aeflow.artifacts.reference_normals import NORMALS
+from aeflow.calibration import calibration as calibrate
+from aeflow.data.loader import stream
 from aeflow.data.records import of_label, read_records
-from aeflow.data.split import hold_out
-from aeflow.data.stream import stream
+from aeflow.data.splits import hold_out
 from aeflow.errors import SettingsError
-from aeflow.explain import contributions
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.classes import ClassMixture
+from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.generate import drawn_in, healthy, with_class_statistics
-from aeflow.model.pooled import pool
-from aeflow.neighbours import NORMALS
-from aeflow.score import Score, score
-from aeflow.training import Trained
+from aeflow.model.pooling import pool
+from aeflow.results.explanation import contributions
+from aeflow.scoring.scorer import Score, score
+from aeflow.training import train as training
+from aeflow.training.train import Trained
 from conftest import SIZE, small_settings, within
 
 
@@ -115,7 +116,7 @@ def test_drawn_in_keeps_the_ball_and_every_direction() -> None:
 def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
     rng = np.random.default_rng(0)
     flow, reconstruction = rng.normal(3, 2, (40, 2)), rng.normal(0.5, 0.1, 40)
-    fitted = calibrate.fit(small_settings(standardise=standardise, beta=0.6), flow, reconstruction, {})
+    fitted = calibrate.fit_calibration(small_settings(standardise=standardise, beta=0.6), flow, reconstruction, {})
     found = []
     for row, distance in zip(flow, reconstruction, strict=True):
         terms = fitted.terms(row[None], np.array([distance]))

@@ -13,23 +13,26 @@ import torch
 from safetensors import safe_open
 
 import aeflow
-from aeflow import artifact as artifacts
-from aeflow import export as exporting
-from aeflow import store
+from aeflow.artifacts import layout as store
+from aeflow.artifacts import run as artifacts
+from aeflow.artifacts.exported_graph import load_export
+from aeflow.backends.score_graph import ScoreGraph
 from aeflow.backends.torch import TorchBackend
-from aeflow.calibrate import Calibration, MapScale
+from aeflow.calibration.calibration import Calibration
+from aeflow.calibration.map_scale import MapScale
+from aeflow.calibration.posterior import Posterior
 from aeflow.cli import main
 from aeflow.config import Settings, make_settings
 from aeflow.data.records import find_images, read_records
+from aeflow.deploy import export as exporting
+from aeflow.deploy.export import export
 from aeflow.errors import ArtifactError, SettingsError
-from aeflow.export import export
-from aeflow.exported import load, value_of
-from aeflow.graph import ScoreGraph
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.classes import ClassMixture
+from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder import Encoder
-from aeflow.posterior import Posterior
-from aeflow.training import Trained
+from aeflow.runtime.files import file_digest
+from aeflow.scoring.scorer import value_of
+from aeflow.training.train import Trained
 from conftest import SAMPLE, SIZE, TINY, small_settings
 from graph_fixtures import assert_same_scores, scores
 
@@ -92,8 +95,8 @@ def test_the_graph_calibrates_as_calibration_does(preset: str, prior: str) -> No
 def test_an_exported_graph_scores_real_images_as_torch_does(exported_run: Path, tiny_run: Path) -> None:
     files = [*sorted((SAMPLE / "test" / "normal").iterdir())[:5], *sorted((SAMPLE / "test" / "abnormal").iterdir())[:6]]
     records = find_images(files)
-    torch_scorer = artifacts.load(tiny_run).scorer
-    graph = load(exported_run)
+    torch_scorer = artifacts.load_run(tiny_run).scorer
+    graph = load_export(exported_run)
     options = {"maps": True, "pictures": True, "batch_size": 4}  # 11 images: the last batch is ragged
     a, b = scores(graph, records, **options), scores(torch_scorer, records, **options)
     assert_same_scores(a, b, torch_scorer)
@@ -109,7 +112,9 @@ def test_the_default_network_passes(trained: Trained, run: Path, data: Path, tmp
     assert parity.own_score < 1e-3
     assert 0 < parity.abnormal < parity.images  # both verdicts were there to flip
     records = read_records(data, "test")
-    assert_same_scores(scores(load(folder), records), scores(trained.artifact.scorer, records), trained.artifact.scorer)
+    assert_same_scores(
+        scores(load_export(folder), records), scores(trained.artifact.scorer, records), trained.artifact.scorer
+    )
 
 
 def test_what_an_export_holds(exported_run: Path, tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,7 +160,7 @@ def test_the_run_around_an_export_is_named(tiny_run: Path, openvino_export: Path
     run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
     shutil.copytree(openvino_export, run / "openvino")
     with pytest.raises(ArtifactError, match=f"needs the network itself; give the run that it came from: {run}$"):
-        artifacts.load(run / "openvino")
+        artifacts.load_run(run / "openvino")
 
 
 def test_a_graph_that_scores_otherwise_is_not_written(
@@ -188,10 +193,10 @@ def test_a_damaged_file_is_refused(exported_run: Path, tmp_path: Path, share: fl
         content[int(share * len(content))] ^= 4
         (folder / name).write_bytes(bytes(content))
         with pytest.raises(ArtifactError, match=r"export it again|give the folder|use the version"):
-            load(folder)
+            load_export(folder)
         (folder / name).unlink()
         with pytest.raises(ArtifactError, match=r"no such file|holds no export\.json"):
-            load(folder)
+            load_export(folder)
 
 
 def test_a_bent_weight_with_the_right_checksum_is_refused(openvino_export: Path, tmp_path: Path) -> None:
@@ -201,10 +206,10 @@ def test_a_bent_weight_with_the_right_checksum_is_refused(openvino_export: Path,
     (folder / "graph.bin").write_bytes(weights.tobytes())
     facts = store.read_export(folder)
     del facts["sha256"]
-    facts["files"]["graph.bin"] = store.file_digest(folder / "graph.bin")
+    facts["files"]["graph.bin"] = file_digest(folder / "graph.bin")
     store.write_checked(folder / "export.json", facts)
     with pytest.raises(ArtifactError, match=r"this machine gives other scores .*; export it again here, or score with"):
-        load(folder)
+        load_export(folder)
 
 
 def test_wrong_use(tiny_run: Path, tmp_path: Path) -> None:

@@ -10,17 +10,18 @@ import pytest
 import torch
 from torch import nn
 
-from aeflow import encoder_graph
-from aeflow import features as caching
 from aeflow.data.augment import of_reach, recapture
 from aeflow.data.preprocess import preprocess
-from aeflow.data.read import read_image
 from aeflow.data.records import read_records
-from aeflow.encoder_graph import EncoderGraph, difference
 from aeflow.errors import NumericalError
-from aeflow.features import FeatureCache
-from aeflow.model.encoder import EMBEDDED, Encoder, pretrained
-from aeflow.model.pooled import Pooled
+from aeflow.features import cache as caching
+from aeflow.features import openvino_encoder as encoder_graph
+from aeflow.features.cache import FeatureCache
+from aeflow.features.openvino_encoder import EncoderGraph, difference
+from aeflow.imageio.reader import read_image
+from aeflow.model.encoder import Encoder
+from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.model.pooling import Pooled
 from conftest import SIZE, TINY, lesion, texture
 
 
@@ -156,7 +157,7 @@ def test_features_beyond_half_precision_are_refused(
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
     """From so few missing images on a graph is worth its making here."""
-    monkeypatch.setattr(caching, "WORTH", 20)
+    monkeypatch.setattr(caching, "GRAPH_FROM_IMAGES", 20)
     return 20
 
 

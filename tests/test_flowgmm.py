@@ -17,7 +17,7 @@ from sklearn.mixture import GaussianMixture
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aeflow.flowgmm import FlowGMM
+from aeflow.flowgmm.estimator import FlowGMM
 
 QUICK: dict[str, Any] = {"max_steps": 100, "hidden": 32, "flow_steps": 4, "random_state": 0}
 

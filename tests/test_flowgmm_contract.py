@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from aeflow.flowgmm import FlowGMM
+from aeflow.flowgmm.estimator import FlowGMM
 
 
 @parametrize_with_checks([FlowGMM(max_steps=20, flow_steps=2, hidden=8)])

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from aeflow.errors import NumericalError
-from aeflow.guard import check_finite, check_gradients
+from aeflow.training.numerics import check_finite, check_gradients
 
 
 class Poison(nn.Module):

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import hostile
-from aeflow.data import Limits
-from aeflow.data.worker import Decoders
-from aeflow.errors import ImageError, ImageLimitError
+from aeflow.imageio.decoder_pool import Decoders
+from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.limits import Limits
 from hostile_seeds import CANARY, seeds
 from worker_tasks import attempt
 

@@ -16,24 +16,25 @@ from PIL import Image
 from safetensors.torch import load_file
 from sklearn.datasets import load_sample_image
 
-from aeflow import intended, training
-from aeflow.artifact import load
+from aeflow.artifacts.run import load_run
 from aeflow.backends.torch import TorchBackend
+from aeflow.calibration import input_guard as intended
+from aeflow.calibration.input_guard import PLAIN, SIDE, InputGuard, SeenInputs, bounds_of, fit_guard
 from aeflow.cli import main
 from aeflow.config import make_settings
-from aeflow.data import image
-from aeflow.data.facts import Facts
 from aeflow.data.records import find_images, of_label, read_records
-from aeflow.evaluation.panels import panel
-from aeflow.features import FeatureCache
-from aeflow.intended import PLAIN, SIDE, Intended, Seen, bounds_of, fit
+from aeflow.features.cache import FeatureCache
+from aeflow.imageio import image
+from aeflow.imageio.image import Acquisition
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained
-from aeflow.model.pooled import pool
-from aeflow.model.traits import measure_traits
-from aeflow.recapture import learn
-from aeflow.score import Score, measure, score
-from aeflow.training import Trained
+from aeflow.model.encoder_weights import pretrained
+from aeflow.model.input_statistics import measure_input_statistics
+from aeflow.model.pooling import pool
+from aeflow.reporting.gallery import panel
+from aeflow.scoring.scorer import Score, measure, score
+from aeflow.training import train as training
+from aeflow.training.fit_input_guard import learn_input_guard
+from aeflow.training.train import Trained
 from conftest import SAMPLE, SIZE, small_settings, texture, write_data
 
 D = 30  # pooled features of the synthetic traits
@@ -58,7 +59,7 @@ def test_neither_shift_nor_scale_of_a_feature_changes_the_distance() -> None:
         return np.concatenate([rows[:, :-D], shift + scale * rows[:, -D:]], axis=1)
 
     a, b, fresh = traits(500, 1), traits(200, 2), traits(50, 3)
-    plain, other = fit(a, b), fit(changed(a), changed(b))
+    plain, other = fit_guard(a, b), fit_guard(changed(a), changed(b))
     np.testing.assert_allclose(
         plain.values(fresh)["features"], other.values(changed(fresh))["features"], rtol=1e-3, atol=1e-3
     )
@@ -66,7 +67,7 @@ def test_neither_shift_nor_scale_of_a_feature_changes_the_distance() -> None:
 
 
 def test_distance_is_about_one_for_normals_and_grows_with_what_is_away() -> None:
-    model, fresh = fit(traits(3000, 1), traits(200, 2)), traits(1000, 3)
+    model, fresh = fit_guard(traits(3000, 1), traits(200, 2)), traits(1000, 3)
     assert np.exp(2 * model.values(fresh)["features"]).mean() == pytest.approx(1, abs=0.1)
     further = [fresh * np.r_[np.ones(len(PLAIN) + SIDE * SIDE), np.full(D, factor)] for factor in (1, 2, 4)]
     distances = [model.values(rows)["features"].mean() for rows in further]
@@ -76,10 +77,10 @@ def test_distance_is_about_one_for_normals_and_grows_with_what_is_away() -> None
 def test_fresh_normals_are_outside_as_rarely_as_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the margin 0.27 % of the five plain traits, 0.13 % of the two others; with it hardly any."""
     train, held, fresh = traits(2000, 1), traits(2000, 2), traits(4000, 3)
-    shipped = fit(train, held)
+    shipped = fit_guard(train, held)
     assert np.mean([bool(shipped.outside(row)) for row in fresh]) < 0.01
     monkeypatch.setattr(intended, "MARGIN", 0.0)
-    strict = fit(train, held)
+    strict = fit_guard(train, held)
     assert 0.008 < np.mean([bool(strict.outside(row)) for row in fresh]) < 0.025
     for name in PLAIN:
         low, high = strict.bounds[name]
@@ -95,7 +96,7 @@ def test_bounds_move_with_the_values() -> None:
 
 
 def test_each_reason_is_named_once_and_what_is_no_number_is_outside() -> None:
-    model, row = fit(traits(500, 1), traits(200, 2)), traits(1, 3)[0]
+    model, row = fit_guard(traits(500, 1), traits(200, 2)), traits(1, 3)[0]
     assert model.outside(row) == ()
     for index, reason in enumerate(PLAIN.values()):
         for odd in (-40.0, 40.0, np.nan):
@@ -112,33 +113,37 @@ def test_each_reason_is_named_once_and_what_is_no_number_is_outside() -> None:
 
 def test_what_is_measured_of_the_pixels() -> None:
     x, pooled = torch.rand(3, 1, 32, 48).expand(-1, 3, -1, -1), torch.randn(3, 4)
-    rows = measure_traits(x, pooled)
+    rows = measure_input_statistics(x, pooled)
     torch.testing.assert_close(rows[:, -4:], pooled)
-    torch.testing.assert_close(measure_traits(x[1:2], pooled[1:2]), rows[1:2])  # no image's traits depend on another
-    mirrored, inverted = measure_traits(x.flip(3), pooled), measure_traits(1 - x, pooled)
+    torch.testing.assert_close(
+        measure_input_statistics(x[1:2], pooled[1:2]), rows[1:2]
+    )  # no image's traits depend on another
+    mirrored, inverted = measure_input_statistics(x.flip(3), pooled), measure_input_statistics(1 - x, pooled)
     torch.testing.assert_close(mirrored[:, : len(PLAIN)], rows[:, : len(PLAIN)])
     torch.testing.assert_close(inverted[:, 0], -rows[:, 0], atol=1e-4, rtol=0)
     assert torch.equal(rows[:, list(PLAIN).index("colour")], torch.full((3,), 0.02).log())
-    tinted = measure_traits(x * torch.tensor([1, 0.8, 0.6]).view(3, 1, 1), pooled)
+    tinted = measure_input_statistics(x * torch.tensor([1, 0.8, 0.6]).view(3, 1, 1), pooled)
     assert (tinted[:, list(PLAIN).index("colour")] > rows[:, list(PLAIN).index("colour")] + 1).all()
 
 
 def test_facts_are_compared_only_where_known() -> None:
-    seen = Seen.of([Facts("DX", "monochrome", (900, 800)), Facts("CR", "monochrome", (1200, 700)), Facts()])
-    assert seen == Seen(("CR", "DX"), ("monochrome",), 700)
-    assert seen.outside(Facts()) == ()
-    assert seen.outside(Facts("DX", "monochrome", (3000, 350))) == ()
-    assert seen.outside(Facts("MR", "colour", (900, 349))) == ("modality", "photometric interpretation", "size")
-    assert Seen().outside(Facts("MR", "colour", (1, 1))) == ()
+    seen = SeenInputs.of(
+        [Acquisition("DX", "monochrome", (900, 800)), Acquisition("CR", "monochrome", (1200, 700)), Acquisition()]
+    )
+    assert seen == SeenInputs(("CR", "DX"), ("monochrome",), 700)
+    assert seen.outside(Acquisition()) == ()
+    assert seen.outside(Acquisition("DX", "monochrome", (3000, 350))) == ()
+    assert seen.outside(Acquisition("MR", "colour", (900, 349))) == ("modality", "photometric interpretation", "size")
+    assert SeenInputs().outside(Acquisition("MR", "colour", (1, 1))) == ()
     pixels = np.zeros((40, 50), np.float32)
-    told = Facts.of(image.Image(pixels, None, None, "file", modality="DOE JANE", photometric="DOE JANE"))
-    assert told == Facts("other", "colour", (40, 50))  # a header's free text stays outside
-    turned = Facts.of(image.Image(pixels, None, None, "file", modality="DX", photometric="MONOCHROME1"))
-    assert turned == Facts("DX", "monochrome", (40, 50))  # the reader has turned it
-    assert Facts.of(image.Image(pixels, None, None, "file")) == Facts(size=(40, 50))
-    model, row = replace(fit(traits(500, 1), traits(200, 2)), seen=seen), traits(1, 3)[0]
-    assert model.outside(row, Facts("MR")) == ("modality",)
-    again = Intended.of(model.arrays(), json.loads(json.dumps(model.to_json())))
+    told = Acquisition.of(image.Image(pixels, None, None, "file", modality="DOE JANE", photometric="DOE JANE"))
+    assert told == Acquisition("other", "colour", (40, 50))  # a header's free text stays outside
+    turned = Acquisition.of(image.Image(pixels, None, None, "file", modality="DX", photometric="MONOCHROME1"))
+    assert turned == Acquisition("DX", "monochrome", (40, 50))  # the reader has turned it
+    assert Acquisition.of(image.Image(pixels, None, None, "file")) == Acquisition(size=(40, 50))
+    model, row = replace(fit_guard(traits(500, 1), traits(200, 2)), seen=seen), traits(1, 3)[0]
+    assert model.outside(row, Acquisition("MR")) == ("modality",)
+    again = InputGuard.of(model.arrays(), json.loads(json.dumps(model.to_json())))
     assert (again.seen, again.bounds) == (model.seen, model.bounds)
 
 
@@ -146,7 +151,7 @@ def test_facts_are_compared_only_where_known() -> None:
 
 
 def test_saved_and_loaded_says_the_same(trained: Trained, run: Path) -> None:
-    ours, theirs = trained.artifact.intended, load(run).intended
+    ours, theirs = trained.artifact.input_guard, load_run(run).input_guard
     assert ours.bounds == theirs.bounds
     for name in intended.ARRAYS:
         assert np.array_equal(getattr(ours, name), getattr(theirs, name))
@@ -154,8 +159,10 @@ def test_saved_and_loaded_says_the_same(trained: Trained, run: Path) -> None:
 
 def test_scores_are_those_of_the_net_whatever_is_said_of_the_input(trained: Trained, data: Path) -> None:
     artifact, records = trained.artifact, read_records(data, "test")
-    strict = replace(artifact.intended, bounds=dict.fromkeys(artifact.intended.bounds, (0.0, 0.0)))
-    plain, flagged = ([r for _, r in score(a.scorer, records)] for a in (artifact, replace(artifact, intended=strict)))
+    strict = replace(artifact.input_guard, bounds=dict.fromkeys(artifact.input_guard.bounds, (0.0, 0.0)))
+    plain, flagged = (
+        [r for _, r in score(a.scorer, records)] for a in (artifact, replace(artifact, input_guard=strict))
+    )
     assert all(len(result.outside) > 1 for result in flagged)
     assert [replace(result, outside=()) for result in flagged] == [replace(result, outside=()) for result in plain]
     for result, (_, raw) in zip(plain, measure(TorchBackend(artifact.net), records), strict=True):
@@ -168,7 +175,7 @@ def test_learning_what_is_intended_changes_nothing_else(trained: Trained, data: 
     cache = FeatureCache(pretrained(settings.encoder, settings.stages), SIZE)
     features, _ = cache.features(of_label(read_records(data, "train"), 0))
     before, state = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
-    first, second = learn(net, [features], features), learn(net, [features], features)
+    first, second = learn_input_guard(net, [features], features), learn_input_guard(net, [features], features)
     assert first.bounds == second.bounds
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
@@ -280,11 +287,11 @@ def test_real_xrays() -> None:
     cache = FeatureCache(pretrained(settings.encoder, settings.stages), settings.image_size)
     normals = of_label(read_records(SAMPLE, "train"), 0)
     (kept, _), (held, _) = cache.features(normals[:60]), cache.features(normals[60:85])
-    model = learn(net, [kept], held)
+    model = learn_input_guard(net, [kept], held)
 
     def outside(x: torch.Tensor) -> list[tuple[str, ...]]:
         with torch.no_grad():
-            rows = measure_traits(x, pool(net.encoder(x))).double().numpy()
+            rows = measure_input_statistics(x, pool(net.encoder(x))).double().numpy()
         return [model.outside(row) for row in rows]
 
     groups = (normals[85:97], of_label(read_records(SAMPLE, "test"), 1)[:12])

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aeflow import training
 from aeflow.cli import main
 from aeflow.data import leakage as module
-from aeflow.data import read_records
-from aeflow.data.leakage import content, leakage
+from aeflow.data.leakage import leakage
+from aeflow.data.records import read_records
 from aeflow.errors import DataError
+from aeflow.runtime.files import content
+from aeflow.training import train as training
 from conftest import SAMPLE, small_settings, texture, write_data
 
 
@@ -110,5 +111,5 @@ def test_abnormal_images_of_test_patients_stop_nothing(tmp_path):
     shared = [[*row[:3], "u1", *row[4:]] if row[1:3] == ["train", "1"] else row for row in rows]
     (data / "manifest.csv").write_text("\n".join(",".join(row) for row in shared))
     trained = training.train(data, tmp_path / "run", small_settings(epochs=1), device="cpu")
-    assert trained.artifact.facts["training"]["leaked_images"] == 0
+    assert trained.artifact.metadata["training"]["leaked_images"] == 0
     assert np.isfinite(trained.artifact.calibration.threshold)

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from aeflow.data.limits import Limits, parse
 from aeflow.errors import SettingsError
+from aeflow.imageio.limits import Limits, parse
 from data_fixtures import noise, png
 
 

@@ -13,8 +13,8 @@ from scipy.stats import binomtest, norm
 from sklearn import metrics as oracle
 
 from aeflow.errors import DataError
-from aeflow.evaluation import metrics
-from aeflow.intervals import delong, delong_paired, grouped_bootstrap, grouped_wilson, wilson
+from aeflow.metrics import image as metrics
+from aeflow.metrics.intervals import delong, delong_paired, grouped_bootstrap, grouped_wilson, wilson
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from skimage.metrics import structural_similarity
 
 from aeflow.config import PRESETS, make_settings
 from aeflow.errors import SettingsError, WeightsError
-from aeflow.model.aeflow import AEFlow, mean_of_top, unit_length
+from aeflow.model.aeflow import AEFlow, mean_of_top
 from aeflow.model.decoder import Decoder
-from aeflow.model.encoder import EMBEDDED, WEIGHTS, Encoder, pretrained
+from aeflow.model.encoder import Encoder
+from aeflow.model.encoder_weights import EMBEDDED, WEIGHTS, pretrained
+from aeflow.model.pooling import unit_length
 from aeflow.model.prior import StandardNormal
 from aeflow.model.ssim import ssim, window_sums
 

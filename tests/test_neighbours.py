@@ -9,13 +9,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from aeflow.artifacts.reference_normals import NORMALS, SIDE, Neighbours
+from aeflow.data.loader import stream
 from aeflow.data.records import of_label, read_records
-from aeflow.data.split import hold_out
-from aeflow.data.stream import stream
+from aeflow.data.splits import hold_out
 from aeflow.errors import ArtifactError
-from aeflow.model.pooled import pool
-from aeflow.neighbours import NORMALS, SIDE, Neighbours
-from aeflow.training import Trained
+from aeflow.model.pooling import pool
+from aeflow.training.train import Trained
 from conftest import SIZE
 
 

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from nibabel.testing import data_path
 
-from aeflow.data import Limits
-from aeflow.data.nifti import header, is_nifti, read, read_labels
-from aeflow.errors import ImageError, ImageLimitError
+from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.nifti import header, is_nifti, read, read_labels
 from nifti_fixtures import CODES, OBLIQUE, nifti
 
 WHERE = Path("/data/volume.nii")

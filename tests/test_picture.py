@@ -14,15 +14,14 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from aeflow.batch import score_files
 from aeflow.data.records import read_records
 from aeflow.errors import DataError
-from aeflow.evaluation.gallery import gallery
-from aeflow.evaluation.panels import panel
-from aeflow.evaluation.picture import WAITING, Frame, encoded, pictures
-from aeflow.evaluation.style import INK, png
-from aeflow.score import Score
-from aeflow.training import Trained
+from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.score_picture import WAITING, Frame, encoded, pictures
+from aeflow.reporting.style import INK, png
+from aeflow.scoring.score_files import score_files
+from aeflow.scoring.scorer import Score
+from aeflow.training.train import Trained
 
 SIDE = 96
 SCALES = {"residual": (0.1, 0.4), "anomaly": (1.0, 1.5)}

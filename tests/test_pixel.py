@@ -11,7 +11,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from aeflow.errors import DataError
-from aeflow.evaluation.pixel import FPR_LIMIT, PixelMetrics
+from aeflow.metrics.pixel import FPR_LIMIT, PixelMetrics
 
 
 def blobs(n: int, seed: int = 0, size: int = 32) -> list[tuple[np.ndarray, np.ndarray]]:

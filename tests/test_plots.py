@@ -17,9 +17,9 @@ from PIL import Image
 
 from aeflow.errors import DataError
 from aeflow.evaluation import plots
-from aeflow.evaluation.gallery import OUTLINE, Panel, gallery, panel_title
-from aeflow.evaluation.metrics import image_metrics
-from aeflow.evaluation.style import ABNORMAL, NORMAL, PAPER, png
+from aeflow.metrics.image import image_metrics
+from aeflow.reporting.gallery import OUTLINE, Panel, gallery, panel_title
+from aeflow.reporting.style import ABNORMAL, NORMAL, PAPER, png
 
 
 @dataclass(frozen=True)

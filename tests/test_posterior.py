@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import logsumexp
 
-from aeflow.calibrate import Calibration, MapScale, with_posterior
-from aeflow.calibrate import fit as calibrate
+from aeflow.calibration.calibration import Calibration, with_posterior
+from aeflow.calibration.calibration import fit_calibration as calibrate
+from aeflow.calibration.map_scale import MapScale
+from aeflow.calibration.posterior import EXPECTED, MAX_WEIGHT, Posterior, evidence_of, fit_posterior
 from aeflow.config import make_settings
 from aeflow.errors import DataError
-from aeflow.posterior import EXPECTED, MAX_WEIGHT, Posterior, evidence_of, fit
 
 KINDS = ["oedema", "tumour"]
 NONE = (np.zeros(0), np.zeros(0), np.zeros(0))
@@ -36,12 +37,12 @@ def abnormal(n: int, score: float, judged: float, seed: int = 1) -> tuple[Floats
 
 
 def fitted(share: float = 0.3) -> Posterior:
-    return fit(KINDS, normals(), abnormal(100, 1.0, 3.0), share)
+    return fit_posterior(KINDS, normals(), abnormal(100, 1.0, 3.0), share)
 
 
 @pytest.mark.parametrize("correlation", [-0.8, 0.0, 0.6])
 def test_before_any_abnormal_image_the_expectation_stands(correlation: float) -> None:
-    posterior = fit(KINDS, normals(correlation=correlation), NONE, 0.5)
+    posterior = fit_posterior(KINDS, normals(correlation=correlation), NONE, 0.5)
     assert posterior.weight == pytest.approx(0.5)
     assert (posterior.separation, posterior.variance) == (EXPECTED, 1.0)
     assert posterior.kinds == KINDS
@@ -61,36 +62,36 @@ def test_term_and_score_are_in_deviations_of_the_normals() -> None:
 
 def test_units_of_the_scores_do_not_matter() -> None:
     (scores, ratios), (seen, judged, count) = normals(), abnormal(30, 2.0, 3.0)
-    a = fit(KINDS, (scores, ratios), (seen, judged, count), 0.3)
-    b = fit(KINDS, (7 * scores - 2, ratios + 50), (7 * seen - 2, judged, count), 0.3)
+    a = fit_posterior(KINDS, (scores, ratios), (seen, judged, count), 0.3)
+    b = fit_posterior(KINDS, (7 * scores - 2, ratios + 50), (7 * seen - 2, judged, count), 0.3)
     assert b.weight == pytest.approx(a.weight)
     np.testing.assert_allclose(b.value(7 * scores - 2, b.term(ratios + 50)), a.value(scores, a.term(ratios)))
 
 
 @given(st.floats(-3, 8), st.floats(-3, 8), st.floats(-0.95, 0.95), st.integers(0, 40))
 def test_weight_stays_within_its_bounds(score: float, judged: float, correlation: float, n: int) -> None:
-    posterior = fit(KINDS, normals(50, correlation), abnormal(n, score, judged), 0.5)
+    posterior = fit_posterior(KINDS, normals(50, correlation), abnormal(n, score, judged), 0.5)
     assert 0 <= posterior.weight <= MAX_WEIGHT
     assert posterior.separation >= 0
     assert posterior.variance >= 0.5
 
 
 def test_weight_goes_to_the_term_that_finds_them() -> None:
-    by_count = [fit(KINDS, normals(), abnormal(n, 0.0, 4.0), 0.5).weight for n in (0, 2, 10, 500)]
+    by_count = [fit_posterior(KINDS, normals(), abnormal(n, 0.0, 4.0), 0.5).weight for n in (0, 2, 10, 500)]
     assert by_count == sorted(by_count)
     assert by_count[1] < MAX_WEIGHT  # two images cannot decide alone
     assert by_count[-1] == MAX_WEIGHT
-    assert fit(KINDS, normals(), abnormal(500, 4.0, 0.0), 0.5).weight < 0.05
-    assert fit(KINDS, normals(), abnormal(500, 3.0, 3.0), 0.5).weight == pytest.approx(0.5, abs=0.03)
+    assert fit_posterior(KINDS, normals(), abnormal(500, 4.0, 0.0), 0.5).weight < 0.05
+    assert fit_posterior(KINDS, normals(), abnormal(500, 3.0, 3.0), 0.5).weight == pytest.approx(0.5, abs=0.03)
     scores, judged, _ = abnormal(500, 0.0, 4.0)
-    assert fit(KINDS, normals(), (scores, judged, np.zeros(500)), 0.5).weight == pytest.approx(0.5)
+    assert fit_posterior(KINDS, normals(), (scores, judged, np.zeros(500)), 0.5).weight == pytest.approx(0.5)
 
 
 def test_weight_is_fishers_direction() -> None:
     """With many images no other weight separates the classes better."""
     scores, ratios = normals(4000, 0.4)
     seen, judged, counts = abnormal(4000, 2.0, 3.0)
-    posterior = fit(KINDS, (scores, ratios), (seen, judged, counts), 0.5)
+    posterior = fit_posterior(KINDS, (scores, ratios), (seen, judged, counts), 0.5)
 
     def separation(w: float) -> float:
         line = replace(posterior, weight=w)
@@ -102,7 +103,7 @@ def test_weight_is_fishers_direction() -> None:
 
 
 def test_separation_is_that_of_the_judgements() -> None:
-    posterior = fit(KINDS, normals(), abnormal(3000, 0.0, 3.5), 0.5)
+    posterior = fit_posterior(KINDS, normals(), abnormal(3000, 0.0, 3.5), 0.5)
     assert posterior.separation == pytest.approx(3.5, abs=0.1)
     assert posterior.variance == pytest.approx(1.0, abs=0.1)
 
@@ -151,7 +152,7 @@ def calibrated() -> tuple[Calibration, tuple[Floats, Floats, Floats]]:
     flow, reconstruction, ratios = rng.standard_normal((60, 1)), 0.3 + 0.1 * rng.standard_normal(60), normals(60)[1]
     plain = calibrate(make_settings(), flow, reconstruction, {"flow": MapScale(1.0, 2.0, 1.8)})
     scores = plain.normals_only(plain.terms(flow, reconstruction))
-    posterior = fit(KINDS, (scores, ratios), abnormal(10, 1.0, 3.0), 0.25)
+    posterior = fit_posterior(KINDS, (scores, ratios), abnormal(10, 1.0, 3.0), 0.25)
     raw = flow, reconstruction, ratios
     return with_posterior(plain, make_settings(), posterior, *raw), raw
 
@@ -176,4 +177,4 @@ def test_survives_json_bit_for_bit() -> None:
 def test_classes_that_say_nothing_are_refused() -> None:
     scores, ratios = normals()
     with pytest.raises(DataError, match="the classes say the same of all held-out normals; give images that differ"):
-        fit(KINDS, (scores, np.zeros_like(ratios)), NONE, 0.5)
+        fit_posterior(KINDS, (scores, np.zeros_like(ratios)), NONE, 0.5)

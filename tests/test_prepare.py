@@ -13,15 +13,17 @@ import pytest
 from PIL import Image
 
 import prepare_fixtures
+from aeflow.audit.audit import audit
 from aeflow.cli import main
-from aeflow.data.audit import audit
-from aeflow.data.prepare import RECIPES, Prepared, Release, prepare
-from aeflow.data.prepare.counts import tally
-from aeflow.data.prepare.prepare import one_side
-from aeflow.data.read import read_image, read_mask
 from aeflow.data.records import SPLITS, read_records
-from aeflow.data.split import shared_patients
-from aeflow.errors import DataError, ImageError
+from aeflow.data.splits import shared_patients
+from aeflow.datasets import prepare
+from aeflow.datasets.catalog import RECIPES
+from aeflow.datasets.prepare import Prepared, one_side, tally
+from aeflow.datasets.recipe import Release
+from aeflow.errors import DataError
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.reader import read_image, read_mask
 
 PUBLISHED = {  # of the miniatures: images by split and class, before any is left out
     "chest_xray": {

@@ -8,8 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from aeflow.data import Image, find_images, preprocess, preprocess_mask, read_image
-from aeflow.errors import ImageError
+from aeflow.data import preprocess
+from aeflow.data.preprocess import preprocess_mask
+from aeflow.data.records import find_images
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Image
+from aeflow.imageio.reader import read_image
 from data_fixtures import noise, png
 
 SAMPLE = Path(__file__).parent.parent / "sample"

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from aeflow.data.augment import recapture
 from aeflow.data.preprocess import preprocess
-from aeflow.data.read import read_image
 from aeflow.data.records import read_records
-from aeflow.features import FeatureCache
-from aeflow.model.classes import ClassMixture
-from aeflow.model.encoder import EMBEDDED, pretrained
-from aeflow.model.pooled import Pooled, pool, with_statistics
-from aeflow.model.prior import GaussianMixture, StandardNormal, WholeLatent
+from aeflow.features.cache import FeatureCache
+from aeflow.imageio.reader import read_image
+from aeflow.model.class_mixture import ClassMixture
+from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.model.latent_pca import LatentPCA
+from aeflow.model.pooling import Pooled, pool, with_statistics
+from aeflow.model.prior import GaussianMixture, StandardNormal
 from conftest import SIZE
 
 C, K = 5, 3
@@ -46,7 +47,7 @@ def test_whole_latents_are_drawn_as_they_were_seen() -> None:
     plane = random(2, 3 * 4 * 5, seed=1)
     seen = (random(4_000, 2, seed=2) * torch.tensor([3.0, 1.0], dtype=torch.float64)) @ plane
     seen = seen + random(3 * 4 * 5, seed=3)
-    prior = WholeLatent((3, 4, 5)).double()
+    prior = LatentPCA((3, 4, 5)).double()
     prior.fit(seen.view(-1, 3, 4, 5))
     covariance, directions = seen.T.cov(correction=0), prior.directions.flatten(1)
     torch.testing.assert_close(directions.T @ directions, covariance)

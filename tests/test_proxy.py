@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aeflow import proxy
 from aeflow.config import Settings
 from aeflow.data.records import Record
 from aeflow.errors import DataError
-from aeflow.intervals import delong
+from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import pretrained
-from aeflow.proxy import FIGURES, Proxy, Sides
-from aeflow.score import Score, score
-from aeflow.training import Trained
+from aeflow.model.encoder_weights import pretrained
+from aeflow.scoring.scorer import Score, score
+from aeflow.training.train import Trained
+from aeflow.tuning import proxy
+from aeflow.tuning.proxy import FIGURES, Proxy, Sides
 from conftest import small_settings
 
 
@@ -46,7 +46,7 @@ def another(data: Path, folder: Path) -> Path:
 def test_groups_are_those_of_the_training(found: Proxy, trained: Trained, data: Path) -> None:
     assert found.counts() == {"clean": 8, "shifted": 8, "synthetic": 40, "abnormal": 6}
     assert found.refusals == []
-    assert trained.artifact.facts["training"]["held_out_images"] == 8
+    assert trained.artifact.metadata["training"]["held_out_images"] == 8
     sides = Sides.of(data, trained.artifact.settings)
     assert not {record.patient for record in sides.kept} & {record.patient for record in sides.held}
     assert sides.measured == sum(found.counts().values())

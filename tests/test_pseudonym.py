@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from aeflow.errors import SettingsError
-from aeflow.pseudonym import SALT_BYTES, pseudonym
+from aeflow.privacy import SALT_BYTES, pseudonym
 
 
 @pytest.fixture

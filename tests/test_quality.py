@@ -16,11 +16,11 @@ import torch
 from PIL import Image
 
 from aeflow.config import PRESETS, make_settings
-from aeflow.data.facts import Facts
 from aeflow.data.records import Record
-from aeflow.evaluation.metrics import auroc, average_precision, confusion, oracle_threshold
-from aeflow.features import Features, Row
-from aeflow.intervals import delong, delong_paired
+from aeflow.features.dataset import Features, Row
+from aeflow.imageio.image import Acquisition
+from aeflow.metrics.image import auroc, average_precision, confusion, oracle_threshold
+from aeflow.metrics.intervals import delong, delong_paired
 from conftest import texture
 
 ROOT = Path(__file__).parent.parent
@@ -109,7 +109,7 @@ def features(seed: int, n: int, far: float = 0.0, shapes: tuple[tuple[int, int, 
     pixels = rng.integers(0, 255, (n, 3, 64, 64), dtype=np.uint8)
     names = [f"{seed} {i}" for i in range(n)]
     records = [Record(Path(name), name, "train", 0, name, None, None) for name in names]
-    rows = [Row(flat, pixels, i, Facts("PNG", 1, (64, 64))) for i in range(n)]
+    rows = [Row(flat, pixels, i, Acquisition("PNG", 1, (64, 64))) for i in range(n)]
     return Features(records, names, rows, list(shapes))
 
 

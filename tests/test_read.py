@@ -13,9 +13,11 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from aeflow.data import Limits, find_images, read_image, read_mask
-from aeflow.errors import ImageError, ImageLimitError
-from aeflow.pseudonym import pseudonym
+from aeflow.data.records import find_images
+from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.reader import read_image, read_mask
+from aeflow.privacy import pseudonym
 from data_fixtures import HEIGHT, ORIENTED, WIDTH, chunk, noise, png, tiff
 
 SAMPLE = Path(__file__).parent.parent / "sample"
@@ -256,7 +258,7 @@ REFUSED = {
         tiff(noise("f4"), big_endian=True, compressed=True),
         "compressed big-endian signed or float pixels, " + LOSS,
     ),
-    "Lab TIFF": (tiff(noise("u1", 3), photometric=8), "pixels of mode LAB, " + LOSS),
+    "TrialTrainer TIFF": (tiff(noise("u1", 3), photometric=8), "pixels of mode LAB, " + LOSS),
     "half of the strips": (tiff(noise("u1"), tags={278: [HEIGHT // 2]}), "holds 960 of 1920 pixels; export or copy "),
     "two pages": (
         with_pillow(noise("u1"), "L", "TIFF", save_all=True, append_images=[PIL.Image.new("L", (48, 40))]),

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from aeflow import reading, training
 from aeflow.config import make_settings
 from aeflow.data.records import read_records
-from aeflow.data.split import hold_out
-from aeflow.features import FeatureCache
-from aeflow.model.encoder import pretrained
-from aeflow.training import Trained
+from aeflow.data.splits import hold_out
+from aeflow.features.cache import FeatureCache
+from aeflow.model.encoder_weights import pretrained
+from aeflow.training import log_det_weight as reading
+from aeflow.training import train as training
+from aeflow.training.train import Trained
 from conftest import small_settings
 
 
@@ -61,7 +62,7 @@ def test_each_anomaly_is_another_and_there_are_enough_of_them(data: Path) -> Non
 
 def test_training_keeps_the_best_weight_and_says_how_good_each_was(trained: Trained) -> None:
     artifact = trained.artifact
-    areas = artifact.facts["log_det_weights"]
+    areas = artifact.metadata["log_det_weights"]
     assert [float(weight) for weight in areas] == list(reading.WEIGHTS)
     assert len({round(area, 6) for area in areas.values()}) > 1
     assert areas[f"{artifact.settings.log_det_weight:g}"] == max(areas.values())
@@ -81,12 +82,12 @@ def test_no_abnormal_image_and_no_test_split_has_a_say(data: Path, trained: Trai
         path.unlink()
     alone = training.train(folder, tmp_path / "run", small_settings(), device="cpu").artifact
     assert alone.settings == trained.artifact.settings
-    assert alone.facts["log_det_weights"] == pytest.approx(trained.artifact.facts["log_det_weights"])
+    assert alone.metadata["log_det_weights"] == pytest.approx(trained.artifact.metadata["log_det_weights"])
 
 
 def test_a_named_weight_is_not_chosen_again(data: Path, tmp_path: Path) -> None:
     settings = small_settings(epochs=1, log_det_weight=0.3)
     artifact = training.train(data, tmp_path / "run", settings, device="cpu").artifact
     assert artifact.settings == settings
-    assert artifact.facts["log_det_weights"] == {}
+    assert artifact.metadata["log_det_weights"] == {}
     assert json.loads((tmp_path / "run" / "model.json").read_text())["settings"]["log_det_weight"] == 0.3

@@ -11,18 +11,19 @@ from PIL import Image
 from scipy.stats import binom
 
 import aeflow
-from aeflow import calibrate
-from aeflow.artifact import load
+from aeflow.artifacts.layout import HISTORY, WEIGHTS
+from aeflow.artifacts.reference_normals import NORMALS
+from aeflow.artifacts.run import load_run
+from aeflow.calibration import calibration as calibrate
 from aeflow.cli import main
 from aeflow.config import make_settings
 from aeflow.data.records import find_images, of_label, read_records
-from aeflow.data.split import hold_out
+from aeflow.data.splits import hold_out
+from aeflow.deploy.export import export
 from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation.evaluate import evaluate
-from aeflow.export import export
-from aeflow.neighbours import NORMALS
-from aeflow.recalibrate import LEAST, recalibrate
-from aeflow.store import HISTORY, WEIGHTS, file_digest
+from aeflow.runtime.files import file_digest
+from aeflow.training.recalibrate import MIN_LOCAL_NORMALS, recalibrate
 from conftest import texture
 from graph_fixtures import assert_same_scores, scores
 
@@ -44,7 +45,9 @@ def recalibrated(tiny_run: Path, local: Path, tmp_path_factory: pytest.TempPathF
 
 
 def test_the_held_out_normals_of_training_give_its_own_calibration(trained, run, data, tmp_path, monkeypatch):
-    monkeypatch.setattr("aeflow.recalibrate.LEAST", calibrate.MIN_NORMALS)  # so few does the small data folder hold out
+    monkeypatch.setattr(
+        "aeflow.training.recalibrate.MIN_LOCAL_NORMALS", calibrate.MIN_NORMALS
+    )  # so few does the small data folder hold out
     settings = trained.artifact.settings
     _, held = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
     done = recalibrate(run, [record.path for record in held], tmp_path / "again", device="cpu")
@@ -63,10 +66,10 @@ def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def test_a_shift_of_every_measure_leaves_the_verdicts():
     """Another scanner that moves and stretches each measure alike is undone; so is no other change."""
-    here, fresh = measures(LEAST, 0), measures(200, 1)
+    here, fresh = measures(MIN_LOCAL_NORMALS, 0), measures(200, 1)
     fresh[0][100:] += 0.5  # two and a half standard deviations: abnormal ones among them
     moved = [(2.5 * flow + 1, 0.8 * reconstruction - 3) for flow, reconstruction in (here, fresh)]
-    a, b = (calibrate.fit(make_settings(), *one, {}) for one in (here, moved[0]))
+    a, b = (calibrate.fit_calibration(make_settings(), *one, {}) for one in (here, moved[0]))
     values = a.value(a.terms(*fresh)), b.value(b.terms(*moved[1]))
     np.testing.assert_allclose(*values)
     assert [a.verdict(v) for v in values[0]] == [b.verdict(v) for v in values[1]]
@@ -77,22 +80,22 @@ def test_twenty_normals_flag_one_fresh_normal_in_twenty_on_average():
     """Gaussian scores: P(above the highest of 20) = 1/21; within binomial bounds over independent draws."""
     draws, flagged = 1000, 0
     for seed in range(draws):
-        calibration = calibrate.fit(make_settings(), *measures(LEAST, seed), {})
+        calibration = calibrate.fit_calibration(make_settings(), *measures(MIN_LOCAL_NORMALS, seed), {})
         flagged += calibration.value(calibration.terms(*measures(1, 10**6 + seed)))[0] > calibration.threshold
-    low, high = binom.ppf([0.0005, 0.9995], draws, 1 / (LEAST + 1))
+    low, high = binom.ppf([0.0005, 0.9995], draws, 1 / (MIN_LOCAL_NORMALS + 1))
     assert low <= flagged <= high
     assert flagged / draws < 0.07
 
 
 def test_a_new_run_with_the_same_weights_and_another_calibration(tiny_run, recalibrated, local):
-    old, new = load(tiny_run), load(recalibrated)
+    old, new = load_run(tiny_run), load_run(recalibrated)
     assert file_digest(recalibrated / WEIGHTS) == file_digest(tiny_run / WEIGHTS)
     assert len(new.calibration.scores) == 24
     assert new.calibration.maps != old.calibration.maps
-    facts = new.facts["recalibration"]
+    facts = new.metadata["recalibration"]
     assert (facts["images"], facts["patients"], facts["refused_images"]) == (24, 24, 0)
     assert facts["original"]["threshold"] == old.calibration.threshold
-    assert {name: value for name, value in new.facts.items() if name != "recalibration"} == old.facts
+    assert {name: value for name, value in new.metadata.items() if name != "recalibration"} == old.metadata
     for name in (HISTORY, NORMALS):
         assert (recalibrated / name).read_bytes() == (tiny_run / name).read_bytes()
     values = [one.value for one in scores(new.scorer, find_images([local]))]
@@ -102,7 +105,7 @@ def test_a_new_run_with_the_same_weights_and_another_calibration(tiny_run, recal
 
 def test_classes_keep_what_they_say(tiny_run, recalibrated, data):
     """Normals cannot tell where the abnormal images of another place lie: the posterior stays, the threshold moves."""
-    old, new = load(tiny_run), load(recalibrated)
+    old, new = load_run(tiny_run), load_run(recalibrated)
     assert old.calibration.posterior is not None
     assert new.calibration.posterior == old.calibration.posterior
     assert new.calibration.threshold != old.calibration.threshold
@@ -115,16 +118,19 @@ def test_a_graph_of_it_scores_as_it_does(recalibrated, data, tmp_path):
     records = read_records(data, "test")[:6]
     folder, _ = export(recalibrated, "openvino", tmp_path / "graph")
     graph = aeflow.load(folder).scorer
-    assert graph.facts["recalibration"]["images"] == 24
-    assert_same_scores(scores(load(recalibrated).scorer, records), scores(graph, records), graph)
+    assert graph.metadata["recalibration"]["images"] == 24
+    assert_same_scores(scores(load_run(recalibrated).scorer, records), scores(graph, records), graph)
     with pytest.raises(ArtifactError, match="give the run that it came from"):  # it has no weights to go along
         recalibrate(folder, [tmp_path], tmp_path / "out")
 
 
 def test_recalibrating_twice_keeps_the_first_calibration_for_reference(tiny_run, recalibrated, local, tmp_path):
     again = aeflow.load(recalibrated, "cpu").recalibrate(local, out=tmp_path / "twice")
-    assert again.artifact.facts["recalibration"]["original"] == load(recalibrated).facts["recalibration"]["original"]
-    assert again.scorer.calibration == load(recalibrated).calibration
+    assert (
+        again.artifact.metadata["recalibration"]["original"]
+        == load_run(recalibrated).metadata["recalibration"]["original"]
+    )
+    assert again.scorer.calibration == load_run(recalibrated).calibration
     assert again.run == tmp_path / "twice"
 
 
@@ -151,7 +157,7 @@ def test_what_a_user_sees(tiny_run, local, tmp_path, capsys):
 
 def test_too_few_images_are_an_error_that_says_how_many(tiny_run, local, tmp_path):
     files = sorted(local.iterdir())
-    with pytest.raises(DataError, match=rf"19 different readable normal images.*give {LEAST} or more"):
+    with pytest.raises(DataError, match=rf"19 different readable normal images.*give {MIN_LOCAL_NORMALS} or more"):
         recalibrate(tiny_run, files[:19], tmp_path / "few")
     for i in range(30):
         shutil.copyfile(files[0], tmp_path / f"copy{i}.png")
@@ -180,7 +186,7 @@ def test_notes_of_what_the_images_cannot_bear(tiny_run, local, tmp_path):
     folder = tmp_path / "noise"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for i in range(LEAST):  # the file names are those of a public set, of two patients
+    for i in range(MIN_LOCAL_NORMALS):  # the file names are those of a public set, of two patients
         Image.fromarray(rng.integers(0, 256, (64, 64), dtype=np.uint8)).save(folder / f"person{i % 2}_{i}.png")
     notes = " ".join(recalibrate(tiny_run, [folder], tmp_path / "out").notes)
     assert "are of 2 patients" in notes
@@ -192,8 +198,8 @@ def test_notes_of_what_the_images_cannot_bear(tiny_run, local, tmp_path):
             strict.net,
             strict.settings.model_copy(update={"false_positive_rate": 0.01}),
             strict.calibration,
-            strict.intended,
-            strict.facts,
+            strict.input_guard,
+            strict.metadata,
         ),
         run,
     )
@@ -211,7 +217,7 @@ def test_an_evaluation_tells_where_the_threshold_came_from(recalibrated, local, 
 def test_images_that_set_the_threshold_are_not_evaluated(recalibrated, local, tmp_path):
     shutil.copytree(local, tmp_path / "data" / "test" / "normal")
     Image.fromarray(texture(1)).save(tmp_path / "data" / "test" / "normal" / "fresh.png")
-    scorer = load(recalibrated).scorer
+    scorer = load_run(recalibrated).scorer
     with pytest.raises(DataError, match="the threshold was set on 24 of its 25 images"):
         evaluate(scorer, tmp_path / "data", split="test", out=tmp_path / "out", run=recalibrated)
     shutil.rmtree(tmp_path / "data" / "test" / "normal")

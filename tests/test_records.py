@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from aeflow.data import find_images, of_label, read_image, read_records, shared_patients
-from aeflow.data.records import patient_of
-from aeflow.errors import DataError, ImageError
-from aeflow.pseudonym import identify, pseudonym
+from aeflow.data.records import find_images, of_label, patient_of, read_records
+from aeflow.data.splits import shared_patients
+from aeflow.errors import DataError
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.reader import read_image
+from aeflow.privacy import identify, pseudonym
 from data_fixtures import noise, png
 
 SAMPLE = Path(__file__).parent.parent / "sample"

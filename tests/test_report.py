@@ -15,8 +15,9 @@ from matplotlib.figure import Figure
 
 from aeflow.errors import DataError
 from aeflow.evaluation import plots
-from aeflow.evaluation.metrics import image_metrics
-from aeflow.evaluation.report import FIGURES, public, write_model_card, write_report
+from aeflow.evaluation.report import FIGURES, write_model_card, write_report
+from aeflow.metrics.image import image_metrics
+from aeflow.reporting.html import public
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 EVIL = "<script>alert('x')</script>"

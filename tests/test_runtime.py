@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aeflow.errors import SettingsError
-from aeflow.runtime import pick_device, prepare
+from aeflow.runtime.process import pick_device, prepare
 
 
 def policy(**environment: str) -> str:

@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from aeflow.data.records import find_images, read_records
-from aeflow.errors import ImageError
-from aeflow.evaluation.metrics import auroc
-from aeflow.score import MAPS, Score, Scorer, score
-from aeflow.training import Trained, calibrate_on
+from aeflow.imageio.errors import ImageError
+from aeflow.metrics.image import auroc
+from aeflow.model.output_names import MAPS
+from aeflow.scoring.scorer import Score, Scorer, score
+from aeflow.training.calibrate import calibrate_on
+from aeflow.training.train import Trained
 from conftest import SIZE, texture
 
 

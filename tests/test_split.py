@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aeflow.cli import main
-from aeflow.data import Record, hold_out, leave_out_patients, read_records, shared_patients, split_by_patient
+from aeflow.data.records import Record, read_records
+from aeflow.data.splits import hold_out, leave_out_patients, shared_patients, split_by_patient
 from aeflow.errors import DataError, SettingsError
 
 SAMPLE = Path(__file__).parent.parent / "sample"

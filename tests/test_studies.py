@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aeflow.data.image import Slice
 from aeflow.data.records import Record
-from aeflow.errors import EmptyImageError, ImageError
-from aeflow.pseudonym import identify, pseudonym
-from aeflow.score import Score
-from aeflow.studies import Studies, row, simes
+from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.imageio.image import Slice
+from aeflow.privacy import identify, pseudonym
+from aeflow.results.study_table import study_row
+from aeflow.scoring.scorer import Score
+from aeflow.scoring.studies import Studies, simes
 
 RECORD = Record(Path("v"), "v", None, None, "Jane", None, None, study="S1")
 
@@ -80,7 +81,7 @@ def test_keys_are_hidden() -> None:
     studies = Studies(0.05)
     for i in range(2):
         studies.add(i, RECORD, scored(float(i), 0.5))
-    line = row(studies.results()[0])
+    line = study_row(studies.results()[0])
     assert (line["study"], line["patient"]) == (pseudonym("S1"), pseudonym("Jane"))
     identify()
-    assert (row(studies.results()[0])["study"], row(studies.results()[0])["patient"]) == ("S1", "Jane")
+    assert (study_row(studies.results()[0])["study"], study_row(studies.results()[0])["patient"]) == ("S1", "Jane")

@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter, laplace
 
 from aeflow.data.augment import BACKGROUND
-from aeflow.data.synthetic import KINDS, kind_of, synthetic, with_mask
+from aeflow.data.synthetic_anomalies import KINDS, kind_of, synthetic, with_mask
 from conftest import texture
 
 

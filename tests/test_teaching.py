@@ -12,23 +12,24 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from aeflow import tables, training
-from aeflow.artifact import load
+from aeflow.artifacts.run import load_run
 from aeflow.cli import main
 from aeflow.config import make_settings
 from aeflow.data.augment import recapture
-from aeflow.data.leakage import content
 from aeflow.data.preprocess import preprocess
-from aeflow.data.read import read_image
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.errors import DataError, SettingsError
-from aeflow.evaluation.metrics import auroc
-from aeflow.features import image_key
-from aeflow.model.encoder import EMBEDDED, pretrained
-from aeflow.model.pooled import pool
-from aeflow.score import Score, score
-from aeflow.teaching import Lesson, choose, read
-from aeflow.training import Trained
+from aeflow.features.cache import image_key
+from aeflow.imageio.reader import read_image
+from aeflow.metrics.image import auroc
+from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.model.pooling import pool
+from aeflow.results import score_table as tables
+from aeflow.runtime.files import content
+from aeflow.scoring.scorer import Score, score
+from aeflow.training import train as training
+from aeflow.training.learn_classes import LabelledSet, choose_labelled_set, read_examples
+from aeflow.training.train import Trained
 from conftest import SIZE, lesion, small_settings, texture, write_data
 
 KINDS = ("cyst", "tumour", "")
@@ -48,16 +49,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def chosen(folder: Path, **changes: object) -> Lesson:
+def chosen(folder: Path, **changes: object) -> LabelledSet:
     records = read_records(folder, "train")
-    return choose(folder, records, of_test(folder), of_label(records, 0)[1:], make_settings(prior="gmm", **changes))
+    return choose_labelled_set(
+        folder, records, of_test(folder), of_label(records, 0)[1:], make_settings(prior="gmm", **changes)
+    )
 
 
 def of_test(folder: Path) -> list[Record]:
     return [record for record in read_records(folder) if record.split == "test"]
 
 
-def names(lesson: Lesson, label: int | None = None) -> list[str]:
+def names(lesson: LabelledSet, label: int | None = None) -> list[str]:
     """Of the images with a label, or of all that are known to be abnormal."""
     pairs = zip(lesson.records, lesson.labels, strict=True)
     return [record.name for record, own in pairs if (own > 0 if label is None else own == label)]
@@ -68,7 +71,7 @@ def test_seed_decides_the_draw(folder: Path) -> None:
     assert names(chosen(folder, labels=5)) != names(chosen(folder, labels=5, seed=1))
     records = read_records(folder, "train")
     shuffled = [records[i] for i in np.random.default_rng(0).permutation(len(records))]
-    again = choose(folder, shuffled, of_test(folder), of_label(records, 0)[1:], make_settings(labels=5))
+    again = choose_labelled_set(folder, shuffled, of_test(folder), of_label(records, 0)[1:], make_settings(labels=5))
     assert names(again) == names(chosen(folder, labels=5))
 
 
@@ -117,9 +120,9 @@ def test_unlabelled_folder_is_read_and_refusals_take_their_label_along(tmp_path:
         (data / "train" / broken).write_bytes(b"no image")
     records = read_records(data, "train")
     settings, encoder = small_settings(labels=6), pretrained(EMBEDDED, (3, 4))
-    asked = choose(data, records, [], of_label(records, 0), settings)
+    asked = choose_labelled_set(data, records, [], of_label(records, 0), settings)
     assert asked.labels.count(-1) == 30
-    lesson, examples, refusals = read(asked, encoder, settings)
+    lesson, examples, refusals = read_examples(asked, encoder, settings)
     assert sorted(record.name for record, _ in refusals) == ["train/abnormal/000.png", "train/unlabelled/002.png"]
     label_of = dict(zip(asked.records, asked.labels, strict=True))
     assert lesson.labels == [label_of[record] for record in lesson.records] == examples.label.tolist()
@@ -166,9 +169,9 @@ def test_flow_and_decoder_know_nothing_of_the_classes(
 
 def test_loaded_model_scores_the_same(data: Path, taught: tuple[Path, Trained]) -> None:
     run, trained = taught
-    loaded = load(run)
+    loaded = load_run(run)
     assert loaded.calibration == trained.artifact.calibration
-    assert loaded.facts["lesson"] == {"labelled_images": {"abnormal": 5}, "left_out_images": 0, "unlabelled": None}
+    assert loaded.metadata["lesson"] == {"labelled_images": {"abnormal": 5}, "left_out_images": 0, "unlabelled": None}
     for result in scores(loaded, data):
         line = tables.row(read_records(data)[0], result)
         assert 0 <= line["p_abnormal"] <= 1
@@ -179,20 +182,20 @@ def test_loaded_model_scores_the_same(data: Path, taught: tuple[Path, Trained]) 
 
 def test_without_lessons_it_is_the_normals_only_model(data: Path, run: Path, trained: Trained, tmp_path: Path) -> None:
     result = training.train(data, tmp_path, small_settings(prior="gmm", labels=0), device="cpu")
-    assert (result.artifact.settings.prior, result.artifact.facts["lesson"]["labelled_images"]) == ("normal", {})
+    assert (result.artifact.settings.prior, result.artifact.metadata["lesson"]["labelled_images"]) == ("normal", {})
     assert result.notes == ["nothing to learn classes from; this is the normals-only model"]
     assert result.artifact.calibration == trained.artifact.calibration
     plain, same = load_file(run / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert plain.keys() == same.keys()
     assert all(torch.equal(plain[key], same[key]) for key in plain)
-    assert [r.value for r in scores(load(tmp_path), data)] == [r.value for r in scores(trained.artifact, data)]
+    assert [r.value for r in scores(load_run(tmp_path), data)] == [r.value for r in scores(trained.artifact, data)]
 
 
 def test_pool_alone_teaches(tmp_path: Path) -> None:
     data = mixed(tmp_path / "data")
     shutil.rmtree(data / "train" / "abnormal")
     result = training.train(data, tmp_path / "run", small_settings(prior="gmm", epochs=1), device="cpu")
-    found = result.artifact.facts["lesson"]["unlabelled"]
+    found = result.artifact.metadata["lesson"]["unlabelled"]
     assert (found["used"], found["share"]) == (True, pytest.approx(1 / 3, abs=0.15))
     assert result.notes == [found["finding"]]
     assert result.artifact.calibration.posterior.abnormal_share == found["share"]

@@ -17,15 +17,16 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from aeflow import checkpoint, training
-from aeflow.artifact import load
+from aeflow.artifacts.run import load_run
 from aeflow.config import make_settings
 from aeflow.data.records import read_records
 from aeflow.errors import ArtifactError, DataError, NumericalError
-from aeflow.loop import learning_rate
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import EMBEDDED, pretrained
-from aeflow.training import Trained
+from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.training import checkpoint
+from aeflow.training import train as training
+from aeflow.training.loop import learning_rate
+from aeflow.training.train import Trained
 from conftest import small_settings, write_data
 
 
@@ -41,7 +42,7 @@ def assert_same_bits(a: Path, b: Path) -> None:
 
 def test_run_folder_holds_what_it_should(trained: Trained, run: Path) -> None:
     assert {path.name for path in run.iterdir()} >= {"model.safetensors", "model.json", "history.csv"}
-    assert not (run / checkpoint.NAME).exists()
+    assert not (run / checkpoint.CHECKPOINT).exists()
     assert not list(run.glob("*.part"))
     with (run / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -49,7 +50,7 @@ def test_run_folder_holds_what_it_should(trained: Trained, run: Path) -> None:
     assert sum(int(row["best"]) for row in rows) == 1
     best = min(rows, key=lambda row: float(row["held_out_loss"]))
     assert best["best"] == "1"
-    facts = trained.artifact.facts["training"]
+    facts = trained.artifact.metadata["training"]
     assert facts["normal_images"] + facts["held_out_images"] == 40
     assert facts["patients"] + facts["held_out_patients"] == 20  # two images each, none on both sides
 
@@ -89,7 +90,7 @@ def test_resume_after_a_kill_gives_the_same_bits(data: Path, tmp_path: Path) -> 
     subprocess.run([*aeflow, *arguments, str(tmp_path / "whole")], check=True, capture_output=True)
     process = subprocess.Popen([*aeflow, *arguments, str(tmp_path / "killed")], stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / checkpoint.NAME).exists():
+    while not (tmp_path / "killed" / checkpoint.CHECKPOINT).exists():
         assert time.monotonic() < deadline
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         time.sleep(0.01)
@@ -111,11 +112,11 @@ def test_resume_refuses_other_settings_and_damage(data: Path, tmp_path: Path) ->
     net = AEFlow(settings, pretrained(EMBEDDED, settings.stages))
     optimizer = torch.optim.Adam(net.decoder.parameters())
     state = {"a": torch.zeros(2)}
-    checkpoint.save(tmp_path, {"settings": {"seed": 1}}, checkpoint.Progress(), state, state, optimizer)
+    checkpoint.save_checkpoint(tmp_path, {"settings": {"seed": 1}}, checkpoint.Progress(), state, state, optimizer)
     with pytest.raises(ArtifactError, match="belongs to a training with other settings"):
         training.train(data, tmp_path, settings, resume=True)
-    whole = (tmp_path / checkpoint.NAME).read_bytes()
-    (tmp_path / checkpoint.NAME).write_bytes(whole[: len(whole) // 2])
+    whole = (tmp_path / checkpoint.CHECKPOINT).read_bytes()
+    (tmp_path / checkpoint.CHECKPOINT).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ArtifactError, match="damaged checkpoint; delete it"):
         training.train(data, tmp_path, settings, resume=True)
     with pytest.raises(ArtifactError, match="no unfinished training to resume"):
@@ -136,8 +137,8 @@ def test_early_stopping_keeps_the_best_epoch(data: Path, tmp_path: Path) -> None
     losses = [row["held_out_loss"] for row in result.history]
     best = int(np.argmin(losses))
     assert len(losses) == best + 1 + 2 < 40
-    artifact = load(tmp_path)
-    assert artifact.facts["training"]["best_epoch"] == best + 1
+    artifact = load_run(tmp_path)
+    assert artifact.metadata["training"]["best_epoch"] == best + 1
 
 
 def test_guard_names_the_layer(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,7 +157,7 @@ def test_paper_preset_trains_from_a_weights_file(data: Path, tmp_path: Path) -> 
     torch.save(timm.create_model("wide_resnet50_2").state_dict(), tmp_path / "weights.pth")
     settings = make_settings("paper", image_size=64, epochs=1)
     result = training.train(data, tmp_path / "run", settings, encoder_weights=tmp_path / "weights.pth", device="cpu")
-    artifact = load(tmp_path / "run")  # the run holds the encoder: no weights file is needed any more
+    artifact = load_run(tmp_path / "run")  # the run holds the encoder: no weights file is needed any more
     assert artifact.net.encoder.fingerprint() == result.artifact.net.encoder.fingerprint()
     assert artifact.settings == settings
 
@@ -192,5 +193,5 @@ def test_refused_images_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
     (data / "train" / "normal" / "007.png").unlink()
     result = training.train(data, tmp_path / "run", small_settings(epochs=1))
     assert sorted(record.path.name for record, _ in result.refusals) == ["003.png", "007.png"]
-    facts = result.artifact.facts["training"]
+    facts = result.artifact.metadata["training"]
     assert facts["normal_images"] + facts["held_out_images"] == 38

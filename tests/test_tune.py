@@ -16,15 +16,16 @@ import pytest
 import timm
 import torch
 
-from aeflow import tune as tuning
 from aeflow.cli import main
 from aeflow.config import OF_A_RUN, PRESETS, Settings, make_settings, preset_text
 from aeflow.errors import ArtifactError, NumericalError, SettingsError
-from aeflow.evaluation.tuning import declared, finding
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import EMBEDDED, pretrained, strides_of
-from aeflow.space import Space
-from aeflow.tune import Tuned, seconds_of, tune
+from aeflow.model.encoder import strides_of
+from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.tuning import tune as tuning
+from aeflow.tuning.report import declared, finding
+from aeflow.tuning.search_space import SearchSpace
+from aeflow.tuning.tune import Tuned, seconds_of, tune
 from conftest import TINY, small_settings, write_data
 
 optuna = pytest.importorskip("optuna")
@@ -95,7 +96,7 @@ def wait_for(out: Path, count: int) -> None:
 
 
 def test_it_is_never_worse_than_the_preset(found: Tuned, settings: Settings) -> None:
-    facts = found.facts
+    facts = found.summary
     first = facts["trials"][0]
     assert facts["default"]["trial"] == 0
     assert first["settings"] == {**{name: getattr(settings, name) for name in first["settings"]}, "stages": "3"}
@@ -111,15 +112,15 @@ def test_the_budget_is_kept_and_a_larger_one_goes_on_as_if_it_had_been_so_from_t
     found: Tuned, folder: Path, settings: Settings, weights: Path, tmp_path: Path
 ) -> None:
     tic = time.perf_counter()
-    facts = tune(folder, tmp_path, settings, 4.0, encoder_weights=weights, device="cpu").facts
+    facts = tune(folder, tmp_path, settings, 4.0, encoder_weights=weights, device="cpu").summary
     passed, longest = time.perf_counter() - tic, max(trial["seconds"] for trial in facts["trials"])
     assert passed < 4 + 2 * longest + 5
     assert facts["trials"][0]["state"] == "finished"  # whatever the budget is
     done = len(facts["trials"])
-    more = tune(folder, tmp_path, settings, LONG, trials=max(2, done), encoder_weights=weights, device="cpu").facts
+    more = tune(folder, tmp_path, settings, LONG, trials=max(2, done), encoder_weights=weights, device="cpu").summary
     assert more["trials"][:done] == facts["trials"]
     assert len(more["trials"]) > 1
-    for one, other in zip(more["trials"][:2], found.facts["trials"], strict=False):
+    for one, other in zip(more["trials"][:2], found.summary["trials"], strict=False):
         if one["state"] == "finished":  # the budget may have cut it off
             assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
@@ -127,7 +128,7 @@ def test_the_budget_is_kept_and_a_larger_one_goes_on_as_if_it_had_been_so_from_t
 def test_the_preset_file_gives_the_settings_back(found: Tuned, out: Path) -> None:
     assert make_settings(out / "preset.json") == found.settings
     assert make_settings(str(out / "preset.json"), seed=3).seed == 3
-    changed = {name: change["to"] for name, change in found.facts["changed"].items()}
+    changed = {name: change["to"] for name, change in found.summary["changed"].items()}
     assert json.loads((out / "preset.json").read_text())["preset"].items() >= changed.items()
 
 
@@ -138,7 +139,7 @@ def test_the_same_command_again_trains_nothing_and_needs_no_test_split(
     shutil.copytree(folder, without)
     shutil.rmtree(without / "test")
     again = tune(without, out, settings, LONG, trials=3, encoder_weights=weights, device="cpu")
-    assert again.facts == found.facts
+    assert again.summary == found.summary
 
 
 def test_no_name_of_a_file_is_written(found: Tuned, folder: Path, out: Path) -> None:
@@ -163,9 +164,9 @@ def test_the_page_says_what_the_choice_rests_on(found: Tuned, out: Path) -> None
     reader.feed(page)
     assert "6 abnormal images of the train split were used to choose" in reader.text
     assert "No test image was looked at" in reader.text
-    assert f"{found.facts['best']['value']:.4f}" in reader.text
-    assert page.count("<tr") > len(found.facts["trials"])
-    alone = {**found.facts, "images": {**found.facts["images"], "abnormal": 0}}
+    assert f"{found.summary['best']['value']:.4f}" in reader.text
+    assert page.count("<tr") > len(found.summary["trials"])
+    alone = {**found.summary, "images": {**found.summary["images"], "abnormal": 0}}
     assert "synthetic anomalies alone" in declared(alone)
 
 
@@ -228,9 +229,9 @@ def test_the_command_prints_what_was_found(
         printed.append(capsys.readouterr().out)
     assert f"preset: {out / 'preset.json'}" in printed[0]
     assert "3 trials" in printed[0]
-    assert f"{found.facts['best']['value']:.4f}" in printed[0]
+    assert f"{found.summary['best']['value']:.4f}" in printed[0]
     assert "6 abnormal images of the train split were used to choose" in printed[0]
-    assert {**json.loads(printed[1]), "budget_seconds": LONG} == json.loads(json.dumps(found.facts))
+    assert {**json.loads(printed[1]), "budget_seconds": LONG} == json.loads(json.dumps(found.summary))
 
 
 def test_two_at_once_are_refused(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_a_wrong_budget_is_one_line_on_the_command_line(tmp_path: Path, capsys: 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_preset_lies_in_its_own_space(preset: str) -> None:
     base = make_settings(preset)
-    space = Space(base, strides_of(base.encoder))
+    space = SearchSpace(base, strides_of(base.encoder))
     for name, value in space.default().items():
         distribution = space.distributions[name]
         assert distribution._contains(distribution.to_internal_repr(value)), name
@@ -293,7 +294,7 @@ def test_the_preset_lies_in_its_own_space(preset: str) -> None:
 def test_every_stage_of_a_space_makes_a_model(stages: tuple[int, ...]) -> None:
     widths = {2: (32, 16), 3: (64, 32, 16), 4: (128, 64, 32, 16)}[stages[-1]]
     base = small_settings(stages=stages, decoder=widths)
-    space = Space(base, strides_of(EMBEDDED))
+    space = SearchSpace(base, strides_of(EMBEDDED))
     encoder = pretrained(EMBEDDED, space.stages)
     assert len(space.choices) == 3
     for choice in space.choices:

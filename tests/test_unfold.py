@@ -11,11 +11,11 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 
-from aeflow.data.image import Slice
-from aeflow.data.read import read_image, read_mask
 from aeflow.data.records import find_images, read_records
-from aeflow.data.unfold import one_image, refusals_among, unfold
-from aeflow.errors import EmptyImageError, ImageError
+from aeflow.data.slices import one_image, refusals_among, unfold
+from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.imageio.image import Slice
+from aeflow.imageio.reader import read_image, read_mask
 from conftest import texture
 
 SIDE, SLICES = 40, 6

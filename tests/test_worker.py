@@ -17,11 +17,15 @@ import PIL.Image
 import pytest
 
 from aeflow import errors
-from aeflow.data import Limits, Record, find_images, preprocess, read_image
-from aeflow.data.stream import stream
-from aeflow.data.worker import Decoders, decoders
-from aeflow.errors import AeflowError, ImageError, ImageLimitError
-from aeflow.pseudonym import pseudonym
+from aeflow.data import preprocess
+from aeflow.data.loader import stream
+from aeflow.data.records import Record, find_images
+from aeflow.errors import AeflowError
+from aeflow.imageio.decoder_pool import Decoders, decoders
+from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.reader import read_image
+from aeflow.privacy import pseudonym
 from worker_tasks import crash, crash_if_used, double, keep, modules, unsendable, whoami
 
 SAMPLE = Path(__file__).parent.parent / "sample"
@@ -119,7 +123,7 @@ def test_workers_start_fast_without_torch():
         began = time.perf_counter()
         loaded = pool.submit(modules, FILE).result()
         seconds = time.perf_counter() - began
-    assert "aeflow.data.read" in loaded
+    assert "aeflow.imageio.reader" in loaded
     assert not {"torch", "scipy", "matplotlib", "sklearn"} & set(loaded)
     assert seconds < 10  # well below 1 on an idle machine
 

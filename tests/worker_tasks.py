@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from aeflow.data import Limits, read_image
-from aeflow.data.read import read_header
-from aeflow.errors import ImageError
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.reader import read_header, read_image
 
 used: list[int] = []
 

@@ -9,6 +9,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from aeflow._version import __version__ as __version__
+
 # Before torch is loaded: idle threads of OpenMP shall sleep. Their default is to spin, and on a machine that is shared,
 # or where two threads land on one core, they spin away nine tenths of the speed.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -16,34 +18,25 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if TYPE_CHECKING:
     from aeflow.api import Model, load, train
     from aeflow.config import Settings, make_settings
-    from aeflow.errors import (
-        AeflowError,
-        ArtifactError,
-        DataError,
-        ImageError,
-        ImageLimitError,
-        NumericalError,
-        SettingsError,
-        WeightsError,
-    )
-    from aeflow.flowgmm import FlowGMM
-    from aeflow.score import Score
+    from aeflow.errors import AeflowError, ArtifactError, DataError, NumericalError, SettingsError, WeightsError
+    from aeflow.flowgmm.estimator import FlowGMM
+    from aeflow.imageio.errors import ImageError, ImageLimitError
+    from aeflow.scoring.scorer import Score
 
-__version__ = "0.1.0"
 
 _HOME = {
     "Model": "api",
-    "FlowGMM": "flowgmm",
+    "FlowGMM": "flowgmm.estimator",
     "load": "api",
     "train": "api",
     "Settings": "config",
     "make_settings": "config",
-    "Score": "score",
+    "Score": "scoring.scorer",
     "AeflowError": "errors",
     "ArtifactError": "errors",
     "DataError": "errors",
-    "ImageError": "errors",
-    "ImageLimitError": "errors",
+    "ImageError": "imageio.errors",
+    "ImageLimitError": "imageio.errors",
     "NumericalError": "errors",
     "SettingsError": "errors",
     "WeightsError": "errors",

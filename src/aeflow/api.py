@@ -7,18 +7,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from aeflow.backends.base import Floats
-from aeflow.choose import open_model
+from aeflow._types import Floats32
 from aeflow.config import make_settings
 from aeflow.data.records import find_images
-from aeflow.data.unfold import one_image, unfold
-from aeflow.errors import ImageError, SettingsError
-from aeflow.runtime import pick_device, prepare
-from aeflow.score import Score, Scorer, score
+from aeflow.data.slices import one_image, unfold
+from aeflow.deploy.open_model import open_model
+from aeflow.errors import SettingsError
+from aeflow.imageio.errors import ImageError
+from aeflow.runtime.process import pick_device, prepare
+from aeflow.scoring.scorer import Score, Scorer, score
 
 if TYPE_CHECKING:  # these import torch, which a graph does without
-    from aeflow.artifact import Artifact
-    from aeflow.explain import Explanation
+    from aeflow.artifacts.run import Artifact
+    from aeflow.results.explanation import Explanation
 
 
 class Model:
@@ -34,9 +35,9 @@ class Model:
     def artifact(self) -> Artifact:
         """The network and its parts, read when first asked for; ArtifactError where an export holds none."""
         if self._artifact is None:
-            from aeflow import artifact as artifacts
+            from aeflow.artifacts.run import load_run
 
-            self._artifact = artifacts.load(self.run, pick_device(self._device))
+            self._artifact = load_run(self.run, pick_device(self._device))
         return self._artifact
 
     def score(self, path: Path | str) -> Score:
@@ -59,21 +60,21 @@ class Model:
 
         Raises ImageError if the image cannot be read.
         """
-        from aeflow.evaluation.explanation import write  # matplotlib takes a second to import
-        from aeflow.explain import explain
+        from aeflow.results.explanation import explain
+        from aeflow.results.explanation_figure import write  # matplotlib takes a second to import
 
         explanation = explain(self.artifact, path, self.run, slice_number)
         if out is not None:
             write(explanation, self.artifact.calibration.scales, Path(out))
         return explanation
 
-    def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats:
+    def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats32:
         """``n`` images (n, 3, H, W) in [0, 1] that the model makes up: of its prior, or of ``"normal"`` or a kind.
 
         Raises SettingsError for a kind that the model does not know, or no image.
         """
-        from aeflow.explain import component_of
         from aeflow.model.generate import sample
+        from aeflow.results.explanation import component_of
 
         if n < 1:
             raise SettingsError("n", f"{n} images", "ask for at least one")
@@ -86,7 +87,7 @@ class Model:
         Raises DataError for too few images, ArtifactError where ``out`` is there already. What should be known of the
         images is warned about, refusals among it.
         """
-        from aeflow.recalibrate import recalibrate  # imports torch
+        from aeflow.training.recalibrate import recalibrate  # imports torch
 
         done = recalibrate(self.run, normals, out, device=self._device)
         refused = [f"{len(done.refusals)} images refused; the first: {done.refusals[0][1]}"] if done.refusals else []
@@ -117,9 +118,9 @@ def train(
     With ``prior="gmm"`` abnormal images (``labels`` of them) and unlabelled ones teach, too. What should be known of
     them is warned about.
     """
-    from aeflow import training
+    from aeflow.training.train import train as train_run
 
-    trained = training.train(
+    trained = train_run(
         data,
         out,
         make_settings(preset, **changes),

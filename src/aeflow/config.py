@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from aeflow.data.image import Axis
+from aeflow._types import Axis
 from aeflow.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -195,11 +194,3 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
         several = name in ("stages", "class_stages", "decoder")
         changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
     return changes
-
-
-def decoder_halvings(stride: int) -> int:
-    """How often a stride-2 layer must run to undo ``stride``; raises SettingsError unless it is a power of two."""
-    doublings = math.log2(stride)
-    if not doublings.is_integer():
-        raise SettingsError("stages", f"stride {stride} is not a power of two", "choose another stage or encoder")
-    return int(doublings)

@@ -41,26 +41,6 @@ class DataError(AeflowError):
     """A data folder or manifest cannot be used as asked."""
 
 
-class ImageError(AeflowError):
-    """One image is refused; a batch goes on without it.
-
-    ``where`` is the file's name, for tables that may hold it; the message has its pseudonym (``aeflow.pseudonym``).
-    """
-
-    def _named(self) -> str:
-        from aeflow.pseudonym import shown  # not above: it raises errors of this tree
-
-        return shown(self.where)
-
-
-class ImageLimitError(ImageError):
-    """The image exceeds a safety limit."""
-
-
-class EmptyImageError(ImageError):
-    """Every pixel of the image is the same."""
-
-
 class WeightsError(AeflowError):
     """The encoder's weights are missing, unreachable or belong to another network."""
 
@@ -71,3 +51,8 @@ class ArtifactError(AeflowError):
 
 class NumericalError(AeflowError):
     """Training met a value that is not finite."""
+
+
+def count(number: int, what: str, plural: str = "") -> str:
+    """``1 image``, ``2 images``, ``1,000 images``."""
+    return f"{number:,} {what if number == 1 else plural or what + 's'}"

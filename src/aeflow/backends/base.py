@@ -9,34 +9,36 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aeflow.model import names
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
+from aeflow._types import Floats, Floats32
+from aeflow.model import output_names
 
 
 @dataclass(frozen=True, slots=True)
-class Raw:
+class BackendOutput:
     """The raw measures of a batch, before calibration; ``maps`` and ``x_hat`` only if they were asked for."""
 
-    flow: Doubles  # (B, stages)
-    reconstruction: Doubles  # (B,)
-    log_ratios: Doubles | None  # (B, kinds) where the model has classes
-    traits: Doubles  # (B, T), see ``model.traits``
-    maps: dict[str, Floats]  # (B, H, W) each
-    x_hat: Floats | None  # (B, 3, H, W)
+    flow: Floats  # (B, stages)
+    reconstruction: Floats  # (B,)
+    log_ratios: Floats | None  # (B, kinds) where the model has classes
+    input_statistics: Floats  # (B, T), see ``model.input_statistics``
+    maps: dict[str, Floats32]  # (B, H, W) each
+    x_hat: Floats32 | None  # (B, 3, H, W)
 
     @classmethod
     def of(cls, outputs: Mapping[str, NDArray[Any]]) -> Self:
         """Of outputs by name, see ``model.names``."""
-        ratios = outputs.get(names.LOG_RATIOS)
+        ratios = outputs.get(output_names.LOG_RATIOS)
         return cls(
-            flow=np.asarray(outputs[names.FLOW], np.float64),
-            reconstruction=np.asarray(outputs[names.RECONSTRUCTION], np.float64),
+            flow=np.asarray(outputs[output_names.FLOW], np.float64),
+            reconstruction=np.asarray(outputs[output_names.RECONSTRUCTION], np.float64),
             log_ratios=None if ratios is None else np.asarray(ratios, np.float64),
-            traits=np.asarray(outputs[names.TRAITS], np.float64),
-            maps={name: outputs[names.of_map(name)] for name in names.MAPS if names.of_map(name) in outputs},
-            x_hat=outputs.get(names.X_HAT),
+            input_statistics=np.asarray(outputs[output_names.INPUT_STATISTICS], np.float64),
+            maps={
+                name: outputs[output_names.of_map(name)]
+                for name in output_names.MAPS
+                if output_names.of_map(name) in outputs
+            },
+            x_hat=outputs.get(output_names.X_HAT),
         )
 
 
@@ -55,12 +57,16 @@ class Backend(Protocol):
     def size(self) -> int:
         """Pixels a side."""
 
-    def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
+    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
         """The raw measures of images ``x`` (B, 3, size, size) in [0, 1], and maps and reconstruction if asked for."""
 
 
 def wanted(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...]:
-    """Which of a graph's outputs ``Raw`` needs."""
-    always = {names.FLOW, names.RECONSTRUCTION, names.LOG_RATIOS, names.TRAITS}
-    asked = always | (set(map(names.of_map, names.MAPS)) if maps else set()) | ({names.X_HAT} if pictures else set())
+    """Which of a graph's outputs ``BackendOutput`` needs."""
+    always = {output_names.FLOW, output_names.RECONSTRUCTION, output_names.LOG_RATIOS, output_names.INPUT_STATISTICS}
+    asked = (
+        always
+        | (set(map(output_names.of_map, output_names.MAPS)) if maps else set())
+        | ({output_names.X_HAT} if pictures else set())
+    )
     return tuple(name for name in outputs if name in asked)

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from aeflow.backends.base import Floats, Raw, wanted
+from aeflow._types import Floats32
+from aeflow.backends.base import BackendOutput, wanted
 
 
 def installed() -> bool:
@@ -31,10 +32,10 @@ class OnnxBackend:
         self._model = onnx.load(graph)
         self._sessions: dict[tuple[str, ...], Any] = {}
 
-    def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
-        return Raw.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
+    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
+        return BackendOutput.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
 
-    def outputs(self, x: Floats, names: tuple[str, ...]) -> dict[str, Floats]:
+    def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
         if names not in self._sessions:
             self._sessions[names] = self._session(names)

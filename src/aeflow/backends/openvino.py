@@ -14,7 +14,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from aeflow.backends.base import Floats, Raw, wanted
+from aeflow._types import Floats32
+from aeflow.backends.base import BackendOutput, wanted
 
 MOST_STREAMS = 8  # images under way at once; each has activations of its own
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
@@ -49,10 +50,10 @@ class OpenVINOBackend:
         self._model = self._core.read_model(graph)
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
-    def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
-        return Raw.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
+    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
+        return BackendOutput.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
 
-    def outputs(self, x: Floats, names: tuple[str, ...]) -> dict[str, Floats]:
+    def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
         if names not in self._queues:
             self._queues[names] = self._queue(names)

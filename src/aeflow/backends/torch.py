@@ -6,11 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aeflow.backends.base import Floats, Raw
-from aeflow.device import images_on, in_parts
-from aeflow.graph import measured
-from aeflow.model import names
+from aeflow._types import Floats32
+from aeflow.backends.base import BackendOutput
+from aeflow.backends.score_graph import measured
+from aeflow.model import output_names
 from aeflow.model.aeflow import AEFlow
+from aeflow.runtime.device import images_on, in_parts
 
 
 class TorchBackend:
@@ -25,15 +26,17 @@ class TorchBackend:
         self._most: int | None = None  # images at a time, once a GPU's memory has run out
 
     @torch.no_grad()
-    def run(self, x: Floats, maps: bool = False, pictures: bool = False) -> Raw:
+    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
         def compute(part: Tensor) -> dict[str, Tensor]:
             found = measured(self.net, images_on(part, next(self.net.parameters()).device), maps)
             if not pictures:
-                del found[names.X_HAT]
+                del found[output_names.X_HAT]
             return found
 
         size = min(self._most or len(x), len(x))
         parts, fits = in_parts(compute, size, torch.from_numpy(x))
         if fits < size:
             self._most = fits
-        return Raw.of({name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]})
+        return BackendOutput.of(
+            {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
+        )

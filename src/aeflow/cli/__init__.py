@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from aeflow import __version__
-from aeflow.cli.app import app
+from aeflow._version import __version__
+from aeflow.cli.options import app
 from aeflow.errors import AeflowError
 
 # Each adds its commands, in the order of the help.
 # isort: off
-from aeflow.cli import learn, use, deploy, data  # noqa: F401
+
 # isort: on
 
 __all__ = ["app", "main"]

@@ -7,35 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeflow.cli.app import Data, Identify, Json, app, datasets
-from aeflow.cli.output import print_json
+from aeflow.cli.options import Identify, datasets
 from aeflow.errors import SettingsError
 
 if TYPE_CHECKING:
     from aeflow.data.records import Record
-
-
-@app.command()
-def audit(
-    data: Data,
-    out: Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.")] = None,
-    identify: Identify = False,
-    as_json: Json = False,
-) -> None:
-    """Look for what makes figures lie: patients and copies on both sides, shortcuts, unreadable files."""
-    from aeflow.data.audit import audit as look_at
-    from aeflow.evaluation.audit import print_audit, write_audit
-
-    found = look_at(data)
-    report = None if out is None else write_audit(found, out, identify)
-    if as_json:
-        print_json(found.to_json(identify))
-    else:
-        print_audit(found, identify)
-        if report is not None:
-            print(f"report: {report}")
-    if found.worst != "note":
-        raise typer.Exit(1)
 
 
 @datasets.command("split")
@@ -66,7 +42,10 @@ def data_prepare(
     identify: Identify = False,
 ) -> None:
     """Turn the download of a public data set into a data folder, with its published split; without NAME, list them."""
-    from aeflow.data.prepare import RECIPES, prepare, summary, terms
+    from aeflow.datasets import prepare
+    from aeflow.datasets.catalog import RECIPES
+    from aeflow.datasets.prepare import terms
+    from aeflow.datasets.recipe import summary
 
     if name is None:
         print("\n".join(summary(key, recipe) for key, recipe in RECIPES.items()))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from aeflow.errors import ImageError
-from aeflow.pseudonym import NAMES
+from aeflow.imageio.errors import ImageError
+from aeflow.privacy import NAMES
 
 if TYPE_CHECKING:
     from aeflow.data.records import Record

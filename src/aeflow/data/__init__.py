@@ -1,11 +1,11 @@
 """Files -> records, pixels and splits; knows no model."""
 
-from aeflow.data.image import Image
-from aeflow.data.limits import Limits
 from aeflow.data.preprocess import preprocess, preprocess_mask
-from aeflow.data.read import read_image, read_mask
 from aeflow.data.records import Record, find_images, of_label, read_records
-from aeflow.data.split import hold_out, leave_out_patients, shared_patients, split_by_patient
+from aeflow.data.splits import hold_out, leave_out_patients, shared_patients, split_by_patient
+from aeflow.imageio.image import Image
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.reader import read_image, read_mask
 
 __all__ = [
     "Image",

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aeflow.data.findings import count
 from aeflow.data.records import Record
-from aeflow.data.split import shared_patients
-from aeflow.errors import DataError
+from aeflow.data.splits import shared_patients
+from aeflow.errors import DataError, count
+from aeflow.runtime.files import content
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +59,6 @@ def among(records: Sequence[Record], contents: Collection[str]) -> list[Record]:
     """The records whose file has one of the SHA-256 ``contents``."""
     known = {path for path in {record.path for record in records} if content(path) in contents}
     return [record for record in records if record.path in known]
-
-
-def content(path: Path) -> str | None:
-    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None
 
 
 def _by_size(records: Sequence[Record]) -> dict[int, set[Path]]:

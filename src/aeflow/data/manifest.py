@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from aeflow.data.records import Record, patient_of, read_records
-from aeflow.data.split import split_by_patient
-from aeflow.data.unfold import unfold
+from aeflow.data.slices import unfold
+from aeflow.data.splits import split_by_patient
 from aeflow.errors import DataError
 
 COLUMNS = ("path", "split", "label", "patient", "mask", "kind", "position")

@@ -8,9 +8,9 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from aeflow.data.image import Image, Slice
-from aeflow.data.limits import LIMITS, Limits
-from aeflow.data.read import not_zero, read_mask
+from aeflow.imageio.image import Image, Slice
+from aeflow.imageio.limits import LIMITS, Limits
+from aeflow.imageio.reader import not_zero, read_mask
 
 
 def preprocess(image: Image, size: int) -> NDArray[np.float32]:

@@ -23,15 +23,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aeflow.data.image import Slice
 from aeflow.errors import DataError
-from aeflow.pseudonym import shown
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Slice
+from aeflow.privacy import shown
 
 SPLITS = ("train", "val", "test")
 LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
 MANIFEST = "manifest.csv"
 MASKS = "mask"
-NAMED = "--identify shows names"
+REMEDY_IDENTIFY = "--identify shows names"
 POSITIONS = ("position", "rel_pos", "slice")  # columns that may say where in its volume a slice lies
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
@@ -137,7 +138,7 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         found = f"cannot be listed ({error.strerror})"
-        raise DataError(shown(folder, "folder"), found, f"make it readable; {NAMED}") from error
+        raise DataError(shown(folder, "folder"), found, f"make it readable; {REMEDY_IDENTIFY}") from error
 
 
 def _of_folders(data: Path) -> list[Record]:
@@ -152,7 +153,7 @@ def _of_folders(data: Path) -> list[Record]:
             if os.path.isdir(folder) and folder.name not in (*LABELS, MASKS):
                 # passing over a misspelt class would quietly train or test on less
                 found = f"{shown(folder.name, 'folder')} is not one of normal, abnormal, unlabelled, mask"
-                raise DataError(data / split, found, f"rename or move it; {NAMED}")
+                raise DataError(data / split, found, f"rename or move it; {REMEDY_IDENTIFY}")
         masks = _Masks(data, split)
         for name, label in LABELS.items():
             folder = data / split / name
@@ -250,12 +251,15 @@ class _Masks:
         for path in _files(folder) if os.path.isdir(folder) else ():
             if path.stem in self.paths:
                 found = f"{shown(path, 'mask')} has the stem of {shown(self.paths[path.stem], 'mask')}"
-                raise DataError(folder, found, f"keep one mask for each stem; {NAMED}")
+                raise DataError(folder, found, f"keep one mask for each stem; {REMEDY_IDENTIFY}")
             self.paths[path.stem] = path
 
     def of(self, image: Path) -> Path | None:
         mask = self.paths.get(image.stem)
         if mask is not None and (other := self.taken.setdefault(mask, image)) != image:
             found = f"{shown(image)} and {shown(other)} share a mask"
-            raise DataError(self.folder, found, f"give masks in a column of {MANIFEST}; {NAMED}")
+            raise DataError(self.folder, found, f"give masks in a column of {MANIFEST}; {REMEDY_IDENTIFY}")
         return mask
+
+
+Refusals = list[tuple[Record, ImageError]]

@@ -12,24 +12,27 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from aeflow import __version__, tables
+from aeflow._version import __version__
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
 from aeflow.data.leakage import among
+from aeflow.data.loader import mask_of
 from aeflow.data.records import Record, read_records
-from aeflow.data.stream import mask_of
-from aeflow.data.unfold import refusals_among, unfold
-from aeflow.errors import ArtifactError, DataError, ImageError
+from aeflow.data.slices import refusals_among, unfold
+from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation import plots
-from aeflow.evaluation.gallery import gallery
-from aeflow.evaluation.metrics import image_metrics
-from aeflow.evaluation.panels import panel
-from aeflow.evaluation.pixel import PixelMetrics
 from aeflow.evaluation.report import write_model_card, write_report
-from aeflow.evaluation.study import of_studies
-from aeflow.progress import bar
-from aeflow.pseudonym import shown
-from aeflow.score import MAPS, Score, Scorer, score
-from aeflow.store import EPOCH_SCORES, HISTORY, write_text
-from aeflow.studies import Studies
+from aeflow.evaluation.study_metrics import of_studies
+from aeflow.imageio.errors import ImageError
+from aeflow.metrics.image import image_metrics
+from aeflow.metrics.pixel import PixelMetrics
+from aeflow.model.output_names import MAPS
+from aeflow.privacy import shown
+from aeflow.reporting.gallery import gallery, panel
+from aeflow.results import score_table as tables
+from aeflow.runtime.files import write_text
+from aeflow.runtime.progress import bar
+from aeflow.scoring.scorer import Score, Scorer, score
+from aeflow.scoring.studies import Studies
 
 ROWS = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
@@ -118,11 +121,11 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     (out / "plots").mkdir(exist_ok=True)
     for name, figure in figures.items():
         plots.save_png(figure, out / "plots" / f"{name}.png")
-    facts = {**scorer.facts, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
+    metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
         title=f"Split {split}, {len(records)} images",
-        run=facts,
+        run=metadata,
         metrics=metrics,
         history=history,
         figures=figures,
@@ -130,17 +133,17 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
             {"path": shown(record.name), "error": f"{error.found}; {error.remedy}"} for record, error in refusals
         ],
     )
-    write_model_card(out / "model_card.md", run=facts, metrics=metrics)
+    write_model_card(out / "model_card.md", run=metadata, metrics=metrics)
     return Evaluation(metrics, out / "report.html", refusals)
 
 
 def _source(scorer: Scorer) -> str:
-    return RECALIBRATED_FROM if "recalibration" in scorer.facts else THRESHOLD_FROM
+    return RECALIBRATED_FROM if "recalibration" in scorer.metadata else THRESHOLD_FROM
 
 
 def _refuse_those_it_was_set_on(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
     """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
-    contents = scorer.facts.get("recalibration", {}).get("content", [])
+    contents = scorer.metadata.get("recalibration", {}).get("content", [])
     known = len(among(records, contents)) if contents else 0
     if known:
         found = f"the threshold was set on {known} of its {len(records)} images"

@@ -13,10 +13,10 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
 from aeflow.errors import DataError
-from aeflow.evaluation.density import curve, draw, finite, view_of
-from aeflow.evaluation.gallery import Panel, gallery, panel_title
-from aeflow.evaluation.metrics import precision_recall_band, precision_recall_curve, roc_band, roc_curve
-from aeflow.evaluation.style import (
+from aeflow.metrics.image import precision_recall_band, precision_recall_curve, roc_band, roc_curve
+from aeflow.reporting.density import curve, draw, finite, view_of
+from aeflow.reporting.gallery import Panel, gallery, panel_title
+from aeflow.reporting.style import (
     ABNORMAL,
     FAINT,
     INK,

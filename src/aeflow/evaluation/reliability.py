@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit, logit
 
+from aeflow._types import Floats
 from aeflow.errors import DataError
-from aeflow.intervals import grouped_bootstrap
+from aeflow.metrics.intervals import grouped_bootstrap
 
-Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 

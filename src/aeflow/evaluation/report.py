@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from aeflow.errors import DataError
-from aeflow.evaluation.style import as_data_uri
+from aeflow.reporting.html import public, render
+from aeflow.reporting.style import as_data_uri
 
 
 class Picture(NamedTuple):
@@ -96,8 +95,6 @@ PIXEL = {
     "aupro": ("AUPRO", "share found of each abnormal region, mean up to 30 % false positives"),
     "dice": ("Dice", "overlap with the masks at the map's fixed threshold"),
 }
-# a path with at least one folder, from a root, a drive, a share or a home
-ABSOLUTE = re.compile(r"""(?<![\w.~/\\-])(?:[A-Za-z]:[\\/]+|\\\\|~[\\/]|/+)(?:[^\s:;,'"\\/]+[\\/]+)+([^\s:;,'"\\/]*)""")
 
 
 def write_report(
@@ -121,6 +118,7 @@ def write_report(
         raise DataError("report", f"no place for a figure '{unknown[0]}'", f"use one of {', '.join(FIGURES)}")
     text = render(
         "report.html.j2",
+        **NAMES,
         title=title,
         run=run,
         metrics=metrics,
@@ -138,23 +136,7 @@ def write_report(
 
 def write_model_card(path: Path | str, *, run: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> None:
     """Write model_card.md, from the same ``run`` and ``metrics`` as the report; every given text is escaped."""
-    Path(path).write_text(render("model_card.md.j2", run=run, metrics=metrics), encoding="utf-8")
-
-
-def public(value: object) -> str:
-    """A value as text for strangers: numbers short, lists flat, and of absolute paths only the last part."""
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case float():
-            return f"{value:.6g}"
-        case list() | tuple():
-            return ", ".join(map(public, value))
-        case str() if PurePosixPath(value).is_absolute() or PureWindowsPath(value).is_absolute():
-            return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
-    return ABSOLUTE.sub(r"\1", str(value))
+    Path(path).write_text(render("model_card.md.j2", **NAMES, run=run, metrics=metrics), encoding="utf-8")
 
 
 def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float] | None:
@@ -166,24 +148,5 @@ def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[s
     return {"allowed": allowed, "found": 1 - specificity["value"], "low": low, "high": high}
 
 
-def render(template: str, **values: Any) -> str:
-    """A template of this folder filled with values; every text is escaped, a value that is missing is an error."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {
-        "public": public,
-        "words": lambda name: str(name).replace("_", " "),
-        "f3": lambda value: f"{value:.3f}",
-        "percent": lambda value: f"{100 * value:.1f} %",
-        "by": lambda interval: {"delong": "DeLong", "wilson": "Wilson", None: ""}.get(interval, interval),
-        "of100": lambda value: f"{100 * value:.0f}",
-        "md": lambda text: re.sub(r"([\\`*_{}\[\]#|~])", r"\\\1", " ".join(str(text).split())),
-    }
-    names = {"names": METRICS, "pixel_names": PIXEL, "galleries": GALLERIES, "surplus_alarms": surplus_alarms}
-    return environment.get_template(template).render(**names, **values)
+# What both templates call figures by, and ask about them.
+NAMES = {"names": METRICS, "pixel_names": PIXEL, "galleries": GALLERIES, "surplus_alarms": surplus_alarms}

@@ -16,14 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aeflow.config import UNCHOSEN, Settings, decoder_halvings
+from aeflow.config import UNCHOSEN, Settings
 from aeflow.errors import SettingsError
-from aeflow.model.classes import ClassMixture
-from aeflow.model.decoder import Decoder
+from aeflow.model.class_mixture import ClassMixture
+from aeflow.model.decoder import Decoder, decoder_halvings
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
-from aeflow.model.pooled import pool, unit_length
-from aeflow.model.prior import StandardNormal, WholeLatent
+from aeflow.model.latent_pca import LatentPCA
+from aeflow.model.pooling import pool, unit_length
+from aeflow.model.prior import StandardNormal
 from aeflow.model.ssim import ssim
 
 
@@ -103,7 +104,7 @@ class AEFlow(nn.Module):
         side = settings.image_size
         self.decoder = Decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
         self.prior = StandardNormal()
-        self.whole = WholeLatent((channels[-1], *(settings.image_size // stride,) * 2))
+        self.whole = LatentPCA((channels[-1], *(settings.image_size // stride,) * 2))
         self.cell = strides[0]  # pixels a side
         self.register_buffer("usual", torch.zeros(*(settings.image_size // self.cell,) * 2))  # mean normal image, cells
         self.register_buffer("map_mean", torch.zeros(2))  # of flow and brightness map over held-out normals

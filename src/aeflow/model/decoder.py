@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+
+from aeflow.errors import SettingsError
 
 
 class Decoder(nn.Module):
@@ -41,3 +44,11 @@ class Decoder(nn.Module):
         """Set what is usual from normal images ``x`` (B, 3, H, W)."""
         if self.usual is not None:
             self.usual.copy_(torch.logit(x.mean(dim=0, keepdim=True), eps=0.02))
+
+
+def decoder_halvings(stride: int) -> int:
+    """How often a stride-2 layer must run to undo ``stride``; raises SettingsError unless it is a power of two."""
+    doublings = math.log2(stride)
+    if not doublings.is_integer():
+        raise SettingsError("stages", f"stride {stride} is not a power of two", "choose another stage or encoder")
+    return int(doublings)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.pooled import pool, unit_length, with_statistics
+from aeflow.model.pooling import pool, unit_length, with_statistics
 
 BATCH = 16
 

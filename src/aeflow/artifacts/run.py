@@ -1,0 +1,152 @@
+"""A trained model on disk: ``model.safetensors`` (every tensor, the encoder's too) and ``model.json`` (all the rest).
+
+Both carry a SHA-256, so a damaged file is refused before it gives a number. Nothing in a run is a pickle.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from aeflow.artifacts.layout import (
+    MODEL_JSON,
+    SCHEMA,
+    WEIGHTS,
+    WRITTEN_BY_SAVE,
+    is_export,
+    read_metadata,
+    run_of,
+    write_checked,
+)
+from aeflow.backends.torch import TorchBackend
+from aeflow.calibration.calibration import Calibration
+from aeflow.calibration.input_guard import InputGuard
+from aeflow.config import Settings
+from aeflow.errors import AeflowError, ArtifactError
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.class_mixture import ClassMixture
+from aeflow.model.encoder import Encoder
+from aeflow.runtime.files import file_digest
+from aeflow.scoring.scorer import Scorer, value_of
+
+INTENDED = "intended."  # what the names of its tensors begin with
+SELF_TEST_IMAGES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model that is ready to score."""
+
+    net: AEFlow
+    settings: Settings
+    calibration: Calibration
+    input_guard: InputGuard
+    metadata: dict[str, Any] = field(default_factory=dict)  # training data, versions, self-test; see docs/design.md
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    @property
+    def scorer(self) -> Scorer:
+        """What scores with this very network."""
+        return Scorer(self.settings, self.calibration, self.input_guard, TorchBackend(self.net), self.metadata)
+
+
+def save_run(artifact: Artifact, run: Path) -> None:
+    """Write both files of a run, each whole or not at all."""
+    run.mkdir(parents=True, exist_ok=True)
+    temporary = run / f"{WEIGHTS}.part"
+    tensors = {
+        **artifact.net.state_dict(),
+        **{INTENDED + name: torch.from_numpy(value) for name, value in artifact.input_guard.arrays().items()},
+    }
+    save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)
+    metadata = {
+        "schema": SCHEMA,
+        "settings": artifact.settings.model_dump(mode="json"),
+        "encoder": {"name": artifact.net.encoder.name, "sha256": artifact.net.encoder.fingerprint()},
+        "classes": _shape(artifact.net.classes),
+        "calibration": artifact.calibration.to_json(),
+        "intended": artifact.input_guard.to_json(),
+        "weights_sha256": file_digest(temporary),
+        "self_test": self_test(artifact),
+        "versions": {name: version(name) for name in ("aeflow", "torch", "timm", "numpy")}
+        | {"python": platform.python_version()},
+        **artifact.metadata,
+    }
+    os.replace(temporary, run / WEIGHTS)
+    write_checked(run / MODEL_JSON, metadata)
+
+
+def load_run(run: Path, device: torch.device | str = "cpu") -> Artifact:
+    """The model of a run folder; ArtifactError says which file is missing, damaged or of another kind."""
+    metadata = read_metadata(run)
+    if is_export(run):
+        remedy = f"give the run that it came from: {run_of(run, metadata['sha256'])}"
+        raise ArtifactError(run, "an exported graph, and this needs the network itself", remedy)
+    weights = run / WEIGHTS
+    if not weights.is_file():
+        raise ArtifactError(weights, "no such file", "restore it from a backup, or train again")
+    if file_digest(weights) != metadata["weights_sha256"]:
+        raise ArtifactError(weights, "damaged, or of another run (checksum differs)", "restore it, or train again")
+    try:
+        settings = Settings(**metadata["settings"])
+        calibration = Calibration.from_json(metadata["calibration"])
+        classes = None if metadata["classes"] is None else ClassMixture.empty(**metadata["classes"])
+        net = AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes)
+        tensors = load_file(weights)
+        own = {
+            key.removeprefix(INTENDED): tensors.pop(key).numpy() for key in list(tensors) if key.startswith(INTENDED)
+        }
+        intended = InputGuard.of(own, metadata["intended"])
+        net.load_state_dict(tensors)
+    except (AeflowError, ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        found = f"does not describe a model of this version ({type(error).__name__})"
+        raise ArtifactError(
+            run / MODEL_JSON, found, "load it with the version that wrote it, or train again"
+        ) from error
+    artifact = Artifact(
+        net.to(device).eval(),
+        settings,
+        calibration,
+        intended,
+        {key: value for key, value in metadata.items() if key not in WRITTEN_BY_SAVE},
+    )
+    _check_self_test(artifact, metadata["self_test"], run)
+    return artifact
+
+
+def self_test(artifact: Artifact) -> list[float]:
+    """The scores of fixed synthetic images: the same numbers must come out wherever the model runs."""
+    size = artifact.settings.image_size
+    coarse = torch.rand(SELF_TEST_IMAGES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").expand(-1, 3, -1, -1)
+    raw = artifact.scorer.backend.run(x.contiguous().numpy())
+    return [float(value) for value in value_of(artifact.calibration, raw)]
+
+
+def _shape(classes: ClassMixture | None) -> dict[str, int] | None:
+    if classes is None:
+        return None
+    directions, width = classes.whitening.shape
+    return {"width": width, "directions": directions, "components": len(classes.prior.means)}
+
+
+def _check_self_test(artifact: Artifact, expected: list[float], run: Path) -> None:
+    got, want = np.array(self_test(artifact)), np.array(expected)
+    spread = float(np.std(artifact.calibration.scores))
+    # Synthetic images may score far from normal ones, where rounding is larger: relative beside absolute.
+    if not np.all(np.abs(got - want) <= 1e-2 * spread + 1e-4 * np.abs(want)):
+        found = f"this machine gives other scores than the one that trained it (off by {np.abs(got - want).max():.2g})"
+        raise ArtifactError(run, found, "install the versions named in model.json, or train again here")

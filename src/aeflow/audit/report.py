@@ -1,0 +1,118 @@
+"""An audit for people: a table on a terminal, and a report of one file with pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from aeflow.audit.audit import Audit
+from aeflow.audit.near_duplicates import Pair
+from aeflow.audit.plots import PAIRS, Twins, pair_sheet, separation_chart, spreads
+from aeflow.data.loader import image_of
+from aeflow.data.records import label_name
+from aeflow.errors import DataError, count
+from aeflow.privacy import pseudonym
+from aeflow.reporting.html import render
+from aeflow.reporting.style import as_data_uri
+
+JSON, HTML = "audit.json", "audit.html"
+MAX_LISTED = 10  # images named under a finding, and refusals listed
+COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
+
+
+def print_audit(found: Audit, identify: bool = False) -> None:
+    """Print the findings as a table, the worst first, and what could not be read."""
+    console = Console()
+    patients = len({record.patient for record in found.records})
+    title = f"{count(len(found.records), 'image')} of {count(patients, 'patient')}"
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column("")
+    table.add_column("finding", ratio=2, overflow="fold")
+    table.add_column("what was found", ratio=4)
+    table.add_column("what to do", ratio=3)
+    for finding in found.findings:
+        severity = Text(finding.severity, style=COLOURS[finding.severity])
+        images = _listed(found, finding.images, identify)
+        found_text = finding.found + (f"\n{images}" if images else "")
+        table.add_row(severity, *(escape(text) for text in (finding.name, found_text, finding.remedy)))
+    if found.findings:
+        console.print(table)
+    else:
+        console.print(f"{title}: nothing was found")
+    for index, error in found.refusals[:MAX_LISTED]:
+        console.print(f"{_name(found, index, identify)}: {error.found}; {error.remedy}", markup=False, highlight=False)
+    if len(found.refusals) > MAX_LISTED:
+        console.print(f"and {len(found.refusals) - MAX_LISTED} more that cannot be read: see --json or --out")
+
+
+def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
+    """Write audit.json and audit.html into a folder, which is made; gives the path of the report.
+
+    Raises DataError where the folder cannot be written.
+    """
+    folder = Path(out)
+    figures = {}
+    if found.classes:
+        figures["classes"] = separation_chart(found.classes)
+    if any(": " not in one.attribute for one in found.classes):  # categories have no spread
+        figures["spreads"] = spreads(found.classes, found.attributes, found.records)
+    if found.shifts:
+        figures["shifts"] = separation_chart(found.shifts)
+    if twins := list(_twins(found)):
+        figures["pairs"] = pair_sheet(twins)
+    numbers = found.to_json(identify)
+    page = render(
+        "audit.html.j2",
+        audit=numbers,
+        listed={f.name: _listed(found, f.images, identify) for f in found.findings},
+        refused=[
+            {"image": _name(found, index, identify), "found": error.found, "remedy": error.remedy}
+            for index, error in found.refusals
+        ],
+        pictures={name: as_data_uri(figure) for name, figure in figures.items()},
+    )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / JSON).write_text(json.dumps(numbers, indent=1, allow_nan=False), encoding="utf-8")
+        (folder / HTML).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise DataError(folder, f"cannot be written ({error.strerror})", "give another folder with --out") from error
+    return folder / HTML
+
+
+def _twins(found: Audit) -> Iterator[Twins]:
+    """Near copies, those across splits first, then images with the same pixels across splits or labels."""
+    records = found.records
+
+    def apart(a: int, b: int) -> int:
+        return (records[a].split == records[b].split) + (records[a].label == records[b].label)
+
+    near = sorted(found.near, key=lambda pair: (apart(pair.a, pair.b), -pair.correlation))
+    exact = [Pair(group[0], i, 1.0) for group in found.exact for i in group[1:] if apart(group[0], i) < 2]
+    for pair in [*near, *exact][:PAIRS]:
+        alike = f"correlation {pair.correlation:.3f}" if pair in near else "the same pixels"
+        a, b = image_of(records[pair.a]), image_of(records[pair.b])
+        yield Twins((a.pixels, b.pixels), (_where(found, pair.a), _where(found, pair.b)), alike)
+
+
+def _where(found: Audit, index: int) -> str:
+    record = found.records[index]
+    return f"no. {index + 1}: {record.split + ', ' if record.split else ''}{label_name(record.label)}"
+
+
+def _name(found: Audit, index: int, identify: bool) -> str:
+    name = found.records[index].name
+    return f"no. {index + 1} ({name if identify else pseudonym(name)})"
+
+
+def _listed(found: Audit, images: tuple[int, ...], identify: bool) -> str:
+    """The first images of a finding by number, or by name."""
+    shown = [_name(found, i, True) if identify else str(i + 1) for i in images[:MAX_LISTED]]
+    more = f" and {len(images) - MAX_LISTED:,} more" if len(images) > MAX_LISTED else ""
+    return f"images {', '.join(shown)}{more}" if images else ""

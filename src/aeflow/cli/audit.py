@@ -1,0 +1,34 @@
+"""NEW."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeflow.cli.options import Data, Identify, Json, app
+from aeflow.cli.output import print_json
+
+
+@app.command()
+def audit(
+    data: Data,
+    out: Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.")] = None,
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Look for what makes figures lie: patients and copies on both sides, shortcuts, unreadable files."""
+    from aeflow.audit.audit import audit as look_at
+    from aeflow.audit.report import print_audit, write_audit
+
+    found = look_at(data)
+    report = None if out is None else write_audit(found, out, identify)
+    if as_json:
+        print_json(found.to_json(identify))
+    else:
+        print_audit(found, identify)
+        if report is not None:
+            print(f"report: {report}")
+    if found.worst != "note":
+        raise typer.Exit(1)

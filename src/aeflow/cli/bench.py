@@ -1,0 +1,47 @@
+"""NEW."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeflow.cli.options import Backend, Device, Identify, Json, Run, app
+from aeflow.cli.output import end, print_json
+
+
+@app.command()
+def bench(
+    run: Run,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of images; by default some that the model makes up.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Measure where the time of a score goes on this machine, stage by stage, and how much memory it takes."""
+    from aeflow.artifacts.run import load_run
+    from aeflow.deploy.benchmark import bench as measure
+    from aeflow.deploy.benchmark import generated, images_of
+    from aeflow.deploy.benchmark_table import print_bench
+    from aeflow.deploy.open_model import GRAPH_FROM_IMAGES, open_model
+    from aeflow.runtime.files import write_text
+    from aeflow.runtime.process import pick_device, prepare
+
+    prepare()
+    artifact = load_run(run, pick_device(device))
+    with nullcontext(images_of(images, artifact.settings.slice_axis)) if images else generated(artifact) as records:
+        found = measure(artifact, open_model(run, backend, device, GRAPH_FROM_IMAGES), records)
+    if out is not None:
+        write_text(out, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        print_bench(found)
+    end(found.refusals)

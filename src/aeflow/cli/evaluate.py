@@ -1,0 +1,40 @@
+"""NEW."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app
+from aeflow.cli.output import end, print_json
+
+
+@app.command()
+def evaluate(
+    run: Run,
+    data: Data,
+    split: Annotated[str, typer.Option(help="Which split to report.")] = "test",
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; the model's by default.")] = None,
+    device: Device = "auto",
+    backend: Backend = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Measure a model on labelled images: metrics.json, scores.csv, plots and report.html."""
+    from aeflow.data.records import read_records
+    from aeflow.deploy.open_model import open_model
+    from aeflow.evaluation.evaluate import evaluate as measure_on
+    from aeflow.evaluation.terminal import print_table
+    from aeflow.runtime.process import prepare
+
+    prepare()
+    scorer = open_model(run, backend, device, len(read_records(data, split)))
+    result = measure_on(scorer, data, split=split, out=out or run, run=run)
+    if as_json:
+        print_json(result.metrics)
+    else:
+        print_table(result.metrics)
+        print(f"report: {result.report}")
+    end(result.refusals)

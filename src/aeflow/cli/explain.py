@@ -1,0 +1,43 @@
+"""NEW."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeflow.cli.options import Device, Identify, Json, Run, app
+from aeflow.cli.output import print_json
+
+
+@app.command()
+def explain(
+    run: Run,
+    image: Annotated[Path, typer.Argument(help="One image.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder for explain.png and explain.json.")],
+    slice_number: Annotated[int | None, typer.Option("--slice", help="Of a volume, from 1.")] = None,
+    device: Device = "auto",
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
+    from aeflow.api import load
+
+    model = load(run, device)
+    found = model.explain(image, out, slice_number)
+    if as_json:
+        print_json(found.to_json())
+        return
+    print(f"{found.score.verdict}  score {found.score.value:.3f}  p {found.score.p_value:.4f}\n{found.finding}")
+    if found.score.outside:
+        print(f"outside intended input: {', '.join(found.score.outside)}; do not rely on this score")
+    if found.score.posterior:
+        print("posterior: " + ", ".join(f"{kind} {p:.0%}" for kind, p in found.score.posterior.items()))
+    if found.normals:
+        nearest = (f"no. {one.number} (distance {one.distance:.3g})" for one in found.normals)
+        print("nearest train normals: " + ", ".join(nearest))
+    print(f"picture: {out / 'explain.png'}")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)

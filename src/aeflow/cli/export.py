@@ -1,0 +1,37 @@
+"""Commands for those who run a model elsewhere: export, bench."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from aeflow.cli.options import Json, Run, app
+from aeflow.cli.output import print_json
+
+
+@app.command()
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option(help="onnx or openvino.")],
+    out: Annotated[Path | None, typer.Option(help="Folder for the graph; RUN/onnx or RUN/openvino by default.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or bf16 with openvino.")] = "fp32",
+    as_json: Json = False,
+) -> None:
+    """Write a model as one graph, from pixels to scores and maps, after proving that it gives the same scores."""
+    from dataclasses import asdict
+
+    from aeflow.deploy.export import export as write
+    from aeflow.runtime.process import prepare
+
+    prepare()
+    folder, parity = write(run, to, out, precision)
+    if as_json:
+        print_json({"export": str(folder), "format": to, "precision": precision, "parity": asdict(parity)})
+        return
+    print(
+        f"largest difference of a score from torch: {parity.largest:.2g} standard deviations of "
+        f"held-out normals, {parity.flips} verdicts flipped, over {parity.images} images ({parity.abnormal} abnormal)\n"
+        f"graph: {folder}"
+    )

@@ -1,0 +1,88 @@
+"""Commands that make a model: train, tune, recalibrate."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aeflow.cli.options import Changes, Data, Device, Identify, Json, Preset, Weights, app
+from aeflow.cli.output import end, print_json
+
+
+@app.command()
+def train(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="Folder to write the model into.")],
+    preset: Preset = "default",
+    encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
+    encoder_weights: Weights = None,
+    prior: Annotated[
+        str | None, typer.Option(help="normal, or gmm: learn from labelled abnormal and unlabelled images, too.")
+    ] = None,
+    labels: Annotated[int | None, typer.Option(help="Labelled abnormal images to draw; all by default.")] = None,
+    undrawn: Annotated[bool | None, typer.Option("--undrawn", help="Use those not drawn as unlabelled ones.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of split, start and order.")] = None,
+    allow_leakage: Annotated[
+        bool | None, typer.Option("--allow-leakage", help="Train although normals are in the test split, too.")
+    ] = None,
+    changes: Changes = None,
+    device: Device = "auto",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
+    identify: Identify = False,
+    as_json: Json = False,
+) -> None:
+    """Learn from the normal images of DATA; with --prior gmm from abnormal and unlabelled ones, too."""
+    from aeflow.config import make_settings, parse_changes
+    from aeflow.deploy.open_model import make_ready
+    from aeflow.training.train import train as train_run
+
+    named = {
+        "encoder": encoder,
+        "prior": prior,
+        "labels": labels,
+        "undrawn": undrawn,
+        "epochs": epochs,
+        "seed": seed,
+        "allow_leakage": allow_leakage,
+    }
+    settings = make_settings(
+        preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
+    )
+    trained = train_run(
+        data,
+        out,
+        settings,
+        encoder_weights=encoder_weights,
+        device=device,
+        resume=resume,
+        overwrite=overwrite,
+    )
+    make_ready(out, device)
+    metadata = trained.artifact.metadata["training"]
+    weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
+    if as_json:
+        score = {"log_det_weight": weight, "threshold": trained.artifact.calibration.threshold}
+        print_json({"run": str(out), **metadata, "lesson": trained.artifact.metadata["lesson"], **score})
+    else:
+        print(
+            f"trained on {metadata['normal_images']} normal images, {metadata['held_out_images']} held out; "
+            f"best of {metadata['epochs']} epochs: {metadata['best_epoch']}; {metadata['seconds']:.0f} s"
+        )
+        phases = {"features": "features", "training": "flow and decoder", "calibration": "calibration"}
+        print("; ".join(f"{name} {_pace(metadata, phase)}" for phase, name in phases.items()))
+        if weights:
+            best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
+            print(f"the score counts {weight:g} of the log-determinant ({best})")
+        print(f"model: {out}")
+    for note in trained.notes:
+        print(f"note: {note}", file=sys.stderr)
+    end(trained.refusals)
+
+
+def _pace(metadata: dict[str, Any], phase: str) -> str:
+    return f"{metadata[f'{phase}_seconds']:.0f} s ({metadata[f'{phase}_images_per_second']:.0f} images/s)"

@@ -1,0 +1,98 @@
+"""Files that hold several images, or say in a header whose they are -> one record for each image.
+
+A DICOMDIR becomes the files it lists, a NIfTI volume its slices across an axis, a multi-frame DICOM file its frames;
+every DICOM file gets its patient and study from the header. All other records stay as they are, and so does a file
+whose header cannot be read: reading it will say why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from aeflow._types import Axis
+from aeflow.data.loader import ahead_of
+from aeflow.data.records import Record, find_images
+from aeflow.imageio.decoder_pool import decoders
+from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.imageio.image import Header, Slice
+from aeflow.imageio.reader import Kind, kind_of, read_directory, read_header, read_mask
+
+AHEAD = 64  # headers that are read ahead
+
+
+def unfold(records: Sequence[Record], axis: Axis = "axial") -> list[Record]:
+    """The records of all images, in order; slices of an abnormal volume whose mask is empty there have no label."""
+    kinds = {record.path: kind_of(record.path) for record in records}
+    files = [one for record in records for one in _listed(record, kinds)]
+    return [one for record, header in _headers(files, kinds, axis) for one in _images(record, header, axis)]
+
+
+def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None = None) -> Record:
+    """The record of one image file, or of one slice (from 1) of a file that holds several; ImageError otherwise."""
+    if Path(path).is_dir():
+        raise ImageError(path, "a folder", "name an image file")
+    records = unfold(find_images([path]), axis)
+    if slice_number is None and len(records) > 1:
+        raise ImageError(path, f"{len(records)} images in one file", "name a slice, or score them all")
+    number = 1 if slice_number is None else slice_number
+    if not 1 <= number <= len(records):
+        raise ImageError(path, f"no slice {number} in {len(records)}", "slices count from 1")
+    return records[number - 1]
+
+
+def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:
+    """The record itself; for a DICOMDIR those of the files it lists that are not there already."""
+    if kinds[record.path] != "directory":
+        return [record]
+    try:
+        listed = decoders().submit(read_directory, record.path).result()
+    except ImageError:  # said when it is read as an image
+        return [record]
+    new = [path for path in listed if path not in kinds]
+    kinds |= {path: kind_of(path) for path in new}
+    folder = record.path.parent
+    names = [(Path(record.name).parent / path.relative_to(folder)).as_posix() for path in new]
+    return [replace(record, path=path, name=name, patient=name) for path, name in zip(new, names, strict=True)]
+
+
+def _headers(records: Sequence[Record], kinds: dict[Path, Kind], axis: Axis) -> Iterator[tuple[Record, Header | None]]:
+    """Each record with its header, in order; None where the format has none or it cannot be read."""
+    headed = (record for record in records if kinds[record.path] == "headed")
+    pool = decoders()
+    headers = ahead_of(headed, lambda record: pool.submit(read_header, record.path, axis), AHEAD)
+    for record in records:
+        header = next(headers)[1] if kinds[record.path] == "headed" else None
+        yield record, None if isinstance(header, ImageError) else header  # an error is said when the image is read
+
+
+def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:
+    if header is None:
+        return [record]
+    named = record.patient if record.patient != record.name else None  # from a manifest or a public set's file name
+    patient = named or header.patient or header.study or record.patient
+    record = replace(record, patient=patient, study=header.study or (record.name if header.frames > 1 else None))
+    if header.frames == 1 and header.format != "NIfTI":
+        return [record]
+    across = axis if header.format == "NIfTI" else None
+    slices = [replace(record, at=Slice(index, across)) for index in range(header.frames)]
+    if record.label != 1 or record.mask is None:
+        return slices
+    try:
+        marked = decoders().submit(marked_slices, record.mask, header.frames, axis).result()
+    except ImageError:  # said when the mask of each slice is read
+        return slices
+    return [one if there else replace(one, label=None, mask=None) for one, there in zip(slices, marked, strict=True)]
+
+
+def refusals_among(pairs: Sequence[tuple[Record, ImageError]]) -> list[tuple[Record, ImageError]]:
+    """Without the empty slices of volumes, which are passed over: above a head there is air."""
+    return [(r, error) for r, error in pairs if r.at is None or not isinstance(error, EmptyImageError)]
+
+
+def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:
+    """Which slices of a volume a mask volume marks something in; raises ImageError as read_mask."""
+    return [bool(np.any(read_mask(mask, at=Slice(index, axis)))) for index in range(frames)]

@@ -1,0 +1,7 @@
+"""Downloads of public data sets -> data folders."""
+
+from aeflow.datasets.catalog import RECIPES
+from aeflow.datasets.prepare import Prepared, prepare, terms
+from aeflow.datasets.recipe import Recipe, Release, summary
+
+__all__ = ["RECIPES", "Prepared", "Recipe", "Release", "prepare", "summary", "terms"]

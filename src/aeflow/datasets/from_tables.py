@@ -1,0 +1,72 @@
+"""Downloads that say the class of an image in a table."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+from aeflow.data.records import Record
+from aeflow.datasets.recipe import entry
+from aeflow.errors import DataError
+
+REMEDY_DOWNLOAD = "download it again"
+
+
+def rows(path: Path, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV file; DataError where it cannot be read or lacks one of ``columns``."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            table = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(path, f"cannot be read ({type(error).__name__})", REMEDY_DOWNLOAD) from error
+    missing = [column for column in columns if column not in (reader.fieldnames or ())]
+    if missing or any(row[column] is None for row in table for column in columns):
+        found = f"no column {', '.join(missing)}" if missing else "a row that is cut off"
+        raise DataError(path, found, REMEDY_DOWNLOAD)
+    return table
+
+
+def isic2018(root: Path) -> list[Record]:
+    """Task 3: ``ISIC2018_Task3_PART_Input/`` and its ground truth; nevi are normal, a lesion counts as a patient."""
+    lesions = {}
+    for table in root.glob("ISIC2018_Task3_Training_LesionGroupings.csv"):
+        lesions = {row["image"]: row["lesion_id"] for row in rows(table, "image", "lesion_id")}
+    records = []
+    for part, split in {"Training": "train", "Validation": "test"}.items():
+        stem = f"ISIC2018_Task3_{part}_GroundTruth"
+        table = root / stem / f"{stem}.csv"
+        kinds = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
+        for row in rows(table if table.exists() else root / f"{stem}.csv", "image", *kinds):
+            path = root / f"ISIC2018_Task3_{part}_Input" / f"{row['image']}.jpg"
+            marked = [kind for kind in kinds if row[kind].strip() in ("1", "1.0")]
+            if len(marked) != 1:
+                raise DataError(table, f"a row that names {len(marked)} classes", REMEDY_DOWNLOAD)
+            label, kind = (0, None) if marked == ["NV"] else (1, marked[0])
+            records.append(entry(root, path, split, label, kind, lesions.get(row["image"])))
+    return records
+
+
+def rsna(root: Path) -> list[Record]:
+    """``stage_2_train_images/ID.dcm`` and ``stage_2_detailed_class_info.csv``, one row a box."""
+    classes = {"Normal": None, "Lung Opacity": "lung opacity", "No Lung Opacity / Not Normal": "other"}
+    table = root / "stage_2_detailed_class_info.csv"
+    found = {row["patientId"]: row["class"] for row in rows(table, "patientId", "class")}
+    if unknown := sum(name not in classes for name in found.values()):
+        raise DataError(table, f"{unknown} images of an unknown class", REMEDY_DOWNLOAD)
+    return [
+        entry(root, root / "stage_2_train_images" / f"{image}.dcm", None, int(name != "Normal"), classes[name])
+        for image, name in sorted(found.items())
+    ]
+
+
+def vinbigdata(root: Path) -> list[Record]:
+    """``train/ID.dicom`` and ``train.csv``, one row a finding and reader; normal where no reader found anything."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in rows(root / "train.csv", "image_id", "class_name"):
+        found[row["image_id"]].add(row["class_name"])
+    return [
+        entry(root, root / "train" / f"{image}.dicom", None, int(names != {"No finding"}))
+        for image, names in sorted(found.items())
+    ]

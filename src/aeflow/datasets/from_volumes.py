@@ -1,0 +1,87 @@
+"""BraTS volumes -> slices, since slices without tumour are the normal images of patients who have one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Picture
+
+from aeflow.data.loader import ahead_of
+from aeflow.data.records import MASKS, Record
+from aeflow.datasets.recipe import Splits, entry
+from aeflow.imageio.decoder_pool import decoders
+from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.imageio.image import Slice
+from aeflow.runtime.progress import bar
+
+SLICES = range(60, 101, 5)  # of 155, 1 mm apart: the middle of the brain, and no two that are almost the same
+Cut = tuple[int, NDArray[np.uint8], NDArray[np.bool_]]  # index, FLAIR, tumour
+
+
+def cases(root: Path) -> list[Record]:
+    """``CASE/CASE_flair.nii.gz`` and ``CASE/CASE_seg.nii.gz``, ``.nii`` as well: a record each volume."""
+    return [
+        entry(root, _volume(folder, "flair"), None, None, "volume", folder.name, _volume(folder, "seg"))
+        for folder in sorted(root.glob("BraTS2021_*"))
+        if folder.is_dir()
+    ]
+
+
+def _volume(folder: Path, what: str) -> Path:
+    path = folder / f"{folder.name}_{what}.nii"
+    return path if path.exists() else path.with_name(f"{path.name}.gz")
+
+
+def cut(flair: Path, seg: Path) -> list[Cut]:
+    """The slices of a volume with their tumour, 8-bit on one scale for the volume; empty ones are passed over."""
+    from aeflow.imageio.reader import read_image, read_mask  # pydicom takes a while to load
+
+    slices = {}
+    for index in SLICES:
+        try:
+            pixels = read_image(flair, at=Slice(index, "axial")).pixels
+        except EmptyImageError:
+            continue
+        slices[index] = np.rint(255 * pixels).astype(np.uint8)
+    # All of one volume, then all of the other: the reader keeps the last one.
+    return [(index, pixels, read_mask(seg, at=Slice(index, "axial"))) for index, pixels in slices.items()]
+
+
+def write_slices(splits: Splits, out: Path) -> Splits:
+    """Cut all volumes into ``SPLIT/{normal,abnormal,mask}/CASE_SLICE.png``; raises ImageError as the reader."""
+    pool = decoders()
+    done: Splits = {}
+    with bar("Cutting volumes", sum(map(len, splits.values()))) as advance:
+        for split, volumes in splits.items():
+            done[split] = []
+            for name in ("normal", "abnormal", MASKS):
+                (out / split / name).mkdir(parents=True, exist_ok=True)
+            submitted = ahead_of(volumes, lambda one: pool.submit(cut, one.path, _mask(one)), ahead=4)
+            for volume, found in submitted:
+                if isinstance(found, ImageError):
+                    raise found
+                done[split] += [_save(volume, one, split, out) for one in found]
+                advance()
+    return done
+
+
+def _mask(record: Record) -> Path:
+    if record.mask is None:
+        raise ValueError("a volume without its segmentation")
+    return record.mask
+
+
+def _save(volume: Record, one: Cut, split: str, out: Path) -> Record:
+    index, pixels, tumour = one
+    label = int(tumour.any())
+    file = f"{volume.patient}_{index:03}.png"
+    name = f"{split}/{('normal', 'abnormal')[label]}/{file}"
+    Picture.fromarray(pixels).save(out / name)
+    mask = out / split / MASKS / file if label else None
+    if mask is not None:
+        Picture.fromarray(np.where(tumour, np.uint8(255), np.uint8(0))).save(mask)
+    path = out / name
+    return replace(volume, path=path, name=name, split=split, label=label, kind=None, mask=mask, position=float(index))

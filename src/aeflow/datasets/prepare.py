@@ -1,0 +1,204 @@
+"""A download on disk -> a data folder: a manifest, a link to the images where they are, and their terms."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from aeflow.data.manifest import write_manifest
+from aeflow.data.records import MANIFEST, SPLITS, Record, label_name
+from aeflow.data.splits import split_by_patient
+from aeflow.datasets.recipe import Key, Recipe, Release, Splits
+from aeflow.errors import DataError
+from aeflow.privacy import shown
+
+LINK = "images"  # in the data folder, to the download
+TERMS = "SOURCE.md"
+DEPTH = 2  # folders that an archive may wrap around what it holds
+DRAWN = {"train": 0.8, "test": 0.2}
+REMEDY_DOWNLOAD = "download and unpack it again"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A data folder, and what is to be known about it."""
+
+    splits: Splits
+    release: Release | None  # whose counts it has; None where they were not checked, or were allowed to differ
+    left_out: int  # images of patients who are in a later split, too
+    patients_left_out: int
+    notes: list[str]
+
+
+def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: bool = False) -> Prepared:
+    """Turn the download in ``folder`` into the data folder ``out``; nothing is copied, volumes are cut into PNGs.
+
+    A patient who is in several splits stays in the last of train, val, test. Raises DataError where the folder holds
+    something else or only a part, where counts are not as published, or where ``out`` is in use.
+    """
+    folder, out = Path(folder), Path(out)
+    root = locate(recipe, folder)
+    _check_out(out, root)
+    records = recipe.records(root)
+    _check_files(records, folder)
+    release, notes = _check_counts(recipe, records, folder, allow_counts)
+    if any(record.split for record in records):
+        kept = one_side(records)
+        splits = {name: [r for r in kept if r.split == name] for name in SPLITS}
+        splits = {name: members for name, members in splits.items() if members}
+    else:
+        kept, splits = records, split_by_patient(records, DRAWN, seed=0)
+    names = {record.name for record in kept}
+    left_out = [record for record in records if record.name not in names]
+    prepared = Prepared(splits, release, len(left_out), len({record.patient for record in left_out}), notes)
+    try:
+        return _written(prepared, recipe, root, out)
+    except OSError as error:
+        raise DataError(out, f"cannot be written ({error.strerror})", "name another folder with --out") from error
+
+
+def _written(prepared: Prepared, recipe: Recipe, root: Path, out: Path) -> Prepared:
+    out.mkdir(parents=True, exist_ok=True)
+    if recipe.write is not None:
+        splits = recipe.write(prepared.splits, out)
+    else:
+        _link(out / LINK, root.resolve())
+        splits = {name: [_linked(r, root, out) for r in members] for name, members in prepared.splits.items()}
+    (out / TERMS).write_text(terms(recipe, prepared), encoding="utf-8")
+    write_manifest(out / MANIFEST, out, splits)  # last: what was broken off has none
+    return replace(prepared, splits=splits)
+
+
+def locate(recipe: Recipe, folder: Path) -> Path:
+    """The folder, or one of those it wraps, that holds all that the recipe needs; DataError where there is none."""
+    if not os.path.isdir(folder):
+        found = "is a file" if os.path.exists(folder) else "there is no such folder"
+        raise DataError(folder, found, "unpack the archive, and name the folder it gives")
+    best: tuple[int, Path, list[str]] = (-1, folder, [])
+    for place in _outside_in(folder):
+        missing = [need for need in recipe.needs if next(place.glob(need), None) is None]
+        if not missing:
+            return place
+        if len(recipe.needs) - len(missing) > best[0]:
+            best = len(recipe.needs) - len(missing), place, missing
+    there = [need for need in recipe.needs if need not in best[2]]
+    number = len(_entries(folder))
+    found = f"of {recipe.title} it holds {', '.join(there) or 'nothing'} and lacks {', '.join(best[2])}"
+    raise DataError(folder, f"{found} ({number} entries in it)", f"name the unpacked download of {recipe.url}")
+
+
+def _outside_in(folder: Path) -> Iterator[Path]:
+    level = [folder]
+    yield folder
+    for _ in range(DEPTH):
+        level = [
+            entry
+            for place in level
+            for entry in _entries(place)
+            if entry.is_dir() and not entry.name.startswith((".", "__MACOSX"))
+        ]
+        yield from level
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise DataError(shown(folder, "folder"), f"cannot be listed ({error.strerror})", "make it readable") from error
+
+
+def one_side(records: Sequence[Record]) -> list[Record]:
+    """The records without those of patients who are in a later split: train gives way to val, and both to test."""
+    last: dict[str, int] = {}
+    for record in records:
+        last[record.patient] = max(_rank(record), last.get(record.patient, 0))
+    return [record for record in records if _rank(record) == last[record.patient]]
+
+
+def _rank(record: Record) -> int:
+    return SPLITS.index(record.split or "train")
+
+
+def _check_files(records: Sequence[Record], folder: Path) -> None:
+    files = [path for record in records for path in (record.path, record.mask) if path is not None]
+    missing = sum(not os.path.isfile(path) for path in files)
+    empty = sum(os.path.isfile(path) and os.path.getsize(path) == 0 for path in files)
+    if not files:
+        raise DataError(folder, "the folders are there, but no images in them", REMEDY_DOWNLOAD)
+    if missing or empty:
+        raise DataError(folder, f"of {len(files)} files {missing} are missing and {empty} are empty", REMEDY_DOWNLOAD)
+
+
+def _check_counts(
+    recipe: Recipe, records: Sequence[Record], folder: Path, allow: bool
+) -> tuple[Release | None, list[str]]:
+    if not recipe.releases:
+        return None, ["its counts were not checked: no source confirms them"]
+    found = tally(records)
+    release = nearest(found, recipe.releases)
+    wrong = differences(found, release)
+    if not wrong:
+        return release, []
+    text = f"{'; '.join(wrong)} ({release.name})".replace("; ", ", ")
+    if allow:
+        return None, [text]
+    raise DataError(folder, text, f"{REMEDY_DOWNLOAD}, or go on as it is with --allow-counts")
+
+
+def _check_out(out: Path, root: Path) -> None:
+    if (out / MANIFEST).exists():
+        raise DataError(out / MANIFEST, "is there already", "move it away, or name another folder with --out")
+    if out.resolve().is_relative_to(root.resolve()):
+        raise DataError(out, "lies in the download", "name a folder outside of it with --out")
+
+
+def _link(link: Path, target: Path) -> None:
+    if not (link.is_symlink() and link.resolve() == target):
+        link.symlink_to(target, target_is_directory=True)
+
+
+def _linked(record: Record, root: Path, out: Path) -> Record:
+    mask = None if record.mask is None else out / LINK / record.mask.relative_to(root)
+    own = record.patient == record.name
+    name = f"{LINK}/{record.name}"
+    return replace(record, path=out / name, name=name, patient=name if own else record.patient, mask=mask)
+
+
+def terms(recipe: Recipe, prepared: Prepared) -> str:
+    """A page that travels with the data: what it is, whose, and how it came to be."""
+    lines = [f"# {recipe.title}", "", f"- Page: {recipe.url}", f"- Licence: {recipe.licence}"]
+    lines += [f"- Cite: {recipe.citation}", f"- Split: {recipe.split}"]
+    if prepared.release is not None:
+        lines.append(f"- Counts: as published ({prepared.release.name})")
+    if prepared.left_out:
+        lines.append(
+            f"- Left out: {prepared.left_out} images of {prepared.patients_left_out} patients who are in a later split"
+        )
+    lines += [f"- Note: {note}" for note in (*prepared.notes, recipe.note) if note]
+    return "\n".join(lines) + "\n"
+
+
+def tally(records: Sequence[Record]) -> Counter[Key]:
+    """How many records each split has of each label, and of each kind."""
+    found: Counter[Key] = Counter()
+    for record in records:
+        names = {label_name(record.label), record.kind} - {None}
+        found.update((record.split or "", name) for name in names if name is not None)
+    return found
+
+
+def differences(found: Counter[Key], release: Release) -> list[str]:
+    """Each count that is not as published: ``train normal 1340 where 1341 were published``."""
+    return [
+        f"{' '.join(filter(None, key))} {found[key]} where {n} were published"
+        for key, n in release.counts.items()
+        if found[key] != n
+    ]
+
+
+def nearest(found: Counter[Key], releases: Sequence[Release]) -> Release:
+    """The release whose counts differ least in sum."""
+    return min(releases, key=lambda one: sum(abs(found[key] - n) for key, n in one.counts.items()))

@@ -1,0 +1,210 @@
+"""A trained model as one graph, from pixels to calibrated scores and maps: written only where it scores the same."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import load_file
+from torch import Tensor
+
+from aeflow.artifacts import exported_graph
+from aeflow.artifacts.exported_graph import GRAPHS, TOLERANCE, Pictures, as_pixels
+from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, read_metadata, write_checked
+from aeflow.artifacts.reference_normals import Neighbours
+from aeflow.artifacts.run import Artifact, load_run
+from aeflow.backends.base import BackendOutput
+from aeflow.backends.graph_file import write_graph
+from aeflow.backends.onnx import OnnxBackend
+from aeflow.backends.openvino import OpenVINOBackend
+from aeflow.backends.score_graph import ScoreGraph
+from aeflow.data.splits import evenly
+from aeflow.errors import ArtifactError, SettingsError
+from aeflow.model import output_names
+from aeflow.model.generate import sample
+from aeflow.runtime.files import file_digest
+from aeflow.scoring.scorer import BATCH, value_of
+
+COARSE, GENERATED = 4, 6  # test images of each kind; the generated ones are altered, too
+NORMALS = 32  # train normals that a graph is proven on as well
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How far a graph's scores are from torch's, in standard deviations of the held-out normals' scores."""
+
+    score: float  # largest difference, as aeflow scores with the graph
+    own_score: float  # and that of the score which the graph gives by itself
+    maps: dict[str, float]  # largest difference of each map, in widths of its scale
+    images: int
+    abnormal: int  # of them, as torch calls them
+    flips: int  # verdicts that differ
+
+    @property
+    def largest(self) -> float:
+        """The larger difference of both ways to the score."""
+        return max(self.score, self.own_score)
+
+    def passes(self, precision: str) -> bool:
+        """Whether the graph may be used."""
+        return self.largest <= TOLERANCE[precision] and self.flips == 0
+
+
+def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32") -> tuple[Path, Parity]:
+    """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, after it was proven.
+
+    Raises SettingsError for a format or precision that cannot be had; ArtifactError, with nothing written, where a
+    score differs by more than ``TOLERANCE`` or a verdict flips, or where ``out`` holds other files.
+    """
+    if to not in GRAPHS:
+        raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPHS)}")
+    if precision not in TOLERANCE or (precision == "bf16" and to != "openvino"):
+        found = f"{precision!r} cannot be had with {to}"
+        raise SettingsError("--precision", found, "take fp32; bf16 goes with --to openvino")
+    folder = run / to if out is None else out
+    if folder.exists() and not (folder / EXPORT).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise ArtifactError(folder, "holds something else than an export", "choose another --out")
+    with made(load_run(run), run, to, [precision], folder.parent) as (temporary, parity):
+        if not parity.passes(precision):
+            raise unequal(folder, parity, precision)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    return folder, parity
+
+
+def unequal(where: object, parity: Parity, precision: str) -> ArtifactError:
+    """What is said of a graph that gives other scores."""
+    found = (
+        f"not written: scores differ by up to {parity.largest:.2g} standard deviations of held-out normals where "
+        f"{TOLERANCE[precision]:g} is allowed, and {parity.flips} of {parity.images} verdicts flip"
+    )
+    return ArtifactError(where, found, "take --precision fp32" if precision != "fp32" else "score with --backend torch")
+
+
+@contextmanager
+def made(
+    artifact: Artifact, run: Path, to: str, precisions: Sequence[str], beside: Path, one_by_one: bool = False
+) -> Iterator[tuple[Path, Parity]]:
+    """An export in a temporary folder in ``beside``, in the first precision that passes, else the last; its parity.
+
+    The folder goes when the context ends, unless it was renamed. ``one_by_one``: see ``write_graph``.
+    """
+    if not exported_graph.installed(to):
+        raise exported_graph.missing(to)
+    beside.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=beside, prefix=".export-"))
+    try:
+        graph = ScoreGraph(artifact.net, artifact.calibration).eval()
+        size = artifact.settings.image_size
+        write_graph(graph, graph.outputs, size, temporary / GRAPHS[to], _OF_ENCODER, one_by_one)
+        exported_graph.save_arrays(temporary, artifact.input_guard, test_images(artifact))
+        metadata = {
+            "schema": EXPORT_SCHEMA,
+            "format": to,
+            "outputs": list(graph.outputs),
+            "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
+            "versions": {name: version(name) for name in ("aeflow", "torch", *_WRITERS[to])},
+            "model": read_metadata(run),
+        }
+        tried = {}
+        for precision in precisions:
+            metadata["precision"] = precision
+            tried[precision] = parity = prove(artifact, temporary, metadata, run)
+            if parity.passes(precision):
+                break
+        measured = {name: asdict(one) for name, one in tried.items()}
+        write_checked(temporary / EXPORT, {**metadata, "parity": measured.pop(precision), "not_passed": measured})
+        temporary.chmod(0o755)
+        yield temporary, parity
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+_OF_ENCODER = (
+    output_names.INPUT_STATISTICS,
+    output_names.LOG_RATIOS,
+)  # outputs that depend on its features and on no flow
+_WRITERS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+
+
+def prove(artifact: Artifact, folder: Path, metadata: dict[str, Any], run: Path) -> Parity:
+    """Lay a graph's scores and maps beside torch's, on its test images and on small pictures of train normals.
+
+    ``metadata`` get torch's scores of the test images; of the pictures, which a run may lack, nothing is kept.
+    """
+    kept = load_file(folder / exported_graph.ARRAYS_FILE)[exported_graph.IMAGES]
+    images = np.concatenate([kept, normals_of(run, artifact)])
+    calibration, reference = artifact.calibration, artifact.scorer.backend
+    backend = exported_graph.open_graph(folder, metadata, artifact.settings.image_size, metadata["format"])
+    assert isinstance(backend, OpenVINOBackend | OnnxBackend)
+    rows, maps = [], dict.fromkeys(output_names.MAPS, 0.0)
+    for start in range(0, len(images), BATCH):
+        x = as_pixels(images[start : start + BATCH])
+        outputs, theirs = backend.outputs(x, tuple(metadata["outputs"])), reference.run(x, maps=True)
+        ours = BackendOutput.of(outputs)
+        rows.append(np.stack([value_of(calibration, theirs), value_of(calibration, ours), outputs[output_names.SCORE]]))
+        for name in output_names.MAPS:
+            scale = calibration.maps[name]
+            away = float(np.abs(theirs.maps[name] - ours.maps[name]).max()) / (scale.high - scale.low)
+            maps[name] = max(maps[name], away)
+    want, got, own = np.concatenate(rows, axis=1)
+    metadata["self_test"] = want[: len(kept)].tolist()
+    called = [[calibration.verdict(value) for value in values] for values in (want, got)]
+    return Parity(
+        score=exported_graph.largest(got, want, calibration),
+        own_score=exported_graph.largest(own, want, calibration),
+        maps=maps,
+        images=len(images),
+        abnormal=called[0].count("abnormal"),
+        flips=sum(a != b for a, b in zip(*called, strict=True)),
+    )
+
+
+def test_images(artifact: Artifact) -> Pictures:
+    """Images (n, 3, H, W) uint8 of no patient: coarse noise, images that the model makes up, and these altered."""
+    size, generator = artifact.settings.image_size, torch.Generator().manual_seed(0)
+    coarse = F.interpolate(torch.rand(COARSE, 1, 8, 8, generator=generator), (size, size), mode="bilinear")
+    made_up = sample(artifact.net, GENERATED, seed=0).cpu()
+    altered = [_altered(x, i, generator) for i, x in enumerate(made_up)]
+    return _as_uint8(torch.cat([coarse.expand(-1, 3, -1, -1), made_up, torch.stack(altered)]))
+
+
+def normals_of(run: Path, artifact: Artifact) -> Pictures:
+    """A run's small pictures of train normals (n, 3, H, W) uint8, at most NORMALS: they score as normal images do."""
+    size, table = artifact.settings.image_size, Neighbours.load(run, len(artifact.input_guard.mean))
+    if table is None:
+        return np.zeros((0, 3, size, size), np.uint8)
+    few = table.pictures[evenly(range(len(table.pictures)), NORMALS)]
+    x = F.interpolate(few[:, None].float() / 255, (size, size), mode="bilinear")
+    return _as_uint8(x.expand(-1, 3, -1, -1))
+
+
+def _as_uint8(x: Tensor) -> Pictures:
+    return (x.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+
+
+def _altered(x: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """One image (3, H, W) changed in one of four ways."""
+    side = x.shape[-1]
+    match number % 4:
+        case 0:
+            half, start = side // 3, side // 4
+            x = x.clone()
+            x[:, start : start + half, start : start + half] = torch.rand(half, half, generator=generator)
+            return x
+        case 1:
+            return 1 - x
+        case 2:
+            return 0.5 + 2 * (x - x.mean())
+    return x.rot90(1, (1, 2))

@@ -1,0 +1,197 @@
+"""Frozen features, computed once and kept on disk.
+
+::
+
+    CACHE/<key of encoder, preprocessing and change>/<shard>/
+        features.npy   (n, d), all stages of an image in one row: float16, pooled vectors float32
+        pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach; none for pooled features
+        images.json    SHA-256 of each row's image file, its slice and view, and what the file says of it
+
+On a CPU the features of many images are computed by OpenVINO, once these were proven to be torch's.
+
+A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
+fill the same cache. The cache may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aeflow.backends import openvino
+from aeflow.config import Settings
+from aeflow.data.augment import Change, augment, of_reach
+from aeflow.data.loader import batches
+from aeflow.data.records import Record
+from aeflow.errors import NumericalError
+from aeflow.features.dataset import Features, Row
+from aeflow.features.openvino_encoder import EncoderGraph
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Acquisition
+from aeflow.model.encoder import Encoder
+from aeflow.model.pooling import Pooled
+from aeflow.runtime.device import images_on, in_parts
+from aeflow.runtime.files import cache_root, content
+
+SHARD = 256  # images that are held in memory before they are written
+BATCH = 16  # images that pass the encoder together
+# Missing images from which on OpenVINO computes them: making its graph takes as long as it saves in 200 to 400.
+GRAPH_FROM_IMAGES = 500
+
+# Of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
+# (benchmarks/half_features.py). The largest feature of the default encoder is near 60, the largest float16 65504.
+STORED: type[np.floating[Any]] = np.float16
+
+FORMAT = 3  # of the files above and of the preprocessing; a change makes old caches unused
+
+
+class FeatureCache:
+    """The features of one encoder at one image size, under ``root``; ``change`` makes the views."""
+
+    def __init__(
+        self, encoder: Encoder | Pooled, image_size: int, root: Path | None = None, change: Change = augment
+    ) -> None:
+        self.encoder = encoder
+        self.image_size = image_size
+        self.root = root or cache_root()
+        self.change = change
+        self.pixels = isinstance(encoder, Encoder)
+        self.dtype = np.dtype(STORED if self.pixels else np.float32)  # pooled vectors are small
+        self.batch_size = BATCH  # fewer once the device's memory has run out
+        key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
+        key += [self.dtype.name]
+        self.folder = self.root / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        self.device = encoder.mean.device
+        self.shapes = self._shapes()
+        self._graph: EncoderGraph | None = None
+        self._graph_untried = self.device.type == "cpu" and openvino.installed()
+        self._many = False  # images that are missing now
+
+    @classmethod
+    def of(cls, encoder: Encoder, settings: Settings, root: Path | None = None) -> Self:
+        """That of a training with these settings."""
+        return cls(encoder, settings.image_size, root, of_reach(settings.view_reach))
+
+    def changed_by(self, change: Change) -> FeatureCache:
+        """The cache whose views another change makes; a graph that was proven for this one serves it, too."""
+        other = FeatureCache(self.encoder, self.image_size, self.root, change)
+        other._graph, other._graph_untried = self._graph, self._graph_untried
+        return other
+
+    def features(
+        self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0
+    ) -> tuple[Features, list[tuple[Record, ImageError]]]:
+        """The features of all records that can be read, in order, and the refusals; computes only what is missing.
+
+        View 0 is the image itself, others are changed views of it. ``advance`` is told how many records were dealt
+        with since it was last called.
+        """
+        digests = {path: content(path) for path in {record.path for record in records}}
+        contents = {record: image_key(record, digests[record.path], view) for record in records}
+        known = self._known()
+        missing = [record for record in records if contents[record] not in known]
+        advance(len(records) - len(missing))
+        self._many = len(missing) >= GRAPH_FROM_IMAGES
+        refused: dict[Record, ImageError] = {}
+        for start in range(0, len(missing), SHARD):
+            refused |= self._write_shard(missing[start : start + SHARD], contents, advance)
+        if missing:
+            known = self._known()
+        kept = [record for record in records if record not in refused]
+        keys = [str(contents[record]) for record in kept]
+        rows = [known[key] for key in keys]
+        return Features(kept, keys, rows, self.shapes), [(r, e) for r, e in refused.items()]
+
+    def _shapes(self) -> list[tuple[int, int, int]]:
+        blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
+        return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
+
+    def _known(self) -> dict[str | None, Row]:
+        known: dict[str | None, Row] = {}
+        width = sum(math.prod(shape) for shape in self.shapes)
+        for shard in sorted(self.folder.glob("shard-*")):
+            try:
+                images = json.loads((shard / "images.json").read_text())
+                features = np.load(shard / "features.npy", mmap_mode="r")
+                pixels = np.load(shard / "pixels.npy", mmap_mode="r") if self.pixels else None
+                fits = features.shape == (len(images), width) and features.dtype == self.dtype
+                if not fits or (pixels is not None and len(pixels) != len(images)):
+                    raise ValueError("its arrays do not fit together")
+            except (OSError, ValueError) as error:
+                warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
+                shutil.rmtree(shard)
+                continue
+            known |= {
+                key: Row(features, pixels, row, Acquisition(said["kind"], said["colours"], tuple(said["size"])))
+                for row, (key, said) in enumerate(images)
+            }
+        return known
+
+    def _write_shard(
+        self, records: Sequence[Record], contents: dict[Record, str | None], advance: Callable[[int], None]
+    ) -> dict[Record, ImageError]:
+        refused: dict[Record, ImageError] = {}
+        flat, pixels, said = [], [], []
+        for batch in batches(records, self.image_size, BATCH):
+            read = [(record, x.pixels) for record, x in batch if not isinstance(x, ImageError)]
+            said += [(contents[record], asdict(x.acquisition)) for record, x in batch if not isinstance(x, ImageError)]
+            refused |= {record: x for record, x in batch if isinstance(x, ImageError)}
+            if read:
+                pictures = [
+                    x if "/" not in (key := str(contents[record])) else self.change(x, key) for record, x in read
+                ]
+                x = torch.from_numpy(np.stack(pictures))
+                flat.append(self._encode(x))
+                pixels.append((x * 255).round().to(torch.uint8).numpy())
+            advance(len(batch))
+        if said:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix="writing-"))
+            np.save(temporary / "features.npy", np.concatenate(flat))
+            if self.pixels:
+                np.save(temporary / "pixels.npy", np.concatenate(pixels))
+            (temporary / "images.json").write_text(json.dumps(said))
+            temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
+        return refused
+
+    def _encode(self, x: Tensor) -> NDArray[Any]:
+        """The features of images ``x`` (B, 3, H, W), one row each, as they are stored."""
+        full = self._by_torch(x) if self._graph is None else self._graph(x.numpy())
+        largest, limit = float(np.abs(full).max()), float(np.finfo(self.dtype).max)
+        if not largest <= limit:  # not a number, either
+            found = f"its features reach {largest:g} where the cache holds up to {limit:g}"
+            raise NumericalError(f"encoder {self.encoder.name}", found, "take other --set stages, or another encoder")
+        if self._many and self._graph_untried:
+            self._graph_untried = False
+            widths = [math.prod(shape) for shape in self.shapes]
+            self._graph = EncoderGraph.proven(self.encoder, widths, x.numpy(), full)
+        return full.astype(self.dtype)
+
+    def _by_torch(self, x: Tensor) -> NDArray[np.float32]:
+        def rows(part: Tensor) -> Tensor:
+            return torch.cat([z.flatten(1) for z in self.encoder(images_on(part, self.device))], dim=1)
+
+        parts, self.batch_size = in_parts(rows, self.batch_size, x)
+        full: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+        return full
+
+
+def image_key(record: Record, digest: str | None, view: int) -> str | None:
+    """What tells an image and view from all others: the digest of its file, its slice, and the view."""
+    if digest is None:
+        return None
+    where = "" if record.at is None else f":{record.at.axis or 'frame'}:{record.at.index}"
+    return f"{digest}{where}" + (f"/{view}" if view else "")

@@ -1,0 +1,1 @@
+"""NEW WING aeflow.imageio."""

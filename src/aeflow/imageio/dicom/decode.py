@@ -1,0 +1,261 @@
+"""One frame of a DICOM data set -> the values as stored, exact to the bit.
+
+Uncompressed pixels are laid out by pydicom; JPEG is decoded by GDCM, JPEG-LS by CharLS, JPEG 2000 by OpenJPEG, each
+called directly: pydicom's plugins refuse 12-bit JPEG and try one decoder after another. RLE is unpacked here, for
+pydicom does it without a bound. A stream whose size is not that of the header, or that ends early, is refused: nothing
+is padded in silence.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from math import ceil
+from typing import Any
+
+import gdcm
+import jpeg_ls
+import numpy as np
+from numpy.typing import NDArray
+from openjpeg.utils import decode as decode_jpeg_2000
+from openjpeg.utils import get_parameters as jpeg_2000_header
+from PIL.JpegImagePlugin import JpegImageFile
+from pydicom.pixels.decoders.base import get_decoder
+from pydicom.pixels.processing import convert_color_space
+from pydicom.uid import RLELossless
+
+from aeflow.imageio.dicom.encapsulation import JpegHeader, frame_of, jpeg_header
+from aeflow.imageio.dicom.parse import ParsedDicom
+from aeflow.imageio.dicom.pixel_module import JPEG, JPEG_2000, JPEG_LS, Layout
+
+gdcm.Trace.DebugOff()
+gdcm.Trace.WarningOff()
+gdcm.Trace.ErrorOff()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Values as stored: (H, W), or (H, W, 3) in the colour space of ``photometric``."""
+
+    values: NDArray[Any]
+    photometric: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    values: NDArray[Any]  # (H, W) or (H, W, 3)
+    precision: int  # bits of a value that count
+    photometric: str
+    signed: bool = False  # whether negative numbers are negative already
+
+
+def decode(source: ParsedDicom, layout: Layout, frame: int) -> Stored:
+    """The frame's values, with whatever lies in bits beyond BitsStored removed; YBR is turned into RGB."""
+    keywords = [keyword for keyword in KEYWORDS if keyword in source.data]
+    if len(keywords) != 1:
+        raise source.refuse(f"{len(keywords)} sets of pixels" if keywords else "a header without pixels")
+    if source.syntax.is_encapsulated and keywords != ["PixelData"]:
+        raise source.refuse("compressed floating-point pixels", "convert it to Explicit VR Little Endian")
+    if keywords != ["PixelData"]:
+        return Stored(_native(source, layout, frame, keywords[0]), layout.photometric)
+    if layout.allocated > 32:
+        raise source.refuse(f"integers of {layout.allocated} bits", "convert it to 16 bits")
+    if not source.syntax.is_encapsulated:
+        values = _native(source, layout, frame, "PixelData")
+        photometric = "YBR_FULL" if layout.photometric == "YBR_FULL_422" else layout.photometric
+        decoded = _Decoded(values, layout.allocated, photometric)
+    else:
+        decoded = DECODERS[source.syntax](source, layout, frame_of(source, layout.frames, frame))
+    values = _integers(decoded, layout)
+    if not decoded.photometric.startswith("YBR"):
+        return Stored(values, decoded.photometric)
+    if layout.stored > 8:
+        raise source.refuse(f"YBR colour of {layout.stored} bits", "convert it to RGB")
+    return Stored(convert_color_space(values.astype(np.uint8), "YBR_FULL", "RGB"), "RGB")
+
+
+KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+
+def _integers(decoded: _Decoded, layout: Layout) -> NDArray[Any]:
+    """Bits above HighBit and those below the BitsStored ones cleared, the sign extended (DICOM part 5, 8.1.1)."""
+    wide: NDArray[np.signedinteger[Any]] = decoded.values.astype(np.int64 if layout.allocated > 16 else np.int32)
+    if decoded.precision > layout.high:
+        wide = wide >> (layout.high + 1 - layout.stored)
+    bits = layout.stored if decoded.signed == layout.signed else min(layout.stored, decoded.precision)
+    wide = wide & ((1 << bits) - 1)
+    return wide - ((wide >> (bits - 1)) << bits) if layout.signed else wide
+
+
+def _native(source: ParsedDicom, layout: Layout, frame: int, keyword: str) -> NDArray[Any]:
+    element = source.data[keyword]
+    if element.is_undefined_length or not isinstance(element.value, bytes):
+        raise source.refuse("compressed pixels under a transfer syntax of uncompressed ones")
+    subsampled = layout.photometric == "YBR_FULL_422"
+    if subsampled and layout.columns % 2:
+        raise source.refuse(f"YBR_FULL_422 of {layout.columns} columns, an odd number", "convert it to RGB")
+    bits = layout.rows * layout.columns * layout.samples * layout.allocated
+    bits = bits * 2 // 3 if subsampled else bits
+    expected, size = ceil(bits * layout.frames / 8), len(element.value)
+    if size < expected:
+        raise source.refuse(f"{size} bytes of pixels where its size takes {expected}")
+    if (size - expected) * 8 >= bits and size - expected > 1:
+        raise source.refuse(f"{size} bytes of pixels where its size takes only {expected}")
+    if layout.allocated == 1:
+        return _single_bits(source, layout, frame, element.value)
+    options: dict[str, Any] = {
+        "number_of_frames": layout.frames,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples,
+        "bits_allocated": layout.allocated,
+        "bits_stored": layout.allocated,  # unused bits are cleared here
+        "pixel_representation": 0,
+        "planar_configuration": layout.planar,
+        "photometric_interpretation": layout.photometric,
+        "pixel_keyword": keyword,
+        "pixel_vr": element.VR,
+        "allow_excess_frames": False,
+    }
+    decoder = get_decoder(source.syntax)
+    return decoder.as_array(element.value, index=frame, raw=True, **options)[0]  # raw: colour is converted here
+
+
+def _single_bits(source: ParsedDicom, layout: Layout, frame: int, content: bytes) -> NDArray[Any]:
+    """Of a frame that may begin within a byte, which pydicom cuts short."""
+    if not source.little:
+        raise source.refuse("single bits in big-endian words", "convert it to Explicit VR Little Endian")
+    size = layout.rows * layout.columns * layout.samples
+    first = frame * size
+    packed = np.frombuffer(content[first // 8 : ceil((first + size) / 8)], np.uint8)
+    bits = np.unpackbits(packed, bitorder="little")[first % 8 : first % 8 + size]
+    return _shaped(bits, layout, by_plane=layout.planar == 1 and layout.samples > 1)
+
+
+def _check_stream(source: ParsedDicom, layout: Layout, rows: int, columns: int, samples: int) -> None:
+    if (rows, columns, samples) != (layout.rows, layout.columns, layout.samples):
+        found = f"a compressed frame of {columns} x {rows} pixels and {samples} samples"
+        raise source.refuse(f"{found} under a header of {layout.columns} x {layout.rows} and {layout.samples}")
+
+
+LOSSLESS = 0xC3  # the marker of JPEG's process 14
+
+
+def _jpeg(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    header = jpeg_header(source, stream)
+    _check_stream(source, layout, header.rows, header.columns, len(header.components))
+    depths = {0xC0: (8,), 0xC1: (8, 12), 0xC2: (8,), 0xC3: range(2, 17)}.get(header.process, ())
+    if header.precision not in depths or header.precision > layout.allocated:
+        raise source.refuse(f"a JPEG frame of {header.precision} bits by process {header.process - 0xC0}")
+    photometric = _colour_space(layout, header)
+    with_pillow = header.process != LOSSLESS and header.precision == 8
+    values = (_with_pillow if with_pillow else _with_gdcm)(header, stream, photometric)
+    if values.size != layout.rows * layout.columns * layout.samples:
+        raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
+    return _Decoded(_shaped(values, layout), header.precision, photometric)
+
+
+def _with_pillow(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
+    image = JpegImageFile(BytesIO(stream))
+    if len(header.components) == 3 and not header.is_rgb:
+        image.draft("YCbCr", image.size)  # as stored: whether it is turned into RGB is not libjpeg's to decide
+    return np.asarray(image).ravel()
+
+
+def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
+    """12 bits, and lossless of any depth; no values where GDCM fails."""
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(header.bare(stream))
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((header.columns, header.rows, 1))
+    image.SetDataElement(element)
+    kind = "MONOCHROME2" if len(header.components) == 1 else photometric
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(gdcm.PhotometricInterpretation.GetPIType(kind)))
+    if len(header.components) > 1:
+        image.SetPlanarConfiguration(0)
+    lossless, lossy = gdcm.TransferSyntax.JPEGLosslessProcess14, gdcm.TransferSyntax.JPEGExtendedProcess2_4
+    image.SetTransferSyntax(gdcm.TransferSyntax(lossless if header.process == LOSSLESS else lossy))
+    bits = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # which of its decoders takes it
+    image.SetPixelFormat(gdcm.PixelFormat(len(header.components), bits, bits, bits - 1, 0))
+    text = image.GetBuffer() or ""
+    return np.frombuffer(text.encode("utf-8", "surrogateescape"), "u1" if bits == 8 else "<u2")
+
+
+def _colour_space(layout: Layout, header: JpegHeader) -> str:
+    """What the stream says of itself where it does, by markers of JFIF or Adobe or by its components' names."""
+    if layout.samples == 1:
+        return layout.photometric
+    if header.is_rgb:
+        return "RGB"
+    return "YBR_FULL" if header.jfif or header.adobe == 1 else layout.photometric
+
+
+def _jpeg_ls(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    header = jpeg_header(source, stream)
+    _check_stream(source, layout, header.rows, header.columns, len(header.components))
+    content, found = jpeg_ls.decode_pixel_data(stream)
+    values = np.frombuffer(content, "u1" if header.precision <= 8 else "<u2")
+    by_plane = layout.samples > 1 and found["interleave_mode"] == 0
+    return _Decoded(_shaped(values, layout, by_plane), header.precision, _colour_space(layout, header))
+
+
+def _jpeg_2000(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    found: dict[str, Any] = jpeg_2000_header(stream)
+    _check_stream(source, layout, found["rows"], found["columns"], found["samples_per_pixel"])
+    values = decode_jpeg_2000(stream)
+    photometric = "RGB" if layout.photometric in ("YBR_ICT", "YBR_RCT") else layout.photometric
+    return _Decoded(values, found["precision"], photometric, found["is_signed"])
+
+
+def _rle(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    """Byte planes, the most significant of the first sample first, each packed by itself (DICOM part 5, annex G)."""
+    if layout.allocated % 8 or len(stream) < 64:
+        raise source.refuse(f"a run-length frame of {len(stream)} bytes for {layout.allocated} bits a sample")
+    width, size = layout.allocated // 8, layout.rows * layout.columns
+    count, *starts = struct.unpack("<16L", stream[:64])
+    if count != width * layout.samples:
+        raise source.refuse(f"{count} run-length segments where {width * layout.samples} are needed")
+    stops = [*starts[1:count], len(stream)]
+    planes = [_unpacked(stream[start:stop], size) for start, stop in zip(starts[:count], stops, strict=True)]
+    if any(len(plane) < size for plane in planes):
+        raise source.refuse("a run-length frame that is cut off")
+    content = np.frombuffer(b"".join(planes), np.uint8).reshape(layout.samples, width, layout.rows, layout.columns)
+    words = np.ascontiguousarray(content.transpose(2, 3, 0, 1)).view(f">u{width}")[..., 0]
+    return _Decoded(words[..., 0] if layout.samples == 1 else words, layout.allocated, layout.photometric)
+
+
+def _unpacked(segment: bytes, size: int) -> bytes:
+    """At most ``size`` bytes of PackBits."""
+    unpacked, at = bytearray(), 0
+    while len(unpacked) < size and at + 1 < len(segment):
+        count = segment[at]
+        if count < 128:
+            unpacked += segment[at + 1 : at + 2 + count]
+            at += 2 + count
+        else:
+            if count > 128:
+                unpacked += segment[at + 1 : at + 2] * (257 - count)
+                at += 1
+            at += 1
+    return bytes(unpacked[:size])
+
+
+def _shaped(values: NDArray[Any], layout: Layout, by_plane: bool = False) -> NDArray[Any]:
+    rows, columns, samples = layout.rows, layout.columns, layout.samples
+    if by_plane:
+        return values.reshape(samples, rows, columns).transpose(1, 2, 0)
+    return values.reshape((rows, columns) if samples == 1 else (rows, columns, samples))
+
+
+DECODERS: dict[str, Callable[[ParsedDicom, Layout, bytes], _Decoded]] = {
+    **dict.fromkeys(JPEG, _jpeg),
+    **dict.fromkeys(JPEG_LS, _jpeg_ls),
+    **dict.fromkeys(JPEG_2000, _jpeg_2000),
+    RLELossless: _rle,
+}

@@ -1,0 +1,145 @@
+"""Encapsulated pixel data -> the compressed stream of one frame, whole or refused (DICOM part 5, annex A.4)."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from pydicom.uid import RLELossless
+
+from aeflow.imageio.dicom.parse import ParsedDicom
+
+ITEM, END = 0xE000FFFE, 0xE0DDFFFE  # tags as little-endian words
+END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
+PADDING = 16  # bytes at the end of a stream, at most, that may follow its end
+
+
+def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
+    """The stream of a frame, its fragments joined."""
+    element = source.data["PixelData"]
+    value = element.value
+    if not element.is_undefined_length or not isinstance(value, bytes):
+        raise source.refuse("uncompressed pixels under a transfer syntax of compressed ones")
+    table, *fragments = _items(source, value)
+    if not fragments:
+        raise source.refuse("no compressed pixels")
+    first, last = _span(source, value, table, fragments, frames, frame)
+    stream = b"".join(value[start:stop] for start, stop in fragments[first:last])
+    if source.syntax != RLELossless and not _ends(stream):
+        raise source.refuse("a compressed frame that is cut off")
+    return stream
+
+
+def _items(source: ParsedDicom, value: bytes) -> list[tuple[int, int]]:
+    """Start and stop of each item's content; the first is the table of offsets."""
+    items, at = [], 0
+    while at < len(value):
+        if at + 8 > len(value):
+            raise source.refuse("compressed pixels that are cut off")
+        tag, length = struct.unpack_from("<LL", value, at)
+        if tag == END:
+            break
+        if tag != ITEM or at + 8 + length > len(value):
+            raise source.refuse("compressed pixels that are cut off or damaged")
+        items.append((at + 8, at + 8 + length))
+        at += 8 + length
+    if not items:
+        raise source.refuse("no compressed pixels")
+    return items
+
+
+def _span(
+    source: ParsedDicom, value: bytes, table: tuple[int, int], fragments: list[tuple[int, int]], frames: int, frame: int
+) -> tuple[int, int]:
+    """First and last (exclusive) fragment of the frame, by the offsets if there are any."""
+    count = len(fragments)
+    if frames == 1:
+        return 0, count
+    if extended := source.data.get("ExtendedOffsetTable"):
+        offsets = np.frombuffer(extended, "<u8").tolist()
+    else:
+        offsets = np.frombuffer(value[slice(*table)], "<u4").tolist()
+    if offsets:
+        origin = fragments[0][0]
+        numbers = {start - origin: number for number, (start, _) in enumerate(fragments)}
+        firsts = [numbers.get(offset, -1) for offset in offsets]
+        if len(firsts) != frames or firsts[0] != 0 or any(a >= b for a, b in pairwise(firsts)):
+            raise source.refuse(f"a table of {len(firsts)} offsets that does not fit {frames} frames")
+    elif count == frames:
+        firsts = list(range(frames))
+    elif count > frames and source.syntax != RLELossless:
+        ends = [
+            number + 1 for number, (start, stop) in enumerate(fragments) if _ends(value[max(start, stop - 64) : stop])
+        ]
+        firsts = [0, *ends[:-1]]
+        if len(ends) != frames or ends[-1] != count:
+            raise source.refuse(f"{len(ends)} compressed frames where it says to have {frames}")
+    else:
+        raise source.refuse(f"{count} compressed fragments for {frames} frames")
+    return firsts[frame], [*firsts, count][frame + 1]
+
+
+def _ends(stream: bytes) -> bool:
+    return END_OF_IMAGE in stream.rstrip(b"\0")[-PADDING:]
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What a JPEG or JPEG-LS stream says about itself before its data."""
+
+    process: int  # the marker that begins the frame
+    precision: int
+    rows: int
+    columns: int
+    components: bytes  # their identifiers
+    jfif: bool
+    adobe: int | None  # colour transform by Adobe's marker: 0 for none, 1 for YBR
+    segments: tuple[tuple[int, bytes], ...]  # marker and body of each, up to the start of the data
+    data: int  # where that begins
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether libjpeg takes three components for RGB rather than YBR."""
+        if self.jfif or self.adobe is not None:
+            return not self.jfif and self.adobe == 0
+        return self.components == b"RGB"
+
+    def bare(self, stream: bytes) -> bytes:
+        """The stream without what applications added to it: only tables, frame and scan."""
+        kept = [(marker, body) for marker, body in self.segments if not 0xE0 <= marker <= 0xFE]
+        parts = [bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body for marker, body in kept]
+        return b"\xff\xd8" + b"".join(parts) + stream[self.data :]
+
+
+def jpeg_header(source: ParsedDicom, stream: bytes) -> JpegHeader:
+    """The header of a stream (ISO/IEC 10918-1, B.2) with one frame; ImageError where it has not one."""
+    segments: list[tuple[int, bytes]] = []
+    at = 2
+    while stream.startswith(b"\xff\xd8") and at + 4 <= len(stream) and stream[at] == 0xFF:
+        marker = stream[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        stop = at + 2 + int.from_bytes(stream[at + 2 : at + 4], "big")
+        segments.append((marker, stream[at + 4 : stop]))
+        at = max(stop, at + 4)
+        if marker == START_OF_SCAN:
+            break
+    frames = [(marker, body) for marker, body in segments if marker in START_OF_FRAME]
+    if len(frames) != 1 or segments[-1][0] != START_OF_SCAN or at > len(stream):
+        raise source.refuse("a compressed frame whose header is damaged")
+    process, body = frames[0]
+    if len(body) < 6 or len(body) != 6 + 3 * body[5]:
+        raise source.refuse("a compressed frame whose header is damaged")
+    precision, rows, columns, count = struct.unpack_from(">BHHB", body)
+    jfif = any(marker == 0xE0 and text.startswith(b"JFIF") for marker, text in segments)
+    adobe = [text[11] for marker, text in segments if marker == 0xEE and text.startswith(b"Adobe") and len(text) > 11]
+    components = body[6 : 6 + 3 * count : 3]
+    return JpegHeader(
+        process, precision, rows, columns, components, jfif, adobe[-1] if adobe else None, tuple(segments), at
+    )
+
+
+START_OF_FRAME, START_OF_SCAN = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}, 0xDA

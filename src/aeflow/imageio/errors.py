@@ -1,0 +1,25 @@
+"""NEW."""
+
+from __future__ import annotations
+
+from aeflow.errors import AeflowError
+
+
+class ImageError(AeflowError):
+    """One image is refused; a batch goes on without it.
+
+    ``where`` is the file's name, for tables that may hold it; the message has its pseudonym (``aeflow.pseudonym``).
+    """
+
+    def _named(self) -> str:
+        from aeflow.privacy import shown  # not above: it raises errors of this tree
+
+        return shown(self.where)
+
+
+class ImageLimitError(ImageError):
+    """The image exceeds a safety limit."""
+
+
+class EmptyImageError(ImageError):
+    """Every pixel of the image is the same."""

@@ -1,0 +1,105 @@
+"""NEW."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aeflow._types import Axis
+from aeflow.imageio import dicom, nifti, raster
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Header, RawImage, Slice
+from aeflow.imageio.limits import Limits
+from aeflow.imageio.raster import CONVERT
+
+SNIFFED = 4096  # bytes that tell the format
+
+
+Reader = Callable[[bytes, Path, Limits, Slice | None], RawImage]  # content, where for errors, limits, which image of it
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A kind of content, known by bytes at an offset; ``read`` is None where it is known only to be refused."""
+
+    name: str
+    marks: tuple[tuple[int, bytes], ...] = ()
+    read: Reader | None = None
+    remedy: str = "name an image file"
+    header: Callable[[bytes, Path, Limits, Axis], Header] | None = None
+    known: Callable[[bytes], bool] | None = None  # where bytes at an offset do not tell
+
+    def matches(self, content: bytes) -> bool:
+        if self.known is not None:
+            return self.known(content)
+        return any(content.startswith(mark, offset) for offset, mark in self.marks)
+
+    def samples(self, content: bytes, where: Path, limits: Limits, at: Slice | None) -> RawImage:
+        """One image of a file; ImageError where the format is only known to be refused."""
+        if self.read is None:
+            raise ImageError(where, self.name, self.remedy)
+        return self.read(content, where, limits, at)
+
+
+def _raster(name: str, plugin: raster.Plugin, *marks: bytes) -> Format:
+    def read(content: bytes, where: Path, limits: Limits, at: Slice | None) -> RawImage:
+        return raster.read(plugin, content, where, limits)
+
+    return Format(name, tuple((0, mark) for mark in marks), read)
+
+
+def _read_dicom(content: bytes, where: Path, limits: Limits, at: Slice | None) -> RawImage:
+    return dicom.read(content, where, limits, 0 if at is None else at.index)
+
+
+def _dicom_header(content: bytes, where: Path, limits: Limits, axis: Axis) -> Header:
+    return dicom.header(content, where, limits)
+
+
+def _read_nifti(content: bytes, where: Path, limits: Limits, at: Slice | None) -> RawImage:
+    axis = (at.axis if at is not None else None) or "axial"
+    index = nifti.header(content, where, limits, axis).frames // 2 if at is None else at.index
+    return nifti.read(content, where, limits, index, axis)
+
+
+DICOM = Format("DICOM", read=_read_dicom, header=_dicom_header, known=dicom.is_dicom)
+
+
+NIFTI = Format("NIfTI", read=_read_nifti, header=nifti.header, known=nifti.is_nifti)
+
+
+FORMATS = (
+    DICOM,  # first, for its preamble may be a TIFF's
+    _raster("PNG", raster.PNG, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
+    _raster("JPEG", raster.JPEG, b"\xff\xd8\xff"),
+    _raster("TIFF", raster.TIFF, b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    NIFTI,
+    Format("a gzip archive, not an image", ((0, b"\x1f\x8b"),), None, "unpack it"),
+    Format("GIF, which is not read", ((0, b"GIF8"),), None, CONVERT),
+    Format("WebP, which is not read", ((8, b"WEBP"),), None, CONVERT),
+    Format("JPEG 2000, which is not read", ((0, b"\0\0\0\x0cjP"), (0, b"\xff\x4f\xff\x51")), None, CONVERT),
+    Format("HDF5 data, not an image", ((0, b"\x89HDF"),)),
+    Format("a NumPy array, not an image", ((0, b"\x93NUMPY"),)),
+    Format("a PDF document, not an image", ((0, b"%PDF"),)),
+    Format("a ZIP archive, not an image", ((0, b"PK\x03\x04"),), None, "unpack it"),
+    _raster("BMP", raster.BMP, b"BM"),  # last, for two letters prove little
+)
+
+
+def recognise(content: bytes) -> Format:
+    """The format that a file's content is in; one that refuses it where it is none that is read."""
+    start = content[:SNIFFED]
+    for form in FORMATS:
+        if form.matches(start):
+            return form
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start).lower()
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        return Format("not an image, nor anything else that is known")
+    markup = re.match(r"\s*<[?!]?(?:doctype )?(html|xml|svg)", text)
+    return Format(f"{markup[1].upper() if markup else 'text'}, not an image")

@@ -1,0 +1,108 @@
+"""PNG, JPEG, TIFF and BMP -> samples, by Pillow; refuses what Pillow would quietly cut, swap, invert or misread."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ImageFile import ImageFile
+from PIL.ImageOps import exif_transpose
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.image import RawImage
+from aeflow.imageio.limits import Limits
+
+CONVERT = "convert it to a 16-bit grey PNG"
+
+# Pillow warns about damaged metadata and goes on. A filter for good, because catch_warnings is not safe in threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+Plugin = Callable[[io.BytesIO], ImageFile]
+PNG: Plugin = PngImageFile
+JPEG: Plugin = JpegImageFile  # of several pictures, the first
+TIFF: Plugin = TiffImageFile
+BMP: Plugin = BmpImageFile
+
+
+def read(plugin: Plugin, content: bytes, where: Path, limits: Limits) -> RawImage:
+    """The samples of a file; ImageError where it is damaged, or would lose something."""
+    try:
+        image = plugin(io.BytesIO(content))  # the header only; PIL.Image.open has a limit of its own, a global
+        _check_header(image, content, where, limits)
+        image.load()
+        return RawImage(_samples(image))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow raises some ten kinds for damaged files
+        found = f"damaged, truncated or of a rare kind ({type(error).__name__})"  # its text may hold a name
+        raise ImageError(where, found, "export it again, best as a 16-bit grey PNG") from error
+
+
+def _check_header(image: ImageFile, content: bytes, where: Path, limits: Limits) -> None:
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        found = f"{width} x {height} pixels where the limit is {limits.max_pixels}"
+        raise ImageLimitError(where, found, "shrink the image or raise max_pixels")
+    if getattr(image, "is_animated", False):
+        raise ImageError(where, "more than one frame", "save each frame as a file of its own")
+    boxes = [tile.extents or (0, 0, width, height) for tile in image.tile]
+    stored = sum((right - left) * (bottom - top) for left, top, right, bottom in boxes)
+    if stored < width * height:  # Pillow would leave the rest black
+        raise ImageError(where, f"holds {stored} of {width * height} pixels", "export or copy the file again")
+    lost = _lost(image, content)
+    if lost:
+        raise ImageError(where, f"{lost}, which cannot be read without loss", CONVERT)
+
+
+def _lost(image: ImageFile, content: bytes) -> str:
+    """What Pillow would quietly cut to 8 bits, swap, invert or misread in this image; empty if nothing."""
+    if isinstance(image, PngImageFile) and content[24] == 16 and image.mode != "I;16":
+        return "16-bit colour or transparency"
+    if isinstance(image, TiffImageFile):
+        bits, signed = _bits(image), 2 in image.tag_v2.get(339, (1,))
+        if bits > 8 and image.mode not in (*GREY_16, "I", "F"):
+            return "16-bit colour"
+        if bits == 32 and image.mode == "I":
+            return "32-bit integers"
+        if bits == 8 and signed:
+            return "signed 8-bit pixels"
+        if bits > 8 and image.tag_v2.get(262, 0) == 0:
+            return f"{bits}-bit pixels with 0 for white"
+        if content.startswith(b"MM") and image.mode in ("I", "F") and image.tag_v2.get(259, 1) != 1:
+            return "compressed big-endian signed or float pixels"
+    return "" if image.mode in (*AS_STORED, *GREY_16, "I", *WITH_ALPHA, *TO_RGB) else f"pixels of mode {image.mode}"
+
+
+AS_STORED, GREY_16, TO_RGB = ("1", "L", "F", "RGB"), ("I;16", "I;16B"), ("CMYK", "YCbCr")
+WITH_ALPHA = ("P", "PA", "LA", "La", "RGBA")
+
+
+def _bits(image: ImageFile) -> int:
+    return max(image.tag_v2.get(258, (1,))) if isinstance(image, TiffImageFile) else 0
+
+
+def _samples(image: ImageFile) -> NDArray[Any]:
+    """Decoded samples: bool, unsigned or signed integers, or floats; (H, W) or (H, W, 3)."""
+    exif_transpose(image, in_place=True)
+    clear = image.info.get("transparency")
+    if image.mode in GREY_16:
+        samples = np.asarray(image).astype(np.uint16)
+        if clear is not None:
+            samples[samples == clear] = 0
+        return samples / np.float32(4095) if _bits(image) == 12 else samples
+    if image.mode == "I":
+        return np.asarray(image).astype(np.int16)
+    if image.mode in WITH_ALPHA or clear is not None:
+        rgba = np.asarray(image.convert("RGBA"))
+        colour, alpha = rgba[..., :3], rgba[..., 3:]
+        return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
+    return np.asarray(image.convert("RGB") if image.mode in TO_RGB else image)

@@ -1,0 +1,137 @@
+"""One image file -> pixels in [0, 1]; the reader is chosen by the file's content, never by its name.
+
+Range: integers are divided by the full range of their type (8 bits / 255, 12 / 4095, 16 / 65535; signed ones are
+shifted to start at 0), so 12-bit data stored in 16 bits stays dark. Floats within [0, 1] stay as they are, other
+finite floats are stretched from their minimum to their maximum. Colour with R = G = B everywhere becomes grey,
+transparency shows black, EXIF rotation is applied, colour profiles and print resolution are ignored.
+
+A file that cannot be read without losing what it holds is refused with an ImageError; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeflow._types import Axis
+from aeflow.imageio import dicom, nifti
+from aeflow.imageio.errors import EmptyImageError, ImageError, ImageLimitError
+from aeflow.imageio.formats import DICOM, NIFTI, SNIFFED, recognise
+from aeflow.imageio.image import Header, Image, RawImage, Slice
+from aeflow.imageio.limits import LIMITS, Limits
+
+MIN_SIDE = 32  # pixels; an encoder of stride 32 sees nothing in less
+Kind = Literal["directory", "headed", "plain"]
+
+DICOMDIR = re.compile(rb"1\.2\.840\.10008\.1\.3\.10(?![.\d])")  # its SOP class
+
+
+def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> Image:
+    """Pixels in [0, 1] of one image file, or of one slice of it; ImageError where it cannot be read.
+
+    EmptyImageError where every pixel is the same.
+    """
+    path = Path(path)
+    raw = _read(path, limits, at)
+    samples = raw.samples
+    if min(samples.shape[:2]) < MIN_SIDE:
+        found = f"{samples.shape[1]} x {samples.shape[0]} pixels, nothing to look at"
+        raise ImageError(path, found, f"give an image of at least {MIN_SIDE} x {MIN_SIDE} pixels")
+    if samples.ndim == 3 and (samples == samples[..., :1]).all():
+        samples = samples[..., 0]
+    if (samples == samples[0, 0]).all():
+        raise EmptyImageError(path, "every pixel has the same value", "export the image again")
+    return Image(_unit(samples), raw.spacing, raw.patient, str(path), raw.modality, raw.photometric)
+
+
+def read_mask(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> NDArray[np.bool_]:
+    """Mask (H, W) of one file, or of one slice of it, true where any channel is not zero; ImageError as read_image."""
+    path = Path(path)
+    content = read_content(path, limits)
+    form = recognise(content)
+    if form.name == "NIfTI":
+        at = at or Slice(0, "axial")
+        return nifti.read_labels(content, path, limits, at.index, at.axis or "axial")
+    if form.name == "DICOM":
+        raise ImageError(path, "a mask saved as DICOM, whose zero depends on its window", "save the mask as PNG")
+    if form.name == "JPEG":
+        raise ImageError(path, "a mask saved as JPEG, which blurs its border", "save the mask as PNG")
+    return not_zero(form.samples(content, path, limits, at).samples)
+
+
+def not_zero(samples: NDArray[Any]) -> NDArray[np.bool_]:
+    """(H, W), true where any channel of (H, W) or (H, W, 3) samples is not zero."""
+    return np.asarray(np.atleast_3d(samples).any(axis=-1))
+
+
+def read_header(path: Path | str, axis: Axis, limits: Limits = LIMITS) -> Header:
+    """What a file says about itself, volumes cut across ``axis``; ImageError where it cannot be read."""
+    path = Path(path)
+    content = read_content(path, limits)
+    form = recognise(content)
+    return form.header(content, path, limits, axis) if form.header is not None else Header(form.name)
+
+
+def read_directory(path: Path | str, limits: Limits = LIMITS) -> list[Path]:
+    """The files that a DICOMDIR lists; ImageError as read_header."""
+    path = Path(path)
+    return dicom.directory(read_content(path, limits), path, limits)
+
+
+def kind_of(path: Path) -> Kind:
+    """By a file's first bytes: a DICOMDIR, a format with a header to read first, or none of both."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(SNIFFED)
+    except (OSError, ValueError):  # said when it is read
+        return "plain"
+    if dicom.is_dicom(start) and DICOMDIR.search(start):
+        return "directory"
+    return "headed" if any(form.matches(start) for form in (DICOM, NIFTI)) else "plain"
+
+
+def read_content(path: Path, limits: Limits) -> bytes:
+    """All bytes of a regular file; ImageError where it cannot be opened, ImageLimitError where it is too long."""
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
+            raise ImageError(path, "a folder" if stat.S_ISDIR(status.st_mode) else "not a file", "name an image file")
+        if status.st_size == 0:
+            raise ImageError(path, "an empty file", "export the image again")
+        if status.st_size > limits.max_bytes:
+            found = f"{status.st_size} bytes where the limit is {limits.max_bytes}"
+            raise ImageLimitError(path, found, "shrink the image or raise max_bytes")
+        return path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
+        reason = getattr(error, "strerror", None) or error
+        raise ImageError(path, f"cannot be opened ({reason})", "check the path and its permissions") from error
+
+
+def _read(path: Path, limits: Limits, at: Slice | None) -> RawImage:
+    content = read_content(path, limits)
+    raw = recognise(content).samples(content, path, limits, at)
+    if raw.samples.dtype.kind == "f" and not (finite := np.isfinite(raw.samples)).all():
+        found = f"{finite.size - np.count_nonzero(finite)} values are NaN or infinite"
+        raise ImageError(path, found, "give every pixel a finite value")
+    return raw
+
+
+def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Samples of any type as float32 in [0, 1]."""
+    if samples.dtype.kind == "b":
+        return samples.astype(np.float32)
+    if samples.dtype.kind in "iu":
+        low, high = np.iinfo(samples.dtype).min, np.iinfo(samples.dtype).max
+        return (samples.astype(np.float32) - np.float32(low)) / np.float32(high - low)
+    if samples.min() < 0 or samples.max() > 1:
+        wide = samples.astype(np.float64)  # the range of a float32 image may overflow float32
+        samples = (wide - wide.min()) / (wide.max() - wide.min())
+    return samples.astype(np.float32)
+
+
+# Formats: what the content starts with, and who reads it. A new format is one reader and one line in FORMATS.

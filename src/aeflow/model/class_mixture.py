@@ -1,0 +1,79 @@
+"""Which class an image belongs to: FlowGMM on the pooled features, its flow an affine map.
+
+``u = whitening (s - centre)`` with ``s = pool(features)``, and over ``u`` a Gaussian mixture: component 0 is normal,
+each other one a kind of abnormality. The Jacobian is the same for all components and cancels in what follows.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aeflow.model.pooling import pool
+from aeflow.model.prior import GaussianMixture
+
+ROUNDS = 8  # over the kinds: taking off one may bring back a little of another
+TINY = 1e-12  # kinds that nothing was learnt of lie on the normal mean
+
+
+class ClassMixture(nn.Module):
+    """``p(s, k) ~ pi_k N(whitening (s - centre); m_k, I)``; ``centre`` (D,), ``whitening`` (d, D), ``means`` (K, d).
+
+    The weights ``pi_k`` are those among the abnormal kinds; how common abnormal images are is not the model's to know
+    (``Calibration.abnormal_share``).
+    """
+
+    centre: Tensor
+    whitening: Tensor
+    back: Tensor
+
+    def __init__(self, centre: Tensor, whitening: Tensor, back: Tensor, means: Tensor, log_weights: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("centre", centre)
+        self.register_buffer("whitening", whitening)
+        self.register_buffer("back", back)  # (D, d), right inverse: whitening @ back = I
+        self.prior = GaussianMixture(means, log_weights)
+
+    @classmethod
+    def empty(cls, width: int, directions: int, components: int) -> ClassMixture:
+        """A mixture to load weights into."""
+        zeros = torch.zeros
+        return cls(
+            zeros(width),
+            zeros(directions, width),
+            zeros(width, directions),
+            zeros(components, directions),
+            zeros(components),
+        )
+
+    def latent(self, features: list[Tensor]) -> Tensor:
+        """``u`` (B, d) of features (B, C, h, w) of the class stages."""
+        return self.latent_of(pool(features))
+
+    def latent_of(self, s: Tensor) -> Tensor:
+        """``u`` (B, d) of pooled vectors ``s`` (B, D)."""
+        return (s - self.centre) @ self.whitening.T
+
+    def log_ratios(self, u: Tensor) -> Tensor:
+        """``log w_k p(u | k) - log p(u | normal)`` of every abnormal kind, (B, K - 1), in nats; ``w`` sums to one."""
+        m = self.prior.means
+        linear = u @ (m[1:] - m[0]).T - 0.5 * (m[1:].square().sum(1) - m[0].square().sum())
+        return linear + self.prior.logits[1:].log_softmax(0)
+
+    def evidence(self, u: Tensor) -> Tensor:
+        """``log p(u | abnormal) - log p(u | normal)`` in nats, (B,); higher is more abnormal."""
+        return self.log_ratios(u).logsumexp(dim=1)
+
+    def moved_to_normal(self, s: Tensor) -> Tensor:
+        """``s`` (B, D) moved within the latent, against the ways to the kinds' means, to a normal image's evidence.
+
+        Nothing of any kind is left that the mean normal image has not. Images that already have no more evidence than
+        that one stay as they are.
+        """
+        u, m = self.latent_of(s), self.prior.means
+        moved = u
+        for way in (m[1:] - m[0]).repeat(ROUNDS, 1):
+            along = ((moved - m[0]) @ way) / way.square().sum().clamp_min(TINY)
+            moved = moved - along.clamp_min(0)[:, None] * way
+        above = self.evidence(u) > self.evidence(m[:1])
+        return torch.where(above[:, None], s + (moved - u) @ self.back.T, s)

@@ -1,0 +1,76 @@
+"""Who made a result, and under which numbers: the same for the same model and source, whenever it is made."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydicom.uid import UID
+
+from aeflow._version import __version__
+from aeflow.calibration.calibration import Calibration
+from aeflow.scoring.scorer import Score
+
+if TYPE_CHECKING:
+    from aeflow.results.dicom.referenced_image import ReferencedImage
+
+NAME = "aeflow"
+WARNING = "Research use, not a medical device"
+# A namespace of our own, so that our UIDs never meet those that others derive from the same names.
+NAMESPACE = uuid.UUID("6f1b5c0e-2f0a-4b0e-9d1c-2a7f6f0d9a41")
+SERIES = {"map": 901, "overlay": 902, "report": 903}
+SERIES_STEP = 1000  # results of series 3 are series 3901, 3902 and 3903
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """The model that made a result: the fingerprint of its run (SHA-256 of ``model.json``) and its calibration."""
+
+    fingerprint: str
+    calibration: Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a model said of one image of a source; the score holds its maps."""
+
+    score: Score
+    frame: int | None = None  # its number in the source, from 1; None where the source holds a single image
+    outside: tuple[str, ...] | None = None  # why it is outside the intended input; None where that was not asked
+
+
+def uid(*parts: object) -> UID:
+    """The same UID for the same parts: a name-based UUID (RFC 9562, version 5) under the root 2.25."""
+    return UID(f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, parts))).int}")
+
+
+def identity(
+    source: ReferencedImage,
+    model: ModelIdentity,
+    kind: str,
+    frames: Sequence[int | None],
+    description: str,
+    *,
+    alone: bool = False,
+) -> dict[str, Any]:
+    """Series, instance and equipment of a result, as highdicom's constructors take them.
+
+    Results of one kind on the images of one series form a series; one that stands ``alone``, for it has a frame of
+    reference of its own, is a series by itself.
+    """
+    header, of = source.header, "SOPInstanceUID" if alone else "SeriesInstanceUID"
+    named = [frame for frame in frames if frame is not None]
+    number = SERIES[kind] + SERIES_STEP * (source.number("SeriesNumber") or 0)
+    return {
+        "series_instance_uid": uid(model.fingerprint, kind, "series", header[of].value),
+        "series_number": number if number < 2**31 else SERIES[kind],
+        "series_description": description,
+        "sop_instance_uid": uid(model.fingerprint, kind, header.SOPInstanceUID, *named),
+        "instance_number": (named[0] if len(frames) == 1 and named else source.number("InstanceNumber")) or 1,
+        "manufacturer": NAME,
+        "manufacturer_model_name": NAME,
+        "software_versions": __version__,
+        "device_serial_number": model.fingerprint,
+    }

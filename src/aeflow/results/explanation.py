@@ -1,0 +1,143 @@
+"""Why an image got its score: the terms that drove it, its healthy counterpart, and the normals most like it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aeflow._types import Floats32
+from aeflow.artifacts.reference_normals import NORMALS, Neighbour, Neighbours
+from aeflow.artifacts.run import Artifact
+from aeflow.calibration.calibration import Calibration
+from aeflow.data.slices import one_image
+from aeflow.errors import SettingsError
+from aeflow.imageio.errors import ImageError
+from aeflow.model.generate import healthy, sample
+from aeflow.model.pooling import pool
+from aeflow.scoring.scorer import Score, score
+
+GENERATED = 32  # normals that are made up to find the nearest among
+SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A score and what is behind it."""
+
+    score: Score  # with maps and pictures
+    threshold: float
+    contributions: dict[str, float]  # of each term; they add up to the score less that of the average held-out normal
+    healthy: Floats32  # (3, H, W) in [0, 1], the healthy counterpart
+    normals: list[Neighbour]  # nearest train normals; empty where the run folder does not hold them
+    generated: list[Neighbour]  # of GENERATED made-up normals those nearest to the reconstruction
+    notes: list[str]
+
+    @property
+    def difference(self) -> Floats32:
+        """``|reconstruction - healthy counterpart|``, mean over the colours, (H, W)."""
+        found: Floats32 = np.abs(self.score.pictures[1] - self.healthy).mean(axis=0)
+        return found
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """How much of all that moved the score each term is; they add up to one."""
+        total = sum(map(abs, self.contributions.values())) or 1.0
+        return {name: abs(value) / total for name, value in self.contributions.items()}
+
+    @property
+    def finding(self) -> str:
+        """Which term drove the score, as a sentence."""
+        side = 1 if sum(self.contributions.values()) > 0 else -1
+        driver = max(self.contributions, key=lambda name: side * self.contributions[name])
+        than = "above" if side > 0 else "below"
+        return f"{than} the average normal image, driven by the {driver} term ({self.shares[driver]:.0%})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; neighbours by number."""
+
+        def plain(found: list[Neighbour]) -> list[dict[str, Any]]:
+            return [{"number": one.number, "distance": one.distance} for one in found]
+
+        terms = self.score.terms
+        return {
+            "score": self.score.value,
+            "p_value": self.score.p_value,
+            "verdict": self.score.verdict,
+            "outside": list(self.score.outside),
+            "threshold": self.threshold,
+            "finding": self.finding,
+            "terms": {
+                name: {"value": terms[name], "contribution": value, "share": self.shares[name]}
+                for name, value in self.contributions.items()
+            },
+            "posterior": self.score.posterior,
+            "nearest_normals": plain(self.normals),
+            "nearest_generated": plain(self.generated),
+            "notes": self.notes,
+        }
+
+
+def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int | None = None) -> Explanation:
+    """Explain the score of one image, or of one slice (from 1) of a volume.
+
+    The train normals are looked for in the folder ``run``. Raises ImageError if the image cannot be read.
+    """
+    record = one_image(path, artifact.settings.slice_axis, slice_number)
+    [(_, result)] = score(artifact.scorer, [record], maps=True, pictures=True)
+    if isinstance(result, ImageError):
+        raise result
+    net, stages = artifact.net, artifact.settings.stages
+    x, x_hat = (torch.from_numpy(picture[None]).to(artifact.device) for picture in result.pictures)
+
+    def features(images: Tensor) -> list[Tensor]:
+        return net.of_stages(net.encoder(images), stages)
+
+    s, s_hat = (pool(features(images))[0].cpu() for images in (x, x_hat))
+    table = Neighbours.load(run, len(s))
+    made_up = sample(net, GENERATED, component_of(artifact, "normal"))
+    return Explanation(
+        score=result,
+        threshold=artifact.calibration.threshold,
+        contributions=contributions(artifact.calibration, result),
+        healthy=healthy(net, x)[0].cpu().numpy(),
+        normals=[] if table is None else table.nearest(s, SHOWN),
+        generated=Neighbours.of(features(made_up), made_up).nearest(s_hat, SHOWN),  # both come from the decoder
+        notes=[] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"],
+    )
+
+
+def contributions(calibration: Calibration, result: Score) -> dict[str, float]:
+    """``weight * (term - its mean over held-out normals)`` of each term, the weight as in ``Calibration.value``."""
+
+    def value(terms: dict[str, float]) -> float:
+        return float(calibration.value({name: np.array([term]) for name, term in terms.items()})[0])
+
+    nothing = dict.fromkeys(result.terms, 0.0)
+    weights = {name: value({**nothing, name: 1.0}) - value(nothing) for name in result.terms}
+    usual = {**nothing, "flow": 0.0 if calibration.standardise else float(np.mean([m for m, _ in calibration.stages]))}
+    rest = float(np.mean(calibration.scores)) - value(usual)  # the posterior's mean is 0; this is the reconstruction's
+    if weights["reconstruction"]:
+        usual["reconstruction"] = rest / weights["reconstruction"]
+    return {name: weights[name] * (term - usual[name]) for name, term in result.terms.items()}
+
+
+def kinds_of(artifact: Artifact) -> list[str]:
+    """``normal``, and the kinds of abnormality that the model was taught."""
+    posterior = artifact.calibration.posterior
+    return ["normal", *([] if posterior is None else posterior.kinds)]
+
+
+def component_of(artifact: Artifact, kind: str) -> int | None:
+    """The component of a kind in the model's classes; None for a model without classes, which is all normal.
+
+    Raises SettingsError for a kind that the model does not know.
+    """
+    kinds = kinds_of(artifact)
+    if kind not in kinds:
+        raise SettingsError("kind", f"no kind named {kind!r}", f"this model knows {', '.join(kinds)}")
+    return None if artifact.net.classes is None else kinds.index(kind)

@@ -1,0 +1,98 @@
+"""An explanation as a figure and as files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from aeflow.errors import DataError
+from aeflow.reporting.gallery import GAP, HEAT, HEAT_ON_GREY, Array, panel_title
+from aeflow.reporting.style import DPI, MUTED, WIDTH, save_png, styled
+from aeflow.results.explanation import SHOWN, Explanation
+from aeflow.runtime.files import write_text
+
+DIFFERENCE = (0.03, 0.15)  # grey values between reconstruction and counterpart: clear below, fully coloured above
+LINE, HEAD, BAR, CAPTION = 0.25, 0.28, 0.42, 0.24  # inches
+
+
+def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out: Path) -> tuple[Path, Path]:
+    """Write ``explain.png`` and ``explain.json`` into the folder ``out``; ``scales`` as of ``Calibration``.
+
+    Raises DataError where ``out`` is a file.
+    """
+    if out.is_file():
+        raise DataError(out, "is a file", "give a folder with --out")
+    out.mkdir(parents=True, exist_ok=True)
+    picture, facts = out / "explain.png", out / "explain.json"
+    save_png(draw(explanation, scales["anomaly"]), picture)
+    write_text(facts, json.dumps(explanation.to_json(), indent=1, allow_nan=False))
+    return picture, facts
+
+
+@styled
+def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
+    """Image, reconstruction, healthy counterpart, their difference and the anomaly map; below, the nearest normals."""
+    result = explanation.score
+    grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
+    image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, explanation.healthy))
+    lines = [panel_title(result.value, result.p_value, result.verdict, outside=result.outside), explanation.finding]
+    if result.posterior:
+        lines.append("   ·   ".join(f"{kind} {p:.0%}" for kind, p in result.posterior.items()))
+    cell, small = (WIDTH + GAP) / 5 - GAP, (WIDTH - 2 * GAP) / (2 * SHOWN) - GAP
+    first = LINE * len(lines) + HEAD
+    second = first + cell + BAR + HEAD
+    height = second + small + CAPTION
+    figure = Figure((WIDTH, height), dpi=DPI)
+
+    def place(left: float, top: float, wide: float, tall: float) -> Axes:
+        return figure.add_axes((left / WIDTH, 1 - (top + tall) / height, wide / WIDTH, tall / height))
+
+    def text(left: float, top: float, words: str, **style: str | float) -> None:
+        figure.text(left / WIDTH, 1 - top / height, words, va="center", **style)  # type: ignore[arg-type]
+
+    for number, line in enumerate(lines):
+        text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
+    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "anomaly map")
+    for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
+        left = column * (cell + GAP)
+        text(left + cell / 2, first - HEAD / 2, head, ha="center", fontweight="bold", fontsize=9.5)
+        axes = place(left, first, cell, cell)
+        _draw(axes, picture if column < 3 or picture.ndim == 2 else picture.mean(axis=-1))
+        if column < 3:
+            continue
+        values, scale = ((explanation.difference, DIFFERENCE), (result.maps["anomaly"], map_scale))[column - 3]
+        axes.imshow(values, cmap=HEAT, norm=Normalize(*scale, clip=True), interpolation="bilinear")
+        bar = place(left + 0.03 * cell, first + cell + 0.06, 0.94 * cell, 0.1)
+        figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_ON_GREY), bar, orientation="horizontal", extend="max")
+        bar.set_xticks(scale, [f"{value:.3g}" for value in scale])
+        bar.tick_params(labelsize=8, length=0, pad=3)
+        low, high = bar.get_xticklabels()
+        low.set_horizontalalignment("left")
+        high.set_horizontalalignment("right")
+    groups = (("nearest train normals", explanation.normals), ("nearest generated normals", explanation.generated))
+    for group, (head, found) in enumerate(groups):
+        left = group * (SHOWN * (small + GAP) + 3 * GAP)  # the groups stand apart
+        text(left, second - HEAD / 2, head, fontweight="bold", fontsize=9.5)
+        if not found:
+            text(left, second + small / 2, "not in the run folder", color=MUTED)
+        for column, neighbour in enumerate(found):
+            at = left + column * (small + GAP)
+            _draw(place(at, second, small, small), neighbour.picture)
+            caption = f"no. {neighbour.number}, distance {neighbour.distance:.3g}"
+            text(at + small / 2, second + small + CAPTION / 2, caption, ha="center", fontsize=8, color=MUTED)
+    return figure
+
+
+def _draw(axes: Axes, pixels: Array) -> None:
+    axes.axis("off")
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="bilinear")
+
+
+def _shown(picture: Array, grey: bool) -> Array:
+    """A picture (3, H, W) as (H, W) or (H, W, 3)."""
+    return picture.mean(axis=0) if grey else picture.transpose(1, 2, 0)

@@ -1,0 +1,81 @@
+"""Scores of slices -> one for their study, with the slices that speak loudest.
+
+The p-value is Simes's: ``min_k n p_(k) / k`` over the rising p-values of the ``n`` slices (Simes 1986), valid where
+they depend on one another positively (Sarkar 1998), as slices of one patient do. The score, which only ranks, is the
+mean over the highest tenth of the slices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from aeflow.data.records import Record
+from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.scoring.scorer import Score
+
+TOP_SHARE = 0.1  # of the slices, whose mean is the study's score
+MAX_NAMED_SLICES = 5  # slices that are named
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What the slices of a study say together."""
+
+    study: str  # raw key
+    patient: str  # raw key
+    label: int | None  # abnormal where any slice is
+    images: int
+    refused: int
+    score: float
+    p_value: float
+    verdict: str
+    rows: list[int]  # of the table of scores, from 1, the highest scores first
+
+
+def simes(p_values: Sequence[float]) -> float:
+    """``min_k n p_(k) / k``, at most 1."""
+    p = np.sort(np.asarray(p_values, dtype=float))
+    return float(min(1.0, (len(p) * p / np.arange(1, len(p) + 1)).min()))
+
+
+@dataclass
+class Studies:
+    """Gathers slices as they are scored; a few numbers each."""
+
+    false_positive_rate: float
+    found: dict[str, list[tuple[int, Record, float, float]]] = field(default_factory=dict)
+    refused: dict[str, int] = field(default_factory=dict)
+
+    def add(self, row: int, record: Record, result: Score | ImageError) -> None:
+        """A slice, in the table's row ``row``; images that belong to no study are passed over, as empty slices are."""
+        if record.study is None or isinstance(result, EmptyImageError):
+            return
+        if isinstance(result, ImageError):
+            self.refused[record.study] = self.refused.get(record.study, 0) + 1
+        else:
+            self.found.setdefault(record.study, []).append((row, record, result.value, result.p_value))
+
+    def results(self) -> list[Study]:
+        """Every study of more than one scored image, in the order of their first ones."""
+        return [self._study(key, slices) for key, slices in self.found.items() if len(slices) > 1]
+
+    def _study(self, key: str, slices: list[tuple[int, Record, float, float]]) -> Study:
+        falling = sorted(slices, key=lambda one: -one[2])
+        top = falling[: max(1, math.ceil(TOP_SHARE * len(slices)))]
+        p = simes([one[3] for one in slices])
+        labels = {record.label for _, record, _, _ in slices}
+        return Study(
+            study=key,
+            patient=slices[0][1].patient,
+            label=1 if 1 in labels else 0 if labels == {0} else None,
+            images=len(slices),
+            refused=self.refused.get(key, 0),
+            score=float(np.mean([one[2] for one in top])),
+            p_value=p,
+            verdict="abnormal" if p <= self.false_positive_rate else "normal",
+            rows=[one[0] for one in falling[:MAX_NAMED_SLICES]],
+        )

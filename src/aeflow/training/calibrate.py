@@ -1,0 +1,65 @@
+"""NEW."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from aeflow._types import Floats
+from aeflow.backends.torch import TorchBackend
+from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
+from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels
+from aeflow.calibration.posterior import fit_posterior
+from aeflow.data.records import Record
+from aeflow.data.splits import evenly
+from aeflow.imageio.errors import ImageError
+from aeflow.model.aeflow import AEFlow
+from aeflow.runtime.progress import bar
+from aeflow.scoring.scorer import measure
+from aeflow.training.class_mixture_em import MixtureFit
+from aeflow.training.learn_classes import LabelledSet, LearntClasses
+
+MAX_WEIGHED = 200  # abnormal images, labelled or found, on which the terms are weighed against each other
+
+
+def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: LearntClasses | None = None) -> Calibration:
+    """Calibrate a model on normal images it was not trained on, read and scored as any other."""
+    rows, mapped = [], set(evenly(held_out, MAX_MAPPED_NORMALS))
+    ratios: list[np.ndarray[Any, Any]] = []
+    pixels = MapPixels()
+    with bar("Calibrating", len(held_out)) as advance:
+        for record, measured in measure(TorchBackend(net), held_out, maps=True):
+            advance()
+            if isinstance(measured, ImageError):  # it could be read a minute ago
+                raise measured
+            rows.append((measured.flow, measured.reconstruction))
+            ratios += [] if measured.log_ratios is None else [measured.log_ratios]
+            if record in mapped:
+                pixels.add(measured.maps)
+    flow, reconstruction = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
+    calibration = fit_calibration(net.settings, flow, reconstruction, pixels.scales())
+    if taught is None or taught.classes is None:
+        return calibration
+    normals = calibration.normals_only(calibration.terms(flow, reconstruction)), np.stack(ratios)
+    share = net.settings.abnormal_share or (taught.pool.share if taught.pool is not None and taught.pool.used else 0.5)
+    weighed = _weigh(net, calibration, taught.lesson, taught.classes)
+    fitted = fit_posterior(taught.classes.kinds, normals, weighed, share)
+    return with_posterior(calibration, net.settings, fitted, flow, reconstruction, normals[1])
+
+
+def _weigh(
+    net: AEFlow, calibration: Calibration, lesson: LabelledSet, learnt: MixtureFit
+) -> tuple[Floats, Floats, Floats]:
+    """Normals-only scores, out-of-fold judgements and probabilities of images that are, or look, abnormal."""
+    rows = evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED)
+    scores = np.zeros(len(rows))
+    with bar("Weighing", len(rows)) as advance:
+        for i, (_, measured) in enumerate(measure(TorchBackend(net), [lesson.records[row] for row in rows])):
+            advance()
+            if isinstance(measured, ImageError):
+                raise measured
+            terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]))
+            scores[i] = calibration.normals_only(terms)[0]
+    return scores, learnt.judged[rows], learnt.abnormal[rows]

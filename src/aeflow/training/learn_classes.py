@@ -1,0 +1,126 @@
+"""Which train images teach the classes: known normals, abnormal images drawn by the seed, and unlabelled ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from aeflow.config import Settings
+from aeflow.data.augment import recapture
+from aeflow.data.records import Record, Refusals, of_label
+from aeflow.data.splits import leave_out_patients, shared_patients
+from aeflow.errors import DataError
+from aeflow.features.cache import FeatureCache
+from aeflow.imageio.errors import ImageError
+from aeflow.model.encoder import Encoder
+from aeflow.model.encoder_weights import pretrained
+from aeflow.model.pooling import Pooled
+from aeflow.runtime.progress import bar
+from aeflow.training.class_mixture_em import Examples, MixtureFit, Pool, fit_class_mixture
+
+ANY_KIND = "abnormal"  # the kind of abnormal images for which none is named
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSet:
+    """The images that teach, in the order of ``labels``: 0 normal, 1 and up a kind, -1 unlabelled."""
+
+    records: list[Record]
+    labels: list[int]
+    kinds: list[str]
+    left_out: int  # train images whose patients are in the test split, or among the held-out normals
+
+
+def choose_labelled_set(
+    data: Path | str, train: Sequence[Record], test: Sequence[Record], known: Sequence[Record], settings: Settings
+) -> LabelledSet:
+    """The lesson of a data folder: the ``known`` normals, ``settings.labels`` abnormal images, the unlabelled ones.
+
+    Patients of the test split and of the held-out normals teach nothing. Raises DataError where fewer abnormal images
+    are there than asked for.
+    """
+    others = [r for r in train if r.label != 0]
+    held_out = leave_out_patients(of_label(train, 0), {r.patient for r in known})
+    free = leave_out_patients(others, shared_patients(others, [*test, *held_out]))
+    abnormal = sorted(of_label(free, 1), key=lambda r: _key(settings.seed, r.name))
+    count = len(abnormal) if settings.labels is None else settings.labels
+    if count > len(abnormal):
+        found = f"{len(abnormal)} labelled abnormal images of patients outside the test split, {count} asked for"
+        raise DataError(Path(data) / "train" / "abnormal", found, "ask for fewer with --labels, or label more")
+    drawn, rest = abnormal[:count], abnormal[count:]
+    pool = of_label(free, None) + (sorted(rest, key=lambda r: r.name) if settings.undrawn else [])
+    kinds = sorted({record.kind or ANY_KIND for record in drawn}) or [ANY_KIND]
+    labels = [0] * len(known) + [1 + kinds.index(record.kind or ANY_KIND) for record in drawn] + [-1] * len(pool)
+    return LabelledSet([*known, *drawn, *pool], labels, kinds, len(others) - len(free))
+
+
+def read_examples(
+    lesson: LabelledSet, encoder: Encoder, settings: Settings
+) -> tuple[LabelledSet, Examples, list[tuple[Record, ImageError]]]:
+    """The pooled features of a lesson, the lesson without the images that were refused, and the refusals."""
+    cache = FeatureCache(Pooled(encoder), settings.image_size, change=recapture)
+    with bar("Classes", 2 * len(lesson.records)) as advance:
+        plain, refusals = cache.features(lesson.records, advance)
+        again, _ = cache.features(plain.records, advance, view=1)
+    refused = {record for record, _ in refusals}
+    labels = [label for record, label in zip(lesson.records, lesson.labels, strict=True) if record not in refused]
+    kept = LabelledSet(plain.records, labels, lesson.kinds, lesson.left_out)
+    patients = [record.patient for record in plain.records]
+    return kept, Examples(plain.vectors(), again.vectors(), np.array(labels, dtype=np.int64), patients), refusals
+
+
+def _key(seed: int, name: str) -> bytes:
+    return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class LearntClasses:
+    """The classes of a training, and what they were learnt from."""
+
+    lesson: LabelledSet
+    classes: MixtureFit | None
+    pool: Pool | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts for the model's file."""
+        kinds = {kind: self.lesson.labels.count(1 + i) for i, kind in enumerate(self.lesson.kinds)}
+        return {
+            "labelled_images": {kind: count for kind, count in kinds.items() if count},
+            "left_out_images": self.lesson.left_out,
+            "unlabelled": None if self.pool is None else asdict(self.pool),
+        }
+
+    def notes(self) -> list[str]:
+        """What the user should know."""
+        notes = [self.pool.finding] if self.pool is not None else []
+        if self.lesson.left_out:
+            reason = "their patients are in the test split, or held out"
+            notes.append(f"{self.lesson.left_out} train images teach nothing: {reason}")
+        if self.classes is None:
+            notes.append("nothing to learn classes from; this is the normals-only model")
+        return notes
+
+
+def learn_classes(
+    data: Path | str,
+    records: tuple[Sequence[Record], Sequence[Record]],
+    known: Sequence[Record],
+    settings: Settings,
+    encoder_weights: Path | None,
+    device: torch.device,
+) -> tuple[LearntClasses, Refusals]:
+    """Learn the classes from known normals, drawn labels and unlabelled images; ``records``: of train, of test."""
+    lesson = choose_labelled_set(data, *records, known, settings)
+    if not any(lesson.labels):
+        return LearntClasses(lesson, None, None), []
+    encoder = pretrained(settings.encoder, settings.class_stages, encoder_weights).to(device)
+    lesson, examples, refusals = read_examples(lesson, encoder, settings)
+    if 0 not in lesson.labels:
+        raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
+    return LearntClasses(lesson, *fit_class_mixture(examples, lesson.kinds, settings)), refusals

@@ -1,0 +1,126 @@
+"""How much of a flow's log-determinant counts in the score: chosen on train normals and synthetic anomalies of them.
+
+A position's part of the score is ``-(log p(u) + w * log |det|) / C``. With ``w`` = 1 it is the likelihood, which finds
+what is focal; without the determinant it is the distance of the latent from the origin, which finds what is diffuse.
+Which of them a set of images needs nobody knows beforehand. So the held-out normals each get synthetic anomalies
+(``data.synthetic``), and the score keeps the ``w`` that ranks these best above the normals themselves (AUROC).
+No abnormal image and no test split is looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+
+from aeflow._types import Floats
+from aeflow.calibration.calibration import fit_calibration
+from aeflow.config import UNCHOSEN, Settings
+from aeflow.data.splits import evenly
+from aeflow.data.synthetic_anomalies import synthetic
+from aeflow.features.cache import FeatureCache
+from aeflow.features.dataset import Features
+from aeflow.features.device_batches import Feed
+from aeflow.metrics.intervals import delong
+from aeflow.model.aeflow import AEFlow, mean_of_top
+
+WEIGHTS = tuple(eighth / 8 for eighth in range(9))
+MAX_ANOMALOUS = 300  # held-out normals that are given an anomaly, at most
+FEWEST = 100  # synthetic anomalies at least: several of an image where there are fewer normals
+VIEWS = 5  # anomalies of one image at most
+
+Raw = tuple[Floats, Floats]  # flow (n, stages) and reconstruction (n,)
+
+
+def views_of(images: int) -> int:
+    """How many anomalies each of so many images gets."""
+    return min(VIEWS, math.ceil(FEWEST / images))
+
+
+def anomalies(cache: FeatureCache, normals: Features, advance: Callable[[int], None] = lambda n: None) -> Features:
+    """The features of at most MAX_ANOMALOUS of a cache's normals with an anomaly each, or several: view after view."""
+    anomalous, records = cache.changed_by(synthetic), evenly(normals.records, MAX_ANOMALOUS)
+    views = range(1, 1 + views_of(len(records)))
+    first, *others = [anomalous.features(records, advance, view)[0] for view in views]
+    return first.and_also(others)
+
+
+@torch.no_grad()
+def raw(net: AEFlow, groups: Mapping[str, Features], pairs: Sequence[tuple[float, float]]) -> list[dict[str, Raw]]:
+    """The raw measures of each group under each pair of ``log_det_weight`` and ``top_share``.
+
+    The groups' batches hold the stages of ``net``'s flows; each image passes the network once.
+    """
+    net.eval()
+    device, stages = next(net.parameters()).device, len(net.settings.stages)
+    weights = dict.fromkeys(weight for weight, _ in pairs)
+    found: list[dict[str, Raw]] = [{} for _ in pairs]
+    for name, features in groups.items():
+        flows: list[list[Floats]] = [[np.zeros((0, stages))] for _ in pairs]
+        distances: list[Floats] = [np.zeros(0)]
+        for z, x in Feed(features, device).batches(net.settings.batch_size):
+            latent = net.encode(z)
+            distances.append(_numbers(net.measure(latent, net.decode(latent), x).reconstruction))
+            maps = {weight: net.negative_log_likelihood(latent, weight) for weight in weights}
+            for (weight, share), flow in zip(pairs, flows, strict=True):
+                flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps[weight]], dim=1)))
+        for of_one, flow in zip(found, flows, strict=True):
+            of_one[name] = np.concatenate(flow), np.concatenate(distances)
+    return found
+
+
+def candidates(settings: Settings) -> list[Settings]:
+    """These settings, or where they leave ``log_det_weight`` open, these with each of WEIGHTS."""
+    if settings.log_det_weight is not None:
+        return [settings]
+    return [settings.model_copy(update={"log_det_weight": weight}) for weight in WEIGHTS]
+
+
+def choose(candidates: Sequence[Settings], scores: Sequence[Mapping[str, Floats]]) -> int:
+    """The place of the candidate whose ``scores`` rank ``synthetic`` best above ``clean``: see ``area``.
+
+    Of equal ones that nearest to UNCHOSEN. Nothing is ranked where there is one candidate.
+    """
+    if len(candidates) == 1:
+        return 0
+    away = [abs((one.log_det_weight or 0.0) - UNCHOSEN) for one in candidates]
+    return max(range(len(candidates)), key=lambda i: (area(scores[i]), -away[i], -i))
+
+
+def chosen(net: AEFlow, normals: Features, anomalous: Features) -> tuple[Settings, dict[str, float]]:
+    """The settings of ``net`` with their ``log_det_weight`` chosen, and the AUROC of each candidate by its weight."""
+    tried = candidates(net.settings)
+    groups = {"clean": normals, "synthetic": anomalous}
+    measured = raw(net, groups, [pair_of(one) for one in tried])
+    scores = [scores_of(of_one, one) for of_one, one in zip(measured, tried, strict=True)]
+    areas = {f"{one.log_det_weight:g}": area(of_one) for one, of_one in zip(tried, scores, strict=True)}
+    return tried[choose(tried, scores)], areas
+
+
+def pair_of(settings: Settings) -> tuple[float, float]:
+    """What ``raw`` asks of settings that leave nothing open."""
+    assert settings.log_det_weight is not None
+    return settings.log_det_weight, settings.top_share
+
+
+def scores_of(measured: Mapping[str, Raw], settings: Settings) -> dict[str, Floats]:
+    """The scores of each group from raw measures, calibrated on the clean normals' own."""
+    calibration = fit_calibration(settings, *measured["clean"], maps={})
+    return {name: calibration.value(calibration.terms(*one)) for name, one in measured.items()}
+
+
+def area(scores: Mapping[str, Floats]) -> float:
+    """AUROC of the synthetic anomalies against the clean normals."""
+    return auroc(scores["clean"], scores["synthetic"])
+
+
+def auroc(low: Floats, high: Floats) -> float:
+    """The area by which the scores ``high`` (m,) rank above ``low`` (n,)."""
+    return delong(np.r_[low, high], [0] * len(low) + [1] * len(high))[0]
+
+
+def _numbers(x: torch.Tensor) -> Floats:
+    numbers: Floats = x.cpu().double().numpy()
+    return numbers

@@ -1,0 +1,227 @@
+"""The training loop: cached features in, the weights of the best epoch left in the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from aeflow._types import Floats
+from aeflow.calibration.calibration import fit_calibration
+from aeflow.config import Settings
+from aeflow.data.splits import evenly
+from aeflow.features.dataset import Features
+from aeflow.features.device_batches import Feed
+from aeflow.model.aeflow import AEFlow
+from aeflow.runtime.device import Plan, halving
+from aeflow.runtime.progress import bar
+from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
+from aeflow.training.numerics import check_finite, check_gradients
+
+NORMS_FROM_IMAGES = 1024  # images, at most, that the norms of the flows start from
+CHECKPOINT_PAUSE = (
+    10  # times as long as a checkpoint took to write, until the next: half a gigabyte for the preset paper
+)
+
+PARTS = ("loss", "flow", "reconstruction")
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a model learns from, and what it is watched on."""
+
+    views: list[Features]  # of the train normals: as they are, then augmented
+    held_out: Features  # normals that decide when to stop
+    watched: Features  # abnormal images whose scores are drawn epoch by epoch; they decide nothing
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the content of the normal images, and the side each is on."""
+        return hashlib.sha256(json.dumps([self.views[0].contents, self.held_out.contents]).encode()).hexdigest()
+
+    def shuffled(self, seed: int, epoch: int) -> list[int]:
+        """The train normals of an epoch in random order, as rows of all views one after the other.
+
+        Of each image its own view half of the time, else another.
+        """
+        draw = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
+        generator = torch.Generator().manual_seed(int.from_bytes(draw[:7], "big"))
+        n = len(self.views[0])
+        order = torch.randperm(n, generator=generator)
+        view = torch.zeros(n, dtype=torch.long)
+        if len(self.views) > 1:
+            other = torch.randint(1, len(self.views), (n,), generator=generator)
+            view = torch.where(torch.rand(n, generator=generator) < 0.5, other, 0)
+        rows: list[int] = (view[order] * n + order).tolist()
+        return rows
+
+
+def fit_network(
+    net: AEFlow,
+    settings: Settings,
+    run: Path,
+    material: Material,
+    resume: bool,
+    plan: Plan | None = None,
+    after_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
+) -> Progress:
+    """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
+
+    A checkpoint follows each epoch, or fewer of them where writing would take more than a tenth of the time. ``plan``
+    overrules that of the device. ``after_epoch`` may look at the model, or end the training by raising. Raises
+    NumericalError naming the layer where training leaves the finite numbers, SettingsError where the GPU's memory does
+    not hold one image.
+    """
+    device = next(net.parameters()).device
+    plan = plan or Plan.of(device)
+    optimizer = torch.optim.Adam(
+        [*net.flows.parameters(), *net.decoder.parameters()],
+        settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        fused=device.type == "cuda",
+    )
+    train, held_out, watched = (
+        Feed(one, device, plan.hold)
+        for one in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
+    )
+    task = {
+        "settings": settings.model_dump(mode="json"),
+        "images": material.fingerprint(),
+        "encoder weights": net.encoder.fingerprint(),
+    }
+    if resume:
+        progress, weights, best = load_checkpoint(run, task, optimizer, device)
+        net.load_state_dict(weights, strict=False)
+    else:
+        rows = range(len(material.views[0]))
+        halving(lambda size: net.initialise(*train.batch(evenly(rows, size))), NORMS_FROM_IMAGES)
+        progress, best = Progress(), trainable(net)
+
+    step = _Step(net, settings, optimizer, plan)
+    steps = math.ceil(len(material.views[0]) / settings.batch_size)
+    epochs = settings.epochs or math.ceil(settings.updates / steps)
+    save_from = 0.0
+    with bar("Training", epochs) as advance:
+        advance(progress.epoch)
+        while progress.epoch < epochs and progress.epochs_without_gain < settings.patience:
+            tic, epoch = time.perf_counter(), progress.epoch + 1
+            order = material.shuffled(settings.seed, epoch)
+            train_losses = _train_epoch(step, train, order, epoch, epochs)
+            trained = time.perf_counter() - tic
+            with net.in_bfloat16(plan.train_bfloat16):
+                held_losses, *of_held = measure_all(net, held_out, step.size)
+                _, *of_watched = measure_all(net, watched, step.size)
+            progress.epoch = epoch
+            if held_losses[0] < progress.best_loss:
+                progress.best_loss, progress.best_epoch, best = float(held_losses[0]), epoch, trainable(net)
+            now = fit_calibration(settings, of_held[0], of_held[1], maps={})
+            pairs = (of_held, of_watched)
+            scores = [now.value(now.terms(flow, reconstruction)).tolist() for flow, reconstruction in pairs]
+            progress.epoch_scores.append(dict(zip(("normal", "abnormal"), scores, strict=True)))
+            row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
+            for side, losses in (("train", train_losses), ("held_out", held_losses)):
+                row |= {f"{side}_{part}": float(loss) for part, loss in zip(PARTS, losses, strict=True)}
+            progress.history.append({**row, "seconds": round(time.perf_counter() - tic, 3)})
+            if time.perf_counter() >= save_from:
+                tic = time.perf_counter()
+                save_checkpoint(run, task, progress, trainable(net), best, optimizer)
+                save_from = time.perf_counter() + CHECKPOINT_PAUSE * (time.perf_counter() - tic)
+            found = f"held-out loss {held_losses[0]:.4f}, best in epoch {progress.best_epoch}"
+            advance(note=f"{found}; {len(order) / trained:.0f} images/s")
+            after_epoch(epoch, epochs)
+    net.load_state_dict(best, strict=False)
+    net.eval()
+    net.scale_maps(held_out.batches(step.size))
+    return progress
+
+
+class _Step:
+    """One step of the optimizer, in parts where the device's memory does not hold a batch.
+
+    The gradient is that of the whole batch either way (but for BatchNorm of the ``resnet`` sub-networks, which sees the
+    parts).
+    """
+
+    def __init__(self, net: AEFlow, settings: Settings, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
+        self.net, self.settings, self.optimizer, self.plan = net, settings, optimizer, plan
+        self.size = settings.batch_size
+        self.losses = torch.compile(self._losses, backend=plan.compiler) if plan.compiler else self._losses
+
+    def __call__(self, features: list[Tensor], x: Tensor, where: str) -> Tensor:
+        """The losses (3, B) of a batch before the step; raises NumericalError."""
+        net = self.net
+        with net.in_bfloat16(self.plan.train_bfloat16):
+            losses, self.size = halving(lambda size: self._gradients(features, x, size), self.size)
+        parts = (net.flows, net.decoder)  # apart: the flows' far larger gradients would silence the decoder
+        norms = [nn.utils.clip_grad_norm_(part.parameters(), self.settings.max_grad_norm) for part in parts]
+        if not bool(torch.isfinite(torch.cat([losses.flatten(), *map(torch.atleast_1d, norms)])).all()):  # one wait
+            check_finite(net, losses[0], lambda: net.decode(net.encode(features)), where)
+            for norm in norms:
+                check_gradients(net, norm, where)
+        self.optimizer.step()
+        return losses
+
+    def _gradients(self, features: list[Tensor], x: Tensor, size: int) -> Tensor:
+        """Gradients of a batch's mean loss, in parts of ``size`` images; its losses (3, B)."""
+        self.optimizer.zero_grad()
+        found = []
+        for start in range(0, len(x), size):
+            rows = slice(start, start + size)
+            losses = self.losses([z[rows] for z in features], x[rows])
+            (losses[0].sum() / len(x)).backward()  # type: ignore[no-untyped-call]
+            found.append(losses.detach())
+        return torch.cat(found, dim=1)
+
+    def _losses(self, features: list[Tensor], x: Tensor) -> Tensor:
+        latent = self.net.encode(features)
+        losses = self.net.losses(latent, self.net.decode(latent), x)
+        return torch.stack((losses.total, losses.flow, losses.reconstruction))
+
+
+def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: int) -> Floats:
+    """One pass over the train normals; returns the mean losses (3,)."""
+    settings, steps = step.settings, math.ceil(len(order) / step.settings.batch_size)
+    step.net.train()
+    losses = []
+    for i, (features, x) in enumerate(feed.batches(settings.batch_size, order)):
+        for group in step.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, (epoch - 1) * steps + i, epochs * steps)
+        losses.append(step(features, x, f"epoch {epoch}, step {i + 1}"))
+    mean: Floats = torch.cat(losses, dim=1).double().mean(dim=1).cpu().numpy()
+    return mean
+
+
+def learning_rate(settings: Settings, step: int, steps: int) -> float:
+    """Constant, or one cycle: a linear rise over the first fifth of all ``steps``, then half a cosine towards 0."""
+    if settings.schedule == "constant":
+        return settings.learning_rate
+    rise = steps / 5
+    share = (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+    return settings.learning_rate * max(min(share, 1.0), 1e-3)
+
+
+@torch.no_grad()
+def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, Floats, Floats]:
+    """Mean losses (3,), flow measures (n, stages) and reconstruction measures (n,) in evaluation mode."""
+    net.eval()
+    found = [(torch.zeros(3, 0), torch.zeros(0, len(net.flows)), torch.zeros(0))]
+    for z, x in feed.batches(batch_size):
+        latent = net.encode(z)
+        x_hat = net.decode(latent)
+        loss, measures = net.losses(latent, x_hat, x), net.measure(latent, x_hat, x)
+        parts = torch.stack((loss.total, loss.flow, loss.reconstruction))
+        found.append((parts.cpu(), measures.flow.cpu(), measures.reconstruction.cpu()))
+    losses, flow, reconstruction = zip(*found, strict=True)
+    sums = torch.cat(losses, dim=1).double().sum(dim=1).numpy()
+    return sums / max(1, len(feed)), torch.cat(flow).double().numpy(), torch.cat(reconstruction).double().numpy()
+
+
+def trainable(net: AEFlow) -> State:
+    """A copy of everything but the frozen encoder."""
+    return {key: value.detach().clone() for key, value in net.state_dict().items() if not key.startswith("encoder.")}

@@ -1,0 +1,184 @@
+"""A trained model and normal images from where it will be used -> the same model with another calibration.
+
+No weight changes. The terms' mean and spread, the held-out scores behind p-values and threshold, and the maps' scale
+are taken from the local normals by the rule of training (``fit_calibration``). Two other rules were measured and dropped
+(benchmarks/shift.py): giving the held-out scores the local mean and spread promises finer p-values, and flags more
+than the rank on both sets; widened by Student's t it still does on the brain.
+
+What the classes say (``posterior``) stays as it is: normals alone cannot tell where the abnormal images of another
+place lie. The threshold is that of the whole score.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aeflow._types import Floats
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
+from aeflow.artifacts.reference_normals import NORMALS
+from aeflow.artifacts.run import Artifact, load_run, save_run
+from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
+from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
+from aeflow.config import Settings
+from aeflow.data.records import LABELS, Record, find_images
+from aeflow.data.slices import refusals_among, unfold
+from aeflow.data.splits import evenly
+from aeflow.errors import ArtifactError, DataError, count
+from aeflow.imageio.errors import ImageError
+from aeflow.runtime.files import content
+from aeflow.runtime.process import pick_device, prepare
+from aeflow.runtime.progress import bar
+from aeflow.scoring.scorer import Measured, measure
+
+MIN_LOCAL_NORMALS = 20  # local normals: the fewest whose highest score says one in twenty
+MOST_OUTSIDE = 0.5  # share of local normals outside the intended input from which it is said
+COPIED_FILES = (HISTORY, EPOCH_SCORES, NORMALS)  # what goes along, where it is there
+
+Refusals = list[tuple[Record, ImageError]]
+
+
+@dataclass(frozen=True, slots=True)
+class Recalibrated:
+    """What a recalibration gives beside the files in its run folder."""
+
+    artifact: Artifact
+    refusals: Refusals
+    notes: list[str]  # what the user should know of the images
+
+
+def recalibrate(
+    run: Path | str, normals: Sequence[Path | str], out: Path | str, *, device: str = "auto"
+) -> Recalibrated:
+    """Set threshold, p-values, terms and maps of a run on local normal images, and write it as the new run ``out``.
+
+    Raises DataError for fewer than ``MIN_LOCAL_NORMALS`` different readable images, or for a folder that holds other classes, too;
+    ArtifactError where ``out`` is there already or ``run`` holds no network.
+    """
+    prepare()
+    target = Path(out)
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise ArtifactError(target, "is there already", "choose another --out")
+    old = load_run(Path(run), pick_device(device))
+    records = unfold(_normals(normals), old.settings.slice_axis)
+    measured, refusals, maps = _measure(old, records)
+    read = [record for record, _ in measured]
+    digests = {path: content(path) for path in {record.path for record in read}}
+    different = len({(digests[record.path], record.at) for record in read})
+    if different < MIN_LOCAL_NORMALS:
+        reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
+        remedy = f"give {MIN_LOCAL_NORMALS} or more, of as many patients as you can; 100 are better"
+        raise DataError("normals", f"{different} different readable normal images{reason}", remedy)
+    outside = sum(bool(old.input_guard.outside(one.input_statistics, one.acquisition)) for _, one in measured)
+    patients = len({record.patient for record in read})
+    metadata = {
+        "images": len(read),
+        "patients": patients,
+        "refused_images": len(refusals),
+        "outside": outside,
+        "content": sorted({digest for digest in digests.values() if digest}),
+        "original": _original(old),
+    }
+    flow, reconstruction = (
+        np.array([getattr(one, name) for _, one in measured]) for name in ("flow", "reconstruction")
+    )
+    ratios = [one.log_ratios for _, one in measured if one.log_ratios is not None]
+    calibration = refit(old.calibration, old.settings, flow, reconstruction, np.stack(ratios) if ratios else None, maps)
+    new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata})
+    _write(new, Path(run), target)
+    return Recalibrated(new, refusals, _notes(new, metadata))
+
+
+def _normals(given: Sequence[Path | str]) -> list[Record]:
+    """The images of files and folders; DataError where a folder holds those of another class."""
+    others = {name for name, label in LABELS.items() if label != 0}
+    for path in map(Path, given):
+        records = find_images([path])
+        if any(others & set(record.path.relative_to(path).parts[:-1]) for record in records):
+            found = f"a folder that holds {' or '.join(sorted(others))} images, too"
+            raise DataError(path, found, "give its folder of normal images alone")
+    return find_images(given)
+
+
+def _measure(
+    model: Artifact, records: Sequence[Record]
+) -> tuple[list[tuple[Record, Measured]], Refusals, dict[str, MapScale]]:
+    """The raw measures of each image that can be read, the refusals, and the scale of each map over all pixels."""
+    measured: list[tuple[Record, Measured]] = []
+    refusals: Refusals = []
+    pixels = MapPixels()
+    with bar("Recalibrating", len(records)) as advance:
+        mapped = set(evenly(records, MAX_MAPPED_NORMALS))
+        for record, one in measure(model.scorer.backend, records, maps=True):
+            advance()
+            if isinstance(one, ImageError):
+                refusals += refusals_among([(record, one)])
+                continue
+            if record in mapped:
+                pixels.add(one.maps)
+            measured.append((record, replace(one, maps={})))
+    return measured, refusals, pixels.scales()
+
+
+def refit(
+    old: Calibration,
+    settings: Settings,
+    flow: Floats,
+    reconstruction: Floats,
+    log_ratios: Floats | None,
+    maps: dict[str, MapScale],
+) -> Calibration:
+    """The calibration on the raw measures of other normals, as ``fit_calibration`` takes them; ``posterior`` stays."""
+    calibration = fit_calibration(settings, flow, reconstruction, maps)
+    if old.posterior is None or log_ratios is None:
+        return calibration
+    return with_posterior(calibration, settings, old.posterior, flow, reconstruction, log_ratios)
+
+
+def _original(model: Artifact) -> dict[str, Any]:
+    """The calibration that training gave, for reference, however often the model was recalibrated."""
+    if "recalibration" in model.metadata:
+        original: dict[str, Any] = model.metadata["recalibration"]["original"]
+        return original
+    calibration = model.calibration
+    return {"threshold": calibration.threshold, "rule": calibration.rule, "images": len(calibration.scores)}
+
+
+def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
+    """What the user should know."""
+    images, patients, rate = metadata["images"], metadata["patients"], model.settings.false_positive_rate
+    notes = []
+    if patients < MIN_LOCAL_NORMALS:
+        what = f"the {count(images, 'image')} are of {count(patients, 'patient')}"
+        notes.append(f"{what}: images of a patient are alike, and the threshold is less sure than its rule says")
+    if 1 / (images + 1) > rate:
+        needed = math.ceil(1 / rate) - 1
+        notes.append(f"{images} images cannot set a rate of {rate:.1%}: {needed} are needed; see the rule")
+    if metadata["outside"] > MOST_OUTSIDE * images:
+        what = f"{metadata['outside']} of {images} images are outside the model's intended input"
+        notes.append(f"{what}: a new threshold does not mend that; train on images of this kind")
+    return notes
+
+
+def _write(model: Artifact, run: Path, out: Path) -> None:
+    """The new run folder, whole or not at all."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
+    try:
+        temporary.chmod(0o755)  # mkdtemp's is its owner's alone
+        for name in COPIED_FILES:
+            if (run / name).is_file():
+                shutil.copyfile(run / name, temporary / name)
+        save_run(model, temporary)
+        os.replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise

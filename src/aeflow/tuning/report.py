@@ -1,0 +1,107 @@
+"""A tuning for people: a few lines on a terminal, and a page of one file with pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.console import Console
+from rich.table import Table
+
+from aeflow.reporting.html import public, render
+from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, as_data_uri, grid, new_figure, styled
+from aeflow.runtime.files import write_text
+
+PAGE = "tune.html"
+
+
+def print_tuning(summary: Mapping[str, Any]) -> None:
+    """Print what was found and what it rests on."""
+    console = Console(soft_wrap=True, highlight=False)
+    finished = sum(trial["value"] is not None for trial in summary["trials"])
+    console.print(f"{len(summary['trials'])} trials, {finished} trained to the end")
+    table = Table("", "preset", "best")
+    rows = {"proxy": (summary["default"]["value"], summary["best"]["value"])}
+    if (again := summary["confirmed"]) is not None:
+        rows["proxy, another seed"] = (again["default"]["value"], again["best"]["value"])
+    for name in summary["best"]["figures"]:
+        rows[f"AUROC {name}"] = (summary["default"]["figures"][name], summary["best"]["figures"][name])
+    for name, values in rows.items():
+        table.add_row(name, *("-" if one is None else f"{one:.4f}" for one in values))
+    console.print(table)
+    console.print(f"{finding(summary)}\n{declared(summary)}", markup=False)
+
+
+def finding(summary: Mapping[str, Any]) -> str:
+    """What came of it, in a sentence."""
+    again, changed = summary["confirmed"], {name: change["to"] for name, change in summary["changed"].items()}
+    changes = ", ".join(f"{k}={'left to training' if v is None else public(v)}" for k, v in changed.items())
+    if again is not None and not changes:
+        return "The best settings were no better with another seed: the preset stays as it was."
+    if not changes:
+        return "Nothing better than the preset was found: it stays as it was."
+    sure = "not tried with another seed: too little time" if again is None else "also ahead with another seed"
+    return f"Changed: {changes} ({sure})."
+
+
+def declared(summary: Mapping[str, Any]) -> str:
+    """Which abnormal images the choice rests on."""
+    images = summary["images"]
+    if not images["abnormal"]:
+        return "No abnormal image was used: the choice rests on synthetic anomalies alone, which are not diseases."
+    return (
+        f"{images['abnormal']} abnormal images of the train split were used to choose: say so where you report "
+        "figures, and report none on those images."
+    )
+
+
+def write_page(summary: Mapping[str, Any], folder: Path) -> Path:
+    """Write tune.html into a folder; gives its path."""
+    pictures = {"history": as_data_uri(history(summary))}
+    if summary["importances"]:
+        pictures["importances"] = as_data_uri(importance_bars(summary["importances"]))
+    page = render(
+        "tune.html.j2", tuning=summary, finding=finding(summary), declared=declared(summary), pictures=pictures
+    )
+    write_text(folder / PAGE, page)
+    return folder / PAGE
+
+
+@styled
+def history(summary: Mapping[str, Any]) -> Figure:
+    """The value of each trial, the best so far, and the preset's own."""
+    figure = new_figure(WIDTH, 3.4)
+    axes = figure.subplots()
+    done = [(trial["number"], trial["value"]) for trial in summary["trials"] if trial["value"] is not None]
+    numbers, values = np.array(done).T
+    early = [trial["number"] for trial in summary["trials"] if trial["state"] == "stopped early"]
+    axes.axhline(
+        summary["default"]["value"], color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)), label="preset, read as it is"
+    )
+    axes.plot(numbers, np.maximum.accumulate(values), color=NEUTRAL, drawstyle="steps-post", label="best so far")
+    axes.plot(numbers, values, "o", color=NORMAL, markersize=5.5, label="trial, best reading")
+    low = min(float(values.min()), summary["default"]["value"])
+    axes.plot(early, [low] * len(early), "x", color=ABNORMAL, markersize=5.5, label="stopped early (no value)")
+    axes.set(xlabel="trial", ylabel="proxy", xlim=(-0.5, max(trial["number"] for trial in summary["trials"]) + 0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    grid(axes)
+    figure.legend(loc="outside upper left", ncols=4)
+    return figure
+
+
+@styled
+def importance_bars(importances: Mapping[str, float]) -> Figure:
+    """A bar a setting: its share of the variance of the values."""
+    names = list(importances)
+    figure = new_figure(WIDTH, 0.7 + 0.3 * len(names))
+    axes = figure.subplots()
+    axes.barh(range(len(names)), [importances[name] for name in names], color=NEUTRAL, height=0.6)
+    axes.set_yticks(range(len(names)), [name.replace("_", " ") for name in names], fontsize=9.5, color=INK)
+    axes.set(ylim=(len(names) - 0.4, -0.6), xlim=(0, None), xlabel="share of the values' variance (fANOVA)")
+    axes.tick_params(axis="y", length=0)
+    grid(axes)
+    return figure

@@ -1,0 +1,94 @@
+"""What a tuning searches: settings that need a training each, and readings of a trained model that need none."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from aeflow.config import Settings
+from aeflow.model.decoder import decoder_halvings
+
+# The readings tried on every trained model, beside the preset's own.
+READINGS: dict[str, tuple[Any, ...]] = {
+    "log_det_weight": (None, 0.0, 0.5, 1.0),
+    "top_share": (0.02, 0.05, 0.2, 1.0),
+    "beta": (0.5, 0.8, 0.9, 1.0),
+    "two_sided": (True, False),
+}
+
+
+class SearchSpace:
+    """The settings around a preset's own, each within a factor of two or so; its own lie inside.
+
+    ``strides``: of all stages of its encoder. The deepest stage may give way to the next one, or be joined by it.
+    """
+
+    def __init__(self, base: Settings, strides: Sequence[int]) -> None:
+        self.base, self.strides = base, strides
+        self.choices = _stages(base, strides)
+        flow: dict[str, BaseDistribution] = {
+            "stages": CategoricalDistribution([_text(stages) for stages in self.choices]),
+            "flow_steps": IntDistribution(max(1, base.flow_steps // 2), min(64, base.flow_steps * 3 // 2)),
+            "coupling": CategoricalDistribution(["affine", "additive"]),
+            "clamp": FloatDistribution(base.clamp / 2, base.clamp * 2, log=True),
+            "learning_rate": FloatDistribution(base.learning_rate / 4, base.learning_rate * 2, log=True),
+            "augmented_views": IntDistribution(0, max(1, base.augmented_views)),
+        }
+        if base.subnet == "conv":
+            flow["hidden"] = IntDistribution(max(1, base.hidden // 2), base.hidden * 2, log=True)
+        if base.epochs is None:
+            flow["updates"] = IntDistribution(max(1, base.updates // 2), base.updates * 2, log=True)
+        self.distributions = flow
+
+    @property
+    def stages(self) -> tuple[int, ...]:
+        """Every stage that a trial may ask for."""
+        return tuple(sorted({stage for stages in self.choices for stage in stages}))
+
+    def default(self) -> dict[str, Any]:
+        """The preset's own settings, as parameters of a trial."""
+        own = {name: getattr(self.base, name) for name in self.distributions}
+        return {**own, "stages": _text(self.base.stages)}
+
+    def settings(self, parameters: Mapping[str, Any]) -> Settings:
+        """The settings of a trial; the decoder's widths follow its deepest stage."""
+        stages = tuple(int(stage) for stage in parameters["stages"].split(","))
+        widths = _widths(self.base, self.strides[self.base.stages[-1]], self.strides[stages[-1]])
+        changes = {**parameters, "stages": stages, "decoder": widths}
+        return Settings(**{**self.base.model_dump(), **changes})
+
+    def readings(self, settings: Settings) -> list[Settings]:
+        """The readings to try on a model of these settings, its own first: it wins where others are no better."""
+        names = [name for name in READINGS if name != "two_sided" or settings.standardise]
+        found = [settings]
+        for values in itertools.product(*(READINGS[name] for name in names)):
+            one = settings.model_copy(update=dict(zip(names, values, strict=True)))
+            unread = one.beta == 1.0 and one.two_sided != settings.two_sided  # there is no reconstruction to count
+            if one not in found and not unread:
+                found.append(one)
+        return found
+
+
+def _text(stages: Sequence[int]) -> str:
+    return ",".join(map(str, stages))
+
+
+def _stages(base: Settings, strides: Sequence[int]) -> list[tuple[int, ...]]:
+    """The preset's stages, the one next to the deepest, and all of these together."""
+    deepest = base.stages[-1]
+    near = deepest + 1 if deepest + 1 < len(strides) else deepest - 1
+    found = [base.stages, (near,), tuple(sorted({*base.stages, near}))]
+    fits = [all(stage >= 0 and base.image_size % strides[stage] == 0 for stage in stages) for stages in found]
+    return [stages for i, (stages, fit) in enumerate(zip(found, fits, strict=True)) if fit and stages not in found[:i]]
+
+
+def _widths(base: Settings, stride: int, wanted: int) -> tuple[int, ...]:
+    """The decoder's widths for another stride than the preset's: layers are added or taken off at the latent's end."""
+    widths = list(base.decoder)
+    missing = decoder_halvings(wanted) - decoder_halvings(stride)
+    for _ in range(missing):
+        widths.insert(0, 2 * (widths or [8])[0])
+    return tuple(widths[max(0, -missing) :])

@@ -1,0 +1,189 @@
+"""A search for better settings on the proxy, within a budget of time.
+
+A trial trains one model. All readings of it that need no other weights (``space.READINGS``) are then compared on the
+same measures, and the trial has the value of the best: a training takes a minute or more, a reading a hundredth of a
+second, so a search of a dozen trainings cannot afford to spend any of them on a reading. What needs a training is left
+to Optuna: a tree-structured Parzen estimator (Bergstra et al. 2011), and trainings that are worse than the median of
+the others at the same point end early.
+
+The best of many noisy values flatters itself. So the best settings and the preset's own are at last trained again with
+another seed, which holds out other normals, and the preset is only changed for settings that are ahead there, too.
+
+::
+
+    OUT/tune.db      every trial, in SQLite; the same command goes on from there
+    OUT/preset.json  for aeflow train --preset
+    OUT/tune.json    all that was found          OUT/tune.html  the same for people
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.util
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aeflow.config import Settings, preset_text
+from aeflow.data.records import Record
+from aeflow.errors import ArtifactError, SettingsError
+from aeflow.imageio.errors import ImageError
+from aeflow.runtime.files import write_text
+from aeflow.runtime.process import pick_device, prepare
+from aeflow.runtime.progress import bar
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+    from aeflow.tuning.trials import Search
+
+PRESET, RESULT = "preset.json", "tune.json"
+UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a tuning found."""
+
+    settings: Settings  # the preset's own where nothing was better
+    summary: dict[str, Any]  # as in tune.json
+    refusals: list[tuple[Record, ImageError]]
+
+
+def seconds_of(budget: str) -> float:
+    """``90s``, ``30m`` or ``2h`` in seconds; raises SettingsError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([smh])", budget.strip())
+    if not found or not float(found[1]):
+        raise SettingsError("budget", f"{budget!r} is no time", "write for instance 90s, 30m or 2h")
+    return float(found[1]) * UNITS[found[2]]
+
+
+def tune(
+    data: Path | str,
+    out: Path | str,
+    settings: Settings,
+    budget: float,
+    *,
+    trials: int | None = None,
+    encoder_weights: Path | None = None,
+    device: str = "auto",
+) -> Tuned:
+    """Search around ``settings`` for ``budget`` seconds in all, and write the four files above into ``out``.
+
+    A search that was stopped goes on; what it took counts. ``trials`` ends it before, and makes it repeatable. The
+    first trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError where
+    ``out`` holds another search or is in use.
+    """
+    began = time.perf_counter()
+    prepare()
+    if importlib.util.find_spec("optuna") is None:
+        raise SettingsError("tune", "optuna is not installed", "pip install 'aeflow[tune]'")
+    if settings.prior != "normal":
+        raise SettingsError("prior", "only normals-only models are tuned", "tune without it, then train with it")
+    from aeflow.model.encoder import strides_of
+    from aeflow.model.encoder_weights import pretrained
+    from aeflow.tuning.search_space import SearchSpace
+    from aeflow.tuning.trainer import TrialTrainer  # these need optuna
+    from aeflow.tuning.trials import Search
+
+    folder, on = Path(out), pick_device(device)
+    with _alone(folder), _stoppable():
+        space = SearchSpace(settings, strides_of(settings.encoder))
+        encoder = pretrained(settings.encoder, space.stages, encoder_weights).to(on)
+        lab = TrialTrainer.of(data, space, encoder, settings.seed)
+        search = Search(folder, lab, budget, began)
+        try:
+            with bar("Tuning (s)", round(budget)) as advance:
+                search.run(advance, trials)
+                search.confirm(data)
+        except KeyboardInterrupt:
+            if search.default() is not None:
+                write(search, folder)
+            raise
+        return Tuned(search.chosen(), write(search, folder), lab.refusals)
+
+
+def write(search: Search, folder: Path) -> dict[str, Any]:
+    """Write what was found so far; returns the content of tune.json."""
+    from aeflow.tuning.report import write_page  # matplotlib takes a second to import
+
+    found = summarise(search)
+    write_text(folder / PRESET, preset_text(search.chosen()))
+    write_text(folder / RESULT, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    write_page(found, folder)
+    return found
+
+
+def summarise(search: Search) -> dict[str, Any]:
+    """All that was found, as plain values without names; the preset's own trial must be finished."""
+    from aeflow.tuning.trials import importances, seconds_of_trial, state_of
+
+    default, best, lab = search.default(), search.study.best_trial, search.lab
+    assert default is not None
+    was, now = (one.model_dump(mode="json") for one in (lab.space.base, search.chosen()))
+
+    def row(trial: FrozenTrial) -> dict[str, Any]:
+        return {
+            "number": trial.number,
+            "state": state_of(trial),
+            "reason": trial.user_attrs.get("reason"),
+            "seconds": round(seconds_of_trial(trial), 1),
+            "value": trial.value if "figures" in trial.user_attrs else None,
+            "figures": trial.user_attrs.get("figures"),
+            "settings": {name: trial.params[name] for name in lab.space.distributions if name in trial.params},
+            "reading": trial.user_attrs.get("reading"),
+        }
+
+    return {
+        "seed": lab.space.base.seed,
+        "budget_seconds": search.budget,
+        "images": {"kept": len(lab.views[0]), **lab.proxy.counts()},
+        "default": {"trial": default.number, **default.user_attrs["own"]},
+        "best": {"trial": best.number, "value": best.value, "figures": best.user_attrs["figures"]},
+        "confirmed": search.confirmed(),
+        "changed": {name: {"from": was[name], "to": now[name]} for name in was if was[name] != now[name]},
+        "readings": best.user_attrs["readings"],
+        "importances": importances(search.study),
+        "trials": [row(trial) for trial in search.trials()],
+    }
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """The folder, made, and for this process only."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = (folder / "tune.lock").open("w")
+    except OSError as error:
+        found = f"cannot be written ({type(error).__name__})"
+        raise ArtifactError(folder, found, "give another folder with --out") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ArtifactError(folder, "another process tunes here", "wait for it, or choose another --out") from error
+        yield
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends as Ctrl-C does, where this is the main thread: what is finished is written."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
