@@ -1,4 +1,4 @@
-"""Records -> preprocessed images, decoded ahead in worker processes while the caller computes."""
+"""Loading of records as preprocessed images, decoded ahead in worker processes while the caller computes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A preprocessed image, and what its file says of how it was taken."""
+    """A preprocessed image, and what its file says about its acquisition."""
 
     pixels: Pixels  # (3, size, size)
     acquisition: Acquisition
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Pixels | ImageError]]:
-    """Each record with its pixels (3, size, size) in [0, 1], or with the error that refuses it; in input order.
+    """Yield each record with its pixels (3, size, size) in [0, 1], or with the error that refused it, in input order.
 
     At most ``ahead`` images wait at a time, so memory does not grow with the data.
     """
@@ -45,7 +45,7 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
 
 
 def decoded(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Decoded | ImageError]]:
-    """As ``stream``, and what the files say of themselves."""
+    """Yield each record with its pixels and acquisition, or with the error that refused it; otherwise as ``stream``."""
     pool = decoders()
     for record, x in ahead_of(records, lambda record: pool.submit(load, record.path, size, record.at), ahead):
         if isinstance(x, ImageError):
@@ -57,9 +57,9 @@ def decoded(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[t
 def ahead_of(
     items: Iterable[S], submit: Callable[[S], Future[T]], ahead: int = 32
 ) -> Iterator[tuple[S, T | ImageError]]:
-    """Each item with the result of its future, or with the error that refused it, in input order.
+    """Yield each item with the result of its future, or with the error that refused it, in input order.
 
-    At most ``ahead`` futures wait at a time; they are cancelled where the caller stops early.
+    At most ``ahead`` futures wait at a time; they are cancelled if the caller stops early.
     """
     futures = ((item, submit(item)) for item in items)
     waiting = deque(itertools.islice(futures, ahead))
@@ -78,19 +78,19 @@ def ahead_of(
 
 
 def load(path: Path, size: int, at: Slice | None = None) -> Decoded:
-    """Preprocessed pixels of a file or of one slice of it, (3, size, size); (1, size, size) if grey: less to send."""
+    """Read and preprocess a file or a slice of it: (3, size, size); (1, size, size) if grey, which is less to send."""
     image = read_image(path, at=at)
     pixels = preprocess(image, size)
     return Decoded(pixels[:1] if image.pixels.ndim == 2 else pixels, Acquisition.of(image))
 
 
 def image_of(record: Record) -> Image:
-    """One record's image at its own size, decoded in a worker; ImageError where it cannot be read."""
+    """Return one record's image at its own size, decoded in a worker; ImageError if it cannot be read."""
     return decoders().submit(read_image, record.path, at=record.at).result()
 
 
 def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
-    """The mask (size, size) of a record, None where it has none; ImageError where it cannot be read."""
+    """Return the mask (size, size) of a record, None if it has none; ImageError if it cannot be read."""
     if record.mask is None:
         return None
     return decoders().submit(preprocess_mask, record.mask, size, at=record.at).result()
@@ -99,7 +99,7 @@ def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
 def batches(
     records: Sequence[Record], size: int, batch_size: int
 ) -> Iterator[list[tuple[Record, Decoded | ImageError]]]:
-    """The decoded in lists of ``batch_size``; refused images count, so each list keeps the input's order."""
+    """Yield the items of ``decoded`` in lists of ``batch_size``; refused images count, so the lists keep the order."""
     images = decoded(records, size, ahead=2 * batch_size)
     while batch := list(itertools.islice(images, batch_size)):
         yield batch

@@ -1,8 +1,8 @@
-"""Files that hold several images, or say in a header whose they are -> one record for each image.
+"""Records of single images, made from files that hold several images or name their patient in a header.
 
 A DICOMDIR becomes the files it lists, a NIfTI volume its slices across an axis, a multi-frame DICOM file its frames;
 every DICOM file gets its patient and study from the header. All other records stay as they are, and so does a file
-whose header cannot be read: reading it will say why.
+whose header cannot be read: reading its pixels will say why.
 """
 
 from __future__ import annotations
@@ -21,18 +21,21 @@ from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.imageio.image import Header, Slice
 from aeflow.imageio.reader import Kind, kind_of, read_directory, read_header, read_mask
 
-AHEAD = 64  # headers that are read ahead
+HEADERS_AHEAD = 64  # headers that are read ahead
 
 
 def unfold(records: Sequence[Record], axis: Axis = "axial") -> list[Record]:
-    """The records of all images, in order; slices of an abnormal volume whose mask is empty there have no label."""
+    """Return the records of all images, in order.
+
+    Of an abnormal volume with a mask, only the slices that the mask marks keep the label; the others have none.
+    """
     kinds = {record.path: kind_of(record.path) for record in records}
-    files = [one for record in records for one in _listed(record, kinds)]
-    return [one for record, header in _headers(files, kinds, axis) for one in _images(record, header, axis)]
+    files = [file for record in records for file in _listed(record, kinds)]
+    return [image for record, header in _headers(files, kinds, axis) for image in _images(record, header, axis)]
 
 
 def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None = None) -> Record:
-    """The record of one image file, or of one slice (from 1) of a file that holds several; ImageError otherwise."""
+    """Return the record of a one-image file, or of one slice (from 1) of a file with several; ImageError otherwise."""
     if Path(path).is_dir():
         raise ImageError(path, "a folder", "name an image file")
     records = unfold(find_images([path]), axis)
@@ -45,12 +48,12 @@ def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None =
 
 
 def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:
-    """The record itself; for a DICOMDIR those of the files it lists that are not there already."""
+    """Return the record itself; for a DICOMDIR, the records of the files it lists that are not in ``kinds`` yet."""
     if kinds[record.path] != "directory":
         return [record]
     try:
         listed = decoders().submit(read_directory, record.path).result()
-    except ImageError:  # said when it is read as an image
+    except ImageError:  # raised again when it is read as an image
         return [record]
     new = [path for path in listed if path not in kinds]
     kinds |= {path: kind_of(path) for path in new}
@@ -60,16 +63,17 @@ def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:
 
 
 def _headers(records: Sequence[Record], kinds: dict[Path, Kind], axis: Axis) -> Iterator[tuple[Record, Header | None]]:
-    """Each record with its header, in order; None where the format has none or it cannot be read."""
+    """Yield each record with its header, in order; None if the format has none or it cannot be read."""
     headed = (record for record in records if kinds[record.path] == "headed")
     pool = decoders()
-    headers = ahead_of(headed, lambda record: pool.submit(read_header, record.path, axis), AHEAD)
+    headers = ahead_of(headed, lambda record: pool.submit(read_header, record.path, axis), HEADERS_AHEAD)
     for record in records:
         header = next(headers)[1] if kinds[record.path] == "headed" else None
-        yield record, None if isinstance(header, ImageError) else header  # an error is said when the image is read
+        yield record, None if isinstance(header, ImageError) else header  # the error comes back when the image is read
 
 
 def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:
+    """Return the records of a file's images, with the patient and study that its header names."""
     if header is None:
         return [record]
     named = record.patient if record.patient != record.name else None  # from a manifest or a public set's file name
@@ -83,16 +87,16 @@ def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:
         return slices
     try:
         marked = decoders().submit(marked_slices, record.mask, header.frames, axis).result()
-    except ImageError:  # said when the mask of each slice is read
+    except ImageError:  # raised again when the mask of each slice is read
         return slices
-    return [one if there else replace(one, label=None, mask=None) for one, there in zip(slices, marked, strict=True)]
+    return [cut if there else replace(cut, label=None, mask=None) for cut, there in zip(slices, marked, strict=True)]
 
 
 def refusals_among(pairs: Sequence[tuple[Record, ImageError]]) -> list[tuple[Record, ImageError]]:
-    """Without the empty slices of volumes, which are passed over: above a head there is air."""
-    return [(r, error) for r, error in pairs if r.at is None or not isinstance(error, EmptyImageError)]
+    """Return the pairs without the empty slices of volumes, which count as no refusal: above a head there is air."""
+    return [(record, error) for record, error in pairs if record.at is None or not isinstance(error, EmptyImageError)]
 
 
 def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:
-    """Which slices of a volume a mask volume marks something in; raises ImageError as read_mask."""
+    """Return, for each slice of a volume, if its mask volume marks anything in it; raises ImageError as read_mask."""
     return [bool(np.any(read_mask(mask, at=Slice(index, axis)))) for index in range(frames)]

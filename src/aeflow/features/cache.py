@@ -1,16 +1,16 @@
-"""Frozen features, computed once and kept on disk.
+"""Cache of the frozen encoder's features: computed once, kept on disk.
 
 ::
 
     CACHE/<key of encoder, preprocessing and change>/<shard>/
         features.npy   (n, d), all stages of an image in one row: float16, pooled vectors float32
-        pixels.npy     (n, 3, H, W) uint8, what the decoder is to reach; none for pooled features
-        images.json    SHA-256 of each row's image file, its slice and view, and what the file says of it
+        pixels.npy     (n, 3, H, W) uint8, the target of the decoder; none for pooled features
+        images.json    SHA-256 of each row's image file, its slice and view, and its acquisition
 
-On a CPU the features of many images are computed by OpenVINO, once these were proven to be torch's.
+On a CPU the features of many images are computed by OpenVINO, after a check that they equal torch's.
 
-A shard is written under another name and then renamed, so a killed run leaves whole shards or none, and two runs may
-fill the same cache. The cache may be deleted at any time.
+A shard is written under another name and then renamed, so a killed run leaves complete shards or none, and two runs
+may fill the same cache. The cache may be deleted at any time.
 """
 
 from __future__ import annotations
@@ -46,20 +46,21 @@ from aeflow.model.pooling import Pooled
 from aeflow.runtime.device import images_on, in_parts
 from aeflow.runtime.files import cache_root, content
 
-SHARD = 256  # images that are held in memory before they are written
+SHARD_IMAGES = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
-# Missing images from which on OpenVINO computes them: making its graph takes as long as it saves in 200 to 400.
+# Number of missing images from which on OpenVINO computes them: making its graph takes as long as it saves on 200 to
+# 400 images.
 GRAPH_FROM_IMAGES = 500
 
-# Of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
+# Type of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
 # (benchmarks/half_features.py). The largest feature of the default encoder is near 60, the largest float16 65504.
 STORED: type[np.floating[Any]] = np.float16
 
-FORMAT = 3  # of the files above and of the preprocessing; a change makes old caches unused
+FORMAT_VERSION = 3  # version of the files above and of the preprocessing; another number makes old caches unused
 
 
 class FeatureCache:
-    """The features of one encoder at one image size, under ``root``; ``change`` makes the views."""
+    """Features of one encoder at one image size, under ``root``; ``change`` makes the augmented views."""
 
     def __init__(
         self, encoder: Encoder | Pooled, image_size: int, root: Path | None = None, change: Change = augment
@@ -71,7 +72,7 @@ class FeatureCache:
         self.pixels = isinstance(encoder, Encoder)
         self.dtype = np.dtype(STORED if self.pixels else np.float32)  # pooled vectors are small
         self.batch_size = BATCH  # fewer once the device's memory has run out
-        key = [FORMAT, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
+        key = [FORMAT_VERSION, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
         key += [self.dtype.name]
         self.folder = self.root / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
         self.device = encoder.mean.device
@@ -82,11 +83,11 @@ class FeatureCache:
 
     @classmethod
     def of(cls, encoder: Encoder, settings: Settings, root: Path | None = None) -> Self:
-        """That of a training with these settings."""
+        """Return the cache of a training with these settings."""
         return cls(encoder, settings.image_size, root, of_reach(settings.view_reach))
 
     def changed_by(self, change: Change) -> FeatureCache:
-        """The cache whose views another change makes; a graph that was proven for this one serves it, too."""
+        """Return the cache whose views another change makes; it shares the OpenVINO graph, once proven, of this one."""
         other = FeatureCache(self.encoder, self.image_size, self.root, change)
         other._graph, other._graph_untried = self._graph, self._graph_untried
         return other
@@ -94,10 +95,10 @@ class FeatureCache:
     def features(
         self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0
     ) -> tuple[Features, list[tuple[Record, ImageError]]]:
-        """The features of all records that can be read, in order, and the refusals; computes only what is missing.
+        """Return the features of all records that can be read, in order, and the refusals; compute only missing ones.
 
-        View 0 is the image itself, others are changed views of it. ``advance`` is told how many records were dealt
-        with since it was last called.
+        View 0 is the image itself, others are changed views of it. ``advance`` is called with the number of records
+        handled since its last call.
         """
         digests = {path: content(path) for path in {record.path for record in records}}
         contents = {record: image_key(record, digests[record.path], view) for record in records}
@@ -106,20 +107,21 @@ class FeatureCache:
         advance(len(records) - len(missing))
         self._many = len(missing) >= GRAPH_FROM_IMAGES
         refused: dict[Record, ImageError] = {}
-        for start in range(0, len(missing), SHARD):
-            refused |= self._write_shard(missing[start : start + SHARD], contents, advance)
+        for start in range(0, len(missing), SHARD_IMAGES):
+            refused |= self._write_shard(missing[start : start + SHARD_IMAGES], contents, advance)
         if missing:
             known = self._known()
         kept = [record for record in records if record not in refused]
         keys = [str(contents[record]) for record in kept]
         rows = [known[key] for key in keys]
-        return Features(kept, keys, rows, self.shapes), [(r, e) for r, e in refused.items()]
+        return Features(kept, keys, rows, self.shapes), list(refused.items())
 
     def _shapes(self) -> list[tuple[int, int, int]]:
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
         return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
 
     def _known(self) -> dict[str | None, Row]:
+        """Return the stored rows by key; a damaged shard is deleted with a warning."""
         known: dict[str | None, Row] = {}
         width = sum(math.prod(shape) for shape in self.shapes)
         for shard in sorted(self.folder.glob("shard-*")):
@@ -135,43 +137,46 @@ class FeatureCache:
                 shutil.rmtree(shard)
                 continue
             known |= {
-                key: Row(features, pixels, row, Acquisition(said["kind"], said["colours"], tuple(said["size"])))
-                for row, (key, said) in enumerate(images)
+                key: Row(features, pixels, row, Acquisition(facts["kind"], facts["colours"], tuple(facts["size"])))
+                for row, (key, facts) in enumerate(images)
             }
         return known
 
     def _write_shard(
         self, records: Sequence[Record], contents: dict[Record, str | None], advance: Callable[[int], None]
     ) -> dict[Record, ImageError]:
+        """Compute and write one shard; return the refused records."""
         refused: dict[Record, ImageError] = {}
-        flat, pixels, said = [], [], []
+        rows, pixels, images = [], [], []
         for batch in batches(records, self.image_size, BATCH):
             read = [(record, x.pixels) for record, x in batch if not isinstance(x, ImageError)]
-            said += [(contents[record], asdict(x.acquisition)) for record, x in batch if not isinstance(x, ImageError)]
+            images += [
+                (contents[record], asdict(x.acquisition)) for record, x in batch if not isinstance(x, ImageError)
+            ]
             refused |= {record: x for record, x in batch if isinstance(x, ImageError)}
             if read:
                 pictures = [
                     x if "/" not in (key := str(contents[record])) else self.change(x, key) for record, x in read
                 ]
                 x = torch.from_numpy(np.stack(pictures))
-                flat.append(self._encode(x))
+                rows.append(self._encode(x))
                 pixels.append((x * 255).round().to(torch.uint8).numpy())
             advance(len(batch))
-        if said:
+        if images:
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix="writing-"))
-            np.save(temporary / "features.npy", np.concatenate(flat))
+            np.save(temporary / "features.npy", np.concatenate(rows))
             if self.pixels:
                 np.save(temporary / "pixels.npy", np.concatenate(pixels))
-            (temporary / "images.json").write_text(json.dumps(said))
+            (temporary / "images.json").write_text(json.dumps(images))
             temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
         return refused
 
     def _encode(self, x: Tensor) -> NDArray[Any]:
-        """The features of images ``x`` (B, 3, H, W), one row each, as they are stored."""
+        """Return the features of images ``x`` (B, 3, H, W), one row each, as they are stored."""
         full = self._by_torch(x) if self._graph is None else self._graph(x.numpy())
         largest, limit = float(np.abs(full).max()), float(np.finfo(self.dtype).max)
-        if not largest <= limit:  # not a number, either
+        if not largest <= limit:  # true for NaN, too
             found = f"its features reach {largest:g} where the cache holds up to {limit:g}"
             raise NumericalError(f"encoder {self.encoder.name}", found, "take other --set stages, or another encoder")
         if self._many and self._graph_untried:
@@ -190,7 +195,7 @@ class FeatureCache:
 
 
 def image_key(record: Record, digest: str | None, view: int) -> str | None:
-    """What tells an image and view from all others: the digest of its file, its slice, and the view."""
+    """Return the key of an image and view: the digest of its file, its slice, and the view; None without a digest."""
     if digest is None:
         return None
     where = "" if record.at is None else f":{record.at.axis or 'frame'}:{record.at.index}"

@@ -1,4 +1,4 @@
-"""One image file -> pixels in [0, 1]; the reader is chosen by the file's content, never by its name.
+"""Reading of one image file as pixels in [0, 1]; the format is recognised by the file's content, never by its name.
 
 Range: integers are divided by the full range of their type (8 bits / 255, 12 / 4095, 16 / 65535; signed ones are
 shifted to start at 0), so 12-bit data stored in 16 bits stays dark. Floats within [0, 1] stay as they are, other
@@ -32,9 +32,9 @@ DICOMDIR = re.compile(rb"1\.2\.840\.10008\.1\.3\.10(?![.\d])")  # its SOP class
 
 
 def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> Image:
-    """Pixels in [0, 1] of one image file, or of one slice of it; ImageError where it cannot be read.
+    """Read one image file, or one slice of it, as pixels in [0, 1]; ImageError if it cannot be read.
 
-    EmptyImageError where every pixel is the same.
+    EmptyImageError if every pixel is the same.
     """
     path = Path(path)
     raw = _read(path, limits, at)
@@ -50,7 +50,10 @@ def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = Non
 
 
 def read_mask(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None) -> NDArray[np.bool_]:
-    """Mask (H, W) of one file, or of one slice of it, true where any channel is not zero; ImageError as read_image."""
+    """Read the mask (H, W) of one file, or of one slice of it, true where any channel is not zero.
+
+    ImageError as read_image.
+    """
     path = Path(path)
     content = read_content(path, limits)
     form = recognise(content)
@@ -65,12 +68,12 @@ def read_mask(path: Path | str, limits: Limits = LIMITS, at: Slice | None = None
 
 
 def not_zero(samples: NDArray[Any]) -> NDArray[np.bool_]:
-    """(H, W), true where any channel of (H, W) or (H, W, 3) samples is not zero."""
+    """Return (H, W), true where any channel of (H, W) or (H, W, 3) samples is not zero."""
     return np.asarray(np.atleast_3d(samples).any(axis=-1))
 
 
 def read_header(path: Path | str, axis: Axis, limits: Limits = LIMITS) -> Header:
-    """What a file says about itself, volumes cut across ``axis``; ImageError where it cannot be read."""
+    """Read a file's header, its volume cut across ``axis``; ImageError if it cannot be read."""
     path = Path(path)
     content = read_content(path, limits)
     form = recognise(content)
@@ -78,17 +81,17 @@ def read_header(path: Path | str, axis: Axis, limits: Limits = LIMITS) -> Header
 
 
 def read_directory(path: Path | str, limits: Limits = LIMITS) -> list[Path]:
-    """The files that a DICOMDIR lists; ImageError as read_header."""
+    """Return the files that a DICOMDIR lists; ImageError as read_header."""
     path = Path(path)
     return dicom.directory(read_content(path, limits), path, limits)
 
 
 def kind_of(path: Path) -> Kind:
-    """By a file's first bytes: a DICOMDIR, a format with a header to read first, or none of both."""
+    """Return the kind of a file by its first bytes: a DICOMDIR, a format with a header to read first, or neither."""
     try:
         with path.open("rb") as file:
             start = file.read(SNIFFED)
-    except (OSError, ValueError):  # said when it is read
+    except (OSError, ValueError):  # raised again when it is read
         return "plain"
     if dicom.is_dicom(start) and DICOMDIR.search(start):
         return "directory"
@@ -96,7 +99,7 @@ def kind_of(path: Path) -> Kind:
 
 
 def read_content(path: Path, limits: Limits) -> bytes:
-    """All bytes of a regular file; ImageError where it cannot be opened, ImageLimitError where it is too long."""
+    """Return all bytes of a regular file; ImageError if it cannot be opened, ImageLimitError if it is too long."""
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
@@ -113,6 +116,7 @@ def read_content(path: Path, limits: Limits) -> bytes:
 
 
 def _read(path: Path, limits: Limits, at: Slice | None) -> RawImage:
+    """Return the samples of one image as stored; ImageError if they cannot be read or are not all finite."""
     content = read_content(path, limits)
     raw = recognise(content).samples(content, path, limits, at)
     if raw.samples.dtype.kind == "f" and not (finite := np.isfinite(raw.samples)).all():
@@ -122,7 +126,7 @@ def _read(path: Path, limits: Limits, at: Slice | None) -> RawImage:
 
 
 def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
-    """Samples of any type as float32 in [0, 1]."""
+    """Return samples of any type as float32 in [0, 1]."""
     if samples.dtype.kind == "b":
         return samples.astype(np.float32)
     if samples.dtype.kind in "iu":
@@ -132,6 +136,3 @@ def _unit(samples: NDArray[Any]) -> NDArray[np.float32]:
         wide = samples.astype(np.float64)  # the range of a float32 image may overflow float32
         samples = (wide - wide.min()) / (wide.max() - wide.min())
     return samples.astype(np.float32)
-
-
-# Formats: what the content starts with, and who reads it. A new format is one reader and one line in FORMATS.
