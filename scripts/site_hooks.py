@@ -49,7 +49,7 @@ def on_page_content(text: str, **_: Any) -> str:
 
 def command_line() -> str:
     """Every command with its arguments and options, as Markdown."""
-    from aeflow.cli import options as app
+    from aeflow.cli import app
 
     root = typer.main.get_command(app)
     intro = "# Command line\n\n`aeflow COMMAND --help` says the same. Exit code 0: done; 1: done, but some inputs were "

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from aeflow.cli import options as app
+from aeflow.cli import app
 from aeflow.config import Settings
 
 ROOT = Path(__file__).parent.parent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aeflow.errors import AeflowError
+from aeflow.privacy import shown
 
 
 class ImageError(AeflowError):
@@ -12,8 +13,6 @@ class ImageError(AeflowError):
     """
 
     def _named(self) -> str:
-        from aeflow.privacy import shown  # not above: it raises errors of this tree
-
         return shown(self.where)
 
 
