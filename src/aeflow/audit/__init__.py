@@ -1,1 +1,1 @@
-"""NEW WING aeflow.audit."""
+"""Checks of a data folder for leaks, copies and shortcuts, with a report; only api and cli may import them."""

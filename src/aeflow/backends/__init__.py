@@ -1,1 +1,1 @@
-"""What runs a model: torch, OpenVINO or ONNX Runtime. Each gives the same raw measures; none calibrates."""
+"""Ways to run a model (torch, OpenVINO, ONNX Runtime), uncalibrated; features, scoring and above may import them."""

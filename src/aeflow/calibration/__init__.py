@@ -1,1 +1,1 @@
-"""NEW WING aeflow.calibration."""
+"""Statistics of normals that turn raw measures into scores; backends, scoring and all above may import them."""

@@ -1,4 +1,4 @@
-"""NEW."""
+"""The fixed scale of each anomaly map, from the pixels of held-out normals."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The command line: parse, call, print. Results go to stdout, everything else to stderr.
+"""The command line, which parses, calls and prints; no other wing may import it.
 
-Exit code 0: done. 1: done, but some inputs were refused, or an audit found something. 2: wrong use, or a broken model.
+Results go to stdout, everything else to stderr. Exit code 0: done. 1: done, but some inputs were refused, or an audit
+found something. 2: wrong use, or a broken model.
 """
 
 from __future__ import annotations

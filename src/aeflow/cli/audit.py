@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow audit``."""
 
 from __future__ import annotations
 

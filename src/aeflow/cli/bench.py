@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow bench``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow evaluate``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow explain``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow info``."""
 
 from __future__ import annotations
 

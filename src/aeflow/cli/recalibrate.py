@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow recalibrate``."""
 
 from __future__ import annotations
 

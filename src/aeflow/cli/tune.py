@@ -1,4 +1,4 @@
-"""NEW."""
+"""The command ``aeflow tune``."""
 
 from __future__ import annotations
 

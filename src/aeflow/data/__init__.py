@@ -1,4 +1,4 @@
-"""Files -> records, pixels and splits; knows no model."""
+"""Records of images, their splits and their loading as pixels; all but imageio, model and calibration may import it."""
 
 from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.records import Record, find_images, of_label, read_records

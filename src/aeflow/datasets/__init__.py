@@ -1,4 +1,4 @@
-"""Downloads of public data sets -> data folders."""
+"""Recipes that turn downloads of public data sets into data folders; only api and cli may import them."""
 
 from aeflow.datasets.catalog import RECIPES
 from aeflow.datasets.prepare import Prepared, prepare, terms

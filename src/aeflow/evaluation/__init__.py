@@ -1,1 +1,1 @@
-"""How good a model is, with intervals, and what that looks like."""
+"""Measurement of a model on labelled images, with figures and a report; only api and cli may import it."""

@@ -1,1 +1,1 @@
-"""NEW WING aeflow.features."""
+"""Frozen features of the encoder, computed once and cached; artifacts, training and tuning may import them."""

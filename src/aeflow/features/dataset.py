@@ -1,4 +1,4 @@
-"""NEW."""
+"""Cached features of a list of records, read from disk as batches."""
 
 from __future__ import annotations
 

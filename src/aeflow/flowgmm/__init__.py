@@ -1,1 +1,1 @@
-"""NEW WING aeflow.flowgmm."""
+"""FlowGMM for vectors, a scikit-learn classifier and density; only the package's own __init__ imports it."""

@@ -1,4 +1,4 @@
-"""NEW."""
+"""Errors about a single image: refused, beyond a limit, or empty."""
 
 from __future__ import annotations
 

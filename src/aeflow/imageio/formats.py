@@ -1,4 +1,4 @@
-"""NEW."""
+"""File formats: the bytes that each begins with, and its reader; a new one is a reader and a line in FORMATS."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""NEW WING aeflow.metrics."""
+"""Areas, rates and their intervals from arrays of scores; every wing may import them."""

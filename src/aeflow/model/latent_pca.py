@@ -1,4 +1,4 @@
-"""NEW."""
+"""Gaussian over latents as a whole, by their principal directions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NEW."""
+"""HTML pages from templates, and values as text that strangers may see."""
 
 from __future__ import annotations
 

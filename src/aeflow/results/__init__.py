@@ -1,1 +1,1 @@
-"""NEW WING aeflow.results."""
+"""Scores as tables, explanations and DICOM objects; only evaluation, api and cli may import them."""

@@ -1,4 +1,4 @@
-"""NEW."""
+"""The table of studies, ``scores.studies.csv``: one line a study."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""NEW WING aeflow.runtime."""
+"""Files, devices, machine and progress bars of a process; every wing may import them."""

@@ -1,4 +1,4 @@
-"""NEW."""
+"""Files written complete or not at all, their digests, and the place of the cache."""
 
 from __future__ import annotations
 

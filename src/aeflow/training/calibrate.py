@@ -1,4 +1,4 @@
-"""NEW."""
+"""Calibration of a trained model on held-out normal images."""
 
 from __future__ import annotations
 
