@@ -1,9 +1,9 @@
-"""Decoding in processes that may die: a hostile file costs its own refusal, never the run.
+"""Decoding in worker processes that may die: a hostile file costs its own refusal, never the run.
 
 A worker is a fresh interpreter that knows the readers and nothing else: no torch, no threads, and not the caller's
 script, which may lack ``if __name__ == "__main__"``. Each has a pipe and a thread of its own here, so one that dies in
-the middle of anything leaves no lock behind. A file is blamed for a death, or for too much memory, only where it was
-the first that a worker read: what came before may have left the memory full or damaged.
+the middle of anything leaves no lock behind. A file is blamed for a death, or for too much memory, only if it was the
+first that a worker read: earlier ones may have left the memory full or damaged.
 
 The memory limit, and that a busy worker dies with its parent, are for Linux; elsewhere a worker ends after its task.
 """
@@ -36,12 +36,12 @@ from aeflow.imageio.limits import LIMITS, Limits
 P = ParamSpec("P")
 T = TypeVar("T")
 Task = tuple["Future[Any]", bytes, Path]
-Answer = tuple[Literal["done", "refused", "broken"], Any]  # broken: the worker is of no more use
+Answer = tuple[Literal["done", "refused", "broken"], Any]  # broken: the worker is of no use any more
 
 WORKERS = 2
 START_SECONDS = 60.0  # until a worker has loaded the readers
 REMEDY_EXPORT_IMAGE = "export it again, best as a 16-bit grey PNG"
-START = (
+WORKER_SCRIPT = (
     "import sys; sys.path[:] = sys.argv[3:]; "
     "from aeflow.imageio.decoder_pool import serve; serve(*map(int, sys.argv[1:3]))"
 )
@@ -50,7 +50,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
 
 
 class Decoders:
-    """Worker processes that read files within ``limits``; a context manager, which ends them and cancels what waits."""
+    """Worker processes that read files within ``limits``.
+
+    A context manager: its end ends the workers and cancels the tasks that wait.
+    """
 
     def __init__(self, limits: Limits = LIMITS, workers: int = WORKERS) -> None:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -63,9 +66,9 @@ class Decoders:
     def submit(
         self, function: Callable[Concatenate[Path, P], T], path: Path, *args: P.args, **kwargs: P.kwargs
     ) -> Future[T]:
-        """``function(path, *args)`` in a worker; the result is its own, or an ImageError that names ``path``.
+        """Run ``function(path, *args)`` in a worker; the future has its result, or an ImageError that names ``path``.
 
-        ImageLimitError where it exceeds ``max_seconds`` or ``max_memory``. ``function`` must be importable.
+        ImageLimitError if it exceeds ``max_seconds`` or ``max_memory``. ``function`` must be importable.
         """
         if self._closed.is_set():
             raise RuntimeError("these decoders are closed")
@@ -75,7 +78,7 @@ class Decoders:
         return future
 
     def close(self) -> None:
-        """End the workers at once; what has not begun is cancelled."""
+        """End the workers at once; tasks that have not begun are cancelled."""
         self._closed.set()
         for _ in self._threads:
             self._tasks.put(None)
@@ -91,6 +94,7 @@ class Decoders:
         self.close()
 
     def _run(self, worker: _Worker) -> None:
+        """Pass tasks to one worker until None comes."""
         while (task := self._tasks.get()) is not None:
             future, call, path = task
             if self._closed.is_set():
@@ -106,7 +110,7 @@ class Decoders:
 
 @functools.cache
 def decoders() -> Decoders:
-    """The decoders that all streams of this process share, started when first needed, ended when it ends."""
+    """Return the decoders that all streams of this process share, started when first needed, ended when it ends."""
     shared = Decoders()
     atexit.register(shared.close)
     return shared
@@ -116,7 +120,7 @@ os.register_at_fork(after_in_child=decoders.cache_clear)  # threads do not survi
 
 
 class _Worker:
-    """One process at a time; a new one for the next task after it died or was ended."""
+    """One process at a time, and a new one for the next task after it died or was ended."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -125,7 +129,7 @@ class _Worker:
         self.closed = False
 
     def call(self, call: bytes, path: Path) -> Any:
-        """What the function returns; raises ImageError."""
+        """Return the function's result; raises ImageError."""
         kind, value = self._ask(call, path)
         if kind == "broken" and not self.fresh and not self.closed:
             self.stop()
@@ -138,6 +142,7 @@ class _Worker:
         raise value
 
     def _ask(self, call: bytes, path: Path) -> Answer:
+        """Send a call to the process, started if need be, and return its answer."""
         if self.process is None or self.process.poll() is not None:
             self.stop()
             self._start()
@@ -148,7 +153,7 @@ class _Worker:
                 return answer
         except (EOFError, OSError):
             return "broken", ImageError(path, f"its decoder died ({self.stop()})", REMEDY_EXPORT_IMAGE)
-        except Exception as error:  # what its memory is like, nobody knows
+        except Exception as error:  # its memory may be damaged
             return "broken", ImageError(
                 path, f"its decoder sent nonsense ({type(error).__name__})", REMEDY_EXPORT_IMAGE
             )
@@ -157,10 +162,11 @@ class _Worker:
         return "refused", ImageLimitError(path, found, "simplify or split it, or raise max_seconds")
 
     def _start(self) -> None:
+        """Start a process and send it the limits; AeflowError if it does not answer."""
         self.fresh = True
         self.connection, theirs = Pipe()
         fd, nowhere = theirs.fileno(), subprocess.DEVNULL
-        command = [sys.executable, "-c", START, str(fd), str(os.getpid()), *map(str, sys.path)]
+        command = [sys.executable, "-c", WORKER_SCRIPT, str(fd), str(os.getpid()), *map(str, sys.path)]
         try:
             with theirs:
                 self.process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
@@ -181,12 +187,12 @@ class _Worker:
             process.kill()
 
     def stop(self) -> str:
-        """End the process, if there is one, and say how it ended."""
+        """End the process, if there is one, and return how it ended."""
         if self.process is None:
             return ""
         self.connection.close()
         try:
-            code = self.process.wait(0.1)  # one that died is given the time to say how
+            code = self.process.wait(0.1)  # a process that died needs a moment to report how
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
@@ -195,7 +201,7 @@ class _Worker:
 
 
 def serve(fd: int, parent: int) -> None:
-    """What a worker does: answer calls from the pipe ``fd`` until it closes, and die with ``parent``."""
+    """Run a worker: answer calls from the pipe ``fd`` until it closes, and die with ``parent``."""
     connection = Connection(fd)
     try:
         limits: Limits = connection.recv()
@@ -208,6 +214,7 @@ def serve(fd: int, parent: int) -> None:
 
 
 def _protect(limits: Limits, parent: int) -> None:
+    """Set the limits of this process, and let it die with its parent."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
@@ -227,6 +234,7 @@ def _protect(limits: Limits, parent: int) -> None:
 
 
 def _answer(call: bytes, limits: Limits) -> bytes:
+    """Return the pickled answer to a pickled call; whatever its function raises becomes an ImageError."""
     path: object = "file"
     try:
         folder, function, path, args, kwargs = pickle.loads(call)

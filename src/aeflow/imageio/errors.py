@@ -7,9 +7,9 @@ from aeflow.privacy import shown
 
 
 class ImageError(AeflowError):
-    """One image is refused; a batch goes on without it.
+    """Refusal of one image; a batch goes on without it.
 
-    ``where`` is the file's name, for tables that may hold it; the message has its pseudonym (``aeflow.pseudonym``).
+    ``where`` is the file's name, for tables that may hold it; the message has its pseudonym (``aeflow.privacy``).
     """
 
     def _named(self) -> str:
@@ -17,8 +17,8 @@ class ImageError(AeflowError):
 
 
 class ImageLimitError(ImageError):
-    """The image exceeds a safety limit."""
+    """Refusal of an image that exceeds a safety limit."""
 
 
 class EmptyImageError(ImageError):
-    """Every pixel of the image is the same."""
+    """Refusal of an image whose pixels are all the same."""

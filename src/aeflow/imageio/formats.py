@@ -1,4 +1,7 @@
-"""File formats: the bytes that each begins with, and its reader; a new one is a reader and a line in FORMATS."""
+"""File formats: the bytes that each begins with, and its reader.
+
+A new format is one reader and one line in FORMATS.
+"""
 
 from __future__ import annotations
 
@@ -15,36 +18,39 @@ from aeflow.imageio.image import Header, RawImage, Slice
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.raster import CONVERT
 
-SNIFFED = 4096  # bytes that tell the format
+SNIFFED = 4096  # bytes from which the format is recognised
 
-
-Reader = Callable[[bytes, Path, Limits, Slice | None], RawImage]  # content, where for errors, limits, which image of it
+# (content, name for errors, limits, position of the image in the file) -> samples
+Reader = Callable[[bytes, Path, Limits, Slice | None], RawImage]
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A kind of content, known by bytes at an offset; ``read`` is None where it is known only to be refused."""
+    """Format of a file, recognised by bytes at an offset; ``read`` is None if it is recognised only to be refused."""
 
     name: str
     marks: tuple[tuple[int, bytes], ...] = ()
     read: Reader | None = None
     remedy: str = "name an image file"
     header: Callable[[bytes, Path, Limits, Axis], Header] | None = None
-    known: Callable[[bytes], bool] | None = None  # where bytes at an offset do not tell
+    known: Callable[[bytes], bool] | None = None  # if bytes at an offset do not suffice
 
     def matches(self, content: bytes) -> bool:
+        """Return if a file's content begins as this format does."""
         if self.known is not None:
             return self.known(content)
         return any(content.startswith(mark, offset) for offset, mark in self.marks)
 
     def samples(self, content: bytes, where: Path, limits: Limits, at: Slice | None) -> RawImage:
-        """One image of a file; ImageError where the format is only known to be refused."""
+        """Return one image of a file; ImageError if the format is recognised only to be refused."""
         if self.read is None:
             raise ImageError(where, self.name, self.remedy)
         return self.read(content, where, limits, at)
 
 
 def _raster(name: str, plugin: raster.Plugin, *marks: bytes) -> Format:
+    """Return a format that Pillow reads with ``plugin``, recognised by its first bytes."""
+
     def read(content: bytes, where: Path, limits: Limits, at: Slice | None) -> RawImage:
         return raster.read(plugin, content, where, limits)
 
@@ -66,13 +72,10 @@ def _read_nifti(content: bytes, where: Path, limits: Limits, at: Slice | None) -
 
 
 DICOM = Format("DICOM", read=_read_dicom, header=_dicom_header, known=dicom.is_dicom)
-
-
 NIFTI = Format("NIfTI", read=_read_nifti, header=nifti.header, known=nifti.is_nifti)
 
-
 FORMATS = (
-    DICOM,  # first, for its preamble may be a TIFF's
+    DICOM,  # first, because its preamble may be a TIFF's
     _raster("PNG", raster.PNG, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"),
     _raster("JPEG", raster.JPEG, b"\xff\xd8\xff"),
     _raster("TIFF", raster.TIFF, b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
@@ -85,12 +88,12 @@ FORMATS = (
     Format("a NumPy array, not an image", ((0, b"\x93NUMPY"),)),
     Format("a PDF document, not an image", ((0, b"%PDF"),)),
     Format("a ZIP archive, not an image", ((0, b"PK\x03\x04"),), None, "unpack it"),
-    _raster("BMP", raster.BMP, b"BM"),  # last, for two letters prove little
+    _raster("BMP", raster.BMP, b"BM"),  # last, because two letters prove little
 )
 
 
 def recognise(content: bytes) -> Format:
-    """The format that a file's content is in; one that refuses it where it is none that is read."""
+    """Return the format of a file's content; a format that refuses it if it is none that is read."""
     start = content[:SNIFFED]
     for form in FORMATS:
         if form.matches(start):

@@ -1,4 +1,4 @@
-"""What readers give: an image, and what a file says about itself."""
+"""Images as readers return them, headers, and the facts of an image's acquisition."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from aeflow._types import Axis
 
 # Terms of the DICOM standard. Any other counts as OTHER, so that no text of a header gets into a model.
 MODALITIES = ("CR", "CT", "DX", "ES", "MG", "MR", "NM", "OP", "OPT", "PT", "PX", "RF", "SM", "US", "XA", "XC")
-MONOCHROME = ("MONOCHROME1", "MONOCHROME2")  # one kind: the reader has turned both the same way round
+MONOCHROME = ("MONOCHROME1", "MONOCHROME2")  # count as one: the reader has inverted MONOCHROME1
 OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image as read: its pixels, and what the file says about them."""
+    """Image as read: its pixels, and the header's facts about them."""
 
     pixels: NDArray[np.float32]  # (H, W) grey or (H, W, 3) colour, in [0, 1]
     spacing: tuple[float, float] | None  # mm per row, column
@@ -30,7 +30,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class RawImage:
-    """What a reader gives: samples of any type, (H, W) or (H, W, 3), before they are brought to [0, 1]."""
+    """Result of a reader: samples of any type, (H, W) or (H, W, 3), before they are brought to [0, 1]."""
 
     samples: NDArray[Any]
     spacing: tuple[float, float] | None = None
@@ -41,7 +41,7 @@ class RawImage:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a file says about itself before its pixels are decoded; keys are raw and never printed."""
+    """Facts of a file's header, known before its pixels are decoded; keys are raw and never printed."""
 
     format: str
     frames: int = 1  # images in it
@@ -54,23 +54,23 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Which image of a file that holds several: a frame, or a cut through a volume across an axis."""
+    """Position of one image in a file that holds several: a frame, or a cut through a volume across an axis."""
 
     index: int  # from 0
-    axis: Axis | None = None  # None for frames, which lie as they were stored
+    axis: Axis | None = None  # None for frames, which stay as they were stored
 
 
 @dataclass(frozen=True, slots=True)
 class Acquisition:
-    """What a file says about how its image was taken; None where it says nothing."""
+    """Header facts about how an image was taken; None if the header does not have one."""
 
-    kind: str | None = None  # the modality, where it is one of the standard's, else OTHER
+    kind: str | None = None  # the modality if it is one of the standard's, else OTHER
     colours: Literal["monochrome", "colour"] | None = None  # of the photometric interpretation
     size: tuple[int, int] | None = None  # rows and columns as stored
 
     @classmethod
     def of(cls, image: Image) -> Self:
-        """Those of an image as read."""
+        """Return the acquisition of an image as read."""
         kind = image.modality and (image.modality if image.modality in MODALITIES else OTHER)
         colours = image.photometric and ("monochrome" if image.photometric in MONOCHROME else "colour")
         return cls(kind or None, colours or None, (image.pixels.shape[0], image.pixels.shape[1]))  # type: ignore[arg-type]

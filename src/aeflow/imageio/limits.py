@@ -1,4 +1,4 @@
-"""What a file may cost before it is refused; ``AEFLOW_LIMITS="max_bytes=1e9 max_seconds=60"`` changes it."""
+"""Limits beyond which a file is refused; ``AEFLOW_LIMITS="max_bytes=1e9 max_seconds=60"`` changes them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ VARIABLE = "AEFLOW_LIMITS"
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Beyond any of these a file is refused with an ImageLimitError; the last two hold for the process that decodes."""
+    """Limits beyond which a file is refused with an ImageLimitError; the last two hold for the process that decodes."""
 
     max_bytes: int = 512 * 2**20  # of a file
     max_pixels: int = 100_000_000  # rows x columns of one image
     max_frames: int = 10_000  # images in one file
     max_nesting: int = 16  # levels of DICOM sequences
-    max_inflated: int = 2 * 2**30  # bytes that compressed content may unfold to
+    max_inflated: int = 2 * 2**30  # bytes that compressed content may inflate to
     max_seconds: float = 30.0  # for one file
     max_memory: int = 4 * 2**30  # bytes
 
 
 def parse(text: str) -> Limits:
-    """Limits of ``NAME=NUMBER`` pairs between blanks or commas; SettingsError for others."""
+    """Return the limits of ``NAME=NUMBER`` pairs between blanks or commas; SettingsError for anything else."""
     kinds = {field.name: type(getattr(Limits(), field.name)) for field in fields(Limits)}
     changes: dict[str, float] = {}
     for pair in text.replace(",", " ").split():

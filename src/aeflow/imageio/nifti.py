@@ -1,16 +1,16 @@
-"""NIfTI volumes (nibabel) -> slices as radiologists look at them, in [0, 1].
+"""NIfTI volumes, parsed by nibabel, cut into slices as radiologists look at them, in [0, 1].
 
-Orientation: the volume is turned to the nearest of the 48 ways its axes can lie along right, anterior, superior (RAS+);
-an oblique one is not resampled. Slice 0 is the leftmost, hindmost or lowest. A slice is shown with superior up
+Orientation: the volume is turned to the nearest of the 48 arrangements of its axes along right, anterior, superior
+(RAS+); an oblique one is not resampled. Slice 0 is the leftmost, hindmost or lowest. A slice is shown with superior up
 (coronal, sagittal) or anterior up (axial), the patient's right on the image's left, and anterior on the left of a
-sagittal one: of each plane the second axis, flipped, gives the rows and the first, flipped, the columns.
+sagittal one: the rows are the second axis of each plane, flipped, and the columns the first, flipped.
 
 Range: of all voxels that are not zero, the 0.5th percentile becomes 0 and the 99.5th becomes 1, for the whole volume at
-once, so that slices keep their brightness to each other; where both are one value (a binary volume), the least and the
-greatest voxel do. Zero means within half a step of the stored integers. Colour is divided by 255.
+once, so that slices keep their relative brightness; if both are the same value (a binary volume), the least and the
+greatest voxel take their place. Zero means within half a step of the stored integers. Colour is divided by 255.
 
-What is stored is believed or refused, never mended: values that are not finite, a size that does not agree with the
-header (either way), no orientation at all. A unit that is not told is mm, as everywhere.
+A file is taken as it is or refused, never repaired: values that are not finite, a size that does not agree with the
+header (either way), no orientation at all. A missing unit means mm, as everywhere.
 """
 
 from __future__ import annotations
@@ -32,21 +32,23 @@ from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.image import Header, RawImage
 from aeflow.imageio.limits import Limits
 
-SINGLE, PAIRED = (b"n+1\0", b"n+2\0\r\n\x1a\n"), (b"ni1\0", b"ni2\0\r\n\x1a\n")
-AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # which of right, anterior, superior it cuts
-TAIL = 0.005  # share of the foreground that is cut at either end
-FLAT = 1e-6  # volume spanned by the three directions, where a cube's is 1
-PIECE = 2**20  # bytes inflated at a time
-DEFLATE = 1032  # no deflated byte unfolds to more
+SINGLE_FILE_MAGICS, PAIRED_MAGICS = (b"n+1\0", b"n+2\0\r\n\x1a\n"), (b"ni1\0", b"ni2\0\r\n\x1a\n")
+# index in (right, anterior, superior) of the axis that is cut
+AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
+TAIL_SHARE = 0.005  # share of the foreground that is cut at either end
+MIN_SPANNED_VOLUME = 1e-6  # least volume spanned by the three directions; a cube's is 1
+PIECE_BYTES = 2**20  # bytes inflated at a time
+MAX_DEFLATE_RATIO = 1032  # bytes that one deflated byte inflates to, at most
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
-RGB = 128  # data type code, as the keys of
-NUMBERS = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
-SAVE = "save it again with a NIfTI tool, as one volume of integers or floats"
+RGB = 128  # data type code of colour
+# data type code -> NumPy's type
+NUMBER_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+REMEDY_SAVE_AGAIN = "save it again with a NIfTI tool, as one volume of integers or floats"
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """What a header says of its voxels: where they lie in the file, in which type, and how in space."""
+    """Facts of a header about its voxels: where they are in the file, their type, and their orientation in space."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]  # as stored, (x, y, z) or (x, y, z, 3)
@@ -57,7 +59,7 @@ class Grid:
     zooms: NDArray[np.float64] | None  # (3,) mm along right, anterior, superior
 
     def slices(self, axis: Axis) -> tuple[int, int]:
-        """How many slices lie along an axis, and how many pixels each has."""
+        """Return the number of slices along an axis, and the number of pixels of each."""
         sides = dict(zip(self.orientation[:, 0].astype(int), self.shape, strict=False))
         n = sides.pop(AXES[axis])
         return n, math.prod(sides.values())
@@ -79,29 +81,29 @@ class Volume:
         if grid.dtype.kind == "f" and not (finite := np.isfinite(self.stored)).all():
             found = f"{finite.size - np.count_nonzero(finite)} of {finite.size} voxels are NaN or infinite"
             raise ImageError(where, found, "write 0 where there is no data, for instance with numpy.nan_to_num")
-        x_first = (*grid.shape[3:], *grid.shape[:3])  # colours lie side by side, then voxels along x
+        x_first = (*grid.shape[3:], *grid.shape[:3])  # stored with colours side by side, then voxels along x
         voxels = self.stored.reshape(x_first, order="F")
         voxels = np.moveaxis(voxels, 0, -1) if len(grid.shape) == 4 else voxels
         self.canonical = apply_orientation(voxels, grid.orientation)  # type: ignore[no-untyped-call]
         self.bounds: tuple[float, float] | None = None
 
     def foreground(self, voxels: NDArray[Any]) -> NDArray[np.bool_]:
-        """True where scaled voxels are not zero: more than half a step of stored integers, or at all for floats."""
+        """Return where scaled voxels are not zero: by over half a step of stored integers, or at all for floats."""
         zero = -self.grid.intercept / self.grid.slope
         step = 0.5 if voxels.dtype.kind in "iu" else 0.0
-        with np.errstate(over="ignore"):  # a zero beyond float32 is none that is stored
+        with np.errstate(over="ignore"):  # a zero beyond float32 cannot be stored
             return np.asarray((voxels < zero - step) | (voxels > zero + step))
 
     def scaled(self, voxels: NDArray[Any]) -> NDArray[np.float64]:
-        """Stored voxels times the slope plus the intercept."""
+        """Return stored voxels times the slope plus the intercept."""
         with np.errstate(over="ignore"):
             return voxels.astype(np.float64) * self.grid.slope + self.grid.intercept
 
     def range(self, where: Path) -> tuple[float, float]:
-        """The scaled values that become 0 and 1."""
+        """Return the scaled values that become 0 and 1."""
         if self.bounds is None:
             voxels = self.stored[self.foreground(self.stored)]
-            cut = int(TAIL * (voxels.size - 1))
+            cut = int(TAIL_SHARE * (voxels.size - 1))
             if voxels.size:
                 voxels.partition((cut, voxels.size - 1 - cut))
             if voxels.size == 0 or voxels[cut] == voxels[-1 - cut]:
@@ -118,18 +120,18 @@ class Volume:
 
 
 def is_nifti(content: bytes) -> bool:
-    """Whether the content is NIfTI-1 or NIfTI-2, gzipped or not; or the header of a pair, which is then refused."""
-    return _version(_start(content), SINGLE + PAIRED) is not None
+    """Return if the content is NIfTI-1 or NIfTI-2, gzipped or not; or the header of a pair, which is then refused."""
+    return _version(_start(content), SINGLE_FILE_MAGICS + PAIRED_MAGICS) is not None
 
 
 def header(content: bytes, where: Path, limits: Limits, axis: Axis) -> Header:
-    """The number of slices along an axis, from the header alone; ImageError where it could not be read."""
+    """Return the number of slices along an axis, from the header alone; ImageError if it could not be read."""
     grid = _grid(content, where, limits, axis)
     return Header("NIfTI", grid.slices(axis)[0], photometric="RGB" if len(grid.shape) == 4 else None)
 
 
 def read(content: bytes, where: Path, limits: Limits, index: int, axis: Axis) -> RawImage:
-    """Slice ``index`` across an axis, float32 (H, W) or (H, W, 3) in [0, 1]; raises ImageError."""
+    """Return slice ``index`` across an axis, float32 (H, W) or (H, W, 3) in [0, 1]; raises ImageError."""
     volume = _volume(content, where, limits, axis)
     voxels = _slice(volume, where, index, axis)
     spacing = None
@@ -139,19 +141,20 @@ def read(content: bytes, where: Path, limits: Limits, index: int, axis: Axis) ->
     if voxels.ndim == 3:
         return RawImage(voxels / np.float32(255), spacing, photometric="RGB")
     low, high = volume.range(where)
-    with np.errstate(over="ignore"):  # is clipped
+    with np.errstate(over="ignore"):  # clipped below
         samples = (volume.scaled(voxels) - low) / (high - low)
     return RawImage(samples.clip(0, 1).astype(np.float32), spacing)
 
 
 def read_labels(content: bytes, where: Path, limits: Limits, index: int, axis: Axis) -> NDArray[np.bool_]:
-    """Slice ``index`` of a mask (H, W), true where it is not zero in any channel; raises ImageError."""
+    """Return slice ``index`` of a mask (H, W), true where it is not zero in any channel; raises ImageError."""
     volume = _volume(content, where, limits, axis)
     voxels = _slice(volume, where, index, axis)
     return np.asarray(voxels.any(axis=-1)) if voxels.ndim == 3 else volume.foreground(voxels)
 
 
 def _slice(volume: Volume, where: Path, index: int, axis: Axis) -> NDArray[Any]:
+    """Return the voxels of one slice, turned as a radiologist looks at it."""
     n = volume.canonical.shape[AXES[axis]]
     if not 0 <= index < n:
         raise ImageError(where, f"no {axis} slice {index}", f"name one from 0 to {n - 1}")
@@ -159,22 +162,22 @@ def _slice(volume: Volume, where: Path, index: int, axis: Axis) -> NDArray[Any]:
     return np.ascontiguousarray(plane[::-1, ::-1].swapaxes(0, 1))
 
 
-_last: tuple[bytes, Volume] | None = None  # a file's content, and what it decoded to
+_last: tuple[bytes, Volume] | None = None  # a file's content, and its decoded volume
 
 
 def _volume(content: bytes, where: Path, limits: Limits, axis: Axis) -> Volume:
-    """The decoded volume; the last one is kept, so that its slices cost one decoding."""
+    """Return the decoded volume; the last one is kept, so that all its slices cost one decoding."""
     global _last
-    grid = _grid(content, where, limits, axis)  # first, for its limits may be others than last time
+    grid = _grid(content, where, limits, axis)  # first, because the limits may differ from last time
     last = _last
-    if last is None or last[0] != content:  # to compare is faster than any digest
+    if last is None or last[0] != content:  # comparing is faster than any digest
         last = _last = None  # before the next one takes its memory
         last = _last = content, Volume(grid, _complete(content, grid.size, where, limits), where)
     return last[1]
 
 
 def _complete(content: bytes, size: int, where: Path, limits: Limits) -> bytes | bytearray:
-    """The content, inflated, if it has exactly ``size`` bytes."""
+    """Return the content, inflated; ImageError unless it has exactly ``size`` bytes."""
     found, remedy = "{} of {} bytes: truncated, or its header is damaged", "copy or export it again"
     if not _gzipped(content):
         if len(content) != size:
@@ -184,12 +187,12 @@ def _complete(content: bytes, size: int, where: Path, limits: Limits) -> bytes |
         raise ImageLimitError(
             where, f"inflates to {size} bytes where the limit is {limits.max_inflated}", "raise max_inflated"
         )
-    if size > DEFLATE * len(content):  # cannot be true: no need to begin
-        raise ImageError(where, found.format(f"at most {DEFLATE * len(content)}", size), remedy)
+    if size > MAX_DEFLATE_RATIO * len(content):  # impossible: no need to begin
+        raise ImageError(where, found.format(f"at most {MAX_DEFLATE_RATIO * len(content)}", size), remedy)
     inflated = bytearray()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
-            while piece := file.read(min(PIECE, size + 1 - len(inflated))):
+            while piece := file.read(min(PIECE_BYTES, size + 1 - len(inflated))):
                 inflated += piece
     except (OSError, EOFError, zlib.error) as error:
         raise ImageError(where, f"damaged or truncated gzip data ({type(error).__name__})", remedy) from error
@@ -203,7 +206,7 @@ def _gzipped(content: bytes) -> bool:
 
 
 def _start(content: bytes) -> bytes:
-    """The first bytes, enough for any header; inflated from a bounded part, empty where that fails."""
+    """Return the first bytes, enough for any header; inflated from a bounded part, empty if that fails."""
     if not _gzipped(content):
         return content[:544]
     try:
@@ -213,27 +216,27 @@ def _start(content: bytes) -> bytes:
 
 
 def _version(start: bytes, magics: tuple[bytes, ...]) -> int | None:
-    """1 or 2, the version of NIfTI whose magic stands where it belongs."""
+    """Return 1 or 2, the version of NIfTI whose magic is at its place; None if there is none."""
     if start[344:348] in magics:
         return 1
     return 2 if start[4:12] in magics else None
 
 
 def _grid(content: bytes, where: Path, limits: Limits, axis: Axis) -> Grid:
-    """What the header says, checked against the limits of slices along an axis."""
+    """Return the header's grid, checked against the limits of slices along an axis."""
     start = _start(content)
-    if _version(start, PAIRED):
+    if _version(start, PAIRED_MAGICS):
         raise ImageError(where, "the header of a NIfTI pair, without its voxels", "save it as one .nii or .nii.gz file")
-    version = _version(start, SINGLE)
+    version = _version(start, SINGLE_FILE_MAGICS)
     if version is None or len(start) < (352, 544)[version - 1]:
-        raise ImageError(where, "no complete NIfTI header", SAVE)
+        raise ImageError(where, "no complete NIfTI header", REMEDY_SAVE_AGAIN)
     try:
         with np.errstate(all="ignore"):
             grid = _parse(start, version, where)
     except ImageError:
         raise
     except Exception as error:  # nibabel's and numpy's, whose text may quote the header
-        raise ImageError(where, f"a damaged NIfTI header ({type(error).__name__})", SAVE) from error
+        raise ImageError(where, f"a damaged NIfTI header ({type(error).__name__})", REMEDY_SAVE_AGAIN) from error
     n, pixels = grid.slices(axis)
     for name, number, limit in (("max_frames", n, limits.max_frames), ("max_pixels", pixels, limits.max_pixels)):
         if number > limit:
@@ -243,18 +246,19 @@ def _grid(content: bytes, where: Path, limits: Limits, axis: Axis) -> Grid:
 
 
 def _parse(start: bytes, version: int, where: Path) -> Grid:
-    # Here, because nibabel takes longer to load than all else that reads an image.
+    """Return the grid of a complete header; ImageError for one that cannot be read exactly."""
+    # Imported here, because nibabel takes longer to load than everything else that reads an image.
     from nibabel.affines import voxel_sizes
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
     from nibabel.orientations import io_orientation
 
-    def refuse(found: str, remedy: str = SAVE) -> ImageError:
+    def refuse(found: str, remedy: str = REMEDY_SAVE_AGAIN) -> ImageError:
         return ImageError(where, found, remedy)
 
     kind: Callable[..., Any] = (Nifti1Header, Nifti2Header)[version - 1]
     length = (348, 540)[version - 1]
-    fields = kind(start[:length], check=False)  # its check prints, and mends
+    fields = kind(start[:length], check=False)  # nibabel's check prints and repairs
     rank, *dims = (int(n) for n in fields["dim"])
     if int(fields["sizeof_hdr"]) != length or not 2 <= rank <= 7 or min(dims[:rank]) < 1:
         raise refuse("impossible dimensions in the header")
@@ -262,13 +266,13 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
         raise refuse(f"{volumes} volumes in one file", "save each volume as a file of its own")
     shape = (*dims[: min(rank, 3)], 1)[:3]
     code = int(fields["datatype"])
-    if code not in (*NUMBERS, RGB):
+    if code not in (*NUMBER_TYPES, RGB):
         raise refuse(f"voxels of data type {code}, neither real numbers nor RGB")
-    dtype = np.dtype(NUMBERS.get(code, "u1")).newbyteorder(fields.endianness)
+    dtype = np.dtype(NUMBER_TYPES.get(code, "u1")).newbyteorder(fields.endianness)
     offset = float(fields["vox_offset"])
     if not (offset.is_integer() and offset >= length + 4):
         raise refuse("an impossible place of the voxels in the header")
-    slope, intercept = fields.get_slope_inter()  # None where there is no scaling
+    slope, intercept = fields.get_slope_inter()  # None if there is no scaling
     if code == RGB or slope is None:
         slope, intercept = 1.0, 0.0
     if not (fields["sform_code"] or fields["qform_code"]):
@@ -279,7 +283,7 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     zooms = voxel_sizes(affine)  # type: ignore[no-untyped-call]
     flat = not (np.isfinite(orientation).all() and np.isfinite(zooms).all() and (zooms > 0).all())
-    if flat or abs(np.linalg.det(affine[:3, :3] / zooms)) < FLAT:
+    if flat or abs(np.linalg.det(affine[:3, :3] / zooms)) < MIN_SPANNED_VOLUME:
         raise refuse("an orientation that is not invertible", "set its sform or qform with a NIfTI tool")
     unit = MILLIMETRES.get(int(fields["xyzt_units"]) % 8)
     turned = np.empty(3)

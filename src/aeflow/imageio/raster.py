@@ -1,4 +1,4 @@
-"""PNG, JPEG, TIFF and BMP -> samples, by Pillow; refuses what Pillow would quietly cut, swap, invert or misread."""
+"""PNG, JPEG, TIFF and BMP by Pillow; files that Pillow would silently cut, swap, invert or misread are refused."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from aeflow.imageio.limits import Limits
 
 CONVERT = "convert it to a 16-bit grey PNG"
 
-# Pillow warns about damaged metadata and goes on. A filter for good, because catch_warnings is not safe in threads.
+# Pillow warns about damaged metadata and goes on. The filter is permanent: catch_warnings is not safe in threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 Plugin = Callable[[io.BytesIO], ImageFile]
 PNG: Plugin = PngImageFile
-JPEG: Plugin = JpegImageFile  # of several pictures, the first
+JPEG: Plugin = JpegImageFile  # the first, if it holds several pictures
 TIFF: Plugin = TiffImageFile
 BMP: Plugin = BmpImageFile
 
 
 def read(plugin: Plugin, content: bytes, where: Path, limits: Limits) -> RawImage:
-    """The samples of a file; ImageError where it is damaged, or would lose something."""
+    """Return the samples of a file; ImageError if it is damaged, or would lose something."""
     try:
         image = plugin(io.BytesIO(content))  # the header only; PIL.Image.open has a limit of its own, a global
         _check_header(image, content, where, limits)
@@ -48,6 +48,7 @@ def read(plugin: Plugin, content: bytes, where: Path, limits: Limits) -> RawImag
 
 
 def _check_header(image: ImageFile, content: bytes, where: Path, limits: Limits) -> None:
+    """Raise ImageError if the header shows that the file is too large, incomplete, or would lose something."""
     width, height = image.size
     if width * height > limits.max_pixels:
         found = f"{width} x {height} pixels where the limit is {limits.max_pixels}"
@@ -64,12 +65,12 @@ def _check_header(image: ImageFile, content: bytes, where: Path, limits: Limits)
 
 
 def _lost(image: ImageFile, content: bytes) -> str:
-    """What Pillow would quietly cut to 8 bits, swap, invert or misread in this image; empty if nothing."""
+    """Return what Pillow would silently cut to 8 bits, swap, invert or misread in this image; empty if nothing."""
     if isinstance(image, PngImageFile) and content[24] == 16 and image.mode != "I;16":
         return "16-bit colour or transparency"
     if isinstance(image, TiffImageFile):
         bits, signed = _bits(image), 2 in image.tag_v2.get(339, (1,))
-        if bits > 8 and image.mode not in (*GREY_16, "I", "F"):
+        if bits > 8 and image.mode not in (*GREY_16_MODES, "I", "F"):
             return "16-bit colour"
         if bits == 32 and image.mode == "I":
             return "32-bit integers"
@@ -79,30 +80,32 @@ def _lost(image: ImageFile, content: bytes) -> str:
             return f"{bits}-bit pixels with 0 for white"
         if content.startswith(b"MM") and image.mode in ("I", "F") and image.tag_v2.get(259, 1) != 1:
             return "compressed big-endian signed or float pixels"
-    return "" if image.mode in (*AS_STORED, *GREY_16, "I", *WITH_ALPHA, *TO_RGB) else f"pixels of mode {image.mode}"
+    known = (*PLAIN_MODES, *GREY_16_MODES, "I", *ALPHA_MODES, *COLOUR_MODES)
+    return "" if image.mode in known else f"pixels of mode {image.mode}"
 
 
-AS_STORED, GREY_16, TO_RGB = ("1", "L", "F", "RGB"), ("I;16", "I;16B"), ("CMYK", "YCbCr")
-WITH_ALPHA = ("P", "PA", "LA", "La", "RGBA")
+PLAIN_MODES, GREY_16_MODES, COLOUR_MODES = ("1", "L", "F", "RGB"), ("I;16", "I;16B"), ("CMYK", "YCbCr")
+ALPHA_MODES = ("P", "PA", "LA", "La", "RGBA")
 
 
 def _bits(image: ImageFile) -> int:
+    """Return the bits per sample of a TIFF, 0 for other formats."""
     return max(image.tag_v2.get(258, (1,))) if isinstance(image, TiffImageFile) else 0
 
 
 def _samples(image: ImageFile) -> NDArray[Any]:
-    """Decoded samples: bool, unsigned or signed integers, or floats; (H, W) or (H, W, 3)."""
+    """Return decoded samples: bool, unsigned or signed integers, or floats; (H, W) or (H, W, 3)."""
     exif_transpose(image, in_place=True)
     clear = image.info.get("transparency")
-    if image.mode in GREY_16:
+    if image.mode in GREY_16_MODES:
         samples = np.asarray(image).astype(np.uint16)
         if clear is not None:
             samples[samples == clear] = 0
         return samples / np.float32(4095) if _bits(image) == 12 else samples
     if image.mode == "I":
         return np.asarray(image).astype(np.int16)
-    if image.mode in WITH_ALPHA or clear is not None:
+    if image.mode in ALPHA_MODES or clear is not None:
         rgba = np.asarray(image.convert("RGBA"))
         colour, alpha = rgba[..., :3], rgba[..., 3:]
         return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
-    return np.asarray(image.convert("RGB") if image.mode in TO_RGB else image)
+    return np.asarray(image.convert("RGB") if image.mode in COLOUR_MODES else image)

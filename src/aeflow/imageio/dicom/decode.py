@@ -1,9 +1,9 @@
-"""One frame of a DICOM data set -> the values as stored, exact to the bit.
+"""Decoding of one frame of a DICOM data set to the values as stored, exact to the bit.
 
 Uncompressed pixels are laid out by pydicom; JPEG is decoded by GDCM, JPEG-LS by CharLS, JPEG 2000 by OpenJPEG, each
-called directly: pydicom's plugins refuse 12-bit JPEG and try one decoder after another. RLE is unpacked here, for
+called directly: pydicom's plugins refuse 12-bit JPEG and try one decoder after another. RLE is unpacked here, because
 pydicom does it without a bound. A stream whose size is not that of the header, or that ends early, is refused: nothing
-is padded in silence.
+is padded silently.
 """
 
 from __future__ import annotations
@@ -45,15 +45,17 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class _Decoded:
+    """Values as a decoder returns them, before unused bits are cleared."""
+
     values: NDArray[Any]  # (H, W) or (H, W, 3)
-    precision: int  # bits of a value that count
+    precision: int  # bits that hold a value
     photometric: str
-    signed: bool = False  # whether negative numbers are negative already
+    signed: bool = False  # True if negative numbers are negative already
 
 
 def decode(source: ParsedDicom, layout: Layout, frame: int) -> Stored:
-    """The frame's values, with whatever lies in bits beyond BitsStored removed; YBR is turned into RGB."""
-    keywords = [keyword for keyword in KEYWORDS if keyword in source.data]
+    """Return the frame's values, with all bits beyond BitsStored cleared; YBR is turned into RGB."""
+    keywords = [keyword for keyword in PIXEL_KEYWORDS if keyword in source.data]
     if len(keywords) != 1:
         raise source.refuse(f"{len(keywords)} sets of pixels" if keywords else "a header without pixels")
     if source.syntax.is_encapsulated and keywords != ["PixelData"]:
@@ -76,11 +78,11 @@ def decode(source: ParsedDicom, layout: Layout, frame: int) -> Stored:
     return Stored(convert_color_space(values.astype(np.uint8), "YBR_FULL", "RGB"), "RGB")
 
 
-KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def _integers(decoded: _Decoded, layout: Layout) -> NDArray[Any]:
-    """Bits above HighBit and those below the BitsStored ones cleared, the sign extended (DICOM part 5, 8.1.1)."""
+    """Clear bits above HighBit and those below the BitsStored ones, and extend the sign (DICOM part 5, 8.1.1)."""
     wide: NDArray[np.signedinteger[Any]] = decoded.values.astype(np.int64 if layout.allocated > 16 else np.int32)
     if decoded.precision > layout.high:
         wide = wide >> (layout.high + 1 - layout.stored)
@@ -90,6 +92,7 @@ def _integers(decoded: _Decoded, layout: Layout) -> NDArray[Any]:
 
 
 def _native(source: ParsedDicom, layout: Layout, frame: int, keyword: str) -> NDArray[Any]:
+    """Return the values of an uncompressed frame."""
     element = source.data[keyword]
     if element.is_undefined_length or not isinstance(element.value, bytes):
         raise source.refuse("compressed pixels under a transfer syntax of uncompressed ones")
@@ -124,7 +127,7 @@ def _native(source: ParsedDicom, layout: Layout, frame: int, keyword: str) -> ND
 
 
 def _single_bits(source: ParsedDicom, layout: Layout, frame: int, content: bytes) -> NDArray[Any]:
-    """Of a frame that may begin within a byte, which pydicom cuts short."""
+    """Return the single bits of a frame; it may begin within a byte, and pydicom cuts such frames short."""
     if not source.little:
         raise source.refuse("single bits in big-endian words", "convert it to Explicit VR Little Endian")
     size = layout.rows * layout.columns * layout.samples
@@ -135,22 +138,24 @@ def _single_bits(source: ParsedDicom, layout: Layout, frame: int, content: bytes
 
 
 def _check_stream(source: ParsedDicom, layout: Layout, rows: int, columns: int, samples: int) -> None:
+    """Raise ImageError unless a stream has the size of the header."""
     if (rows, columns, samples) != (layout.rows, layout.columns, layout.samples):
         found = f"a compressed frame of {columns} x {rows} pixels and {samples} samples"
         raise source.refuse(f"{found} under a header of {layout.columns} x {layout.rows} and {layout.samples}")
 
 
-LOSSLESS = 0xC3  # the marker of JPEG's process 14
+LOSSLESS_JPEG = 0xC3  # the marker of JPEG's process 14
 
 
 def _jpeg(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    """Decode a JPEG stream."""
     header = jpeg_header(source, stream)
     _check_stream(source, layout, header.rows, header.columns, len(header.components))
     depths = {0xC0: (8,), 0xC1: (8, 12), 0xC2: (8,), 0xC3: range(2, 17)}.get(header.process, ())
     if header.precision not in depths or header.precision > layout.allocated:
         raise source.refuse(f"a JPEG frame of {header.precision} bits by process {header.process - 0xC0}")
     photometric = _colour_space(layout, header)
-    with_pillow = header.process != LOSSLESS and header.precision == 8
+    with_pillow = header.process != LOSSLESS_JPEG and header.precision == 8
     values = (_with_pillow if with_pillow else _with_gdcm)(header, stream, photometric)
     if values.size != layout.rows * layout.columns * layout.samples:
         raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
@@ -158,14 +163,15 @@ def _jpeg(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
 
 
 def _with_pillow(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
+    """Decode 8 bits by Pillow."""
     image = JpegImageFile(BytesIO(stream))
     if len(header.components) == 3 and not header.is_rgb:
-        image.draft("YCbCr", image.size)  # as stored: whether it is turned into RGB is not libjpeg's to decide
+        image.draft("YCbCr", image.size)  # as stored: libjpeg must not decide if it becomes RGB
     return np.asarray(image).ravel()
 
 
 def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
-    """12 bits, and lossless of any depth; no values where GDCM fails."""
+    """Decode 12 bits, and lossless JPEG of any depth; no values if GDCM fails."""
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(header.bare(stream))
     fragments.AddFragment(fragment)
@@ -180,15 +186,15 @@ def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[A
     if len(header.components) > 1:
         image.SetPlanarConfiguration(0)
     lossless, lossy = gdcm.TransferSyntax.JPEGLosslessProcess14, gdcm.TransferSyntax.JPEGExtendedProcess2_4
-    image.SetTransferSyntax(gdcm.TransferSyntax(lossless if header.process == LOSSLESS else lossy))
-    bits = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # which of its decoders takes it
+    image.SetTransferSyntax(gdcm.TransferSyntax(lossless if header.process == LOSSLESS_JPEG else lossy))
+    bits = 8 if header.precision <= 8 else 12 if header.precision <= 12 else 16  # selects one of GDCM's decoders
     image.SetPixelFormat(gdcm.PixelFormat(len(header.components), bits, bits, bits - 1, 0))
     text = image.GetBuffer() or ""
     return np.frombuffer(text.encode("utf-8", "surrogateescape"), "u1" if bits == 8 else "<u2")
 
 
 def _colour_space(layout: Layout, header: JpegHeader) -> str:
-    """What the stream says of itself where it does, by markers of JFIF or Adobe or by its components' names."""
+    """Return the colour space by the stream's markers (JFIF, Adobe) or component names, else by the header."""
     if layout.samples == 1:
         return layout.photometric
     if header.is_rgb:
@@ -197,6 +203,7 @@ def _colour_space(layout: Layout, header: JpegHeader) -> str:
 
 
 def _jpeg_ls(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    """Decode a JPEG-LS stream."""
     header = jpeg_header(source, stream)
     _check_stream(source, layout, header.rows, header.columns, len(header.components))
     content, found = jpeg_ls.decode_pixel_data(stream)
@@ -206,6 +213,7 @@ def _jpeg_ls(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
 
 
 def _jpeg_2000(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
+    """Decode a JPEG 2000 stream."""
     found: dict[str, Any] = jpeg_2000_header(stream)
     _check_stream(source, layout, found["rows"], found["columns"], found["samples_per_pixel"])
     values = decode_jpeg_2000(stream)
@@ -214,7 +222,7 @@ def _jpeg_2000(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
 
 
 def _rle(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
-    """Byte planes, the most significant of the first sample first, each packed by itself (DICOM part 5, annex G)."""
+    """Decode byte planes, most significant of the first sample first, each packed by itself (DICOM part 5, annex G)."""
     if layout.allocated % 8 or len(stream) < 64:
         raise source.refuse(f"a run-length frame of {len(stream)} bytes for {layout.allocated} bits a sample")
     width, size = layout.allocated // 8, layout.rows * layout.columns
@@ -231,7 +239,7 @@ def _rle(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
 
 
 def _unpacked(segment: bytes, size: int) -> bytes:
-    """At most ``size`` bytes of PackBits."""
+    """Return at most ``size`` bytes of PackBits."""
     unpacked, at = bytearray(), 0
     while len(unpacked) < size and at + 1 < len(segment):
         count = segment[at]
@@ -247,6 +255,7 @@ def _unpacked(segment: bytes, size: int) -> bytes:
 
 
 def _shaped(values: NDArray[Any], layout: Layout, by_plane: bool = False) -> NDArray[Any]:
+    """Return values as (H, W) or (H, W, 3)."""
     rows, columns, samples = layout.rows, layout.columns, layout.samples
     if by_plane:
         return values.reshape(samples, rows, columns).transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""Stored values -> what a viewer shows, in [0, 1]; the rules are in dicom.py."""
+"""Stored values as a viewer shows them, in [0, 1]; the rules are in ``dicom/reader.py``."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from aeflow.imageio.dicom.pixel_module import Layout
 Values = NDArray[np.float64]
 Map = Callable[[Values], Values]
 
-ARBITRARY = ("MR", "MA", "NM", "PT", "ST")  # modalities whose values have no fixed scale
-ROBUST = (0.5, 99.5)  # percentiles
+UNSCALED_MODALITIES = ("MR", "MA", "NM", "PT", "ST")  # modalities whose values have no fixed scale
+ROBUST_PERCENTILES = (0.5, 99.5)  # percentiles
 
 
 def shown(source: ParsedDicom, layout: Layout, stored: Stored, frame: int) -> NDArray[np.float32]:
-    """(H, W) grey or (H, W, 3) colour in [0, 1] of the stored values of a frame."""
+    """Return the stored values of a frame as (H, W) grey or (H, W, 3) colour in [0, 1]."""
     values = stored.values
     if stored.photometric == "PALETTE COLOR":
         names = [f"{colour}PaletteColorLookupTable" for colour in ("Red", "Green", "Blue")]
@@ -33,6 +33,7 @@ def shown(source: ParsedDicom, layout: Layout, stored: Stored, frame: int) -> ND
 
 
 def _grey(source: ParsedDicom, layout: Layout, values: NDArray[Any], frame: int) -> NDArray[np.float32]:
+    """Return grey values in [0, 1]; padding is 0."""
     padding = _padding(source, layout, values)
     seen = values if padding is None else values[~padding]
     if values.dtype.kind == "f" and (bad := seen.size - np.count_nonzero(np.isfinite(seen))):
@@ -40,7 +41,7 @@ def _grey(source: ParsedDicom, layout: Layout, values: NDArray[Any], frame: int)
     modality, ends = _modality(source, layout, frame)
     interest = _interest(source, frame, ends[0])
     if interest is None:
-        if values.dtype.kind == "f" or str(source.data.get("Modality") or "") in ARBITRARY:
+        if values.dtype.kind == "f" or str(source.data.get("Modality") or "") in UNSCALED_MODALITIES:
             ends = _robust(modality(seen.astype(np.float64)))
         interest = _stretch(*ends)
     inverted = layout.photometric == "MONOCHROME1"
@@ -60,7 +61,7 @@ def _grey(source: ParsedDicom, layout: Layout, values: NDArray[Any], frame: int)
 
 
 def _padding(source: ParsedDicom, layout: Layout, values: NDArray[Any]) -> NDArray[np.bool_] | None:
-    """Where nothing was measured (DICOM part 3, C.7.5.1.1.2); None where the file names no such value."""
+    """Return where nothing was measured (DICOM part 3, C.7.5.1.1.2); None if the file names no padding value."""
     if values.dtype.kind == "f":
         keyword = "FloatPixelPadding" if values.dtype.itemsize == 4 else "DoubleFloatPixelPadding"
         value, limit = source.data.get(f"{keyword}Value"), source.data.get(f"{keyword}RangeLimit")
@@ -76,12 +77,12 @@ def _padding(source: ParsedDicom, layout: Layout, values: NDArray[Any]) -> NDArr
 
 
 def _in_sign(value: int, signed: bool) -> int:
-    """A 16-bit number in the sign of the pixels, which files often get wrong."""
+    """Return a 16-bit number in the sign of the pixels, which files often get wrong."""
     return (value + 32768) % 65536 - 32768 if signed else value % 65536
 
 
 def _modality(source: ParsedDicom, layout: Layout, frame: int) -> tuple[Map, tuple[float, float]]:
-    """Stored values -> the modality's, and the range of those."""
+    """Return the map from stored values to the modality's, and the range of these."""
     if luts := source.data.get("ModalityLUTSequence"):
         lut = table(source, luts[0], "LUT", layout.lowest)
         return lut, (0, lut.highest)
@@ -93,7 +94,7 @@ def _modality(source: ParsedDicom, layout: Layout, frame: int) -> tuple[Map, tup
 
 
 def _interest(source: ParsedDicom, frame: int, lowest: float) -> Map | None:
-    """The modality's values -> [0, 1] by the file's VOI LUT or its first window; None where it has neither."""
+    """Return the map from the modality's values to [0, 1] by the file's VOI table or its first window; None without."""
     if luts := source.data.get("VOILUTSequence"):
         return table(source, luts[0], "LUT", lowest).unit
     group = source.group("FrameVOILUTSequence", frame)
@@ -112,13 +113,15 @@ def _interest(source: ParsedDicom, frame: int, lowest: float) -> Map | None:
 
 
 def _stretch(low: float, high: float) -> Map:
+    """Return the map that takes ``low`` to 0 and ``high`` to 1; a step if there is nothing between them."""
     if high > low:
         return lambda values: (values - low) / (high - low)
     return lambda values: (values > low).astype(np.float64)
 
 
 def _robust(values: Values) -> tuple[float, float]:
+    """Return the 0.5th and 99.5th percentile of values, or their range if these are equal."""
     if values.size == 0:
         return 0.0, 1.0
-    low, high = np.percentile(values, ROBUST)
+    low, high = np.percentile(values, ROBUST_PERCENTILES)
     return (float(low), float(high)) if high > low else (float(values.min()), float(values.max()))

@@ -1,4 +1,4 @@
-"""Encapsulated pixel data -> the compressed stream of one frame, whole or refused (DICOM part 5, annex A.4)."""
+"""Compressed streams of single frames in encapsulated pixel data (DICOM part 5, annex A.4), complete or refused."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from aeflow.imageio.dicom.parse import ParsedDicom
 
 ITEM, END = 0xE000FFFE, 0xE0DDFFFE  # tags as little-endian words
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
-PADDING = 16  # bytes at the end of a stream, at most, that may follow its end
+MAX_PADDING = 16  # bytes that may follow the end-of-image marker
 
 
 def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
-    """The stream of a frame, its fragments joined."""
+    """Return the stream of a frame, its fragments joined; ImageError if it is missing or cut off."""
     element = source.data["PixelData"]
     value = element.value
     if not element.is_undefined_length or not isinstance(value, bytes):
@@ -33,7 +33,7 @@ def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
 
 
 def _items(source: ParsedDicom, value: bytes) -> list[tuple[int, int]]:
-    """Start and stop of each item's content; the first is the table of offsets."""
+    """Return start and stop of each item's content; the first is the table of offsets."""
     items, at = [], 0
     while at < len(value):
         if at + 8 > len(value):
@@ -53,7 +53,7 @@ def _items(source: ParsedDicom, value: bytes) -> list[tuple[int, int]]:
 def _span(
     source: ParsedDicom, value: bytes, table: tuple[int, int], fragments: list[tuple[int, int]], frames: int, frame: int
 ) -> tuple[int, int]:
-    """First and last (exclusive) fragment of the frame, by the offsets if there are any."""
+    """Return the first and last (exclusive) fragment of the frame, by the offsets if there are any."""
     count = len(fragments)
     if frames == 1:
         return 0, count
@@ -82,12 +82,13 @@ def _span(
 
 
 def _ends(stream: bytes) -> bool:
-    return END_OF_IMAGE in stream.rstrip(b"\0")[-PADDING:]
+    """Return if a stream has the end-of-image marker at its end."""
+    return END_OF_IMAGE in stream.rstrip(b"\0")[-MAX_PADDING:]
 
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What a JPEG or JPEG-LS stream says about itself before its data."""
+    """Header of a JPEG or JPEG-LS stream: everything before its data."""
 
     process: int  # the marker that begins the frame
     precision: int
@@ -97,24 +98,24 @@ class JpegHeader:
     jfif: bool
     adobe: int | None  # colour transform by Adobe's marker: 0 for none, 1 for YBR
     segments: tuple[tuple[int, bytes], ...]  # marker and body of each, up to the start of the data
-    data: int  # where that begins
+    data: int  # offset at which the data begins
 
     @property
     def is_rgb(self) -> bool:
-        """Whether libjpeg takes three components for RGB rather than YBR."""
+        """True if libjpeg takes three components for RGB rather than YBR."""
         if self.jfif or self.adobe is not None:
             return not self.jfif and self.adobe == 0
         return self.components == b"RGB"
 
     def bare(self, stream: bytes) -> bytes:
-        """The stream without what applications added to it: only tables, frame and scan."""
+        """Return the stream without the segments that applications added: only tables, frame and scan."""
         kept = [(marker, body) for marker, body in self.segments if not 0xE0 <= marker <= 0xFE]
         parts = [bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body for marker, body in kept]
         return b"\xff\xd8" + b"".join(parts) + stream[self.data :]
 
 
 def jpeg_header(source: ParsedDicom, stream: bytes) -> JpegHeader:
-    """The header of a stream (ISO/IEC 10918-1, B.2) with one frame; ImageError where it has not one."""
+    """Return the header of a stream (ISO/IEC 10918-1, B.2) with one frame; ImageError unless it has exactly one."""
     segments: list[tuple[int, bytes]] = []
     at = 2
     while stream.startswith(b"\xff\xd8") and at + 4 <= len(stream) and stream[at] == 0xFF:

@@ -1,4 +1,4 @@
-"""Lookup tables of DICOM: of a modality, of values of interest, of palette colours."""
+"""Lookup tables of DICOM: modality, VOI (values of interest) and palette tables."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Table:
         return np.asarray(self.entries[at.astype(np.int64)])
 
     def unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """The entries of the values over [0, 1]."""
+        """Return the entries of the values, scaled to [0, 1]."""
         return np.minimum(self(values) / self.highest, 1)
 
 
 def table(source: ParsedDicom, item: Dataset, name: str, lowest: float) -> Table:
-    """The table whose elements begin with ``name``; ``lowest`` is the lowest value it may be asked for."""
+    """Return the table whose elements begin with ``name``; ``lowest`` is the lowest value that will be looked up."""
     descriptor = [int(number) for number in source.numbers(item, f"{name}Descriptor")]
     if len(descriptor) != 3 or not 8 <= descriptor[2] <= 16:
         raise source.refuse("a lookup table without a valid description")
@@ -39,7 +39,7 @@ def table(source: ParsedDicom, item: Dataset, name: str, lowest: float) -> Table
     if lowest < 0 and first > 32767:  # negative, written as unsigned
         first -= 65536
     segmented = f"Segmented{name}Data"
-    if name != "LUT" and segmented in item:  # only palettes may be
+    if name != "LUT" and segmented in item:  # only palettes may be segmented
         words = _words(source, item, segmented)
         entries = _unfolded(source, words if bits > 8 else words.view(np.uint8), count)
     else:
@@ -57,6 +57,7 @@ def table(source: ParsedDicom, item: Dataset, name: str, lowest: float) -> Table
 
 
 def _words(source: ParsedDicom, item: Dataset, keyword: str) -> NDArray[np.uint16]:
+    """Return the 16-bit words of an element."""
     value: Any = item.get(keyword)
     if isinstance(value, bytes):
         if len(value) % 2:
@@ -67,11 +68,14 @@ def _words(source: ParsedDicom, item: Dataset, keyword: str) -> NDArray[np.uint1
 
 
 def _unfolded(source: ParsedDicom, words: NDArray[Any], count: int) -> NDArray[Any]:
-    """At most ``count`` entries of a segmented table (DICOM part 3, C.7.9.2); an indirect segment copies plain ones."""
+    """Return at most ``count`` entries of a segmented table (DICOM part 3, C.7.9.2).
+
+    An indirect segment copies plain ones.
+    """
     data: list[int] = words.tolist()
     width = words.dtype.itemsize
     entries: list[int] = []
-    pending = [(0, len(data))]  # where to read, segments left to read there
+    pending = [(0, len(data))]  # (position, segments left to read from there)
     while pending and len(entries) < count:
         at, left = pending.pop()
         if left == 0 or at + 2 > len(data):

@@ -1,6 +1,6 @@
-"""DICOM bytes -> data set: encoding found, inflated within bounds, nesting bounded.
+"""Parsing of DICOM bytes into a data set: encoding detected, inflated within bounds, nesting bounded.
 
-Nothing of a header reaches an error, a warning or a log: pydicom's own are turned off here, for they quote values.
+No value of a header reaches an error, a warning or a log: pydicom's own messages quote values and are turned off here.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.limits import Limits
 
 REMEDY_EXPORT_IMAGE = "export it again"
-PIXELS = (0x7FE00010, 0x7FE00009, 0x7FE00008)  # integers, doubles, floats
+PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)  # integers, doubles, floats
 
-# Filters for good, because catch_warnings and pydicom's own context managers are not safe in threads.
+# Permanent filters, because catch_warnings and pydicom's own context managers are not safe in threads.
 config.settings.reading_validation_mode = config.IGNORE
 warnings.filterwarnings("ignore", module=r"(pydicom|pylibjpeg|openjpeg|jpeg_ls)\b")
 for _name in ("pydicom", "pylibjpeg", "openjpeg"):
@@ -44,19 +44,20 @@ for _name in ("pydicom", "pylibjpeg", "openjpeg"):
 
 @dataclass(frozen=True, slots=True)
 class ParsedDicom:
-    """A parsed data set and what is needed to understand it."""
+    """Data set of a file, and the facts needed to understand it."""
 
     data: Dataset
     where: Path  # for errors
-    syntax: UID  # transfer syntax, guessed where the file names none
+    syntax: UID  # transfer syntax, guessed if the file names none
     little: bool  # byte order of words
-    sop_class: str  # UID of the kind of object, empty where the file names none
+    sop_class: str  # UID of the kind of object, empty if the file names none
 
     def refuse(self, found: str, remedy: str = REMEDY_EXPORT_IMAGE) -> ImageError:
+        """Return the ImageError that refuses this file."""
         return ImageError(self.where, found, remedy)
 
     def numbers(self, item: Dataset, keyword: str) -> list[float]:
-        """The finite numbers of an element, none where it is missing or empty."""
+        """Return the finite numbers of an element, none if it is missing or empty."""
         value = item.get(keyword)
         if value is None or value == "":
             return []
@@ -67,7 +68,7 @@ class ParsedDicom:
         return found
 
     def whole(self, keyword: str) -> int | None:
-        """The one whole number of an element, None where it is missing or empty."""
+        """Return the one whole number of an element, None if it is missing or empty."""
         found = self.numbers(self.data, keyword)
         if not found:
             return None
@@ -76,7 +77,7 @@ class ParsedDicom:
         return int(found[0])
 
     def group(self, macro: str, frame: int) -> Dataset:
-        """The functional group of a frame, its own or shared; the data set itself where it has no such group."""
+        """Return the functional group of a frame, its own or shared; the data set itself if it has no such group."""
         own = self.data.get("PerFrameFunctionalGroupsSequence") or []
         if own and frame >= len(own):
             raise self.refuse(f"functional groups for {len(own)} frames, fewer than it says to have")
@@ -88,7 +89,7 @@ class ParsedDicom:
 
 
 def encoding(start: bytes) -> tuple[bool, bool] | None:
-    """(implicit VR, little endian) of a data set that starts with group 0002 or 0008, None if these bytes are none."""
+    """Return (implicit VR, little endian) of a data set that starts with group 0002 or 0008, None for other bytes."""
     if len(start) < 8:
         return None
     for little in (True, False):
@@ -105,7 +106,7 @@ VALUE_REPRESENTATIONS = {vr.encode() for vr in VR if len(vr) == 2}
 
 
 def parse(content: bytes, where: Path, limits: Limits, pixels: bool) -> ParsedDicom:
-    """The data set of a file, up to the pixels or with them; ImageLimitError beyond the limits."""
+    """Return the data set of a file, up to the pixels or with them; ImageLimitError beyond the limits."""
     try:
         source = _parse(content, where, limits, pixels)
         _bound_nesting(source.data, where, limits)
@@ -115,6 +116,7 @@ def parse(content: bytes, where: Path, limits: Limits, pixels: bool) -> ParsedDi
 
 
 def _parse(content: bytes, where: Path, limits: Limits, pixels: bool) -> ParsedDicom:
+    """Return the data set of a file whose nesting is not checked yet."""
     stream = BytesIO(content)
     start = stream.seek(132 if content[128:132] == b"DICM" else 0)
     implicit, little = encoding(content[start : start + 8]) or (False, True)
@@ -128,13 +130,14 @@ def _parse(content: bytes, where: Path, limits: Limits, pixels: bool) -> ParsedD
     else:
         implicit, little = encoding(content[start : start + 8]) or (True, True)
         syntax = (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
-    stop = None if pixels else lambda tag, vr, length: tag in PIXELS
+    stop = None if pixels else lambda tag, vr, length: tag in PIXEL_TAGS
     data = read_dataset(stream, implicit, little, stop_when=stop)
     sop_class = str(data.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
     return ParsedDicom(data, where, UID(str(syntax)), little, sop_class)
 
 
 def _inflate(content: bytes, where: Path, limits: Limits) -> bytes:
+    """Return deflated content inflated; ImageLimitError if it is too long."""
     unfold = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
     inflated = unfold.decompress(content, limits.max_inflated + 1)
     if len(inflated) > limits.max_inflated:
@@ -146,7 +149,10 @@ def _inflate(content: bytes, where: Path, limits: Limits) -> bytes:
 
 
 def _bound_nesting(data: Dataset, where: Path, limits: Limits) -> None:
-    """Refuse sequences nested too deep; level by level, for pydicom parses those of known length only when asked."""
+    """Raise ImageLimitError for sequences nested too deep.
+
+    The check goes level by level, because pydicom parses sequences of known length only when asked.
+    """
     waiting = [(data, 0)]
     while waiting:
         item, depth = waiting.pop()
@@ -158,18 +164,19 @@ def _bound_nesting(data: Dataset, where: Path, limits: Limits) -> None:
                 waiting.extend((inner, depth + 1) for inner in item[tag].value)
 
 
-LEAST_LEVEL = 16  # bytes of the headers of a sequence and its item
+MIN_LEVEL_BYTES = 16  # bytes of the headers of a sequence and its item
 
 
 def _may_nest(raw: DataElement | RawDataElement | None, levels: int) -> bool:
-    """Whether an element is a sequence that may reach deeper than so many levels."""
+    """Return if an element is a sequence that may reach deeper than so many levels."""
     if isinstance(raw, RawDataElement):
         known = dictionary_VR(raw.tag) if dictionary_has_tag(raw.tag) else "UN"
         sequence = raw.VR == "SQ" or (raw.VR in (None, "UN") and known == "SQ")
-        return sequence and len(raw.value or b"") >= LEAST_LEVEL * levels
+        return sequence and len(raw.value or b"") >= MIN_LEVEL_BYTES * levels
     return raw is not None and raw.VR == "SQ"
 
 
 def _too_deep(where: Path, limits: Limits) -> ImageLimitError:
+    """Return the error for sequences nested too deep."""
     found = f"sequences nested deeper than {limits.max_nesting} levels"
     return ImageLimitError(where, found, REMEDY_EXPORT_IMAGE + " without them or raise max_nesting")

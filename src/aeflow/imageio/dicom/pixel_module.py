@@ -1,4 +1,4 @@
-"""What a DICOM header says about its pixels, checked before any is decoded."""
+"""Layout of the pixels by the DICOM header, checked before any is decoded."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aeflow.imageio.dicom.parse import ParsedDicom
 from aeflow.imageio.errors import ImageLimitError
 from aeflow.imageio.limits import Limits
 
-SAMPLES = {  # photometric interpretation -> samples per pixel
+SAMPLES_PER_PIXEL = {  # photometric interpretation -> samples per pixel
     "MONOCHROME1": 1,
     "MONOCHROME2": 1,
     "PALETTE COLOR": 1,
@@ -34,30 +34,32 @@ NATIVE = (
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The Image Pixel module (DICOM part 3, C.7.6.3), validated."""
+    """Image Pixel module (DICOM part 3, C.7.6.3), validated."""
 
     rows: int
     columns: int
     samples: int
     frames: int
-    allocated: int  # bits of a sample
-    stored: int  # bits of them that count
-    high: int  # the highest of those
+    allocated: int  # bits that a sample takes
+    stored: int  # bits of these that hold the value
+    high: int  # the highest of the stored bits
     signed: bool
     planar: int
     photometric: str
 
     @property
     def lowest(self) -> int:
+        """The lowest value that the stored bits can hold."""
         return -(1 << (self.stored - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
+        """The highest value that the stored bits can hold."""
         return self.lowest + (1 << self.stored) - 1
 
 
 def layout(source: ParsedDicom, limits: Limits) -> Layout:
-    """The pixels' layout; ImageError where it is incomplete, contradicts itself or is not read."""
+    """Return the layout of the pixels; ImageError if it is incomplete, contradicts itself or is not supported."""
     _check_syntax(source)
     rows, columns = source.whole("Rows"), source.whole("Columns")
     if rows is None or columns is None:
@@ -66,8 +68,8 @@ def layout(source: ParsedDicom, limits: Limits) -> Layout:
         raise source.refuse(f"{rows} rows and {columns} columns")
     samples = source.whole("SamplesPerPixel") or 1
     photometric = str(source.data.get("PhotometricInterpretation") or "").strip().upper()
-    if SAMPLES.get(photometric) != samples:
-        known = photometric if photometric in SAMPLES else "an unknown photometric interpretation"
+    if SAMPLES_PER_PIXEL.get(photometric) != samples:
+        known = photometric if photometric in SAMPLES_PER_PIXEL else "an unknown photometric interpretation"
         raise source.refuse(f"{known} of {samples} samples a pixel", "convert it to MONOCHROME2 or RGB")
     if photometric in ("YBR_ICT", "YBR_RCT") and source.syntax not in JPEG_2000:
         raise source.refuse(f"{photometric} outside of JPEG 2000", "convert it to RGB")
@@ -88,7 +90,7 @@ def layout(source: ParsedDicom, limits: Limits) -> Layout:
     signed, planar = signed or 0, planar or 0
     if signed not in (0, 1) or planar not in (0, 1):
         raise source.refuse(f"pixel representation {signed} and planar configuration {planar}")
-    if signed and SAMPLES[photometric] == 3:
+    if signed and SAMPLES_PER_PIXEL[photometric] == 3:
         raise source.refuse("signed colour", "convert it to unsigned RGB")
     _check_size(source, limits, rows, columns, samples, frames, allocated)
     return Layout(rows, columns, samples, frames, allocated, stored, high, bool(signed), planar, photometric)
@@ -97,6 +99,7 @@ def layout(source: ParsedDicom, limits: Limits) -> Layout:
 def _check_size(
     source: ParsedDicom, limits: Limits, rows: int, columns: int, samples: int, frames: int, allocated: int
 ) -> None:
+    """Raise ImageLimitError if an image, a frame or their number is beyond the limits."""
     if rows * columns * samples > limits.max_pixels:
         found = f"{columns} x {rows} pixels of {samples} samples where the limit is {limits.max_pixels}"
         raise ImageLimitError(source.where, found, "shrink the image or raise max_pixels")
@@ -109,6 +112,7 @@ def _check_size(
 
 
 def _check_syntax(source: ParsedDicom) -> None:
+    """Raise ImageError for a transfer syntax that is not read."""
     if source.syntax in (*NATIVE, *ENCAPSULATED):
         return
     name = source.syntax.name if not source.syntax.is_private else ""

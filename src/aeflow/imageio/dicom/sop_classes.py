@@ -1,4 +1,4 @@
-"""What a DICOM object is when it is no image."""
+"""SOP classes of DICOM objects that are no images."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ KINDS = {
 
 
 def not_an_image(sop_class: str) -> str | None:
-    """In our words, what an object of this SOP class is; None where it is an image, or of a class that is not known."""
+    """Return in our words what an object of this SOP class is; None if it is an image, or of an unknown class."""
     if sop_class in RADIOTHERAPY_IMAGES:
         return None
     return next((kind for uid, kind in KINDS.items() if f"{sop_class}.".startswith(f"{uid}.")), None)
