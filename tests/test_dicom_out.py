@@ -30,7 +30,8 @@ from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import LEAST_WIDTH, blend, picture
 from aeflow.results.dicom.parametric_map import resample
-from aeflow.results.dicom.writer import Writer, write_results
+from aeflow.results.dicom.writer import DicomFolder, write_results
+from aeflow.results.score_table import ScoreTable
 from aeflow.scoring.score_files import score_files
 from aeflow.scoring.scorer import Score, score
 from aeflow.training.train import Trained
@@ -466,12 +467,13 @@ def test_a_batch_of_dicom_images_ends_as_dicom(
     (folder / "c.dcm").write_bytes((folder / "b.dcm").read_bytes()[:9000])
     shutil.copy(next((data / "test" / "normal").iterdir()), folder / "d.png")
     us(folder / "e.dcm")
-    writer = Writer(tmp_path / "out", maker)
-    batch = score_files(trained.artifact.scorer, find_images([folder]), out=tmp_path / "scores.csv", dicom=writer)
+    objects = DicomFolder(tmp_path / "out", maker)
+    sinks = [ScoreTable(tmp_path / "scores.csv"), objects]
+    batch = score_files(trained.artifact.scorer, find_images([folder]), sinks)
     frames = pydicom.dcmread(folder / "e.dcm").NumberOfFrames
     assert batch.verdicts.total() == 3 + frames
     assert [record.path.name for record, _ in batch.refusals] == ["c.dcm"]
-    assert writer.not_dicom == 1
+    assert objects.not_dicom == 1
     expected = [f"{row:05d}_{kind}.dcm" for row in (1, 2, 5) for kind in KINDS]
     expected += [f"{5 + frame:05d}_overlay.dcm" for frame in range(1, frames)]
     assert [path.name for path in sorted((tmp_path / "out").iterdir())] == sorted(expected)
@@ -496,7 +498,7 @@ def test_an_image_given_twice_gets_its_results_twice(trained: Trained, maker: Mo
     for path in (mr(tmp_path / "mr.dcm"), us(tmp_path / "us.dcm")):
         frames = int(pydicom.dcmread(path).get("NumberOfFrames", 1))
         out = tmp_path / path.stem
-        score_files(trained.artifact.scorer, find_images([path, path]), dicom=Writer(out, maker))
+        score_files(trained.artifact.scorer, find_images([path, path]), [DicomFolder(out, maker)])
         made = [pydicom.dcmread(out / f"{row:05d}_map.dcm") for row in (1, 1 + frames)]
         assert [one.NumberOfFrames for one in made] == [frames, frames]
         assert made[0].SOPInstanceUID == made[1].SOPInstanceUID
@@ -508,10 +510,10 @@ def test_results_that_cannot_be_written_are_listed_with_the_refusals(
     data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
     del data.StudyInstanceUID
     data.save_as(tmp_path / "cr.dcm")
-    batch = score_files(
-        trained.artifact.scorer, find_images([tmp_path / "cr.dcm"]), dicom=Writer(tmp_path / "out", maker)
-    )
-    [(record, error)] = batch.refusals
+    objects = DicomFolder(tmp_path / "out", maker)
+    batch = score_files(trained.artifact.scorer, find_images([tmp_path / "cr.dcm"]), [objects])
+    assert batch.refusals == []
+    [(record, error)] = objects.refused
     assert batch.verdicts.total() == 1
     assert record.path == tmp_path / "cr.dcm"
     assert error.found == "no valid StudyInstanceUID, so no DICOM result can refer to it"

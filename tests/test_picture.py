@@ -19,6 +19,7 @@ from aeflow.errors import DataError
 from aeflow.reporting.gallery import gallery, panel
 from aeflow.reporting.score_picture import WAITING, Frame, encoded, pictures
 from aeflow.reporting.style import INK, png
+from aeflow.results.pictures import PictureFolder
 from aeflow.scoring.score_files import score_files
 from aeflow.scoring.scorer import Score
 from aeflow.training.train import Trained
@@ -161,7 +162,7 @@ def test_scoring_ends_with_the_error_of_a_picture(trained: Trained, data: Path, 
     records = read_records(data, "test")[:3]
     (tmp_path / "maps" / "00002.png").mkdir(parents=True)
     with pytest.raises(OSError, match=r"00002\.png"):
-        score_files(trained.artifact.scorer, records, maps=tmp_path / "maps")
+        score_files(trained.artifact.scorer, records, [PictureFolder(tmp_path / "maps", trained.artifact.scorer)])
 
 
 def test_an_error_of_the_caller_ends_the_drawing(tmp_path: Path) -> None:

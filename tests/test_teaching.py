@@ -24,7 +24,7 @@ from aeflow.imageio.reader import read_image
 from aeflow.metrics.image import auroc
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
 from aeflow.model.pooling import pool
-from aeflow.results import score_table as tables
+from aeflow.results.score_table import score_row
 from aeflow.runtime.files import content
 from aeflow.scoring.scorer import Score, score
 from aeflow.training import train as training
@@ -173,7 +173,7 @@ def test_loaded_model_scores_the_same(data: Path, taught: tuple[Path, Trained]) 
     assert loaded.calibration == trained.artifact.calibration
     assert loaded.metadata["lesson"] == {"labelled_images": {"abnormal": 5}, "left_out_images": 0, "unlabelled": None}
     for result in scores(loaded, data):
-        line = tables.row(read_records(data)[0], result)
+        line = score_row(read_records(data)[0], result)
         assert 0 <= line["p_abnormal"] <= 1
         assert line["p_abnormal"] == pytest.approx(result.posterior["abnormal"])
         assert line["posterior"] == result.terms["posterior"]

@@ -1,11 +1,10 @@
-"""Commands that use a model: evaluate, score, explain, info."""
+"""The command ``score``: images to a table, pictures and DICOM objects."""
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -31,39 +30,40 @@ def score(
     from aeflow.artifacts.layout import read_metadata
     from aeflow.data.records import find_images
     from aeflow.deploy.open_model import open_model
-    from aeflow.results.study_table import study_table_of
+    from aeflow.results.pictures import PictureFolder
+    from aeflow.results.score_table import ScoreLines, ScoreTable
+    from aeflow.results.study_table import study_table_of, write_studies
     from aeflow.runtime.process import prepare
-    from aeflow.scoring.score_files import score_files
+    from aeflow.scoring.score_files import Sink, score_files
 
     prepare()
-
-    def at(row: dict[str, Any]) -> str:
-        return f", slice {row['slice']}" if row["slice"] else ""
-
-    def show(row: dict[str, Any]) -> None:
-        if as_json:
-            print(json.dumps(row, allow_nan=False))
-        elif out is None and row["score"] is not None:
-            outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
-            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
-            print(found + at(row) + outside)
-
     files = find_images(paths)
     scorer = open_model(run, backend, device, len(files))
-    writer = None
-    if dicom:
-        from aeflow.results.dicom.identifiers import ModelIdentity
-        from aeflow.results.dicom.writer import Writer
+    sinks: list[Sink] = []
+    if as_json or out is None:
+        sinks.append(ScoreLines(as_json))
+    if out is not None:
+        sinks.append(ScoreTable(out))
+    if maps is not None:
+        sinks.append(PictureFolder(maps, scorer))
+    refused_dicom = []
+    if dicom is not None:
+        from aeflow.results.dicom import DicomFolder, ModelIdentity  # highdicom takes a second to import
 
-        writer = Writer(dicom, ModelIdentity(read_metadata(run)["sha256"], scorer.calibration))
-    done = score_files(scorer, files, out=out, maps=maps, dicom=writer, show=show)
+        objects = DicomFolder(dicom, ModelIdentity(read_metadata(run)["sha256"], scorer.calibration))
+        sinks.append(objects)
+    done = score_files(scorer, files, sinks)
+    if out is not None and done.studies:
+        write_studies(done.studies, study_table_of(out))
     if out is not None and not as_json:
         print(f"{done.verdicts['normal']} images called normal, {done.verdicts['abnormal']} abnormal\ntable: {out}")
     if done.studies and not as_json:
         abnormal = sum(study.verdict == "abnormal" for study in done.studies)
         print(f"{len(done.studies)} studies, {abnormal} called abnormal" + (f": {study_table_of(out)}" if out else ""))
-    if writer and writer.not_dicom:
-        print(f"note: {writer.not_dicom} images are not DICOM: no DICOM results for them", file=sys.stderr)
+    if dicom is not None:
+        refused_dicom = objects.refused
+        if objects.not_dicom:
+            print(f"note: {objects.not_dicom} images are not DICOM: no DICOM results for them", file=sys.stderr)
     if done.outside:
         reasons = "; ".join(f"{count} by {', '.join(names)}" for names, count in done.outside.most_common())
         print(
@@ -71,4 +71,4 @@ def score(
             f"({reasons}); do not rely on their scores",
             file=sys.stderr,
         )
-    end(done.refusals)
+    end([*done.refusals, *refused_dicom])

@@ -1,4 +1,4 @@
-"""Changed views of an image, as another positioning, exposure, scanner or export would give."""
+"""Changed views of an image, as another positioning, exposure, scanner or export would give them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-ROTATION = 5.0  # degrees either way, at a reach of 1, as the next two
+ROTATION = 5.0  # degrees either way, at a reach of 1; so are the next two
 ZOOM = 0.06  # share either way
 SHIFT = 0.03  # of a side, either way
 CONTRAST = 0.15  # share either way
@@ -18,16 +18,16 @@ BRIGHTNESS = 0.05  # of the full range, either way
 GAMMA = 0.3  # of its logarithm, either way
 CROP = 0.08  # share of a side, at each edge
 QUALITY = (30, 95)  # of JPEG
-BACKGROUND = 0.02  # pixels up to this are air, whose value no exposure changes
+BACKGROUND = 0.02  # pixels up to this value are air, which no exposure changes
 
-Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]  # of pixels, by a key
+Change = Callable[[NDArray[np.float32], str], NDArray[np.float32]]  # (pixels, key) -> changed pixels
 
 
 def augment(pixels: NDArray[np.float32], key: str, reach: float = 1.0) -> NDArray[np.float32]:
-    """A view of ``pixels`` (3, H, W) in [0, 1]: turned, zoomed, shifted, and of another contrast and brightness.
+    """Return a view of ``pixels`` (3, H, W) in [0, 1]: turned, zoomed, shifted, with other contrast and brightness.
 
     ``key`` decides the change, so the same image and key give the same view anywhere; ``reach``, up to 4, multiplies
-    how far it is turned, zoomed and shifted.
+    the ranges of turn, zoom and shift.
     """
     rng = generator(key)
     angle = np.deg2rad(reach * rng.uniform(-ROTATION, ROTATION))
@@ -41,7 +41,7 @@ def augment(pixels: NDArray[np.float32], key: str, reach: float = 1.0) -> NDArra
     brightness = 0.5 * (1 - contrast) + rng.uniform(-BRIGHTNESS, BRIGHTNESS)
 
     def moved(channel: NDArray[np.float32]) -> NDArray[np.float32]:
-        # A border as wide as anything can move, of the edge's own values: no black wedges for the model to learn.
+        # A border of the edge's values, as wide as the largest move: no black wedges that the model would learn.
         border = int(0.1 * (1 + reach) * max(height, width))
         image = PIL.Image.fromarray(np.pad(channel, border, mode="edge"))
         a, b, c, d, e, f = matrix
@@ -55,7 +55,7 @@ def augment(pixels: NDArray[np.float32], key: str, reach: float = 1.0) -> NDArra
 
 
 def of_reach(reach: float) -> Change:
-    """``augment`` of a reach, by a name that tells it from others."""
+    """Return ``augment`` with a reach, under a name that keeps its cache apart from others."""
 
     def augmented(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
         return augment(pixels, key, reach)
@@ -65,7 +65,7 @@ def of_reach(reach: float) -> Change:
 
 
 def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
-    """``augment``, and beyond: another tone curve, crop and compression, as from another scanner or export.
+    """Return ``augment``'s view with another tone curve, crop and compression, as from another scanner or export.
 
     ``pixels`` (3, H, W) in [0, 1]; ``key`` decides the change.
     """
@@ -83,5 +83,5 @@ def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
 
 
 def generator(key: str) -> np.random.Generator:
-    """The random numbers of a key, the same anywhere."""
+    """Return the random number generator of a key, the same anywhere."""
     return np.random.default_rng(list(hashlib.sha256(key.encode()).digest()))

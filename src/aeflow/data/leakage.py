@@ -1,4 +1,4 @@
-"""Train normals that the test split knows, too: what they make of a figure is not worth reporting."""
+"""Train normals that the test split also holds: figures measured with them are not worth reporting."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Leakage:
 
     @property
     def images(self) -> int:
-        """How many train normals leak, each counted once."""
+        """Number of train normals that leak, each counted once."""
         return len({(record.path, record.at) for record in (*self.of_patients, *self.copies)})
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Leakage:
 
 
 def leakage(train_normals: Sequence[Record], test: Sequence[Record]) -> Leakage:
-    """The train normals whose patient or whose file is in the test split.
+    """Return the train normals whose patient or whose file is in the test split.
 
     Only files that have the size of one on the other side are opened.
     """
@@ -56,16 +56,17 @@ def refuse_leakage(data: Path | str, found: Leakage) -> None:
 
 
 def among(records: Sequence[Record], contents: Collection[str]) -> list[Record]:
-    """The records whose file has one of the SHA-256 ``contents``."""
+    """Return the records whose file has one of the SHA-256 ``contents``."""
     known = {path for path in {record.path for record in records} if content(path) in contents}
     return [record for record in records if record.path in known]
 
 
 def _by_size(records: Sequence[Record]) -> dict[int, set[Path]]:
+    """Return the files of the records by their size in bytes."""
     sizes: dict[int, set[Path]] = defaultdict(set)
     for path in {record.path for record in records}:
         try:
             sizes[path.stat().st_size].add(path)
-        except (OSError, ValueError):  # the reader will say so; ValueError: a null byte in the name
+        except (OSError, ValueError):  # the reader will report it; ValueError: a null byte in the name
             continue
     return sizes

@@ -6,21 +6,32 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
+from aeflow._types import Floats32
 from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.records import Record
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition, Image, Slice
-from aeflow.imageio.reader import read_image
+from aeflow.imageio.limits import LIMITS
+from aeflow.imageio.reader import decode_image, read_content, read_dataset, read_image
 
 Pixels = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """An image at its own size, with the header of its DICOM file: what results that refer to it are made from."""
+
+    pixels: Floats32  # (H, W) or (H, W, 3) in [0, 1]
+    header: Dataset | ImageError | None  # without pixels; None if the file is not DICOM
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +40,7 @@ class Decoded:
 
     pixels: Pixels  # (3, size, size)
     acquisition: Acquisition
+    original: Original | None = None  # if asked for
 
 
 S = TypeVar("S")
@@ -44,14 +56,19 @@ def stream(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tu
         yield record, x if isinstance(x, ImageError) else x.pixels
 
 
-def decoded(records: Sequence[Record], size: int, ahead: int = 32) -> Iterator[tuple[Record, Decoded | ImageError]]:
-    """Yield each record with its pixels and acquisition, or with the error that refused it; otherwise as ``stream``."""
+def decoded(
+    records: Sequence[Record], size: int, ahead: int = 32, original: bool = False
+) -> Iterator[tuple[Record, Decoded | ImageError]]:
+    """Yield each record with its decoded image, or with the error that refused it; otherwise as ``stream``."""
     pool = decoders()
-    for record, x in ahead_of(records, lambda record: pool.submit(load, record.path, size, record.at), ahead):
-        if isinstance(x, ImageError):
-            yield record, x
-        else:
-            yield record, Decoded(np.broadcast_to(x.pixels, (3, size, size)).copy(), x.acquisition)
+    for record, x in ahead_of(records, lambda record: pool.submit(load, record.path, size, record.at, original), ahead):
+        yield record, x if isinstance(x, ImageError) else in_colour(x)
+
+
+def in_colour(image: Decoded) -> Decoded:
+    """Return the image with three channels, which workers do not send of a grey one."""
+    size = image.pixels.shape[1:]
+    return replace(image, pixels=np.broadcast_to(image.pixels, (3, *size)).copy())
 
 
 def ahead_of(
@@ -77,11 +94,17 @@ def ahead_of(
             future.cancel()
 
 
-def load(path: Path, size: int, at: Slice | None = None) -> Decoded:
+def load(path: Path, size: int, at: Slice | None = None, original: bool = False) -> Decoded:
     """Read and preprocess a file or a slice of it: (3, size, size); (1, size, size) if grey, which is less to send."""
-    image = read_image(path, at=at)
+    return load_content(read_content(path, LIMITS), path, size, at, original)
+
+
+def load_content(content: bytes, path: Path, size: int, at: Slice | None = None, original: bool = False) -> Decoded:
+    """Decode and preprocess the content of a file as ``load`` does."""
+    image = decode_image(content, path, at=at)
     pixels = preprocess(image, size)
-    return Decoded(pixels[:1] if image.pixels.ndim == 2 else pixels, Acquisition.of(image))
+    kept = Original(image.pixels, read_dataset(content, path)) if original else None
+    return Decoded(pixels[:1] if image.pixels.ndim == 2 else pixels, Acquisition.of(image), kept)
 
 
 def image_of(record: Record) -> Image:
@@ -100,6 +123,11 @@ def batches(
     records: Sequence[Record], size: int, batch_size: int
 ) -> Iterator[list[tuple[Record, Decoded | ImageError]]]:
     """Yield the items of ``decoded`` in lists of ``batch_size``; refused images count, so the lists keep the order."""
-    images = decoded(records, size, ahead=2 * batch_size)
-    while batch := list(itertools.islice(images, batch_size)):
+    return in_batches(decoded(records, size, ahead=2 * batch_size), batch_size)
+
+
+def in_batches(images: Iterable[T], batch_size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of ``batch_size``, the last of which may be shorter."""
+    rest = iter(images)
+    while batch := list(itertools.islice(rest, batch_size)):
         yield batch

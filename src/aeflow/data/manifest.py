@@ -1,4 +1,4 @@
-"""Records -> manifest.csv."""
+"""Manifests: ``manifest.csv`` written from records."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ COLUMNS = ("path", "split", "label", "patient", "mask", "kind", "position")
 
 
 def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], seed: int) -> dict[str, list[Record]]:
-    """Split the images of ``data`` that have no split, write the manifest ``out``, and give the records of each split.
+    """Split the images of ``data`` that have no split, write the manifest ``out``, and return each split's records.
 
-    Paths start at ``data``, so the manifest works once it lies there. Raises DataError where ``out`` exists or every
+    Paths start at ``data``, so the manifest works once it is moved there. Raises DataError if ``out`` exists or every
     image has a split already.
     """
     records = read_records(data)
-    patients = {one.path: one.patient for one in unfold(records)}  # of headers, where there are any
+    patients = {image.path: image.patient for image in unfold(records)}  # from headers, if there are any
     records = [replace(record, patient=patients.get(record.path, record.patient)) for record in records]
     if all(record.split for record in records):
         raise DataError(data, "every image has a split already", "nothing to do; see aeflow audit")
@@ -32,7 +32,7 @@ def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], 
 
 
 def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Record]]) -> None:
-    """Write the records of each split as a manifest; raises DataError where ``out`` exists or cannot be written."""
+    """Write the records of each split as a manifest; raises DataError if ``out`` exists or cannot be written."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -52,11 +52,12 @@ def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Rec
 
 
 def _row(record: Record, split: str, data: Path) -> tuple[str, ...]:
+    """Return a record as a row of COLUMNS."""
     return (
         record.name,
         split,
         "" if record.label is None else str(record.label),
-        "" if record.patient == patient_of(record.name) else record.patient,  # else the name says it
+        "" if record.patient == patient_of(record.name) else record.patient,  # the name holds it otherwise
         "" if record.mask is None else record.mask.relative_to(data).as_posix(),
         record.kind or "",
         "" if record.position is None else repr(record.position),

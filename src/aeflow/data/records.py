@@ -1,4 +1,4 @@
-"""A data folder, a manifest or a list of paths -> records, one an image.
+"""Records, one an image, from a data folder, a manifest or a list of paths.
 
 ::
 
@@ -7,9 +7,9 @@
     DATA/{normal,abnormal,unlabelled,mask}/**               the same without a split, for `aeflow data split`
     DATA/manifest.csv                                       path, split, label, patient, mask, kind; wins if it is there
 
-In the manifest only ``path`` is required; an empty label means unlabelled, ``subtype`` may stand for ``kind``, the
-first of the columns ``position``, ``rel_pos``, ``slice`` that holds nothing but numbers is a slice's position, other
-columns are ignored, and without a ``mask`` column masks are looked for in ``{split}/mask/``.
+In the manifest only ``path`` is required. An empty label means unlabelled, and ``subtype`` may stand for ``kind``. The
+first of the columns ``position``, ``rel_pos``, ``slice`` that holds nothing but numbers is the slice's position. Other
+columns are ignored, and without a column ``mask`` the masks are looked for in ``{split}/mask/``.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> lab
 MANIFEST = "manifest.csv"
 MASKS = "mask"
 REMEDY_IDENTIFY = "--identify shows names"
-POSITIONS = ("position", "rel_pos", "slice")  # columns that may say where in its volume a slice lies
+POSITIONS = ("position", "rel_pos", "slice")  # columns that may hold a slice's position in its volume
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
 # File names of public sets that carry the patient: chest X-rays of Kermany et al., brain MRI of TCGA-LGG.
@@ -42,7 +42,7 @@ PATIENT = re.compile(r"person\d+|(?:NORMAL2-)?IM-\d+|TCGA_\w\w_\w{4}_\d{8}")
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One image of a data set, and what is known about it before it is opened."""
+    """One image of a data set, and the facts known about it before it is opened."""
 
     path: Path  # to open
     name: str  # as the user gave it, or as found under the data folder
@@ -51,50 +51,51 @@ class Record:
     patient: str  # raw key, never printed
     kind: str | None  # of abnormality
     mask: Path | None
-    at: Slice | None = None  # which image of the file; None where it holds one
+    at: Slice | None = None  # the image's place in its file; None if the file holds one image
     study: str | None = None  # raw key of the study that a slice belongs to, never printed
     position: float | None = None  # of a slice in its volume, in any unit: smaller comes first
 
     @property
     def slice_number(self) -> int | None:
-        """From 1, as people count; None where the file holds one image."""
+        """Number of the slice from 1, as people count; None if the file holds one image."""
         return None if self.at is None else self.at.index + 1
 
 
 def patient_of(name: str) -> str:
-    """The patient that the file name of a public set carries (``PATIENT``), else the name itself: its own patient."""
+    """Return the patient that the file name of a public set carries (``PATIENT``), else the name as its own patient."""
     found = PATIENT.match(Path(name).name)
     return found.group() if found else name
 
 
 def read_records(data: Path | str, split: str | None = None) -> list[Record]:
-    """The images of a data folder, or of one of its splits; raises DataError where the folder cannot be used so."""
+    """Return the images of a data folder, or of one of its splits; raises DataError if the folder has none of these."""
     data = Path(data)
-    if not os.path.isdir(data):  # pathlib's own raises for some paths
+    if not os.path.isdir(data):  # Path.is_dir raises for some paths
         raise DataError(data, "is not a folder" if os.path.exists(data) else "there is no such folder", LAYOUT)
     records = _of_manifest(data) if os.path.exists(data / MANIFEST) else _of_folders(data)
     if not records:
         raise DataError(data, "holds no images", LAYOUT)
     if split is not None:
-        there = [s for s in SPLITS if any(record.split == s for record in records)]
+        there = [name for name in SPLITS if any(record.split == name for record in records)]
         records = [record for record in records if record.split == split]
         if not records:
             found = f"no images in split '{split}'"
             named = f"the splits are: {', '.join(there)}" if there else "give the images one with aeflow data split"
             raise DataError(data, found, named)
-    if not any(os.path.exists(record.path) for record in records):  # single ones are refused when they are read
+    if not any(os.path.exists(record.path) for record in records):  # a few missing ones are refused when read
         raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
     return records
 
 
 def find_images(paths: Sequence[Path | str]) -> list[Record]:
-    """The files given and all files in the folders given, unlabelled; what is no image is refused when it is read."""
+    """Return the given files and all files in the given folders, unlabelled; non-images are refused when they are read."""
     records = []
     for given in map(Path, paths):
         files = list(_files(given)) if os.path.isdir(given) else [given]
         if not files:
             raise DataError(given, "an empty folder", "name a folder that holds images")
-        records += [Record(f, f.as_posix(), None, None, patient_of(f.as_posix()), None, None) for f in files]
+        names = [file.as_posix() for file in files]
+        records += [Record(Path(name), name, None, None, patient_of(name), None, None) for name in names]
     if not records:
         raise DataError("images", "no path was given", "name at least one image or folder")
     return records
@@ -103,7 +104,7 @@ def find_images(paths: Sequence[Path | str]) -> list[Record]:
 def of_label(
     records: Sequence[Record], label: int | None, *, at_least: int = 0, where: object = "data"
 ) -> list[Record]:
-    """The records of one label; DataError, naming ``where``, if there are fewer than ``at_least``."""
+    """Return the records of one label; DataError, naming ``where``, if there are fewer than ``at_least``."""
     chosen = [record for record in records if record.label == label]
     if len(chosen) < at_least:
         name = label_name(label)
@@ -114,12 +115,15 @@ def of_label(
 
 
 def label_name(label: int | None) -> str:
-    """``normal``, ``abnormal`` or ``unlabelled``."""
+    """Return ``normal``, ``abnormal`` or ``unlabelled``."""
     return next(name for name, value in LABELS.items() if value == label)
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """All files below a folder in sorted order, but hidden ones, manifests, and masks beside their class folders."""
+    """Yield all files below a folder in sorted order.
+
+    Hidden ones, manifests, and masks beside their class folders are left out.
+    """
     real = folder.resolve()
     if real in above:  # a link that leads back to where it came from
         return
@@ -134,6 +138,7 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted, without hidden entries; DataError if it cannot be listed."""
     try:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
@@ -142,6 +147,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _of_folders(data: Path) -> list[Record]:
+    """Return the records of class folders; DataError for a folder of another name."""
     splits = [split for split in SPLITS if os.path.isdir(data / split)]
     if not splits and any(os.path.isdir(data / name) for name in LABELS):
         splits = [""]  # images without a split, in class folders directly
@@ -151,7 +157,7 @@ def _of_folders(data: Path) -> list[Record]:
     for split in splits:
         for folder in _entries(data / split):
             if os.path.isdir(folder) and folder.name not in (*LABELS, MASKS):
-                # passing over a misspelt class would quietly train or test on less
+                # skipping a misspelt class would silently train or test on fewer images
                 found = f"{shown(folder.name, 'folder')} is not one of normal, abnormal, unlabelled, mask"
                 raise DataError(data / split, found, f"rename or move it; {REMEDY_IDENTIFY}")
         masks = _Masks(data, split)
@@ -165,6 +171,7 @@ def _of_folders(data: Path) -> list[Record]:
 
 
 def _of_manifest(data: Path) -> list[Record]:
+    """Return the records of a manifest; DataError, with the line, for a row that is wrong."""
     manifest = data / MANIFEST
     try:
         reader = csv.reader(io.StringIO(manifest.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
@@ -218,7 +225,7 @@ def _of_manifest(data: Path) -> list[Record]:
 
 
 def _place(columns: list[str], rows: list[list[str]]) -> str | None:
-    """The column of slice positions; a column of that name with anything but numbers in it says something else."""
+    """Return the column of slice positions; one that holds anything but numbers means something else and is skipped."""
 
     def number(text: str) -> bool:
         try:
@@ -233,6 +240,7 @@ def _place(columns: list[str], rows: list[list[str]]) -> str | None:
 
 
 def _inside(data: Path, text: str, where: str) -> Path:
+    """Return the path that a manifest names; DataError if it leads out of the data folder."""
     relative = Path(text)
     if not text or "\0" in text:
         raise DataError(where, "names no file", "give every row a path")
@@ -242,7 +250,7 @@ def _inside(data: Path, text: str, where: str) -> Path:
 
 
 class _Masks:
-    """The masks of one split by stem; each may serve one image."""
+    """Masks of one split by stem; each may serve one image."""
 
     def __init__(self, data: Path, split: str) -> None:
         self.folder = folder = data / split / MASKS
@@ -255,6 +263,7 @@ class _Masks:
             self.paths[path.stem] = path
 
     def of(self, image: Path) -> Path | None:
+        """Return the mask of an image, None if it has none; DataError if another image has taken it."""
         mask = self.paths.get(image.stem)
         if mask is not None and (other := self.taken.setdefault(mask, image)) != image:
             found = f"{shown(image)} and {shown(other)} share a mask"

@@ -7,7 +7,7 @@ whose header cannot be read: reading its pixels will say why.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def unfold(records: Sequence[Record], axis: Axis = "axial") -> list[Record]:
     """
     kinds = {record.path: kind_of(record.path) for record in records}
     files = [file for record in records for file in _listed(record, kinds)]
-    return [image for record, header in _headers(files, kinds, axis) for image in _images(record, header, axis)]
+    return [image for record, header in _headers(files, kinds, axis) for image in slice_records(record, header, axis)]
 
 
 def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None = None) -> Record:
@@ -55,9 +55,15 @@ def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:
         listed = decoders().submit(read_directory, record.path).result()
     except ImageError:  # raised again when it is read as an image
         return [record]
-    new = [path for path in listed if path not in kinds]
-    kinds |= {path: kind_of(path) for path in new}
+    new = listed_records(record, listed, kinds)
+    kinds |= {file.path: kind_of(file.path) for file in new}
+    return new
+
+
+def listed_records(record: Record, listed: Sequence[Path], known: Container[Path]) -> list[Record]:
+    """Return the records of the files that a DICOMDIR lists, but for those that are ``known`` already."""
     folder = record.path.parent
+    new = [path for path in listed if path not in known]
     names = [(Path(record.name).parent / path.relative_to(folder)).as_posix() for path in new]
     return [replace(record, path=path, name=name, patient=name) for path, name in zip(new, names, strict=True)]
 
@@ -72,7 +78,7 @@ def _headers(records: Sequence[Record], kinds: dict[Path, Kind], axis: Axis) -> 
         yield record, None if isinstance(header, ImageError) else header  # the error comes back when the image is read
 
 
-def _images(record: Record, header: Header | None, axis: Axis) -> list[Record]:
+def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Record]:
     """Return the records of a file's images, with the patient and study that its header names."""
     if header is None:
         return [record]

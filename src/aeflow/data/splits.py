@@ -1,4 +1,4 @@
-"""Splits by patient: no patient stands on both sides."""
+"""Splits by patient: no patient is in two splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[list[Record], list[Record]]:
-    """Records to keep and records to hold out, about ``fraction`` of them, whole patients each; both sorted by name.
+    """Return records to keep and records to hold out, about ``fraction`` of them, complete patients, sorted by name.
 
     Patients come in the order of the hash of seed and patient, so neither the order of the input nor the version of a
     random generator changes the split. Raises DataError for fewer than two patients.
@@ -41,14 +41,14 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
 
 
 def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], seed: int) -> dict[str, list[Record]]:
-    """The records of each split, whole patients each, about as many images as its fraction; sorted by name.
+    """Return the records of each split, complete patients, about as many images as its fraction; sorted by name.
 
     Stratified: patients with any abnormal image, by kind, and those without are each spread over all splits. Within a
-    stratum patients come in the order of the hash of seed and patient, and each goes where most images are owed (error
-    diffusion, carried on from stratum to stratum), so neither the input's order nor a library decides. No split is off
-    by more than (splits - 1) times the largest patient. Records that have a split keep it, with all of their patient.
-    Raises SettingsError unless the fractions are positive and sum to 1, DataError where a split would get nothing or a
-    patient is in two splits already.
+    stratum patients come in the order of the hash of seed and patient, and each goes to the split that lacks most
+    images (error diffusion, carried on from stratum to stratum), so neither the input's order nor a library decides. No
+    split is off by more than (splits - 1) times the largest patient. Records that have a split keep it, with all images of
+    their patient. Raises SettingsError unless the fractions are positive and sum to 1, DataError if a split would get
+    nothing or a patient is in two splits already.
     """
     if not all(0 < share < 1 for share in fractions.values()) or not math.isclose(sum(fractions.values()), 1):
         found = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
@@ -84,7 +84,7 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
 
 
 def _stratum(images: Sequence[Record]) -> tuple[str, ...]:
-    """What a patient counts as: its kinds of abnormality if any image is abnormal, else normal or unlabelled."""
+    """Return the stratum of a patient: its kinds of abnormality if any image is abnormal, else normal or unlabelled."""
     kinds = {record.kind or "" for record in images if record.label == 1}
     if kinds:
         return ("abnormal", *sorted(kinds))
@@ -92,20 +92,21 @@ def _stratum(images: Sequence[Record]) -> tuple[str, ...]:
 
 
 def _hash(text: str) -> bytes:
+    """Return the SHA-256 of a text that may hold any bytes."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()  # file names may hold any bytes
 
 
 def shared_patients(a: Sequence[Record], b: Sequence[Record]) -> set[str]:
-    """The patients with images on both sides."""
+    """Return the patients with images on both sides."""
     return {record.patient for record in a} & {record.patient for record in b}
 
 
 def leave_out_patients(records: Sequence[Record], patients: Collection[str]) -> list[Record]:
-    """The records of all other patients, in their order."""
+    """Return the records of all other patients, in their order."""
     left_out = set(patients)
     return [record for record in records if record.patient not in left_out]
 
 
 def evenly(items: Sequence[T], n: int) -> list[T]:
-    """At most ``n`` of the items, evenly spaced, in their order."""
+    """Return at most ``n`` of the items, evenly spaced, in their order."""
     return [items[i * len(items) // n] for i in range(n)] if len(items) > n else list(items)

@@ -28,7 +28,7 @@ from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.output_names import MAPS
 from aeflow.privacy import shown
 from aeflow.reporting.gallery import gallery, panel
-from aeflow.results import score_table as tables
+from aeflow.results.score_table import ScoreTable
 from aeflow.runtime.files import write_text
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score
@@ -163,8 +163,8 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
     scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
-        tables.writer(out / "scores.csv") as to_csv,
-        tables.writer(out / "scores.parquet") as to_parquet,
+        ScoreTable(out / "scores.csv") as to_csv,
+        ScoreTable(out / "scores.parquet") as to_parquet,
     ):
         for number, (record, result) in enumerate(score(scorer, records, maps=masks), 1):
             mask = None
@@ -173,9 +173,8 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
                     mask = mask_of(record, scorer.settings.image_size)
                 except ImageError as error:
                     result = error
-            row = tables.row(record, result)
-            to_csv(row)
-            to_parquet(row)
+            to_csv.add(number, record, result)
+            to_parquet.add(number, record, result)
             scored.studies.add(number, record, result)
             advance()
             if isinstance(result, ImageError):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import Dataset
 
 from aeflow._types import Axis
 from aeflow.imageio import dicom, nifti
@@ -37,7 +38,12 @@ def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = Non
     EmptyImageError if every pixel is the same.
     """
     path = Path(path)
-    raw = _read(path, limits, at)
+    return decode_image(read_content(path, limits), path, limits, at)
+
+
+def decode_image(content: bytes, path: Path, limits: Limits = LIMITS, at: Slice | None = None) -> Image:
+    """Decode the content of an image file, or one slice of it, as ``read_image`` does."""
+    raw = _decode(content, path, limits, at)
     samples = raw.samples
     if min(samples.shape[:2]) < MIN_SIDE:
         found = f"{samples.shape[1]} x {samples.shape[0]} pixels, nothing to look at"
@@ -75,7 +81,11 @@ def not_zero(samples: NDArray[Any]) -> NDArray[np.bool_]:
 def read_header(path: Path | str, axis: Axis, limits: Limits = LIMITS) -> Header:
     """Read a file's header, its volume cut across ``axis``; ImageError if it cannot be read."""
     path = Path(path)
-    content = read_content(path, limits)
+    return decode_header(read_content(path, limits), path, axis, limits)
+
+
+def decode_header(content: bytes, path: Path, axis: Axis, limits: Limits = LIMITS) -> Header:
+    """Decode the header in the content of a file, as ``read_header`` does."""
     form = recognise(content)
     return form.header(content, path, limits, axis) if form.header is not None else Header(form.name)
 
@@ -86,6 +96,14 @@ def read_directory(path: Path | str, limits: Limits = LIMITS) -> list[Path]:
     return dicom.directory(read_content(path, limits), path, limits)
 
 
+def read_dataset(content: bytes, path: Path) -> Dataset | ImageError | None:
+    """Read the DICOM header in the content of a file, without pixels, for results that refer to it.
+
+    None if the content is not DICOM; the ImageError that names the remedy if its header cannot be read as a whole.
+    """
+    return dicom.dataset(content, path) if dicom.is_dicom(content[:SNIFFED]) else None
+
+
 def kind_of(path: Path) -> Kind:
     """Return the kind of a file by its first bytes: a DICOMDIR, a format with a header to read first, or neither."""
     try:
@@ -93,6 +111,12 @@ def kind_of(path: Path) -> Kind:
             start = file.read(SNIFFED)
     except (OSError, ValueError):  # raised again when it is read
         return "plain"
+    return kind_of_content(start)
+
+
+def kind_of_content(content: bytes) -> Kind:
+    """Return the kind of a file by its content, as ``kind_of`` does."""
+    start = content[:SNIFFED]
     if dicom.is_dicom(start) and DICOMDIR.search(start):
         return "directory"
     return "headed" if any(form.matches(start) for form in (DICOM, NIFTI)) else "plain"
@@ -115,9 +139,8 @@ def read_content(path: Path, limits: Limits) -> bytes:
         raise ImageError(path, f"cannot be opened ({reason})", "check the path and its permissions") from error
 
 
-def _read(path: Path, limits: Limits, at: Slice | None) -> RawImage:
+def _decode(content: bytes, path: Path, limits: Limits, at: Slice | None) -> RawImage:
     """Return the samples of one image as stored; ImageError if they cannot be read or are not all finite."""
-    content = read_content(path, limits)
     raw = recognise(content).samples(content, path, limits, at)
     if raw.samples.dtype.kind == "f" and not (finite := np.isfinite(raw.samples)).all():
         found = f"{finite.size - np.count_nonzero(finite)} values are NaN or infinite"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from aeflow.data.records import Record
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.privacy import shown_patient
+from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
 COLUMNS = {  # and their types in Parquet
@@ -35,8 +38,8 @@ ROW_GROUP = 1024  # rows that wait before Parquet takes them
 Row = dict[str, Any]
 
 
-def row(record: Record, result: Score | ImageError) -> Row:
-    """One line of the table."""
+def score_row(record: Record, result: Score | ImageError) -> Row:
+    """Return one line of the table."""
     line: Row = dict.fromkeys(COLUMNS)
     study = None if record.study is None else shown_patient(record.study)
     line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
@@ -48,18 +51,56 @@ def row(record: Record, result: Score | ImageError) -> Row:
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
 
 
+class ScoreTable(Sink):
+    """A table of scores, ``.csv`` or ``.parquet``, in full float precision: one row for each image, in input order."""
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix not in (".csv", ".parquet"):
+            raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
+        self.path = path
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._write = self._open.enter_context(_csv(self.path) if self.path.suffix == ".csv" else _parquet(self.path))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.__exit__(kind, error, trace)
+
+    def add(self, number: int, record: Record, result: Score | ImageError) -> None:
+        self._write(score_row(record, result))
+
+
+class ScoreLines(Sink):
+    """Lines on stdout: JSON objects for machines, or for people the scores alone, refusals being told on stderr."""
+
+    def __init__(self, as_json: bool = False) -> None:
+        self.as_json = as_json
+
+    def add(self, number: int, record: Record, result: Score | ImageError) -> None:
+        row = score_row(record, result)
+        if self.as_json:
+            print(json.dumps(row, allow_nan=False))
+        elif row["score"] is not None:
+            at = f", slice {row['slice']}" if row["slice"] else ""
+            outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
+            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
+            print(found + at + outside)
+
+
 @contextmanager
-def writer(path: Path) -> Iterator[Callable[[Row], None]]:
-    """A function that adds a row to ``path``, ``.csv`` or ``.parquet``, in full float precision."""
-    if path.suffix not in (".csv", ".parquet"):
-        raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".csv":
-        with path.open("w", encoding="utf-8", newline="") as file:
-            lines = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
-            lines.writeheader()
-            yield lines.writerow
-        return
+def _csv(path: Path) -> Iterator[Callable[[Row], None]]:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        lines = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
+        lines.writeheader()
+        yield lines.writerow
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Callable[[Row], None]]:
     import pyarrow as pa  # takes a third of a second to import, and CSV does without
     import pyarrow.parquet as pq
 

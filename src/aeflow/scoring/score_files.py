@@ -1,68 +1,82 @@
-"""Many images -> a table, and a picture of each."""
+"""The loop that scores many image files and hands each result to sinks: a table, pictures, DICOM objects, lines."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
 
+from aeflow.data.files import load_files
 from aeflow.data.records import Record
-from aeflow.data.slices import refusals_among, unfold
+from aeflow.data.slices import refusals_among
 from aeflow.imageio.errors import ImageError
-from aeflow.results import score_table as tables
-from aeflow.results.study_table import study_table_of, write_studies
 from aeflow.runtime.progress import bar
-from aeflow.scoring.scorer import Scorer, score
+from aeflow.scoring.scorer import Score, Scorer, score_images
 from aeflow.scoring.studies import Studies, Study
 
-if TYPE_CHECKING:
-    from aeflow.results.dicom.writer import Writer  # highdicom takes a second to import
+AHEAD, FEW_AHEAD = 16, 4  # images that wait decoded; at their own size, some hold 50 MB each
+
+
+class Sink(AbstractContextManager["Sink"], ABC):
+    """Base of what takes results one by one, in input order; a context, since it may hold files open."""
+
+    needs_maps = False
+    needs_pictures = False  # the image as the network saw it, and its reconstruction
+    needs_original = False  # the image at its own size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish what was taken; with an error, only close what is open."""
+
+    @abstractmethod
+    def add(self, number: int, record: Record, result: Score | ImageError) -> None:
+        """Take the result of image ``number``, counted from 1: the row of a table."""
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """What came of many images."""
+class Summary:
+    """Counts, refusals and studies of many scored images."""
 
-    verdicts: Counter[str]  # how many got each
-    outside: Counter[tuple[str, ...]]  # how many are outside the intended input for the same reasons
-    refusals: list[tuple[Record, ImageError]]
-    studies: list[Study]
+    verdicts: Counter[str] = field(default_factory=lambda: Counter(normal=0, abnormal=0))
+    outside: Counter[tuple[str, ...]] = field(default_factory=Counter)  # images outside the intended input, by reasons
+    refusals: list[tuple[Record, ImageError]] = field(default_factory=list)
+    studies: list[Study] = field(default_factory=list)
 
 
-def score_files(
-    scorer: Scorer,
-    files: Sequence[Record],
-    *,
-    out: Path | None = None,
-    maps: Path | None = None,
-    dicom: Writer | None = None,
-    show: Callable[[tables.Row], None] = lambda row: None,
-) -> Batch:
+def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] = ()) -> Summary:
     """Score all images of files in input order and constant memory, and the studies that slices belong to.
 
-    ``out`` is a table, beside which lies one of the studies if there are any; ``maps`` is a folder that gets
-    ``00001.png`` and so on, numbered as the table's rows; ``dicom`` writes DICOM results of DICOM images; ``show`` is
-    handed each row as it comes.
+    Each result goes to every sink, which are entered and left here. A file of one image is opened and decoded once.
     """
-    records = unfold(files, scorer.settings.slice_axis)
-    done = Batch(Counter(normal=0, abnormal=0), Counter(), [], [])
-    gathered = Studies(scorer.settings.false_positive_rate)
+    done, studies = Summary(), Studies(scorer.settings.false_positive_rate)
+    maps, pictures, original = (
+        any(getattr(sink, need) for sink in sinks) for need in ("needs_maps", "needs_pictures", "needs_original")
+    )
     with ExitStack() as stack:
-        writers = [show] + ([stack.enter_context(tables.writer(out))] if out else [])
-        advance = stack.enter_context(bar("Scoring", len(records)))
-        if maps:
-            maps.mkdir(parents=True, exist_ok=True)
-            from aeflow.reporting.score_picture import pictures  # matplotlib takes half a second to import
-
-            draw = stack.enter_context(pictures(scorer.calibration.scales, scorer.settings.image_size))
-        results = score(scorer, records, maps=bool(maps or dicom), pictures=maps is not None)
-        for number, (record, result) in enumerate(results, 1):
-            for write in writers:
-                write(tables.row(record, result))
-            gathered.add(number, record, result)
+        for sink in sinks:
+            stack.enter_context(sink)
+        advance = stack.enter_context(bar("Scoring", len(files)))
+        images = load_files(
+            files,
+            scorer.backend.size,
+            scorer.settings.slice_axis,
+            ahead=FEW_AHEAD if original else AHEAD,
+            original=original,
+            more=advance.more,
+        )
+        scored = score_images(scorer, images, maps=maps, pictures=pictures)
+        for number, (record, result) in enumerate(scored, 1):
+            for sink in sinks:
+                sink.add(number, record, result)
+            studies.add(number, record, result)
             advance()
             if isinstance(result, ImageError):
                 done.refusals.extend(refusals_among([(record, result)]))
@@ -70,14 +84,5 @@ def score_files(
             done.verdicts[result.verdict] += 1
             if result.outside:
                 done.outside[result.outside] += 1
-            if maps:
-                draw(result, maps / f"{number:05d}.png")
-            if dicom:
-                dicom.add(number, record, result)
-        if dicom:
-            dicom.close()
-            done.refusals.extend(dicom.refused)
-    done.studies.extend(gathered.results())
-    if done.studies and out is not None:
-        write_studies(done.studies, study_table_of(out))
+    done.studies.extend(studies.results())
     return done

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from aeflow.backends.base import Backend, BackendOutput
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import InputGuard
 from aeflow.config import Settings
-from aeflow.data.loader import batches
+from aeflow.data.loader import Decoded, Original, decoded, in_batches
 from aeflow.data.records import Record
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
@@ -45,6 +45,7 @@ class Measured:
     acquisition: Acquisition  # what the file says of how the image was taken
     maps: dict[str, Floats32]  # (H, W) each
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each
+    original: Original | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Score:
     maps: dict[str, Floats32]
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
     outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
+    original: Original | None = None  # the image at its own size, if asked for
 
     @property
     def map(self) -> Floats32 | None:
@@ -79,8 +81,21 @@ def score(
     pictures: bool = False,
     batch_size: int = BATCH,
 ) -> Iterator[tuple[Record, Score | ImageError]]:
-    """Each record with its score, or with the error that refused it, in input order and constant memory."""
-    for record, measured in measure(scorer.backend, records, maps=maps, pictures=pictures, batch_size=batch_size):
+    """Yield (record, Score or ImageError) in input order; memory does not grow with the number of records."""
+    images = decoded(records, scorer.backend.size, ahead=2 * batch_size)
+    return score_images(scorer, images, maps=maps, pictures=pictures, batch_size=batch_size)
+
+
+def score_images(
+    scorer: Scorer,
+    images: Iterable[tuple[Record, Decoded | ImageError]],
+    *,
+    maps: bool = False,
+    pictures: bool = False,
+    batch_size: int = BATCH,
+) -> Iterator[tuple[Record, Score | ImageError]]:
+    """Yield the same for images that are decoded already."""
+    for record, measured in measure_images(scorer.backend, images, maps, pictures, batch_size):
         if isinstance(measured, ImageError):
             yield record, measured
             continue
@@ -109,34 +124,47 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
         maps=measured.maps,
         pictures=measured.pictures,
         outside=scorer.input_guard.outside(measured.input_statistics, measured.acquisition),
+        original=measured.original,
     )
 
 
 def measure(
     backend: Backend, records: Sequence[Record], *, maps: bool = False, pictures: bool = False, batch_size: int = BATCH
 ) -> Iterator[tuple[Record, Measured | ImageError]]:
-    """Each record with its raw measures, before calibration; otherwise as ``score``."""
-    for batch in batches(records, backend.size, batch_size):
+    """Yield each record with its raw measures, before calibration; otherwise as ``score``."""
+    return measure_images(backend, decoded(records, backend.size, 2 * batch_size), maps, pictures, batch_size)
+
+
+def measure_images(
+    backend: Backend,
+    images: Iterable[tuple[Record, Decoded | ImageError]],
+    maps: bool = False,
+    pictures: bool = False,
+    batch_size: int = BATCH,
+) -> Iterator[tuple[Record, Measured | ImageError]]:
+    """Yield the same for images that are decoded already."""
+    for batch in in_batches(images, batch_size):
         read = [x for _, x in batch if not isinstance(x, ImageError)]
         done: Iterator[Measured] = iter(())
         if read:
             x = np.stack([one.pixels for one in read])
-            done = _split(backend.run(x, maps, pictures), [one.acquisition for one in read], x)
-        for record, decoded in batch:
-            yield record, decoded if isinstance(decoded, ImageError) else next(done)
+            done = _split(backend.run(x, maps, pictures), read, x)
+        for record, image in batch:
+            yield record, image if isinstance(image, ImageError) else next(done)
 
 
-def _split(raw: BackendOutput, acquisitions: list[Acquisition], x: Floats32) -> Iterator[Measured]:
-    """The measures of each image; of ``x`` (B, 3, H, W) too where there are reconstructions to lay beside."""
-    for i in range(len(acquisitions)):
+def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterator[Measured]:
+    """Yield the measures of each image; with the pixels ``x`` (B, 3, H, W) if there are reconstructions of them."""
+    for i, image in enumerate(images):
         yield Measured(
             flow=raw.flow[i],
             reconstruction=float(raw.reconstruction[i]),
             log_ratios=None if raw.log_ratios is None else raw.log_ratios[i],
             input_statistics=raw.input_statistics[i],
-            acquisition=acquisitions[i],
+            acquisition=image.acquisition,
             maps={name: m[i] for name, m in raw.maps.items()},
             pictures=() if raw.x_hat is None else (x[i], raw.x_hat[i]),
+            original=image.original,
         )
 
 

@@ -1,5 +1,5 @@
 """DICOM -> images in [0, 1], by pydicom; the rules stand in ``reader``."""
 
-from aeflow.imageio.dicom.reader import directory, header, is_dicom, read
+from aeflow.imageio.dicom.reader import dataset, directory, header, is_dicom, read
 
-__all__ = ["directory", "header", "is_dicom", "read"]
+__all__ = ["dataset", "directory", "header", "is_dicom", "read"]

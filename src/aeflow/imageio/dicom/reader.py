@@ -15,12 +15,13 @@ BitsStored (overlays) never shows. DICOM part 3, C.7.6.3, C.11.1 and C.11.2.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from aeflow.imageio.dicom.decode import decode
 from aeflow.imageio.dicom.display import shown
@@ -68,6 +69,18 @@ def read(content: bytes, where: Path, limits: Limits, frame: int = 0) -> RawImag
             _text(source.data, "Modality"),
             pixels.photometric,
         )
+
+
+def dataset(content: bytes, where: Path) -> Dataset | ImageError:
+    """Every element of the header in Unicode, pixels left out; the ImageError if pydicom cannot read them all."""
+    try:
+        found = dcmread(io.BytesIO(content), stop_before_pixels=True, force=True)
+        found.decode()
+    except Exception as error:  # pydicom raises many kinds for damaged headers
+        return ImageError(
+            where, f"its header cannot be read ({type(error).__name__})", "export it from the archive again"
+        )
+    return found
 
 
 def directory(content: bytes, where: Path, limits: Limits) -> list[Path]:

@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from highdicom.base import SOPClass
 from pydicom import config
 from pydicom import uid as uids
@@ -20,7 +19,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
+from aeflow.imageio.dicom import dataset
 from aeflow.imageio.errors import ImageError
+from aeflow.imageio.limits import LIMITS
+from aeflow.imageio.reader import read_content
 
 KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 WHO = ("PatientName", "PatientID")
@@ -43,17 +45,12 @@ config.settings.reading_validation_mode = config.IGNORE
 
 
 class ReferencedImage:
-    """The header of a DICOM image file; raises ImageError where no result can refer to it."""
+    """The header of a DICOM image file, as ``imageio`` read it; raises ImageError if no result can refer to it."""
 
-    def __init__(self, path: Path) -> None:
-        try:
-            self.header = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-            self.header.decode()
-        except Exception as error:  # pydicom raises many kinds for damaged headers
-            raise ImageError(
-                path, f"its header cannot be read ({type(error).__name__})", REMEDY_EXPORT_FROM_ARCHIVE
-            ) from error
-        self.path = path
+    def __init__(self, path: Path, header: Dataset | ImageError) -> None:
+        if isinstance(header, ImageError):
+            raise header
+        self.path, self.header = path, header
         for keyword in KEYS:
             if self.valid(keyword) is None:
                 raise ImageError(
@@ -149,6 +146,14 @@ class ReferencedImage:
         series.SeriesInstanceUID = self.header.SeriesInstanceUID
         series.ReferencedInstanceSequence = [self.reference()]
         result.ReferencedSeriesSequence = [series]
+
+
+def read_header(path: Path) -> Dataset | ImageError:
+    """Read the header of a file that results are to refer to."""
+    try:
+        return dataset(read_content(path, LIMITS), path)
+    except ImageError as error:
+        return error
 
 
 def _valid(element: DataElement) -> bool:

@@ -6,22 +6,21 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pydicom.dataset import Dataset
 
 from aeflow._types import Floats32
-from aeflow.data.loader import image_of
 from aeflow.data.records import Record
-from aeflow.imageio.dicom.reader import is_dicom
 from aeflow.imageio.errors import ImageError
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import overlay
 from aeflow.results.dicom.parametric_map import parametric_map
-from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
+from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage, read_header
 from aeflow.results.dicom.structured_report import report
+from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
-
-START = 132  # bytes that show whether a file is DICOM
 
 
 def write_results(
@@ -33,17 +32,17 @@ def write_results(
     gets a map, an overlay and a report; frames of one file share map and report, and each has an overlay, numbered from
     ``number``. An object that cannot be made leaves the others alone.
     """
-    sheaf = FileResults(source, model, out, number)
+    of_file = FileResults(source, read_header(source), model, out, number)
     for row, (result, pixels) in enumerate(results, number):
-        sheaf.add(row, result, pixels)
-    sheaf.close()
-    return sheaf.written, sheaf.refused
+        of_file.add(row, result, pixels)
+    of_file.close()
+    return of_file.written, of_file.refused
 
 
 class FileResults:
     """The results on one file, written as they come; map and report follow at the end."""
 
-    def __init__(self, path: Path, model: ModelIdentity, out: Path, number: int) -> None:
+    def __init__(self, path: Path, header: Dataset | ImageError, model: ModelIdentity, out: Path, number: int) -> None:
         self.path, self.model, self.out, self.number = path, model, out, number
         self.written: list[Path] = []
         self.refused: list[ImageError] = []
@@ -51,7 +50,7 @@ class FileResults:
         self._made: list[Dataset] = []
         self._source: ReferencedImage | None = None
         try:
-            self._source = ReferencedImage(path)
+            self._source = ReferencedImage(path, header)
         except ImageError as error:
             self.refused.append(error)
 
@@ -64,17 +63,13 @@ class FileResults:
         """Whether a result on this frame was added."""
         return any(result.frame == frame for result in self._results)
 
-    def add(self, number: int, result: Result, pixels: Floats32 | ImageError) -> None:
+    def add(self, number: int, result: Result, pixels: Floats32) -> None:
         """Write the overlay of one image, and keep its score and anomaly map."""
         if (source := self._source) is None:
             return
         kept = {"anomaly": result.score.maps["anomaly"]}
-        self._results.append(replace(result, score=replace(result.score, maps=kept, pictures=())))
-        if isinstance(pixels, ImageError):
-            self.refused.append(pixels)
-            return
-        image = pixels
-        self._write("overlay", number, lambda: overlay(source, result, image, self.model))
+        self._results.append(replace(result, score=replace(result.score, maps=kept, pictures=(), original=None)))
+        self._write("overlay", number, lambda: overlay(source, result, pixels, self.model))
 
     def close(self) -> None:
         """Write map and report of what was added."""
@@ -108,37 +103,46 @@ class FileResults:
         self._made.append(evidence)
 
 
-class Writer:
-    """The results of a batch, row by row; ``refused`` and ``not_dicom`` tell what there are none of."""
+class DicomFolder(Sink):
+    """A folder of DICOM results, written row by row; ``refused`` and ``not_dicom`` say which images have none."""
+
+    needs_maps = True
+    needs_original = True
 
     def __init__(self, folder: Path, model: ModelIdentity) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.model = folder, model
         self.refused: list[tuple[Record, ImageError]] = []
         self.not_dicom = 0
         self._open: tuple[Record, FileResults] | None = None
 
-    def add(self, number: int, record: Record, score: Score) -> None:
-        """Take the score, with its maps, of a row; the rows of one file must follow one another."""
-        with record.path.open("rb") as file:
-            start = file.read(START)
-        if not is_dicom(start):
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+
+    def add(self, number: int, record: Record, result: Score | ImageError) -> None:
+        """Take the score, with its maps and original, of a row; the rows of one file must follow one another."""
+        if isinstance(result, ImageError):
+            return
+        original = result.original
+        if original is None or original.header is None:
             self.not_dicom += 1
             return
         if self._open is None or self._open[0].path != record.path or self._open[1].holds(record.slice_number):
             self.close()
-            self._open = record, FileResults(record.path, self.model, self.folder, number)
-        try:
-            pixels: Floats32 | ImageError = image_of(record).pixels
-        except ImageError as error:
-            pixels = error
-        sheaf = self._open[1]
-        sheaf.add(number, Result(score, record.slice_number or sheaf.first, score.outside), pixels)
+            self._open = record, FileResults(record.path, original.header, self.model, self.folder, number)
+        of_file = self._open[1]
+        of_file.add(number, Result(result, record.slice_number or of_file.first, result.outside), original.pixels)
 
     def close(self) -> None:
         """Write what waits for the end of its file."""
         if self._open is not None:
-            record, sheaf = self._open
-            sheaf.close()
-            self.refused += [(record, error) for error in sheaf.refused]
+            record, of_file = self._open
+            of_file.close()
+            self.refused += [(record, error) for error in of_file.refused]
             self._open = None

@@ -1,0 +1,88 @@
+"""Images of files whose content is not known yet: each file of one image is opened, read and decoded once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from aeflow._types import Axis
+from aeflow.data.loader import Decoded, ahead_of, decoded, in_colour, load_content
+from aeflow.data.records import Record
+from aeflow.data.slices import listed_records, slice_records, unfold
+from aeflow.imageio import dicom
+from aeflow.imageio.decoder_pool import decoders
+from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Header
+from aeflow.imageio.limits import LIMITS
+from aeflow.imageio.reader import decode_header, kind_of_content, read_content
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedFile:
+    """Result of opening a file: the files that a DICOMDIR lists, or the header and the one image of a file."""
+
+    listed: tuple[Path, ...] = ()
+    header: Header | None = None
+    image: Decoded | ImageError | None = None
+
+
+def load_files(
+    files: Sequence[Record],
+    size: int,
+    axis: Axis,
+    *,
+    ahead: int = 16,
+    original: bool = False,
+    more: Callable[[int], None] = lambda n: None,
+) -> Iterator[tuple[Record, Decoded | ImageError]]:
+    """Yield the records that ``unfold`` would give of ``files``, in its order, each with its image or the refusal.
+
+    At most ``ahead`` files or slices wait decoded at a time; with ``original`` also at their own size. ``more`` is
+    called with the number of images beyond one that a file turned out to hold.
+    """
+    known = {record.path for record in files}
+    pool = decoders()
+
+    def opened(records: Sequence[Record]) -> Iterator[tuple[Record, Decoded | ImageError]]:
+        for record, file in ahead_of(
+            records, lambda record: pool.submit(open_file, record.path, size, axis, original), ahead
+        ):
+            if isinstance(file, ImageError):  # too large or too slow to be decoded: its header may still be read
+                images = unfold([record], axis)
+                more(len(images) - 1)
+                yield from decoded(images, size, ahead, original)
+            elif file.listed:
+                new = listed_records(record, file.listed, known)
+                known.update(file.path for file in new)
+                more(len(new) - 1)
+                yield from opened(new)
+            else:
+                images = slice_records(record, file.header, axis)
+                if file.image is None:
+                    more(len(images) - 1)
+                    yield from decoded(images, size, ahead, original)
+                else:
+                    yield images[0], file.image if isinstance(file.image, ImageError) else in_colour(file.image)
+
+    yield from opened(files)
+
+
+def open_file(path: Path, size: int, axis: Axis, original: bool = False) -> OpenedFile:
+    """Open a file once: list it, or read its header and decode the image if there is one alone; raises ImageError."""
+    content = read_content(path, LIMITS)
+    header = None
+    match kind_of_content(content):
+        case "directory":
+            with suppress(ImageError):  # reading it as an image says why
+                return OpenedFile(tuple(dicom.directory(content, path, LIMITS)))
+        case "headed":
+            with suppress(ImageError):  # likewise
+                header = decode_header(content, path, axis)
+    if header is not None and (header.frames > 1 or header.format == "NIfTI"):
+        return OpenedFile(header=header)
+    try:
+        return OpenedFile(header=header, image=load_content(content, path, size, original=original))
+    except ImageError as error:
+        return OpenedFile(header=header, image=error)
