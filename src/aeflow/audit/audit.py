@@ -1,4 +1,4 @@
-"""A data folder -> what stands between it and figures that can be trusted, and what to do about it."""
+"""Audit of a data folder: findings that stand between it and trustworthy figures, with their remedies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ REMEDIES = {  # by the attribute's first word
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """All that was found in a data folder."""
+    """Results of an audit."""
 
     records: list[Record]
     findings: list[Finding]  # the worst first
@@ -62,11 +62,11 @@ class Audit:
 
     @property
     def worst(self) -> Severity:
-        """The severity of the worst finding; ``note`` if there is nothing to look at."""
+        """The severity of the worst finding; ``note`` if there is none."""
         return self.findings[0].severity if self.findings else "note"
 
     def to_json(self, identify: bool = False) -> dict[str, Any]:
-        """Everything as plain values, with pseudonyms of files; with ``identify`` their names as well."""
+        """Return everything as plain values, with pseudonyms of files; with ``identify`` their names as well."""
         numbers = Counter((r.split or "none", label_name(r.label)) for r in self.records)
         concerned = {i for finding in self.findings for i in finding.images}
         concerned |= {i for group in self.exact for i in group} | {i for pair in self.near for i in (pair.a, pair.b)}
@@ -78,8 +78,8 @@ class Audit:
             "worst": self.worst,
             "splits": {split: {k: n for (s, k), n in numbers.items() if s == split} for split, _ in numbers},
             "findings": [{**asdict(f), "images": [i + 1 for i in f.images]} for f in self.findings],
-            "shortcuts": [asdict(one) for one in self.classes],
-            "shifts": [asdict(one) for one in self.shifts],
+            "shortcuts": [asdict(separation) for separation in self.classes],
+            "shifts": [asdict(separation) for separation in self.shifts],
             "duplicates": {
                 "exact": [[i + 1 for i in group] for group in self.exact],
                 "near": [{"images": [p.a + 1, p.b + 1], "correlation": p.correlation} for p in self.near],
@@ -91,7 +91,7 @@ class Audit:
 
 
 def audit(data: Path | str) -> Audit:
-    """Read every image of a data folder once, and say what is wrong; raises DataError where there are none."""
+    """Read every image of a data folder once, and return what is wrong; raises DataError if there is no image."""
     records = unfold(read_records(data))
     found: list[Traits | None] = []
     refusals: list[tuple[int, ImageError]] = []
@@ -124,9 +124,9 @@ def audit(data: Path | str) -> Audit:
 def _near(
     records: Sequence[Record], found: Sequence[Traits | None], exact: Sequence[Sequence[int]]
 ) -> tuple[list[Pair], bool]:
-    """Near copies by index; of images with the same pixels the first stands for all."""
-    again = {i for group in exact for i in group[1:]}
-    chosen = [(i, t) for i, t in enumerate(found) if t is not None and i not in again]
+    """Return near copies by index; of images with the same pixels the first stands for all."""
+    copies = {i for group in exact for i in group[1:]}
+    chosen = [(i, t) for i, t in enumerate(found) if t is not None and i not in copies]
     if len(chosen) < 2:
         return [], True
     pairs, complete = near_duplicates.near(
@@ -138,6 +138,7 @@ def _near(
 
 
 def _unreadable(records: Sequence[Record], refusals: Sequence[tuple[int, ImageError]]) -> Iterator[Finding]:
+    """Yield a finding if images cannot be read."""
     if refusals:
         text = f"{len(refusals):,} of {count(len(records), 'image')} cannot be read: {refusals[0][1].found}"
         more = len({error.found for _, error in refusals}) - 1
@@ -149,6 +150,8 @@ def _unreadable(records: Sequence[Record], refusals: Sequence[tuple[int, ImageEr
 def _exact(
     records: Sequence[Record], groups: Sequence[Sequence[int]], contents: Sequence[str | None]
 ) -> Iterator[Finding]:
+    """Yield findings about images with the same pixels."""
+
     def images(chosen: Sequence[Sequence[int]]) -> tuple[int, ...]:
         return tuple(sorted(i for group in chosen for i in group))
 
@@ -173,6 +176,7 @@ def _exact(
 
 
 def _near_copies(records: Sequence[Record], pairs: Sequence[Pair], complete: bool) -> Iterator[Finding]:
+    """Yield findings about images that are nearly the same."""
     kinds: dict[str, list[Pair]] = defaultdict(list)
     for pair in pairs:
         a, b = records[pair.a], records[pair.b]
@@ -194,48 +198,56 @@ def _near_copies(records: Sequence[Record], pairs: Sequence[Pair], complete: boo
 
 
 def _shortcuts(separations: Sequence[Separation]) -> Iterator[Finding]:
+    """Yield a finding for each attribute that separates normal from abnormal images."""
     kinds: dict[str, list[Separation]] = defaultdict(list)
-    for one in separations:
-        if one.suspect:
-            kinds[one.attribute].append(one)
+    for separation in separations:
+        if separation.suspect:
+            kinds[separation.attribute].append(separation)
     for attribute, strongest_first in kinds.items():
         first = strongest_first[0]
-        figures = ", ".join(f"{_figures(one)} ({_tendency(one)})" for one in strongest_first)
+        figures = ", ".join(f"{_figures(separation)} ({_tendency(separation)})" for separation in strongest_first)
         text = f"{attribute} alone tells abnormal from normal: {figures}"
         remedy = f"{_remedy(attribute)}; else report this control beside every figure"
         yield Finding("stop" if first.auroc >= STRONG else "warn", f"shortcut: {attribute}", text, remedy)
 
 
 def _shifts(separations: Sequence[Separation]) -> Iterator[Finding]:
-    for one in separations:
-        if one.suspect:
-            split = one.groups[1].partition(" in ")[2]
+    """Yield a finding for each attribute that separates the normals of splits."""
+    for separation in separations:
+        if separation.suspect:
+            split = separation.groups[1].partition(" in ")[2]
             text = (
-                f"{one.attribute} alone tells normals by their split: {_figures(one)}; {one.outside:.0%} of "
-                f"{split} normals lie outside the middle 95 % of train normals ({_tendency(one)})"
+                f"{separation.attribute} alone tells normals by their split: {_figures(separation)}; "
+                f"{separation.outside:.0%} of {split} normals lie outside the middle 95 % of train normals "
+                f"({_tendency(separation)})"
             )
-            remedy = f"{_remedy(one.attribute)}; else expect more false alarms than the threshold allows"
-            yield Finding("warn", f"shift: {one.attribute}", text, remedy)
+            remedy = f"{_remedy(separation.attribute)}; else expect more false alarms than the threshold allows"
+            yield Finding("warn", f"shift: {separation.attribute}", text, remedy)
 
 
-def _figures(one: Separation) -> str:
-    place = one.groups[1].partition(" in ")[2]
-    return f"AUROC {one.auroc:.3f} ({one.low:.3f} to {one.high:.3f}){' in ' + place if place else ''}"
+def _figures(separation: Separation) -> str:
+    """Return the AUROC of a separation with its interval."""
+    place = separation.groups[1].partition(" in ")[2]
+    interval = f"{separation.low:.3f} to {separation.high:.3f}"
+    return f"AUROC {separation.auroc:.3f} ({interval}){' in ' + place if place else ''}"
 
 
-def _tendency(one: Separation) -> str:
-    label, _, split = one.groups[1].partition(" in ")
-    whom = f"in {label} images" if label == "abnormal" else f"in {split}"
-    if ": " in one.attribute:
-        return f"{'more' if one.higher else 'less'} often {whom}"
-    return f"{'higher' if one.higher else 'lower'} {whom}"
+def _tendency(separation: Separation) -> str:
+    """Return the direction of a separation: higher or lower, more or less often."""
+    label, _, split = separation.groups[1].partition(" in ")
+    group = f"in {label} images" if label == "abnormal" else f"in {split}"
+    if ": " in separation.attribute:
+        return f"{'more' if separation.higher else 'less'} often {group}"
+    return f"{'higher' if separation.higher else 'lower'} {group}"
 
 
 def _remedy(attribute: str) -> str:
+    """Return the remedy for an attribute."""
     return REMEDIES[attribute.split()[0].rstrip(":")]
 
 
 def _mixture(found: Sequence[Traits | None]) -> Iterator[Finding]:
+    """Yield findings about mixed sizes, formats and modalities."""
     read = [t for t in found if t is not None]
     sizes = Counter((int(t.numbers["width"]), int(t.numbers["height"])) for t in read)
     if len(sizes) > 1:

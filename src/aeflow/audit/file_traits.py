@@ -1,4 +1,4 @@
-"""One file -> what an audit asks of it: digests, perceptual hashes, a small picture, and trivial attributes."""
+"""Traits of one file for an audit: digests, perceptual hashes, a small picture, and trivial attributes."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from aeflow.imageio.formats import recognise
 from aeflow.imageio.image import Image, Slice
 from aeflow.imageio.reader import read_image
 
-SIDE = 64  # pixels of the small picture that copies are told by
+SIDE = 64  # side in pixels of the small picture by which copies are recognised
 HASH_SIDE = 16  # 256 bits; at 64, different chest X-rays share their hash
-MARGINS = (0.0, 0.02, 0.04)  # cut off each side before hashing, so that a copy that was cropped meets its original
-BLACK = 5 / 255  # up to this a pixel is black; JPEG leaves noise on what was 0
+MARGINS = (0.0, 0.02, 0.04)  # cut off each side before hashing, so that a cropped copy matches its original
+BLACK_LEVEL = 5 / 255  # up to this a pixel is black; JPEG leaves noise on pixels that were 0
 
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What is known of a file once it was read."""
+    """Facts about a file that was read."""
 
     content: str  # SHA-256 of its bytes
     pixels: str  # SHA-256 of its decoded pixels: the same image in another container has the same
@@ -38,7 +38,7 @@ class Traits:
 
 
 def traits(path: Path, at: Slice | None = None) -> Traits:
-    """The traits of one image file, or of one slice of it; ImageError where it cannot be read."""
+    """Return the traits of one image file, or of one slice of it; ImageError if it cannot be read."""
     image = read_image(path, at=at)
     content = path.read_bytes()
     form = recognise(content).name
@@ -59,36 +59,40 @@ def traits(path: Path, at: Slice | None = None) -> Traits:
             "height": float(height),
             "aspect ratio": width / height,
             "mean intensity": float(grey.mean(dtype=np.float64)),
-            "share of black pixels": float((grey <= BLACK).mean()),
-            **_stored(content, form),
+            "share of black pixels": float((grey <= BLACK_LEVEL).mean()),
+            **_encoding(content, form),
         },
-        names={"format": form, "colour": "grey" if pixels.ndim == 2 else "colour", **_said(image)},
+        names={"format": form, "colour": "grey" if pixels.ndim == 2 else "colour", **_acquisition(image)},
     )
 
 
 def _small(grey: NDArray[np.float32]) -> Pillow.Image:
-    """(2 SIDE, 2 SIDE) of 8 bits; stretched first, so that twelve bits in a range of sixteen keep their detail."""
+    """Return a picture (2 SIDE, 2 SIDE) of 8 bits.
+
+    It is stretched first, so that twelve bits in a range of sixteen keep their detail.
+    """
     low, high = float(grey.min()), float(grey.max())
     stretched = np.round(255 * (grey - low) / (high - low)).astype(np.uint8)
     return Pillow.fromarray(stretched).resize((2 * SIDE, 2 * SIDE), Pillow.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def _perceptual(small: Pillow.Image, margin: float) -> NDArray[np.uint8]:
+    """Return the bits of the perceptual hash of a picture with a margin cut off."""
     width, height = small.size
     box = (margin * width, margin * height, (1 - margin) * width, (1 - margin) * height)
-    size = (4 * HASH_SIDE, 4 * HASH_SIDE)  # what phash asks for; cut and shrunk in one step, to a fraction of a pixel
+    size = (4 * HASH_SIDE, 4 * HASH_SIDE)  # as phash needs it; cut and shrunk in one step, to a fraction of a pixel
     cut = small.resize(size, Pillow.Resampling.LANCZOS, box=box)
     return np.packbits(np.asarray(imagehash.phash(cut, HASH_SIDE).hash, bool).ravel())
 
 
-def _said(image: Image) -> dict[str, str]:
-    """What a header says of how the image was taken, where there is one."""
-    said = {"modality": image.modality, "photometric": image.photometric}
-    return {name: value for name, value in said.items() if value}
+def _acquisition(image: Image) -> dict[str, str]:
+    """Return the header's facts about how the image was taken, if there are any."""
+    facts = {"modality": image.modality, "photometric": image.photometric}
+    return {name: value for name, value in facts.items() if value}
 
 
-def _stored(content: bytes, form: str) -> dict[str, float]:
-    """Bits a sample, and the quality of a JPEG; nothing for formats that do not say."""
+def _encoding(content: bytes, form: str) -> dict[str, float]:
+    """Return bits per sample, and the quality of a JPEG; nothing for formats that do not have them."""
     match form:
         case "PNG":
             return {"bit depth": float(content[24])}
@@ -102,13 +106,13 @@ def _stored(content: bytes, form: str) -> dict[str, float]:
 
 
 def _quality(table: list[int]) -> float:
-    """The libjpeg quality whose luminance table is nearest to this one; exact where libjpeg's tables were used."""
+    """Return the libjpeg quality whose luminance table is nearest to this one; exact for libjpeg's own tables."""
     return float(1 + np.abs(_tables() - np.array(table)).sum(axis=1).argmin())
 
 
 @cache
 def _tables() -> NDArray[np.int64]:
-    """(100, 64): the luminance tables of qualities 1 to 100, as the library writes them."""
+    """Return (100, 64): the luminance tables of qualities 1 to 100, as the library writes them."""
     tables = []
     for quality in range(1, 101):
         buffer = io.BytesIO()

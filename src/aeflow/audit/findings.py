@@ -1,4 +1,4 @@
-"""What an audit says: findings, each with its figures, what to do, and the images concerned by number."""
+"""Findings of an audit, each with its figures, a remedy, and the images concerned by number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEVERITIES: tuple[Severity, ...] = ("stop", "warn", "note")  # the worst first
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was found; no text of it holds a file name or a patient's key.
+    """One finding; no text of it holds a file name or a patient's key.
 
     ``stop``: no figure from this data can be trusted before it is dealt with. ``warn``: look at it. ``note``: know it.
     """
@@ -25,5 +25,5 @@ class Finding:
 
 
 def worst_first(findings: Iterable[Finding]) -> list[Finding]:
-    """By severity; in their order within one."""
+    """Return findings by severity, and in their order within one."""
     return sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity))

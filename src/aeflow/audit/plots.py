@@ -1,4 +1,4 @@
-"""The figures of an audit: how well trivial attributes tell images apart, how they spread, and copies side by side."""
+"""Figures of an audit: separation by trivial attributes, their spread, and copies side by side."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from aeflow.errors import DataError
 from aeflow.reporting.density import draw, view_of
 from aeflow.reporting.style import ABNORMAL, FAINT, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
 
-COMPARISONS = 12  # attributes on the chart at most
-SPREADS = 6  # attributes whose spread is drawn at most
-PAIRS = 12  # pairs drawn at most
+MAX_ROWS = 12  # attributes on the chart at most
+MAX_SPREADS = 6  # attributes whose spread is drawn at most
+MAX_PAIRS = 12  # pairs drawn at most
 SHADES = (ABNORMAL, NEUTRAL, "#b07d2b", MUTED)  # of the splits on the chart
 
 
 @dataclass(frozen=True, slots=True)
 class Twins:
-    """Two images (H, W) or (H, W, 3) in [0, 1] that are copies, what is written over each, and how alike they are."""
+    """Two copies (H, W) or (H, W, 3) in [0, 1], the title over each, and how alike they are."""
 
     images: tuple[NDArray[np.float32], NDArray[np.float32]]
     titles: tuple[str, str]
@@ -36,27 +36,27 @@ class Twins:
 
 @styled
 def separation_chart(separations: Sequence[Separation]) -> Figure:
-    """A row an attribute: the AUROC with which it alone tells the groups apart, and its interval, for each split.
+    """Draw a row for each attribute: the AUROC with which it alone separates the groups, and its interval, by split.
 
     Raises DataError if nothing was measured.
     """
     if not separations:
         raise DataError("figure", "no attribute was measured", "give images of two groups")
-    rows = list(dict.fromkeys(one.attribute for one in separations))[:COMPARISONS]
-    groups = sorted({one.groups for one in separations})
+    rows = list(dict.fromkeys(separation.attribute for separation in separations))[:MAX_ROWS]
+    groups = sorted({separation.groups for separation in separations})
     figure = new_figure(WIDTH, 0.9 + 0.34 * len(rows))
     axes = figure.subplots()
     for threshold, name in ((SUSPECT, "look at it"), (STRONG, "strong")):
         axes.axvline(threshold, color=MUTED, linewidth=0.9, linestyle=(0, (4, 2)))
         axes.annotate(name, (threshold, 1), (3, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
                       va="top", color=MUTED, fontsize=8.5)  # fmt: skip
-    for one in separations:
-        if one.attribute in rows:
-            place = groups.index(one.groups)
-            y = rows.index(one.attribute) + 0.22 * (place - (len(groups) - 1) / 2)
+    for separation in separations:
+        if separation.attribute in rows:
+            place = groups.index(separation.groups)
+            y = rows.index(separation.attribute) + 0.22 * (place - (len(groups) - 1) / 2)
             colour = SHADES[place % len(SHADES)]
-            axes.plot([max(one.low, 0.5), one.high], [y, y], color=colour, linewidth=3, alpha=0.4)
-            axes.plot(one.auroc, y, "o", color=colour, markersize=5.5)
+            axes.plot([max(separation.low, 0.5), separation.high], [y, y], color=colour, linewidth=3, alpha=0.4)
+            axes.plot(separation.auroc, y, "o", color=colour, markersize=5.5)
     axes.set(xlim=(0.495, 1.005), ylim=(len(rows) - 0.4, -0.9), xlabel="AUROC of the attribute alone (0.5 is chance)")
     axes.set_yticks(range(len(rows)), rows, fontsize=9.5, color=INK)
     axes.tick_params(axis="y", length=0)
@@ -71,28 +71,28 @@ def separation_chart(separations: Sequence[Separation]) -> Figure:
 
 @styled
 def spreads(separations: Sequence[Separation], attributes: Mapping[str, Floats], records: Sequence[Record]) -> Figure:
-    """Density curves of the attributes that separate best, normal and abnormal images of the split apart.
+    """Draw density curves of the attributes that separate best, for normal and abnormal images of the split.
 
     Raises DataError if none is a number.
     """
-    chosen = [one for one in separations if ": " not in one.attribute][:SPREADS]
+    chosen = [separation for separation in separations if ": " not in separation.attribute][:MAX_SPREADS]
     if not chosen:
         raise DataError("figure", "no attribute that is a number", "give images of two groups")
     columns = min(3, len(chosen))
     lines = -(-len(chosen) // columns)
     figure = new_figure(WIDTH, 0.6 + 2.3 * lines)
-    figure.set_layout_engine("constrained", h_pad=0.1)  # titles stand clear of the numbers above
+    figure.set_layout_engine("constrained", h_pad=0.1)  # keeps titles clear of the numbers above
     sheet = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, one in zip(sheet, chosen, strict=False):
-        split = one.groups[1].partition(" in ")[2] or None
-        values = attributes[one.attribute]
+    for axes, separation in zip(sheet, chosen, strict=False):
+        split = separation.groups[1].partition(" in ")[2] or None
+        values = attributes[separation.attribute]
         groups = [
             values[[r.split == split and r.label == label for r in records] & np.isfinite(values)] for label in (0, 1)
         ]
         view = view_of(groups)
         for group, colour in zip(groups, (NORMAL, ABNORMAL), strict=True):
             draw(axes, group, view, colour)
-        axes.set_title(f"{one.attribute}\n{split + ': ' if split else ''}{one.auroc:.3f}")
+        axes.set_title(f"{separation.attribute}\n{split + ': ' if split else ''}{separation.auroc:.3f}")
         axes.set(xlim=view, yticks=[])
         axes.set_ylim(0, None)
         axes.spines["left"].set_visible(False)
@@ -106,10 +106,10 @@ def spreads(separations: Sequence[Separation], attributes: Mapping[str, Floats],
 
 @styled
 def pair_sheet(pairs: Sequence[Twins]) -> Figure:
-    """Copies side by side, two pairs a row; raises DataError if there is none."""
+    """Draw copies side by side, two pairs a row; raises DataError if there is none."""
     if not pairs:
         raise DataError("figure", "no pair to draw", "give at least one")
-    shown = pairs[:PAIRS]
+    shown = pairs[:MAX_PAIRS]
     lines = -(-len(shown) // 2)
     figure = new_figure(WIDTH, 2.75 * lines)
     parts = np.asarray(figure.subfigures(lines, 2, squeeze=False)).ravel()
@@ -121,6 +121,7 @@ def pair_sheet(pairs: Sequence[Twins]) -> Figure:
 
 
 def _show(axes: Axes, image: NDArray[np.float32], title: str) -> None:
+    """Draw an image with its title."""
     axes.imshow(image, cmap="gray", vmin=0, vmax=max(1e-6, float(image.max())), aspect="equal")
     axes.set_title(title, fontsize=9, fontweight="normal", loc="center")
     axes.set(xticks=[], yticks=[])

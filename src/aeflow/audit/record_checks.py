@@ -1,4 +1,4 @@
-"""Records -> findings that need no pixels: what is there, what is missing, and who is where."""
+"""Findings that need no pixels: numbers of images, missing masks, and patients in several splits."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ FEW_TEST = 50  # images of a class: with fewer, an AUROC of 0.9 has an interval 
 
 
 def check_records(records: Sequence[Record]) -> list[Finding]:
-    """All findings of this file."""
+    """Return all findings of this file."""
     return [*_numbers(records), *_patients(records), *_unknown_patients(records), *_masks(records)]
 
 
 def _numbers(records: Sequence[Record]) -> list[Finding]:
+    """Return findings about the numbers of images in each split."""
     counts = Counter((record.split, record.label) for record in records)
     splits = {split for split, _ in counts}
     found: list[Finding] = []
@@ -63,7 +64,10 @@ def _numbers(records: Sequence[Record]) -> list[Finding]:
 
 
 def _patients(records: Sequence[Record]) -> list[Finding]:
-    """Patients in several splits. Train normals in test leak; other train images of such patients teach nothing."""
+    """Return findings about patients in several splits.
+
+    Train normals of such patients in test leak; their other train images are left out of training.
+    """
     of = {split: {r.patient for r in records if r.split == split} for split in ("train", "val", "test")}
     found: list[Finding] = []
     for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
@@ -95,6 +99,7 @@ def _patients(records: Sequence[Record]) -> list[Finding]:
 
 
 def _unknown_patients(records: Sequence[Record]) -> list[Finding]:
+    """Return a finding if images name no patient."""
     unknown = tuple(i for i, r in enumerate(records) if r.patient == r.name)
     if not unknown:
         return []
@@ -107,6 +112,7 @@ def _unknown_patients(records: Sequence[Record]) -> list[Finding]:
 
 
 def _masks(records: Sequence[Record]) -> list[Finding]:
+    """Return findings about masks that are missing."""
     found: list[Finding] = []
     ill = [i for i, record in enumerate(records) if record.label == 1 and record.split in ("val", "test")]
     bare = tuple(i for i in ill if records[i].mask is None)

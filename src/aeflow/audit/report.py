@@ -1,4 +1,4 @@
-"""An audit for people: a table on a terminal, and a report of one file with pictures."""
+"""An audit as a table on a terminal, and as a report of one file with pictures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rich.text import Text
 
 from aeflow.audit.audit import Audit
 from aeflow.audit.near_duplicates import Pair
-from aeflow.audit.plots import PAIRS, Twins, pair_sheet, separation_chart, spreads
+from aeflow.audit.plots import MAX_PAIRS, Twins, pair_sheet, separation_chart, spreads
 from aeflow.data.loader import image_of
 from aeflow.data.records import label_name
 from aeflow.errors import DataError, count
@@ -27,7 +27,7 @@ COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
 def print_audit(found: Audit, identify: bool = False) -> None:
-    """Print the findings as a table, the worst first, and what could not be read."""
+    """Print the findings as a table, the worst first, and the images that could not be read."""
     console = Console()
     patients = len({record.patient for record in found.records})
     title = f"{count(len(found.records), 'image')} of {count(patients, 'patient')}"
@@ -52,15 +52,15 @@ def print_audit(found: Audit, identify: bool = False) -> None:
 
 
 def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
-    """Write audit.json and audit.html into a folder, which is made; gives the path of the report.
+    """Write audit.json and audit.html into a folder, which is made; return the path of the report.
 
-    Raises DataError where the folder cannot be written.
+    Raises DataError if the folder cannot be written.
     """
     folder = Path(out)
     figures = {}
     if found.classes:
         figures["classes"] = separation_chart(found.classes)
-    if any(": " not in one.attribute for one in found.classes):  # categories have no spread
+    if any(": " not in separation.attribute for separation in found.classes):  # categories have no spread
         figures["spreads"] = spreads(found.classes, found.attributes, found.records)
     if found.shifts:
         figures["shifts"] = separation_chart(found.shifts)
@@ -70,7 +70,7 @@ def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
     page = render(
         "audit.html.j2",
         audit=numbers,
-        listed={f.name: _listed(found, f.images, identify) for f in found.findings},
+        listed={finding.name: _listed(found, finding.images, identify) for finding in found.findings},
         refused=[
             {"image": _name(found, index, identify), "found": error.found, "remedy": error.remedy}
             for index, error in found.refusals
@@ -87,7 +87,7 @@ def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
 
 
 def _twins(found: Audit) -> Iterator[Twins]:
-    """Near copies, those across splits first, then images with the same pixels across splits or labels."""
+    """Yield near copies, those across splits first, then images with the same pixels across splits or labels."""
     records = found.records
 
     def apart(a: int, b: int) -> int:
@@ -95,24 +95,26 @@ def _twins(found: Audit) -> Iterator[Twins]:
 
     near = sorted(found.near, key=lambda pair: (apart(pair.a, pair.b), -pair.correlation))
     exact = [Pair(group[0], i, 1.0) for group in found.exact for i in group[1:] if apart(group[0], i) < 2]
-    for pair in [*near, *exact][:PAIRS]:
+    for pair in [*near, *exact][:MAX_PAIRS]:
         alike = f"correlation {pair.correlation:.3f}" if pair in near else "the same pixels"
         a, b = image_of(records[pair.a]), image_of(records[pair.b])
         yield Twins((a.pixels, b.pixels), (_where(found, pair.a), _where(found, pair.b)), alike)
 
 
 def _where(found: Audit, index: int) -> str:
+    """Return the number, split and label of an image."""
     record = found.records[index]
     return f"no. {index + 1}: {record.split + ', ' if record.split else ''}{label_name(record.label)}"
 
 
 def _name(found: Audit, index: int, identify: bool) -> str:
+    """Return the number of an image, and its name or pseudonym."""
     name = found.records[index].name
     return f"no. {index + 1} ({name if identify else pseudonym(name)})"
 
 
 def _listed(found: Audit, images: tuple[int, ...], identify: bool) -> str:
-    """The first images of a finding by number, or by name."""
+    """Return the first images of a finding by number, or by name."""
     shown = [_name(found, i, True) if identify else str(i + 1) for i in images[:MAX_LISTED]]
     more = f" and {len(images) - MAX_LISTED:,} more" if len(images) > MAX_LISTED else ""
     return f"images {', '.join(shown)}{more}" if images else ""

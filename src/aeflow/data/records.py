@@ -88,7 +88,7 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
 
 
 def find_images(paths: Sequence[Path | str]) -> list[Record]:
-    """Return the given files and all files in the given folders, unlabelled; non-images are refused when they are read."""
+    """Return the given files and all files in the given folders, unlabelled; what is no image is refused when read."""
     records = []
     for given in map(Path, paths):
         files = list(_files(given)) if os.path.isdir(given) else [given]

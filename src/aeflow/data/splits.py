@@ -46,9 +46,9 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
     Stratified: patients with any abnormal image, by kind, and those without are each spread over all splits. Within a
     stratum patients come in the order of the hash of seed and patient, and each goes to the split that lacks most
     images (error diffusion, carried on from stratum to stratum), so neither the input's order nor a library decides. No
-    split is off by more than (splits - 1) times the largest patient. Records that have a split keep it, with all images of
-    their patient. Raises SettingsError unless the fractions are positive and sum to 1, DataError if a split would get
-    nothing or a patient is in two splits already.
+    split is off by more than (splits - 1) times the largest patient. Records that have a split keep it, with all
+    images of their patient. Raises SettingsError unless the fractions are positive and sum to 1, DataError if a split
+    would get nothing or a patient is in two splits already.
     """
     if not all(0 < share < 1 for share in fractions.values()) or not math.isclose(sum(fractions.values()), 1):
         found = ", ".join(f"{name} {share:g}" for name, share in fractions.items())

@@ -1,4 +1,4 @@
-"""The public data sets that are known: layouts and counts as their pages and papers give them.
+"""The known public data sets: layouts and counts as their pages and papers give them.
 
 A count that no source confirms is left out, and is then not checked.
 """
@@ -21,6 +21,7 @@ NO_PATIENTS = "the file names do not say which images are of one patient, so a p
 
 
 def _oct(normal: int, test: int, val: int) -> dict[tuple[str, str], int]:
+    """Return the counts of a release of OCT2017."""
     train = {"CNV": 37205, "DME": 11348, "DRUSEN": 8616, "normal": normal}
     counts = {("train", name): n for name, n in train.items()}
     counts |= {("test", name): test for name in train}

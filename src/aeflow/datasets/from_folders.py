@@ -1,4 +1,4 @@
-"""Downloads that say the class of an image by its folder."""
+"""Public data sets whose folders name the class of an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", 
 
 
 def images(folder: Path) -> list[Path]:
-    """The image files right in a folder, sorted; none where there is no such folder."""
+    """Return the image files directly in a folder, sorted; none if there is no such folder."""
     if not folder.is_dir():
         return []
     names = (name for name in os.listdir(folder) if not name.startswith("."))
@@ -25,14 +25,14 @@ def images(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class ClassFolders:
-    """``SPLIT/CLASS/*``; patients and kinds where the file names carry them (groups ``patient`` and ``kind``)."""
+    """Layout ``SPLIT/CLASS/*``; file names may carry patients and kinds (groups ``patient`` and ``kind``)."""
 
     splits: Mapping[str, str]  # folder -> split
     classes: Mapping[str, str | None]  # folder -> kind of abnormality, None if its name says it; or ``normal``
     names: re.Pattern[str] = re.compile("")
 
     def __call__(self, root: Path) -> list[Record]:
-        """The records of a download; folders that are not there hold nothing."""
+        """Return the records of a download; missing folders hold nothing."""
         return [
             self._record(root, path, split, kind)
             for folder, split in self.splits.items()
@@ -41,15 +41,16 @@ class ClassFolders:
         ]
 
     def _record(self, root: Path, path: Path, split: str, kind: str | None) -> Record:
+        """Return the record of one image."""
         found = self.names.match(path.name)
-        said = {} if found is None else found.groupdict()
+        groups = {} if found is None else found.groupdict()
         if kind == "normal":
-            return entry(root, path, split, 0, patient=said.get("patient"))
-        return entry(root, path, split, 1, kind or said.get("kind"), said.get("patient"))
+            return entry(root, path, split, 0, patient=groups.get("patient"))
+        return entry(root, path, split, 1, kind or groups.get("kind"), groups.get("patient"))
 
 
 def bmad(root: Path) -> list[Record]:
-    """``{train,valid,test}/{good,Ungood}/``, with masks ``Ungood/label/`` beside ``img/`` where there are any.
+    """Return the records of ``{train,valid,test}/{good,Ungood}/``, with masks ``Ungood/label/`` beside ``img/`` if any.
 
     File names such as ``00003_60.png`` are slice 60 of patient 00003.
     """
@@ -66,9 +67,12 @@ def bmad(root: Path) -> list[Record]:
 
 
 def mvtec(root: Path) -> list[Record]:
-    """``{train,test}/good/``, ``test/DEFECT/`` and ``ground_truth/DEFECT/NAME_mask.png``; a defect is a kind."""
+    """Return the records of a category in the layout of MVTec AD; a defect is a kind.
+
+    ``{train,test}/good/``, ``test/DEFECT/`` and ``ground_truth/DEFECT/NAME_mask.png``.
+    """
     records = [entry(root, p, split, 0) for split in ("train", "test") for p in images(root / split / "good")]
-    for folder in sorted(one for one in (root / "test").iterdir() if one.is_dir() and one.name != "good"):
+    for folder in sorted(part for part in (root / "test").iterdir() if part.is_dir() and part.name != "good"):
         masks = root / "ground_truth" / folder.name
         for path in images(folder):
             mask = masks / f"{path.stem}_mask.png" if masks.is_dir() else None
@@ -77,7 +81,10 @@ def mvtec(root: Path) -> list[Record]:
 
 
 def masks_beside(root: Path) -> list[Record]:
-    """``PATIENT/PATIENT_SLICE.tif`` and ``PATIENT/PATIENT_SLICE_mask.tif``: abnormal where the mask marks something."""
+    """Return the records of images with a mask file beside each: abnormal if the mask marks something.
+
+    ``PATIENT/PATIENT_SLICE.tif`` and ``PATIENT/PATIENT_SLICE_mask.tif``.
+    """
     from aeflow.data.loader import ahead_of
     from aeflow.imageio.decoder_pool import decoders
     from aeflow.imageio.reader import read_mask  # pydicom takes a while to load

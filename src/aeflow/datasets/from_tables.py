@@ -1,4 +1,4 @@
-"""Downloads that say the class of an image in a table."""
+"""Public data sets whose tables name the class of an image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEDY_DOWNLOAD = "download it again"
 
 
 def rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    """The rows of a CSV file; DataError where it cannot be read or lacks one of ``columns``."""
+    """Return the rows of a CSV file; DataError if it cannot be read or lacks one of ``columns``."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -29,7 +29,10 @@ def rows(path: Path, *columns: str) -> list[dict[str, str]]:
 
 
 def isic2018(root: Path) -> list[Record]:
-    """Task 3: ``ISIC2018_Task3_PART_Input/`` and its ground truth; nevi are normal, a lesion counts as a patient."""
+    """Return the records of ISIC 2018 task 3; nevi are normal, and images of one lesion count as one patient.
+
+    ``ISIC2018_Task3_PART_Input/`` and its ground truth.
+    """
     lesions = {}
     for table in root.glob("ISIC2018_Task3_Training_LesionGroupings.csv"):
         lesions = {row["image"]: row["lesion_id"] for row in rows(table, "image", "lesion_id")}
@@ -49,7 +52,7 @@ def isic2018(root: Path) -> list[Record]:
 
 
 def rsna(root: Path) -> list[Record]:
-    """``stage_2_train_images/ID.dcm`` and ``stage_2_detailed_class_info.csv``, one row a box."""
+    """Return the records of ``stage_2_train_images/ID.dcm`` by ``stage_2_detailed_class_info.csv``, one row a box."""
     classes = {"Normal": None, "Lung Opacity": "lung opacity", "No Lung Opacity / Not Normal": "other"}
     table = root / "stage_2_detailed_class_info.csv"
     found = {row["patientId"]: row["class"] for row in rows(table, "patientId", "class")}
@@ -62,7 +65,10 @@ def rsna(root: Path) -> list[Record]:
 
 
 def vinbigdata(root: Path) -> list[Record]:
-    """``train/ID.dicom`` and ``train.csv``, one row a finding and reader; normal where no reader found anything."""
+    """Return the records of ``train/ID.dicom`` by ``train.csv``; normal if no reader found anything.
+
+    The table has one row for each finding and reader.
+    """
     found: dict[str, set[str]] = defaultdict(set)
     for row in rows(root / "train.csv", "image_id", "class_name"):
         found[row["image_id"]].add(row["class_name"])

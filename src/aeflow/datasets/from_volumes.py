@@ -1,4 +1,4 @@
-"""BraTS volumes -> slices, since slices without tumour are the normal images of patients who have one."""
+"""BraTS volumes cut into slices: those without tumour are the normal images of patients who have one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.imageio.image import Slice
 from aeflow.runtime.progress import bar
 
-SLICES = range(60, 101, 5)  # of 155, 1 mm apart: the middle of the brain, and no two that are almost the same
+SLICES = range(60, 101, 5)  # of 155, 1 mm apart: the middle of the brain, far enough apart to differ
 Cut = tuple[int, NDArray[np.uint8], NDArray[np.bool_]]  # index, FLAIR, tumour
 
 
 def cases(root: Path) -> list[Record]:
-    """``CASE/CASE_flair.nii.gz`` and ``CASE/CASE_seg.nii.gz``, ``.nii`` as well: a record each volume."""
+    """Return a record for each volume.
+
+    ``CASE/CASE_flair.nii.gz`` and ``CASE/CASE_seg.nii.gz``, or the same as ``.nii``.
+    """
     return [
         entry(root, _volume(folder, "flair"), None, None, "volume", folder.name, _volume(folder, "seg"))
         for folder in sorted(root.glob("BraTS2021_*"))
@@ -31,12 +34,13 @@ def cases(root: Path) -> list[Record]:
 
 
 def _volume(folder: Path, what: str) -> Path:
+    """Return the path of one of a case's volumes."""
     path = folder / f"{folder.name}_{what}.nii"
     return path if path.exists() else path.with_name(f"{path.name}.gz")
 
 
 def cut(flair: Path, seg: Path) -> list[Cut]:
-    """The slices of a volume with their tumour, 8-bit on one scale for the volume; empty ones are passed over."""
+    """Return the slices of a volume with their tumour, 8-bit on one scale for the volume; empty slices are left out."""
     from aeflow.imageio.reader import read_image, read_mask  # pydicom takes a while to load
 
     slices = {}
@@ -46,7 +50,7 @@ def cut(flair: Path, seg: Path) -> list[Cut]:
         except EmptyImageError:
             continue
         slices[index] = np.rint(255 * pixels).astype(np.uint8)
-    # All of one volume, then all of the other: the reader keeps the last one.
+    # All slices of one volume, then of the other: the reader keeps only the last volume decoded.
     return [(index, pixels, read_mask(seg, at=Slice(index, "axial"))) for index, pixels in slices.items()]
 
 
@@ -59,23 +63,25 @@ def write_slices(splits: Splits, out: Path) -> Splits:
             done[split] = []
             for name in ("normal", "abnormal", MASKS):
                 (out / split / name).mkdir(parents=True, exist_ok=True)
-            submitted = ahead_of(volumes, lambda one: pool.submit(cut, one.path, _mask(one)), ahead=4)
+            submitted = ahead_of(volumes, lambda volume: pool.submit(cut, volume.path, _mask(volume)), ahead=4)
             for volume, found in submitted:
                 if isinstance(found, ImageError):
                     raise found
-                done[split] += [_save(volume, one, split, out) for one in found]
+                done[split] += [_save(volume, image, split, out) for image in found]
                 advance()
     return done
 
 
 def _mask(record: Record) -> Path:
+    """Return the path of a volume's segmentation."""
     if record.mask is None:
         raise ValueError("a volume without its segmentation")
     return record.mask
 
 
-def _save(volume: Record, one: Cut, split: str, out: Path) -> Record:
-    index, pixels, tumour = one
+def _save(volume: Record, image: Cut, split: str, out: Path) -> Record:
+    """Write one slice and its mask, and return its record."""
+    index, pixels, tumour = image
     label = int(tumour.any())
     file = f"{volume.patient}_{index:03}.png"
     name = f"{split}/{('normal', 'abnormal')[label]}/{file}"

@@ -1,4 +1,4 @@
-"""A download on disk -> a data folder: a manifest, a link to the images where they are, and their terms."""
+"""A data folder from a download: a manifest, a link to the images at their place, and their terms."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from aeflow.datasets.recipe import Key, Recipe, Release, Splits
 from aeflow.errors import DataError
 from aeflow.privacy import shown
 
-LINK = "images"  # in the data folder, to the download
+LINK = "images"  # name of the link in the data folder to the download
 TERMS = "SOURCE.md"
-DEPTH = 2  # folders that an archive may wrap around what it holds
-DRAWN = {"train": 0.8, "test": 0.2}
+MAX_DEPTH = 2  # folders that an archive may wrap around its content
+DRAWN_FRACTIONS = {"train": 0.8, "test": 0.2}
 REMEDY_DOWNLOAD = "download and unpack it again"
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A data folder, and what is to be known about it."""
+    """A data folder as prepared, with the facts to report about it."""
 
     splits: Splits
-    release: Release | None  # whose counts it has; None where they were not checked, or were allowed to differ
+    release: Release | None  # whose counts it has; None if they were not checked, or were allowed to differ
     left_out: int  # images of patients who are in a later split, too
     patients_left_out: int
     notes: list[str]
@@ -36,8 +36,8 @@ class Prepared:
 def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: bool = False) -> Prepared:
     """Turn the download in ``folder`` into the data folder ``out``; nothing is copied, volumes are cut into PNGs.
 
-    A patient who is in several splits stays in the last of train, val, test. Raises DataError where the folder holds
-    something else or only a part, where counts are not as published, or where ``out`` is in use.
+    A patient who is in several splits stays in the last of train, val, test. Raises DataError if the folder holds
+    something else or only a part, if counts are not as published, or if ``out`` is in use.
     """
     folder, out = Path(folder), Path(out)
     root = locate(recipe, folder)
@@ -47,10 +47,10 @@ def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: b
     release, notes = _check_counts(recipe, records, folder, allow_counts)
     if any(record.split for record in records):
         kept = one_side(records)
-        splits = {name: [r for r in kept if r.split == name] for name in SPLITS}
+        splits = {name: [record for record in kept if record.split == name] for name in SPLITS}
         splits = {name: members for name, members in splits.items() if members}
     else:
-        kept, splits = records, split_by_patient(records, DRAWN, seed=0)
+        kept, splits = records, split_by_patient(records, DRAWN_FRACTIONS, seed=0)
     names = {record.name for record in kept}
     left_out = [record for record in records if record.name not in names]
     prepared = Prepared(splits, release, len(left_out), len({record.patient for record in left_out}), notes)
@@ -61,19 +61,20 @@ def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: b
 
 
 def _written(prepared: Prepared, recipe: Recipe, root: Path, out: Path) -> Prepared:
+    """Write the data folder, its manifest last."""
     out.mkdir(parents=True, exist_ok=True)
     if recipe.write is not None:
         splits = recipe.write(prepared.splits, out)
     else:
         _link(out / LINK, root.resolve())
-        splits = {name: [_linked(r, root, out) for r in members] for name, members in prepared.splits.items()}
+        splits = {name: [_linked(record, root, out) for record in members] for name, members in prepared.splits.items()}
     (out / TERMS).write_text(terms(recipe, prepared), encoding="utf-8")
-    write_manifest(out / MANIFEST, out, splits)  # last: what was broken off has none
+    write_manifest(out / MANIFEST, out, splits)  # last: a folder whose writing was broken off has none
     return replace(prepared, splits=splits)
 
 
 def locate(recipe: Recipe, folder: Path) -> Path:
-    """The folder, or one of those it wraps, that holds all that the recipe needs; DataError where there is none."""
+    """Return the folder, or one inside it, that holds all that the recipe needs; DataError if there is none."""
     if not os.path.isdir(folder):
         found = "is a file" if os.path.exists(folder) else "there is no such folder"
         raise DataError(folder, found, "unpack the archive, and name the folder it gives")
@@ -91,9 +92,10 @@ def locate(recipe: Recipe, folder: Path) -> Path:
 
 
 def _outside_in(folder: Path) -> Iterator[Path]:
+    """Yield the folder and the folders in it, level by level, down to MAX_DEPTH."""
     level = [folder]
     yield folder
-    for _ in range(DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [
             entry
             for place in level
@@ -104,6 +106,7 @@ def _outside_in(folder: Path) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted; DataError if it cannot be listed."""
     try:
         return sorted(folder.iterdir())
     except OSError as error:
@@ -111,7 +114,10 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def one_side(records: Sequence[Record]) -> list[Record]:
-    """The records without those of patients who are in a later split: train gives way to val, and both to test."""
+    """Return the records without patients' images that have others in a later split.
+
+    Train gives way to val, and both to test.
+    """
     last: dict[str, int] = {}
     for record in records:
         last[record.patient] = max(_rank(record), last.get(record.patient, 0))
@@ -119,10 +125,12 @@ def one_side(records: Sequence[Record]) -> list[Record]:
 
 
 def _rank(record: Record) -> int:
+    """Return the place of a record's split in train, val, test."""
     return SPLITS.index(record.split or "train")
 
 
 def _check_files(records: Sequence[Record], folder: Path) -> None:
+    """Raise DataError if a file is missing or empty."""
     files = [path for record in records for path in (record.path, record.mask) if path is not None]
     missing = sum(not os.path.isfile(path) for path in files)
     empty = sum(os.path.isfile(path) and os.path.getsize(path) == 0 for path in files)
@@ -135,6 +143,7 @@ def _check_files(records: Sequence[Record], folder: Path) -> None:
 def _check_counts(
     recipe: Recipe, records: Sequence[Record], folder: Path, allow: bool
 ) -> tuple[Release | None, list[str]]:
+    """Return the release whose counts the records have, and notes; DataError if they differ and may not."""
     if not recipe.releases:
         return None, ["its counts were not checked: no source confirms them"]
     found = tally(records)
@@ -149,6 +158,7 @@ def _check_counts(
 
 
 def _check_out(out: Path, root: Path) -> None:
+    """Raise DataError if ``out`` is in use or inside the download."""
     if (out / MANIFEST).exists():
         raise DataError(out / MANIFEST, "is there already", "move it away, or name another folder with --out")
     if out.resolve().is_relative_to(root.resolve()):
@@ -156,11 +166,13 @@ def _check_out(out: Path, root: Path) -> None:
 
 
 def _link(link: Path, target: Path) -> None:
+    """Link to the download, unless it is linked already."""
     if not (link.is_symlink() and link.resolve() == target):
         link.symlink_to(target, target_is_directory=True)
 
 
 def _linked(record: Record, root: Path, out: Path) -> Record:
+    """Return a record with its paths through the link."""
     mask = None if record.mask is None else out / LINK / record.mask.relative_to(root)
     own = record.patient == record.name
     name = f"{LINK}/{record.name}"
@@ -168,7 +180,7 @@ def _linked(record: Record, root: Path, out: Path) -> Record:
 
 
 def terms(recipe: Recipe, prepared: Prepared) -> str:
-    """A page that travels with the data: what it is, whose, and how it came to be."""
+    """Return the page that travels with the data: title, source, licence, citation, split and notes."""
     lines = [f"# {recipe.title}", "", f"- Page: {recipe.url}", f"- Licence: {recipe.licence}"]
     lines += [f"- Cite: {recipe.citation}", f"- Split: {recipe.split}"]
     if prepared.release is not None:
@@ -182,7 +194,7 @@ def terms(recipe: Recipe, prepared: Prepared) -> str:
 
 
 def tally(records: Sequence[Record]) -> Counter[Key]:
-    """How many records each split has of each label, and of each kind."""
+    """Return the number of records of each label and of each kind in each split."""
     found: Counter[Key] = Counter()
     for record in records:
         names = {label_name(record.label), record.kind} - {None}
@@ -191,7 +203,7 @@ def tally(records: Sequence[Record]) -> Counter[Key]:
 
 
 def differences(found: Counter[Key], release: Release) -> list[str]:
-    """Each count that is not as published: ``train normal 1340 where 1341 were published``."""
+    """Return each count that is not as published: ``train normal 1340 where 1341 were published``."""
     return [
         f"{' '.join(filter(None, key))} {found[key]} where {n} were published"
         for key, n in release.counts.items()
@@ -200,5 +212,5 @@ def differences(found: Counter[Key], release: Release) -> list[str]:
 
 
 def nearest(found: Counter[Key], releases: Sequence[Release]) -> Release:
-    """The release whose counts differ least in sum."""
-    return min(releases, key=lambda one: sum(abs(found[key] - n) for key, n in one.counts.items()))
+    """Return the release whose counts differ least in sum."""
+    return min(releases, key=lambda release: sum(abs(found[key] - n) for key, n in release.counts.items()))

@@ -1,4 +1,4 @@
-"""What a recipe says about a public data set: how its download lies on disk, what was published, and its terms."""
+"""Recipes of public data sets: the layout of a download on disk, its published counts, and its terms."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from aeflow.data.records import Record
 
-Key = tuple[str, str]  # split, "" where there is none; and ``normal``, ``abnormal`` or a kind
+Key = tuple[str, str]  # split, "" if there is none; and ``normal``, ``abnormal`` or a kind
 Splits = dict[str, list[Record]]
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What one release of a data set holds, as published."""
+    """Published counts of one release of a data set."""
 
     name: str
     counts: Mapping[Key, int]
@@ -22,15 +22,15 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """A data set's layout as data; ``records`` reads it, with paths and names below the download's root."""
+    """Layout of a data set as data; ``records`` reads it, with paths and names below the download's root."""
 
     title: str
     modality: str
     url: str
     licence: str
     citation: str
-    split: str  # a sentence: whose split it is
-    needs: Sequence[str]  # patterns that the root of the download holds a match of, each
+    split: str  # the origin of the split, as a sentence
+    needs: Sequence[str]  # patterns that must each match something in the download's root
     records: Callable[[Path], list[Record]]
     releases: Sequence[Release] = ()  # none: counts that no source confirms are not checked
     write: Callable[[Splits, Path], Splits] | None = None  # volumes -> images written below the data folder
@@ -47,14 +47,14 @@ def entry(
     mask: Path | None = None,
     position: float | None = None,
 ) -> Record:
-    """The record of a file below ``root``; without ``patient`` it is its own."""
+    """Return the record of a file below ``root``; without ``patient`` the image is its own patient."""
     name = path.relative_to(root).as_posix()
     return Record(path, name, split, label, name if patient is None else patient, kind, mask, position=position)
 
 
 def summary(name: str, recipe: Recipe) -> str:
-    """A recipe in three lines: what it is, how many images were published, its terms and page."""
-    published = "; ".join(f"{one.name}: {sum(one.counts.values()):,}" for one in recipe.releases)
+    """Return a recipe in three lines: title, published numbers of images, terms and page."""
+    published = "; ".join(f"{release.name}: {sum(release.counts.values()):,}" for release in recipe.releases)
     counts = published or "not checked, no source confirms them"
     return (
         f"{name:16} {recipe.title}\n{'':16} {recipe.modality}; counts: {counts}\n{'':16} {recipe.licence}; {recipe.url}"
