@@ -13,6 +13,8 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from platformdirs import user_state_path
+
 from aeflow.errors import SettingsError
 
 SALT_BYTES = 32
@@ -49,9 +51,7 @@ def pseudonym(key: str) -> str:
 
 
 def _salt_file() -> Path:
-    state = os.environ.get("XDG_STATE_HOME", "")
-    folder = Path(state) if os.path.isabs(state) else Path(os.path.expanduser("~")) / ".local" / "state"
-    return folder / "aeflow" / "salt"
+    return user_state_path("aeflow", appauthor=False) / "salt"
 
 
 @cache

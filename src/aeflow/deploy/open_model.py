@@ -13,7 +13,8 @@ from aeflow.artifacts.exported_graph import GRAPHS
 from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, is_export, read_export, read_metadata
 from aeflow.backends import openvino
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
-from aeflow.runtime.files import cache_root, digest, write_text
+from aeflow.runtime.cache import cache_root, describe, graph_folder, mark_used
+from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.process import may_have_gpu, pick_device
 from aeflow.runtime.progress import console
 from aeflow.scoring.scorer import Scorer
@@ -83,7 +84,11 @@ def _graph(run: Path, form: str) -> Scorer:
     model = read_metadata(run)["sha256"]
     for folder in (run / form, cached(model, form)):
         if (folder / EXPORT).is_file():
-            return _of(folder, model, form)
+            try:
+                return _of(folder, model, form)
+            except ArtifactError:
+                if folder.exists():  # else the cache was cleared just now
+                    raise
     place = cached(model, form)
     if (place / REFUSED).is_file():
         raise ArtifactError(run, (place / REFUSED).read_text(encoding="utf-8"), "score with --backend torch")
@@ -97,10 +102,12 @@ def _of(folder: Path, model: str, form: str) -> Scorer:
 
 
 def cached(model: str, form: str) -> Path:
-    """Where the cache keeps the graph of a model, by the checksum of its metadata, for what runs it in this version."""
+    """Return where the cache keeps a model's graph, by its metadata's checksum, for this version of what runs it."""
     package = {"openvino": "openvino", "onnx": "onnxruntime"}[form]
     key = [EXPORT_SCHEMA, __version__, model, form, version(package)]
-    return cache_root() / "graphs" / digest(key)[:32]
+    place = graph_folder(cache_root(), digest(key))
+    mark_used(place)
+    return place
 
 
 def make(run: Path, form: str, place: Path) -> Scorer:
@@ -112,14 +119,19 @@ def make(run: Path, form: str, place: Path) -> Scorer:
         if not console.is_terminal:
             print(f"note: making a graph for {form}, once for this model", file=sys.stderr)
         artifact = load_run(run)
+        model = read_metadata(run)["sha256"]
         precisions = ["bf16", "fp32"] if form == "openvino" and openvino.has_bf16() else ["fp32"]
         alone = form == "openvino"  # its backend hands over image by image
         with made(artifact, run, form, precisions, place.parent, one_by_one=alone) as (folder, parity):
-            if parity.passes(read_export(folder)["precision"]):
+            precision = read_export(folder)["precision"]
+            if parity.passes(precision):
+                describe(folder, f"{form} {precision} of model {model[:12]}")
+                scorer = exported_graph.load_export(folder, form)  # opened before anyone can clear it
                 if not place.exists():  # another process may have been faster
                     os.replace(folder, place)
-                return exported_graph.load_export(place, form)
+                return scorer
     error = unequal(run, parity, "fp32")
     place.mkdir(exist_ok=True)
+    describe(place, f"{form} of model {model[:12]}, refused")
     write_text(place / REFUSED, error.found)
     raise error

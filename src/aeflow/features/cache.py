@@ -10,7 +10,7 @@
 On a CPU the features of many images are computed by OpenVINO, after a check that they equal torch's.
 
 A shard is written under another name and then renamed, so a killed run leaves complete shards or none, and two runs
-may fill the same cache. The cache may be deleted at any time.
+may fill the same cache. The cache may be cleared at any time (``aeflow.runtime.cache``).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
@@ -43,8 +42,9 @@ from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooling import Pooled
+from aeflow.runtime.cache import IMAGES, SHARD, WRITING, cache_root, describe, discard, feature_folder, mark_used
 from aeflow.runtime.device import images_on, in_parts
-from aeflow.runtime.files import cache_root, content
+from aeflow.runtime.files import content
 
 SHARD_IMAGES = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
@@ -74,7 +74,8 @@ class FeatureCache:
         self.batch_size = BATCH  # fewer once the device's memory has run out
         key = [FORMAT_VERSION, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
         key += [self.dtype.name]
-        self.folder = self.root / "features" / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:32]
+        self.folder = feature_folder(self.root, hashlib.sha256(json.dumps(key).encode()).hexdigest())
+        self.what = f"{encoder.name} {','.join(map(str, encoder.stages))}, {image_size} px, {change.__name__}"
         self.device = encoder.mean.device
         self.shapes = self._shapes()
         self._graph: EncoderGraph | None = None
@@ -108,9 +109,9 @@ class FeatureCache:
         self._many = len(missing) >= GRAPH_FROM_IMAGES
         refused: dict[Record, ImageError] = {}
         for start in range(0, len(missing), SHARD_IMAGES):
-            refused |= self._write_shard(missing[start : start + SHARD_IMAGES], contents, advance)
-        if missing:
-            known = self._known()
+            rows, refusals = self._write_shard(missing[start : start + SHARD_IMAGES], contents, advance)
+            known |= rows
+            refused |= refusals
         kept = [record for record in records if record not in refused]
         keys = [str(contents[record]) for record in kept]
         rows = [known[key] for key in keys]
@@ -123,29 +124,35 @@ class FeatureCache:
     def _known(self) -> dict[str | None, Row]:
         """Return the stored rows by key; a damaged shard is deleted with a warning."""
         known: dict[str | None, Row] = {}
-        width = sum(math.prod(shape) for shape in self.shapes)
-        for shard in sorted(self.folder.glob("shard-*")):
+        for shard in sorted(self.folder.glob(f"{SHARD}*")):
             try:
-                images = json.loads((shard / "images.json").read_text())
-                features = np.load(shard / "features.npy", mmap_mode="r")
-                pixels = np.load(shard / "pixels.npy", mmap_mode="r") if self.pixels else None
-                fits = features.shape == (len(images), width) and features.dtype == self.dtype
-                if not fits or (pixels is not None and len(pixels) != len(images)):
-                    raise ValueError("its arrays do not fit together")
+                known |= self._rows(shard)
             except (OSError, ValueError) as error:
-                warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
-                shutil.rmtree(shard)
-                continue
-            known |= {
-                key: Row(features, pixels, row, Acquisition(facts["kind"], facts["colours"], tuple(facts["size"])))
-                for row, (key, facts) in enumerate(images)
-            }
+                if shard.exists():  # else it was cleared just now
+                    warnings.warn(f"{shard}: damaged cache ({error}); deleted, to be computed again", stacklevel=3)
+                    discard(shard, self.root)
+        if known:
+            mark_used(self.folder)
         return known
+
+    def _rows(self, shard: Path) -> dict[str | None, Row]:
+        """Return the rows of one shard by key, read as they are needed; raise OSError or ValueError if damaged."""
+        images = json.loads((shard / IMAGES).read_text())
+        features = np.load(shard / "features.npy", mmap_mode="r")
+        pixels = np.load(shard / "pixels.npy", mmap_mode="r") if self.pixels else None
+        width = sum(math.prod(shape) for shape in self.shapes)
+        fits = features.shape == (len(images), width) and features.dtype == self.dtype
+        if not fits or (pixels is not None and len(pixels) != len(images)):
+            raise ValueError("its arrays do not fit together")
+        return {
+            key: Row(features, pixels, row, Acquisition(facts["kind"], facts["colours"], tuple(facts["size"])))
+            for row, (key, facts) in enumerate(images)
+        }
 
     def _write_shard(
         self, records: Sequence[Record], contents: dict[Record, str | None], advance: Callable[[int], None]
-    ) -> dict[Record, ImageError]:
-        """Compute and write one shard; return the refused records."""
+    ) -> tuple[dict[str | None, Row], dict[Record, ImageError]]:
+        """Compute and write one shard; return its rows by key and the refused records."""
         refused: dict[Record, ImageError] = {}
         rows, pixels, images = [], [], []
         for batch in batches(records, self.image_size, BATCH):
@@ -162,15 +169,18 @@ class FeatureCache:
                 rows.append(self._encode(x))
                 pixels.append((x * 255).round().to(torch.uint8).numpy())
             advance(len(batch))
-        if images:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix="writing-"))
-            np.save(temporary / "features.npy", np.concatenate(rows))
-            if self.pixels:
-                np.save(temporary / "pixels.npy", np.concatenate(pixels))
-            (temporary / "images.json").write_text(json.dumps(images))
-            temporary.rename(self.folder / f"shard-{temporary.name.removeprefix('writing-')}")
-        return refused
+        if not images:
+            return {}, refused
+        self.folder.mkdir(parents=True, exist_ok=True)
+        writing = Path(tempfile.mkdtemp(dir=self.folder, prefix=WRITING))
+        np.save(writing / "features.npy", np.concatenate(rows))
+        if self.pixels:
+            np.save(writing / "pixels.npy", np.concatenate(pixels))
+        (writing / IMAGES).write_text(json.dumps(images))
+        describe(writing, self.what)
+        known = self._rows(writing)  # opened before anyone can clear it
+        writing.rename(self.folder / f"{SHARD}{writing.name.removeprefix(WRITING)}")
+        return known, refused
 
     def _encode(self, x: Tensor) -> NDArray[Any]:
         """Return the features of images ``x`` (B, 3, H, W), one row each, as they are stored."""

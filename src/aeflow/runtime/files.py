@@ -18,13 +18,6 @@ def content(path: Path) -> str | None:
         return None
 
 
-def cache_root() -> Path:
-    """``$AEFLOW_CACHE``, else ``aeflow`` in the user's cache folder."""
-    if "AEFLOW_CACHE" in os.environ:
-        return Path(os.environ["AEFLOW_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "aeflow"
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
     write_bytes(path, text.encode())

@@ -18,7 +18,6 @@ another seed, which holds out other normals, and the preset is only changed for 
 
 from __future__ import annotations
 
-import fcntl
 import importlib.util
 import json
 import re
@@ -30,6 +29,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
 
 from aeflow.config import Settings, preset_text
 from aeflow.data.records import Record
@@ -158,18 +159,19 @@ def summarise(search: Search) -> dict[str, Any]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """The folder, made, and for this process only."""
+    lock = FileLock(folder / "tune.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "tune.lock").open("w")
+        lock.acquire()
+    except Timeout as error:
+        raise ArtifactError(folder, "another process tunes here", "wait for it, or choose another --out") from error
     except OSError as error:
         found = f"cannot be written ({type(error).__name__})"
         raise ArtifactError(folder, found, "give another folder with --out") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ArtifactError(folder, "another process tunes here", "wait for it, or choose another --out") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

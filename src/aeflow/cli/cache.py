@@ -1,0 +1,111 @@
+"""The commands ``aeflow cache``: what is kept to save time, and how to be rid of it."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from aeflow.cli.options import Json, app
+from aeflow.cli.output import print_json
+from aeflow.errors import ArtifactError, SettingsError, count
+from aeflow.runtime.cache import Entry, cache_root, clear, entries
+
+cache = typer.Typer(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+SECONDS = {"h": 3600, "d": 86400, "w": 604800}
+Age = Annotated[str | None, typer.Option(help="Delete only what was not used for so long: 12h, 30d, 4w.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+@cache.command("list")
+def list_entries(as_json: Json = False) -> None:
+    """List the features and graphs that the cache holds: number, size, and when they were last used."""
+    root = cache_root()
+    found = entries(root)
+    if as_json:
+        print_json({"folder": str(root), **_summary(found)})
+        return
+    now = time.time()
+    for entry in found:
+        print(_line(entry, now))
+    print(f"{_total(found)} in {root}")
+
+
+@cache.command("clear")
+def clear_entries(older_than: Age = None, yes: Yes = False, as_json: Json = False) -> None:
+    """Delete what the cache holds; it is computed again when it is needed."""
+    root, now = cache_root(), time.time()
+    age = -math.inf if older_than is None else seconds_of(older_than)
+    chosen = [entry for entry in entries(root, now) if now - entry.used > age]
+    if chosen and not yes:
+        _ask(chosen, root, now)
+    try:
+        clear(chosen, root)
+    except OSError as error:
+        raise ArtifactError(root, f"cannot be cleared ({error.strerror})", "clear it as its owner") from error
+    if as_json:
+        print_json({"folder": str(root), **_summary(chosen)})
+    else:
+        print(f"deleted {_total(chosen)} in {root}")
+
+
+def seconds_of(age: str) -> float:
+    """Return ``12h``, ``30d`` or ``4w`` in seconds; raise SettingsError for anything else."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) *([hdw])", age.strip())
+    if not found:
+        raise SettingsError("--older-than", f"{age!r} is no age", "write for instance 12h, 30d or 4w")
+    return float(found[1]) * SECONDS[found[2]]
+
+
+def _ask(chosen: Sequence[Entry], root: Path, now: float) -> None:
+    """Show what is to be deleted, and go on only after a yes."""
+    if not sys.stdin.isatty():
+        found = f"{_total(chosen)} would be deleted, and nobody is at a terminal to agree"
+        raise SettingsError(root, found, "add --yes")
+    for entry in chosen:
+        print(_line(entry, now), file=sys.stderr)
+    typer.confirm(f"Delete {_total(chosen)} in {root}?", abort=True, err=True)
+
+
+def _line(entry: Entry, now: float) -> str:
+    images = count(entry.images, "image") if entry.kind == "features" else ""
+    return f"{entry.kind:10}  {entry.what:60}  {images:>15}  {_bytes(entry.size):>9}  {_ago(now - entry.used)}"
+
+
+def _total(chosen: Sequence[Entry]) -> str:
+    return f"{count(len(chosen), 'entry', 'entries')}, {_bytes(sum(entry.size for entry in chosen))}"
+
+
+def _bytes(number: int) -> str:
+    return f"{number / 1e6:,.1f} MB"
+
+
+def _ago(seconds: float) -> str:
+    """Return a time ago in the largest unit of which it has one."""
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return f"used {count(int(seconds // length), unit)} ago"
+    return "used just now"
+
+
+def _summary(found: Sequence[Entry]) -> dict[str, Any]:
+    rows = [
+        {
+            "kind": entry.kind,
+            "what": entry.what,
+            "images": entry.images,
+            "bytes": entry.size,
+            "used": datetime.fromtimestamp(entry.used, UTC).isoformat(timespec="seconds"),
+        }
+        for entry in found
+    ]
+    return {"bytes": sum(entry.size for entry in found), "entries": rows}

@@ -1,0 +1,159 @@
+"""The cache on disk: its place, its layout, what it holds, and how it is cleared.
+
+::
+
+    CACHE/features/<key>/shard-<name>/     features of up to 256 images, and about.json
+    CACHE/features/<key>/writing-<name>/   a shard that is being written, or was when its process was killed
+    CACHE/graphs/<key>/                    the graph of one model, and about.json
+    CACHE/graphs/.export-<name>/           a graph that is being made, or was when its process was killed
+    CACHE/deleted-<name>/                  what is being deleted, or was when its process was killed
+
+The cache may be cleared while other processes use it; all that it costs them is to compute again. A shard or graph goes
+by one rename, so it is whole or absent; what a process has opened stays readable to it until it ends; and what is being
+written is spared, unless nobody has touched it for a day. Nothing but the folders above is ever deleted, whatever
+AEFLOW_CACHE names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_cache_path
+
+FEATURES, GRAPHS = "features", "graphs"
+SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
+ABOUT, IMAGES = "about.json", "images.json"
+KEY = re.compile(r"[0-9a-f]{32}")
+ABANDONED = 24 * 3600.0  # seconds after which nobody is writing a folder any more
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Features of one kind, one graph, or what a killed process left."""
+
+    kind: str  # features, graph or unfinished
+    what: str
+    images: int
+    size: int  # bytes
+    used: float  # when it was last used, in seconds since the epoch
+    folders: Sequence[Path]
+
+
+def cache_root() -> Path:
+    """Return ``$AEFLOW_CACHE``, else ``aeflow`` in the user's cache folder."""
+    given = os.environ.get("AEFLOW_CACHE")
+    return user_cache_path("aeflow", appauthor=False) if given is None else Path(given)
+
+
+def feature_folder(root: Path, key: str) -> Path:
+    """Return the folder of the features with this key, 64 hex digits."""
+    return root / FEATURES / key[:32]
+
+
+def graph_folder(root: Path, key: str) -> Path:
+    """Return the folder of the graph with this key, 64 hex digits."""
+    return root / GRAPHS / key[:32]
+
+
+def describe(folder: Path, what: str) -> None:
+    """Write what a shard or graph is, for ``entries`` to read."""
+    (folder / ABOUT).write_text(json.dumps({"what": what}), encoding="utf-8")
+
+
+def mark_used(folder: Path) -> None:
+    """Note that a folder of the cache is used now."""
+    with suppress(OSError):  # a cache may be read-only, or be cleared just now: then only the age is a little off
+        os.utime(folder)
+
+
+def entries(root: Path, now: float | None = None) -> list[Entry]:
+    """Return what the cache holds, the longest unused first."""
+    now = time.time() if now is None else now
+    found = [*_features(root), *_graphs(root), *_unfinished(root, now)]
+    return sorted(found, key=lambda entry: entry.used)
+
+
+def clear(chosen: Iterable[Entry], root: Path) -> int:
+    """Delete entries of the cache under ``root``; return how many bytes that freed."""
+    freed = 0
+    for entry in chosen:
+        for folder in entry.folders:
+            discard(folder, root)
+        freed += entry.size
+    return freed
+
+
+def discard(folder: Path, root: Path) -> None:
+    """Delete one folder of the cache under ``root``, for others in one step; nothing happens if it is gone already."""
+    if not folder.name.startswith(DELETED):
+        aside = Path(tempfile.mkdtemp(dir=root, prefix=DELETED))
+        with suppress(FileNotFoundError):  # another process was faster
+            folder.rename(aside / folder.name)
+        folder = aside
+    shutil.rmtree(folder, ignore_errors=True)  # what cannot be deleted is listed again, as unfinished
+
+
+def _features(root: Path) -> Iterator[Entry]:
+    for folder in _keyed(root / FEATURES):
+        shards = sorted(folder.glob(f"{SHARD}*"))
+        if shards:
+            images = sum(len(_read(shard / IMAGES, [])) for shard in shards)
+            yield Entry("features", _what(shards[0]), images, sum(map(_size, shards)), _changed(folder), shards)
+
+
+def _graphs(root: Path) -> Iterator[Entry]:
+    for folder in _keyed(root / GRAPHS):
+        yield Entry("graph", _what(folder), 0, _size(folder), _changed(folder), [folder])
+
+
+def _unfinished(root: Path, now: float) -> Iterator[Entry]:
+    for folder in root.glob(f"{DELETED}*"):
+        yield Entry("unfinished", "a deletion", 0, _size(folder), _changed(folder), [folder])
+    writing = [path for folder in _keyed(root / FEATURES) for path in folder.glob(f"{WRITING}*")]
+    for what, folders in (("features", writing), ("a graph", (root / GRAPHS).glob(f"{MAKING}*"))):
+        for folder in folders:
+            if now - _changed(folder) > ABANDONED:
+                yield Entry("unfinished", what, 0, _size(folder), _changed(folder), [folder])
+
+
+def _keyed(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*")) if KEY.fullmatch(path.name) and path.is_dir()]
+
+
+def _what(folder: Path) -> str:
+    return str(_read(folder / ABOUT, {"what": "written by an earlier version"})["what"])
+
+
+def _read(path: Path, otherwise: Any) -> Any:
+    """Return a JSON file's value; ``otherwise`` where it is missing or damaged, which is said when it is used."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return otherwise
+
+
+def _changed(path: Path) -> float:
+    """Return when a folder changed, in seconds since the epoch; now if it has just gone."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of all files in a folder."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # it is being deleted
+            total += path.lstat().st_size
+    return total
