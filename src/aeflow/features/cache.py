@@ -109,8 +109,8 @@ class FeatureCache:
         self._many = len(missing) >= GRAPH_FROM_IMAGES
         refused: dict[Record, ImageError] = {}
         for start in range(0, len(missing), SHARD_IMAGES):
-            rows, refusals = self._write_shard(missing[start : start + SHARD_IMAGES], contents, advance)
-            known |= rows
+            written, refusals = self._write_shard(missing[start : start + SHARD_IMAGES], contents, advance)
+            known |= written
             refused |= refusals
         kept = [record for record in records if record not in refused]
         keys = [str(contents[record]) for record in kept]
