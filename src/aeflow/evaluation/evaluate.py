@@ -1,4 +1,4 @@
-"""A model and a labelled split -> metrics, tables, plots and the report."""
+"""Evaluation of a model on a labelled split: metrics, tables, plots and the report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score
 from aeflow.scoring.studies import Studies
 
-ROWS = 4  # images in each gallery
+GALLERY_IMAGES = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
 THRESHOLD_FROM = "held-out train normals"
 RECALIBRATED_FROM = "local normal images"
@@ -44,7 +44,7 @@ Refusals = list[tuple[Record, ImageError]]
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """The model's threshold as ``metrics.json`` tells it."""
+    """The model's threshold as ``metrics.json`` holds it."""
 
     value: float
     rule: str
@@ -53,7 +53,7 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The labelled images of a split with their scores."""
+    """Labelled images of a split with their scores."""
 
     records: list[Record]
     values: list[float]
@@ -63,24 +63,27 @@ class Scored:
 
     @property
     def labels(self) -> list[int]:
+        """Label of each image, 0 or 1."""
         return [int(record.label or 0) for record in self.records]
 
     @property
     def patients(self) -> list[str]:
+        """Patient of each image."""
         return [record.patient for record in self.records]
 
     def count_outside(self) -> dict[str, int]:
-        """How many normal and abnormal images the model is not meant for."""
+        """Count the normal and abnormal images that are outside the intended input."""
         labels = [label for label, out in zip(self.labels, self.outside, strict=True) if out]
         return {"normal": labels.count(0), "abnormal": labels.count(1)}
 
     def of(self, label: int) -> list[float]:
+        """Return the scores of one label."""
         return [value for value, record in zip(self.values, self.records, strict=True) if record.label == label]
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """What was measured, where the report lies, and which images were refused."""
+    """Result of an evaluation: metrics, the path of the report, and refused images."""
 
     metrics: dict[str, Any]
     report: Path
@@ -91,13 +94,13 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
 
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
-    history is read from ``run``. Raises DataError where the split holds no labelled image, or one that the threshold of
-    a recalibrated model was set on.
+    history is read from ``run``. Raises DataError if the split holds no labelled image, or one that the threshold of a
+    recalibrated model was set on.
     """
     records = unfold(read_records(data, split), scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
-    _refuse_those_it_was_set_on(scorer, records, data)
+    _refuse_calibration_images(scorer, records, data)
     history, epochs = _history(run)
     out.mkdir(parents=True, exist_ok=True)
     scored, pixel, refusals = _score_all(scorer, records, out)
@@ -138,10 +141,11 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
 
 
 def _source(scorer: Scorer) -> str:
+    """Return the name of the normals that the threshold came from."""
     return RECALIBRATED_FROM if "recalibration" in scorer.metadata else THRESHOLD_FROM
 
 
-def _refuse_those_it_was_set_on(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
+def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
     """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
     contents = scorer.metadata.get("recalibration", {}).get("content", [])
     known = len(among(records, contents)) if contents else 0
@@ -151,6 +155,7 @@ def _refuse_those_it_was_set_on(scorer: Scorer, records: Sequence[Record], data:
 
 
 def _outside_note(metrics: dict[str, Any]) -> str:
+    """Return the note about images outside the intended input."""
     parts = [f"{count} of {metrics[f'n_{side}']} {side}" for side, count in metrics["outside"].items()]
     return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
 
@@ -192,6 +197,7 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
 
 
 def _result_figures(scorer: Scorer, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:
+    """Return the figures of the scores, by name."""
     threshold = scorer.calibration.threshold
     figures = {
         "scores": plots.score_distributions(
@@ -206,6 +212,7 @@ def _result_figures(scorer: Scorer, scored: Scored, metrics: dict[str, Any]) -> 
 
 
 def _training_figures(history: list[dict[str, float]], epochs: list[dict[str, list[float]]]) -> dict[str, Figure]:
+    """Return the figures of the training, by name."""
     if not history:
         return {}
     best = next(int(row["epoch"]) for row in history if row["best"])
@@ -214,23 +221,27 @@ def _training_figures(history: list[dict[str, float]], epochs: list[dict[str, li
 
 
 def _galleries(scorer: Scorer, scored: Scored) -> dict[str, Figure]:
-    """Pictures of the images that tell most; they are scored once more, so that the first pass can forget them."""
+    """Return pictures of the most telling images.
+
+    These are scored once more, so that the first pass need not keep any image.
+    """
     rising = np.argsort(scored.values, kind="stable").tolist()
     falling = rising[::-1]
     wrong = [verdict != TRUTH[label] for verdict, label in zip(scored.verdicts, scored.labels, strict=True)]
     chosen = {
-        "most_abnormal": falling[:ROWS],
-        "most_normal": rising[:ROWS],
-        "false_positives": [i for i in falling if wrong[i] and scored.labels[i] == 0][:ROWS],
-        "false_negatives": [i for i in rising if wrong[i] and scored.labels[i] == 1][:ROWS],
+        "most_abnormal": falling[:GALLERY_IMAGES],
+        "most_normal": rising[:GALLERY_IMAGES],
+        "false_positives": [i for i in falling if wrong[i] and scored.labels[i] == 0][:GALLERY_IMAGES],
+        "false_negatives": [i for i in rising if wrong[i] and scored.labels[i] == 1][:GALLERY_IMAGES],
     }
     return {name: _gallery(scorer, [scored.records[i] for i in indices]) for name, indices in chosen.items() if indices}
 
 
 def _gallery(scorer: Scorer, records: Sequence[Record]) -> Figure:
+    """Return the gallery of some images."""
     rows = []
     for record, result in score(scorer, records, maps=True, pictures=True):
-        if isinstance(result, ImageError):  # it could be read a minute ago
+        if isinstance(result, ImageError):  # it was readable in the first pass
             raise result
         mask = mask_of(record, scorer.settings.image_size)
         rows.append(panel(result, TRUTH[record.label], mask))
@@ -238,7 +249,7 @@ def _gallery(scorer: Scorer, records: Sequence[Record]) -> Figure:
 
 
 def _history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, list[float]]]]:
-    """The rows of history.csv and each epoch's scores; both empty where the model came without its training."""
+    """Return the rows of history.csv and each epoch's scores; both empty if the model came without its training."""
     try:
         if not (run / HISTORY).exists() or not (run / EPOCH_SCORES).exists():
             return [], []

@@ -1,4 +1,4 @@
-"""The figures of a report, each a pure function of numbers: normal is green, abnormal is red."""
+"""Figures of a report, each a pure function of numbers: normal is green, abnormal is red."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ __all__ = [
     "training_curves",
 ]
 
-SHEET = 12  # epochs on one sheet at most
+MAX_EPOCHS = 12  # epochs on one sheet at most
 DASHES = (0, (4, 2))
 
 
@@ -58,10 +58,11 @@ def score_distributions(
     held_out: ArrayLike | None = None,
     source: str = "held-out train normals",
 ) -> Figure:
-    """Density curves of the scores by true class, a tick an image below, and the threshold; either class may be empty.
+    """Draw density curves of the scores by true class, a tick an image below, and the threshold.
 
-    ``held_out`` are the scores of the normals that the threshold came from, and ``source`` names these. The axis shows
-    the bulk of every group; how many images lie beyond it stands at its ends. Raises DataError if no score is given.
+    Either class may be empty. ``held_out`` are the scores of the normals that the threshold came from, and ``source``
+    names these. The axis shows the bulk of every group; at its ends is the number of images beyond it. Raises DataError
+    if no score is given.
     """
     groups = [("normal", finite(normal), NORMAL), ("abnormal", finite(abnormal), ABNORMAL)]
     held = finite(held_out)
@@ -110,10 +111,10 @@ def score_distributions(
 
 @styled
 def epoch_sheet(epochs: Sequence[tuple[int, ArrayLike, ArrayLike | None]], best_epoch: int) -> Figure:
-    """Score densities during training, small multiples on shared axes: (epoch, held-out normals, train abnormals).
+    """Draw score densities during training, small multiples on shared axes.
 
-    At most 12 epochs are shown, evenly chosen, the first, the last and the best among them. Raises DataError if there
-    is none, or none that is the best.
+    ``epochs`` are (epoch, held-out normals, train abnormals). At most 12 are shown, evenly chosen, the first, the last
+    and the best among them. Raises DataError if there is none, or the best is not among them.
     """
     numbers = [epoch for epoch, _, _ in epochs]
     if best_epoch not in numbers:
@@ -149,9 +150,9 @@ def epoch_sheet(epochs: Sequence[tuple[int, ArrayLike, ArrayLike | None]], best_
 
 @styled
 def roc(scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], metrics: Mapping[str, Any]) -> Figure:
-    """ROC curve with its 95 % band over patients and the operating point of `metrics.json` with its intervals.
+    """Draw the ROC curve with its 95 % band over patients and the operating point of `metrics.json` with its intervals.
 
-    Raises DataError where a class is missing.
+    Raises DataError if a class is missing.
     """
     at = np.linspace(0, 1, 101)
     fpr, tpr, _ = roc_curve(scores, labels)
@@ -175,9 +176,9 @@ def roc(scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], metrics: 
 def precision_recall(
     scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], metrics: Mapping[str, Any]
 ) -> Figure:
-    """Precision-recall curve with its 95 % band over patients, the operating point, and the share of abnormal images.
+    """Draw the precision-recall curve with its 95 % band over patients.
 
-    Raises DataError where a class is missing.
+    Also the operating point, and the share of abnormal images. Raises DataError if a class is missing.
     """
     at = np.linspace(0, 1, 101)[1:]
     precision, recall, _ = precision_recall_curve(scores, labels)
@@ -197,7 +198,7 @@ def precision_recall(
 
 @styled
 def confusion_matrix(metrics: Mapping[str, Any]) -> Figure:
-    """Images by truth (rows) and verdict (columns) from `metrics.json`, shaded by their share of the row."""
+    """Draw images by truth (rows) and verdict (columns) from `metrics.json`, shaded by their share of the row."""
     counts = metrics["confusion"]
     rows = [
         ("normal", (counts["true_negative"], counts["false_positive"]), ("rightly passed", "false alarm")),
@@ -228,7 +229,7 @@ def confusion_matrix(metrics: Mapping[str, Any]) -> Figure:
 
 @styled
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and its parts by epoch from `history.csv`, train against held-out normals, with the best epoch marked.
+    """Draw the loss and its parts by epoch from `history.csv`, train against held-out normals, and mark the best epoch.
 
     Each row needs ``epoch``; a part (loss, flow, reconstruction) without a finite value in ``train_*`` or
     ``held_out_*`` gets no panel, and without ``best`` no epoch is marked. Raises DataError if nothing is left.
@@ -273,6 +274,7 @@ OPERATING_POINT: dict[str, Any] = {
 
 
 def _square(x: str, y: str) -> tuple[Figure, Axes]:
+    """Return a square figure and its axes, from 0 to 1 both."""
     figure = new_figure(WIDTH / 2, WIDTH / 2)
     axes = figure.subplots()
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), xlabel=x, ylabel=y, aspect="equal")
@@ -281,14 +283,15 @@ def _square(x: str, y: str) -> tuple[Figure, Axes]:
 
 
 def _interval(metric: Mapping[str, Any]) -> str:
+    """Return a metric as text with its interval."""
     if metric["low"] is None:
         return f"{metric['value']:.3f}"
     return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
 
 
 def _evenly(n: int, best: int) -> list[int]:
-    """Up to 12 of n places, evenly spread, the first, the last and the best among them."""
-    chosen = sorted({round(i) for i in np.linspace(0, n - 1, min(n, SHEET))})
+    """Return up to 12 of n places, evenly spread, the first, the last and the best among them."""
+    chosen = sorted({round(i) for i in np.linspace(0, n - 1, min(n, MAX_EPOCHS))})
     if best not in chosen:
         inner = range(1, len(chosen) - 1)
         chosen[min(inner, key=lambda i: abs(chosen[i] - best))] = best

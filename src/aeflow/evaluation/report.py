@@ -1,4 +1,4 @@
-"""The report a person reads, one file that needs no other, and the model card."""
+"""Report of an evaluation, one file that needs no other, and the model card."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from aeflow.reporting.style import as_data_uri
 
 
 class Picture(NamedTuple):
-    """What a figure is called, what it shows to who cannot see it, and how to read it."""
+    """Texts of a figure: its heading, a description for people who cannot see it, and how to read it."""
 
     heading: str
     alt: str
@@ -82,7 +82,7 @@ FIGURES = {
     ),
 }
 GALLERIES = ("most_abnormal", "most_normal", "false_positives", "false_negatives")
-METRICS = {
+METRIC_TEXTS = {
     "auroc": ("AUROC", "chance that an abnormal image scores above a normal one"),
     "average_precision": ("Average precision", "mean precision over all recalls"),
     "f1": ("F1", "harmonic mean of precision and sensitivity"),
@@ -90,7 +90,7 @@ METRICS = {
     "sensitivity": ("Sensitivity", "share of abnormal images that are flagged"),
     "specificity": ("Specificity", "share of normal images that pass"),
 }
-PIXEL = {
+PIXEL_METRIC_TEXTS = {
     "auroc": ("Pixel AUROC", "chance that an abnormal pixel scores above a normal one"),
     "aupro": ("AUPRO", "share found of each abnormal region, mean up to 30 % false positives"),
     "dice": ("Dice", "overlap with the masks at the map's fixed threshold"),
@@ -109,7 +109,7 @@ def write_report(
 ) -> None:
     """Write report.html: one file, no script, nothing loaded from elsewhere; every given text is escaped.
 
-    ``run`` holds "settings" and, where known, "training" and "version"; ``metrics`` is `metrics.json`, or None before
+    ``run`` holds "settings" and, if known, "training" and "version"; ``metrics`` is `metrics.json`, or None before
     an evaluation; ``figures`` has keys of `FIGURES` and figures or PNG bytes; ``refusals`` have "path" and "error".
     Folders of absolute paths are left out. Raises DataError for an unknown figure.
     """
@@ -118,7 +118,7 @@ def write_report(
         raise DataError("report", f"no place for a figure '{unknown[0]}'", f"use one of {', '.join(FIGURES)}")
     text = render(
         "report.html.j2",
-        **NAMES,
+        **TEMPLATE_NAMES,
         title=title,
         run=run,
         metrics=metrics,
@@ -136,11 +136,14 @@ def write_report(
 
 def write_model_card(path: Path | str, *, run: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> None:
     """Write model_card.md, from the same ``run`` and ``metrics`` as the report; every given text is escaped."""
-    Path(path).write_text(render("model_card.md.j2", **NAMES, run=run, metrics=metrics), encoding="utf-8")
+    Path(path).write_text(render("model_card.md.j2", **TEMPLATE_NAMES, run=run, metrics=metrics), encoding="utf-8")
 
 
 def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float] | None:
-    """Allowed and found false positive rate where even the interval's lower end exceeds what the threshold allows."""
+    """Return the allowed and the found false positive rate if the found one is clearly higher, else None.
+
+    Clearly: even the lower end of its interval exceeds what the threshold allows.
+    """
     specificity, allowed = metrics["specificity"], run["settings"].get("false_positive_rate")
     if specificity is None or allowed is None or 1 - specificity["high"] <= allowed:
         return None
@@ -148,5 +151,10 @@ def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[s
     return {"allowed": allowed, "found": 1 - specificity["value"], "low": low, "high": high}
 
 
-# What both templates call figures by, and ask about them.
-NAMES = {"names": METRICS, "pixel_names": PIXEL, "galleries": GALLERIES, "surplus_alarms": surplus_alarms}
+# Names of metrics and figures in both templates, and a function that they call.
+TEMPLATE_NAMES = {
+    "names": METRIC_TEXTS,
+    "pixel_names": PIXEL_METRIC_TEXTS,
+    "galleries": GALLERIES,
+    "surplus_alarms": surplus_alarms,
+}

@@ -1,4 +1,4 @@
-"""Studies of several slices: how well they are told apart, and the table of them."""
+"""Metrics of studies of several slices, and their table."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from aeflow.scoring.studies import Study
 
 
 def of_studies(studies: Sequence[Study], out: Path) -> dict[str, Any] | None:
-    """AUROC of the studies' scores, and rates of their verdicts; None where there are no studies.
+    """Return the AUROC of the studies' scores, and rates of their verdicts; None if there are no studies.
 
-    Writes scores.studies.csv. A metric that these studies cannot give is null.
+    Writes scores.studies.csv. A metric that is not defined for these studies is null.
     """
     if not studies:
         return None
@@ -28,6 +28,7 @@ def of_studies(studies: Sequence[Study], out: Path) -> dict[str, Any] | None:
         area = {"value": value, "low": low, "high": high, "interval": "delong"}
 
     def rate(label: int, verdict: str) -> dict[str, Any] | None:
+        """Return the share of studies of a class with the right verdict, with its interval."""
         if not counts[label]:
             return None
         right = sum(study.verdict == verdict for study, truth in known if truth == label)

@@ -1,4 +1,4 @@
-"""The metrics as a short table on a terminal."""
+"""Metrics as a short table on a terminal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ PIXEL_NAMES = {"auroc": "pixel AUROC", "aupro": "AUPRO", "dice": "Dice"}
 
 
 def print_table(metrics: dict[str, Any]) -> None:
-    """Print each metric with its 95 % interval, what was counted, and what the threshold is."""
+    """Print each metric with its 95 % interval, the numbers of images, and the threshold."""
     counts = f"{metrics['n_normal']} normal and {metrics['n_abnormal']} abnormal images"
     table = Table(title=f"split {metrics['split']}: {counts}", title_justify="left")
     for column in ("metric", "value", "95 % interval"):

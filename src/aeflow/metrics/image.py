@@ -1,7 +1,7 @@
 """Image-level metrics from raw scores; an image is called abnormal if its score is above the threshold.
 
 Everything comes from two counts over the distinct scores in descending order: true and false positives at "score or
-more". They may be weighted, many weightings at once, and that is what makes the bootstrap of thousands of images fast.
+more". They may be weighted, by many weightings at once, which makes the bootstrap of thousands of images fast.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Metric = dict[str, Any]  # {"value", "low", "high", "interval"}
 
 
 class Threshold(Protocol):
-    """A threshold and where it came from, as `metrics.json` tells it."""
+    """Threshold and its origin, as `metrics.json` holds it."""
 
     @property
     def value(self) -> float: ...
@@ -32,19 +32,19 @@ class Threshold(Protocol):
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: P(abnormal > normal) + P(tie) / 2; raises DataError where a class is missing."""
+    """Return the area under the ROC curve, P(abnormal > normal) + P(tie) / 2; DataError if a class is missing."""
     x, y = _both_classes(scores, labels)
     return float(_areas(x, y, _once(x))[0, 0])
 
 
 def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Average precision Σ (R_k - R_{k-1}) P_k over the distinct scores; raises DataError where a class is missing."""
+    """Return the average precision Σ (R_k - R_{k-1}) P_k over the distinct scores; DataError if a class is missing."""
     x, y = _both_classes(scores, labels)
     return float(_areas(x, y, _once(x))[0, 1])
 
 
 def roc_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """False positive rate, true positive rate, threshold ("score or more"), from (0, 0, inf) on; needs both classes."""
+    """Return false and true positive rate and threshold ("score or more"), from (0, 0, inf) on; needs both classes."""
     x, y = _both_classes(scores, labels)
     true, false = (count[0] for count in _counts(x, y, _once(x)))
     thresholds = np.unique(x)[::-1]
@@ -52,7 +52,7 @@ def roc_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, Flo
 
 
 def precision_recall_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and threshold ("score or more"), recall ascending, no point added; needs both classes."""
+    """Return precision, recall, threshold ("score or more"), recall ascending, no point added; needs both classes."""
     x, y = _both_classes(scores, labels)
     true, false = (count[0] for count in _counts(x, y, _once(x)))
     return true / (true + false), true / true[-1], np.unique(x)[::-1]
@@ -61,7 +61,7 @@ def precision_recall_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats
 def roc_band(
     scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], at: Floats, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """The pointwise 95 % band (low, high) of the true positive rate at the false positive rates ``at``."""
+    """Return the pointwise 95 % band (low, high) of the true positive rate at the false positive rates ``at``."""
 
     def rates(x: Floats, y: Bools, weights: Floats) -> Floats:
         true, false = _counts(x, y, weights)
@@ -74,7 +74,7 @@ def roc_band(
 def precision_recall_band(
     scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], at: Floats, seed: int = 0
 ) -> tuple[Floats, Floats]:
-    """The pointwise 95 % band (low, high) of the precision where the recall first reaches ``at``."""
+    """Return the pointwise 95 % band (low, high) of the precision at which the recall first reaches ``at``."""
 
     def precisions(x: Floats, y: Bools, weights: Floats) -> Floats:
         true, false = _counts(x, y, weights)
@@ -86,7 +86,7 @@ def precision_recall_band(
 
 
 def confusion(scores: ArrayLike, labels: ArrayLike, threshold: float) -> dict[str, int]:
-    """Images by truth and verdict: true_positive, false_positive, true_negative, false_negative."""
+    """Count images by truth and verdict: true_positive, false_positive, true_negative, false_negative."""
     x, y = _checked(scores, labels)
     called = x > threshold
     return {
@@ -98,7 +98,7 @@ def confusion(scores: ArrayLike, labels: ArrayLike, threshold: float) -> dict[st
 
 
 def oracle_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The threshold with the best F1 on these very images, the highest of equals: a bound, never a result."""
+    """Return the threshold with the best F1 on these very images, the highest of equals: a bound, never a result."""
     precision, recall, thresholds = precision_recall_curve(scores, labels)
     best = np.argmax(2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny))
     return float(np.nextafter(thresholds[best], -np.inf))  # "this score or more" as "more than"
@@ -107,11 +107,11 @@ def oracle_threshold(scores: ArrayLike, labels: ArrayLike) -> float:
 def image_metrics(
     scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], threshold: Threshold, seed: int = 0
 ) -> dict[str, Any]:
-    """The image-level part of `metrics.json`: each metric with value, low, high and the interval's name.
+    """Return the image-level part of `metrics.json`: each metric with value, low, high and the interval's name.
 
-    AUROC has DeLong's interval where every patient has one image; other areas and F1 have a bootstrap over patients,
-    rates have Wilson's with the patients in mind. A metric that these images cannot give is null, and "notes" says why.
-    Raises DataError for scores that are not finite, labels other than 0 and 1, and lengths that differ.
+    AUROC has DeLong's interval if every patient has one image; other areas and F1 have a bootstrap over patients, rates
+    have Wilson's, corrected for several images a patient. A metric that is not defined is null, and "notes" explains
+    it. Raises DataError for scores that are not finite, labels other than 0 and 1, and lengths that differ.
     """
     x, y = _checked(scores, labels)
     if len(patients) != len(x):
@@ -134,7 +134,7 @@ def image_metrics(
 
 
 def _ranking(x: Floats, y: Bools, patients: Sequence[str], seed: int) -> dict[str, Metric]:
-    """AUROC and average precision, which need no threshold."""
+    """Return AUROC and average precision, which need no threshold."""
     area, precision = _bootstrapped(_areas, x, y, patients, seed)
     if len(set(patients)) == len(x) and _smaller(y, patients) > 1:
         value, low, high = delong(x, y)
@@ -143,7 +143,7 @@ def _ranking(x: Floats, y: Bools, patients: Sequence[str], seed: int) -> dict[st
 
 
 def _at(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: int) -> dict[str, Metric | None]:
-    """F1, accuracy, sensitivity and specificity at a threshold."""
+    """Return F1, accuracy, sensitivity and specificity at a threshold."""
 
     def f1(x: Floats, y: Bools, weights: Floats) -> Floats:
         called = x > threshold
@@ -152,7 +152,7 @@ def _at(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: in
         return _ratio(2 * true, 2 * true + wrong)[:, None]
 
     def rate(among: Bools) -> Metric | None:
-        """The share of right verdicts among some images."""
+        """Return the share of right verdicts among some images."""
         if not among.any():
             return None
         right = ((x > threshold) == y)[among]
@@ -168,10 +168,10 @@ def _at(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: in
 
 
 def _bootstrapped(statistic: Statistic, x: Floats, y: Bools, patients: Sequence[str], seed: int) -> list[Metric]:
-    """Each value of a statistic with its interval over patients.
+    """Return each value of a statistic with its interval over patients.
 
-    Where no resample differs (perfect separation) the bootstrap knows no uncertainty: Wilson's interval over the
-    patients of the smaller class takes its place. With a single patient in a class there is no interval.
+    If no resample differs (perfect separation) the bootstrap sees no uncertainty: Wilson's interval over the patients
+    of the smaller class takes its place. With a single patient in a class there is no interval.
     """
     values, smaller = statistic(x, y, _once(x))[0].tolist(), _smaller(y, patients)
     if smaller == 1:
@@ -187,11 +187,12 @@ def _bootstrapped(statistic: Statistic, x: Floats, y: Bools, patients: Sequence[
 
 
 def _smaller(y: Bools, patients: Sequence[str]) -> int:
-    """The number of patients in the class that has fewer."""
-    return min(len({p for p, label in zip(patients, y, strict=True) if label == one}) for one in (False, True))
+    """Return the number of patients in the class that has fewer."""
+    return min(len({p for p, label in zip(patients, y, strict=True) if label == side}) for side in (False, True))
 
 
 def _notes(y: Bools, patients: Sequence[str]) -> list[str]:
+    """Return notes that explain missing metrics and intervals."""
     missing = [name for name, there in (("normal", (~y).any()), ("abnormal", y.any())) if not there]
     if missing:
         return [f"No {' and no '.join(missing)} images: the metrics that need them are not defined."]
@@ -201,7 +202,10 @@ def _notes(y: Bools, patients: Sequence[str]) -> list[str]:
 
 
 def _counts(x: Floats, y: Bools, weights: Floats) -> tuple[Floats, Floats]:
-    """True and false positives (R, K) at "score or more" for the K distinct scores, descending; weights (R, N)."""
+    """Return true and false positives (R, K) at "score or more" for the K distinct scores, descending.
+
+    ``weights`` are (R, N).
+    """
     order = np.argsort(-x, kind="stable")
     last = np.flatnonzero(np.diff(x[order], append=np.nan) != 0)  # of each run of equal scores
     weights, positive = weights[:, order], y[order]
@@ -209,7 +213,7 @@ def _counts(x: Floats, y: Bools, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _areas(x: Floats, y: Bools, weights: Floats) -> Floats:
-    """AUROC and average precision (R, 2) under weights (R, N), NaN where a class weighs nothing."""
+    """Return AUROC and average precision (R, 2) under weights (R, N), NaN if a class has no weight."""
     true, false = _counts(x, y, weights)
     positives, negatives = true[:, -1], false[:, -1]
     new_true, new_false = np.diff(true, axis=1, prepend=0), np.diff(false, axis=1, prepend=0)
@@ -219,15 +223,17 @@ def _areas(x: Floats, y: Bools, weights: Floats) -> Floats:
 
 
 def _ratio(a: Floats, b: Floats) -> Floats:
+    """Return a / b, NaN where b is not positive."""
     return np.divide(a, b, out=np.full_like(a, np.nan), where=b > 0)
 
 
 def _once(x: Floats) -> Floats:
-    """The weights of the images as they are."""
+    """Return weights (1, N) that count each image once."""
     return np.ones((1, len(x)))
 
 
 def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bools]:
+    """Return scores and labels as arrays; DataError if they do not fit."""
     x, y = np.asarray(scores, np.float64), np.asarray(labels)
     if x.shape != y.shape or x.ndim != 1:
         raise DataError("evaluation", f"scores {x.shape} and labels {y.shape}", "give each score one label")
@@ -240,6 +246,7 @@ def _checked(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bools]:
 
 
 def _both_classes(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bools]:
+    """Return scores and labels as arrays; DataError if a class is missing."""
     x, y = _checked(scores, labels)
     if not y.any() or y.all():
         found = f"{int((~y).sum())} normal and {int(y.sum())} abnormal images"

@@ -1,6 +1,6 @@
 """Pixel-level metrics over any number of images in constant memory.
 
-Score maps are counted into histograms, each image's times a Poisson(1) weight a resample: the bootstrap over patients
+Score maps are counted into histograms, each image with a Poisson(1) weight for each resample: a bootstrap over patients
 that needs no second pass (Chamandy et al., 2012). A patient's weights depend on seed and patient alone, so neither the
 order of the images nor their number a patient matters.
 """
@@ -21,15 +21,15 @@ from aeflow.metrics.intervals import bounds, wilson
 
 FPR_LIMIT = 0.3  # AUPRO's usual limit (Bergmann et al., 2021): with more false positives a map is of no use
 RESAMPLES = 200
-BATCH = 128  # images to a matrix product: one each would move all histograms through memory every time
+BATCH = 128  # images in a matrix product: one product each would move all histograms through memory every time
 
 
 class PixelMetrics:
     """AUROC, AUPRO and Dice of score maps against masks, streaming, each with a 95 % interval over patients.
 
-    ``scale`` (low, high) is where most scores lie: s -> t / (1 + |t|) with t = (s - low) / (high - low) takes any score
-    into one of ``bins`` bins, and pixels of one bin count as tied. ``threshold`` is the map threshold that Dice is
-    taken at, above which a pixel is called abnormal. Raises DataError unless low < high and all three are finite.
+    ``scale`` (low, high) is the range of most scores: s -> t / (1 + |t|) with t = (s - low) / (high - low) takes any
+    score into one of ``bins`` bins, and pixels of one bin count as tied. ``threshold`` is the map's threshold for Dice,
+    above which a pixel is called abnormal. Raises DataError unless low < high and all three are finite.
     """
 
     def __init__(self, scale: tuple[float, float], threshold: float, bins: int = 8192, seed: int = 0) -> None:
@@ -72,7 +72,7 @@ class PixelMetrics:
             self._flush()
 
     def result(self) -> dict[str, Any] | None:
-        """The pixel-level part of `metrics.json`; null until abnormal as well as normal pixels were seen.
+        """Return the pixel-level part of `metrics.json`; None until abnormal as well as normal pixels were seen.
 
         AUROC over all pixels; AUPRO: the mean share found of an abnormal region (8-connected), integrated over the
         false positive rate up to 0.3, divided by 0.3; Dice 2 TP / (2 TP + FP + FN) over all pixels at the threshold.
@@ -97,11 +97,12 @@ class PixelMetrics:
             "dice": self._metric(dice),
             "threshold": self.threshold,
             "fpr_limit": FPR_LIMIT,
-            # the fixed threshold lies between two bins, and is one of "any"
+            # the fixed threshold falls between two bins, and counts as one of "any"
             "oracle": {"dice": self._metric(np.maximum(best, dice))},
         }
 
     def _bin(self, scores: Floats) -> NDArray[np.intp]:
+        """Return the bin of each score."""
         t = scores - self.scale[0]
         t /= self.scale[1] - self.scale[0]
         t /= np.abs(t) + 1
@@ -110,24 +111,25 @@ class PixelMetrics:
         return np.minimum(t, self.bins - 1, out=t).astype(np.intp)
 
     def _flush(self) -> None:
+        """Add the waiting images to the counts."""
         self._counts += self._weights[:, : self._waiting] @ self._batch[: self._waiting]
         self._waiting = 0
 
     def _metric(self, values: Floats) -> dict[str, Any]:
-        """The value of row 0 with the quantiles of the other rows."""
+        """Return the value of row 0 with the quantiles of the other rows."""
         value, (low, high) = float(values[0]), map(float, bounds(values[1:]))
         if (patients := len(self._patients)) == 1:
             return {"value": value, "low": None, "high": None, "interval": None}
         if low < high:
             return {"value": value, "low": low, "high": high, "interval": "patient bootstrap"}
-        low, high = wilson(min(1.0, value) * patients, patients)  # resamples that all agree know no uncertainty
+        low, high = wilson(min(1.0, value) * patients, patients)  # resamples that all agree show no uncertainty
         return {"value": value, "low": low, "high": high, "interval": "wilson"}
 
 
 def _regions(truth: NDArray[np.bool_]) -> tuple[tuple[slice, slice], NDArray[np.int32]]:
-    """The box around all that is true of a mask (H, W), and in it the number of each pixel's region, 8-connected, or 0.
+    """Return the box around all true pixels of a mask (H, W), and in it each pixel's region, 8-connected, or 0.
 
-    Only the box is labelled: a small lesion is then found in a tenth of the time.
+    Only the box is labelled: a small lesion then takes a tenth of the time.
     """
     sides = [np.flatnonzero(truth.any(axis=axis)) for axis in (1, 0)]
     rows, columns = (slice(at[0], at[-1] + 1) if len(at) else slice(0) for at in sides)
@@ -136,11 +138,11 @@ def _regions(truth: NDArray[np.bool_]) -> tuple[tuple[slice, slice], NDArray[np.
 
 
 def _descending(histogram: Floats) -> Floats:
-    """Counts (R, bins + 1) above each edge of the bins, from the highest edge, with nothing above, to the lowest."""
+    """Return counts (R, bins + 1) above each edge of the bins, from the highest edge (nothing above) to the lowest."""
     return np.pad(np.cumsum(histogram[:, ::-1], 1), ((0, 0), (1, 0)))
 
 
 def _area_up_to(limit: float, x: Floats, y: Floats) -> Floats:
-    """The areas under curves (R, K) from x = 0 to the limit."""
+    """Return the areas under curves (R, K) from x = 0 to the limit."""
     at_limit = np.array([np.interp(limit, *curve) for curve in zip(x, y, strict=True)])
     return np.asarray(trapezoid(np.where(x < limit, y, at_limit[:, None]), np.minimum(x, limit)))

@@ -1,4 +1,4 @@
-"""Density curves of scores that draw whatever the scores: one image, ties, huge outliers, thousands."""
+"""Density curves of scores that can draw any scores: one image, ties, huge outliers, thousands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BINS = 1024  # of the histogram under a curve
 
 
 def finite(scores: ArrayLike | None) -> Floats:
-    """Scores (N,) as float64, none if there are none; raises DataError if one is not finite."""
+    """Return scores (N,) as float64, none if there are none; raises DataError if one is not finite."""
     x = np.asarray([] if scores is None else scores, np.float64).ravel()
     if not np.isfinite(x).all():
         raise DataError("figure", "a score that is not finite", "leave out or repair the image it belongs to")
@@ -24,7 +24,7 @@ def finite(scores: ArrayLike | None) -> Floats:
 
 
 def view_of(groups: Sequence[Floats], threshold: float | None = None) -> tuple[float, float]:
-    """The range that shows every score within 6 interquartile ranges of its group's median, and the threshold.
+    """Return the range that shows every score within 6 interquartile ranges of its group's median, and the threshold.
 
     Raises DataError if no group has a score.
     """
@@ -43,7 +43,7 @@ def view_of(groups: Sequence[Floats], threshold: float | None = None) -> tuple[f
 
 
 def curve(scores: Floats, view: tuple[float, float]) -> tuple[Floats, Floats]:
-    """A Gaussian kernel density with Silverman's bandwidth, 1 % of the view at least, from a fine histogram."""
+    """Return a Gaussian kernel density with Silverman's bandwidth, 1 % of the view at least, from a fine histogram."""
     width = (view[1] - view[0]) / BINS
     counts, edges = np.histogram(scores, BINS, view)
     inside = scores[(scores >= view[0]) & (scores <= view[1])]
@@ -51,7 +51,7 @@ def curve(scores: Floats, view: tuple[float, float]) -> tuple[Floats, Floats]:
     spread = min(float(inside.std()), float(q75 - q25) / 1.34)
     bandwidth = max(0.9 * spread * len(scores) ** -0.2, 0.01 * (view[1] - view[0]))
     density = gaussian_filter1d(counts / (len(scores) * width), bandwidth / width, mode="constant")
-    density[density < 2e-3 * density.max()] = np.nan  # no line along the axis where there is nothing
+    density[density < 2e-3 * density.max()] = np.nan  # no line along the axis where there is no score
     return (edges[1:] + edges[:-1]) / 2, density
 
 

@@ -1,4 +1,4 @@
-"""Images side by side with what the model made of them: input, reconstruction, and maps on one fixed scale."""
+"""Galleries: each image beside its reconstruction and its maps, on one fixed scale."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aeflow.scoring.scorer import Score
 
 Array = NDArray[np.floating[Any]]
 OUTLINE = "#35d0ff"  # a mask's edge: stands out from grey and from the heat colours
-GAP, TITLE, HEAD, BAR = 0.08, 0.32, 0.26, 0.66  # inches
+GAP, TITLE, HEAD, BAR = 0.08, 0.32, 0.26, 0.66  # inches: between cells, and heights of lines, heads and colour bars
 TITLE_SIZE = 10  # points
 DPI = 120  # shows an image of 224 pixels at about its own size
 
@@ -39,14 +39,17 @@ class Panel:
 def panel_title(
     score: float, p_value: float, verdict: str, truth: str | None = None, outside: Sequence[str] = ()
 ) -> str:
-    """The line above a panel: score, p-value, verdict, the truth where it is known, and why not to rely on it."""
+    """Return the line above a panel: score, p-value, verdict, the truth if known, and why not to rely on it."""
     known = f"   ·   truth: {truth}" if truth else ""
     warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
     return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
 
 
 def _heat(background: float | None = None) -> ListedColormap:
-    """Clear where a value is typical, then red to pale yellow and ever more opaque; on a grey background if given."""
+    """Return colours that are clear for typical values, then red to pale yellow and ever more opaque.
+
+    With ``background`` they are mixed onto that grey.
+    """
     value = np.linspace(0, 1, 256)
     colours = colormaps["inferno"](0.35 + 0.6 * value)
     colours[:, 3] = 0.7 * value**0.7
@@ -61,11 +64,11 @@ HEAT, HEAT_ON_GREY = _heat(), _heat(0.4)
 
 @styled
 def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float]]) -> Figure:
-    """One row a panel: input, reconstruction, then each map laid over the image, with one colour bar a map.
+    """Draw one row a panel: input, reconstruction, then each map over the image, with one colour bar a map.
 
-    ``map_scales`` (low, high) per map: what 90 % and 99.9 % of held-out normals' pixels stay below. A map is clear at
-    low and fully coloured at high and above, in every row and for every image alike; masks are outlined. Raises
-    DataError if there is no panel, or a map has no scale.
+    ``map_scales`` (low, high) per map: the values that 90 % and 99.9 % of held-out normals' pixels are below. A map is
+    clear at low and fully coloured at high and above, in every row and for every image alike; masks are outlined.
+    Raises DataError if there is no panel, or a map has no scale.
     """
     if not panels:
         raise DataError("gallery", "no panel", "give at least one image")
@@ -82,6 +85,7 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
     figure = Figure((width, height), dpi=DPI)
 
     def place(column: int, top: float, wide: float, tall: float) -> Axes:
+        """Return axes in a column, ``top`` inches below the figure's upper edge."""
         left = column * (cell + GAP) + (cell - wide) / 2
         return figure.add_axes((left / width, 1 - (top + tall) / height, wide / width, tall / height))
 
@@ -117,7 +121,7 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
 
 
 def _show(axes: Axes, panel: Panel, pixels: Array | None, outlined: bool = True) -> None:
-    """Draw an image, and the outline of the mask on it; pixels that do not exist are said to be so."""
+    """Draw an image, and the outline of the mask on it; write "none" if there are no pixels."""
     axes.axis("off")
     if pixels is None:
         axes.text(0.5, 0.5, "none", ha="center", va="center", color=MUTED, transform=axes.transAxes)
@@ -128,18 +132,18 @@ def _show(axes: Axes, panel: Panel, pixels: Array | None, outlined: bool = True)
 
 
 def grey(image: Array) -> Array:
-    """An image (H, W) or (H, W, 3) as (H, W)."""
+    """Return an image (H, W) or (H, W, 3) as (H, W)."""
     return image if image.ndim == 2 else image.mean(axis=-1)
 
 
 def _extent(panel: Panel) -> tuple[float, float, float, float]:
-    """Pixel coordinates of the image, which maps and reconstructions of any size are stretched to."""
+    """Return the image's pixel coordinates, to which maps and reconstructions of any size are stretched."""
     height, width = panel.image.shape[:2]
     return -0.5, width - 0.5, height - 0.5, -0.5
 
 
 def panel(result: Score, truth: str | None = None, mask: NDArray[np.bool_] | None = None) -> Panel:
-    """Input, reconstruction and maps of an image that was scored with its maps and pictures."""
+    """Return the panel of an image that was scored with its maps and pictures."""
     image, x_hat = result.pictures
     grey = (image == image[:1]).all()
     return Panel(

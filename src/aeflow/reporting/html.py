@@ -13,7 +13,7 @@ ABSOLUTE = re.compile(r"""(?<![\w.~/\\-])(?:[A-Za-z]:[\\/]+|\\\\|~[\\/]|/+)(?:[^
 
 
 def public(value: object) -> str:
-    """A value as text for strangers: numbers short, lists flat, and of absolute paths only the last part."""
+    """Return a value as text for strangers: numbers short, lists flat, and of absolute paths only the last part."""
     match value:
         case None:
             return "none"
@@ -29,7 +29,7 @@ def public(value: object) -> str:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this folder filled with values; every text is escaped, a value that is missing is an error."""
+    """Return a template of this folder filled with values; every text is escaped, a missing value is an error."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,

@@ -1,7 +1,7 @@
-"""One picture a score, as ``gallery`` would draw it, many a second.
+"""Pictures of single scores, as ``gallery`` would draw them, many a second.
 
 matplotlib draws the frame once: headings, colour bars, margins. Each score's image, reconstruction, maps and title are
-laid into a copy of it.
+pasted into a copy of it.
 """
 
 from __future__ import annotations
@@ -29,18 +29,22 @@ from aeflow.scoring.scorer import Score
 Picture = Image.Image
 
 _heat = np.rint(255 * HEAT(np.arange(256))).astype(int)
-COLOURS, ALPHA = _heat[:, :3].ravel().tolist(), _heat[:, 3].tolist()  # of a map's values, in 256 steps
+# colour and opacity of a map's values, in 256 steps
+COLOURS, ALPHA = _heat[:, :3].ravel().tolist(), _heat[:, 3].tolist()
 
-FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # the one that matplotlib writes the headings in
-WRITERS = 2  # threads: compressing and writing hold no lock of Python's
-WAITING = 8  # pictures that are drawn or wait to be, some two megabytes each
+FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # as in matplotlib's headings
+WRITERS = 2  # threads: compressing and writing release Python's lock
+WAITING = 8  # pictures that are drawn or wait for it, some two megabytes each
 
 
 class Frame:
-    """What all pictures of a model share; ``size`` is the side of its images, which are square as all it scores."""
+    """Static frame (headings, colour bars) that all score pictures of one model share.
+
+    ``size`` is the side in pixels of the model's images, which are square.
+    """
 
     def __init__(self, map_scales: Mapping[str, tuple[float, float]], size: int) -> None:
-        """Raises DataError for a map without a scale."""
+        """Draw the frame; raises DataError for a map without a scale."""
         self.map_scales = dict(map_scales)
         white = np.ones((size, size))
         clear = {name: np.full((2, 2), low) for name, (low, _) in self.map_scales.items()}
@@ -55,7 +59,7 @@ class Frame:
         self._font = ImageFont.truetype(FONT, TITLE_SIZE * DPI / 72, layout_engine=ImageFont.Layout.BASIC)
 
     def picture(self, result: Score) -> Picture:
-        """The picture of a score with maps and pictures; may be called by several threads at once."""
+        """Return the picture of a score with maps and pictures; may be called by several threads at once."""
         shown = panel(result)
         assert shown.reconstruction is not None
         picture = self._blank.copy()
@@ -74,12 +78,12 @@ class Frame:
         return picture
 
     def _fitted(self, image: NDArray[np.floating[Any]]) -> Picture:
-        """An image (H, W) or (H, W, 3) in [0, 1] in the size of a cell, in 256 steps; what lies beyond is clipped."""
+        """Return an image (H, W) or (H, W, 3) in [0, 1] in the size of a cell, in 256 steps; others are clipped."""
         steps = Image.fromarray(np.rint(255 * np.clip(image, 0, 1)).astype(np.uint8))
         return steps.resize(self.cell, Image.Resampling.BILINEAR)
 
     def shortened(self, title: str) -> str:
-        """The title, without its last words where it is too long: the table has all of them."""
+        """Return the title, without its last words if it is too long; the table has all of them."""
         room, words = self._blank.width - 2 * self._title[0], title.split(" ")
         while self._font.getlength(title) > room and len(words) > 1:
             words.pop()
@@ -89,9 +93,10 @@ class Frame:
 
 @contextmanager
 def pictures(map_scales: Mapping[str, tuple[float, float]], size: int) -> Iterator[Callable[[Score, Path], None]]:
-    """A function that draws a score and writes it as PNG, in the background; every file is whole when the context ends.
+    """Yield a function that draws a score and writes it as PNG, in the background; at the end every file is complete.
 
-    A call waits while WAITING pictures are under way, and raises what went wrong with an earlier one; so does the end.
+    A call waits while WAITING pictures are under way, and raises the error of an earlier one, if any; so does the
+    end.
     """
     frame = Frame(map_scales, size)
     under_way: deque[Future[None]] = deque()
@@ -111,7 +116,7 @@ def pictures(map_scales: Mapping[str, tuple[float, float]], size: int) -> Iterat
 
 
 def encoded(pixels: NDArray[np.uint8]) -> bytes:
-    """A picture (H, W, 3) as PNG, each row as its difference from the one above.
+    """Return a picture (H, W, 3) as PNG, each row as its difference from the one above.
 
     Half the time of Pillow, which tries five such filters on every row to save 2 % of the bytes
     (https://www.w3.org/TR/png-3/#9Filters).

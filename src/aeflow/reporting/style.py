@@ -1,4 +1,4 @@
-"""The one look of all figures, and figures as files."""
+"""Common style of all figures, and figures as files."""
 
 from __future__ import annotations
 
@@ -59,19 +59,19 @@ def styled(draw: Callable[P, R]) -> Callable[P, R]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches that lays out its own axes and belongs to no global state."""
+    """Return an empty figure of a size in inches that lays out its own axes and belongs to no global state."""
     return Figure((width, height), dpi=DPI, layout="constrained")
 
 
 def grid(axes: Axes) -> None:
-    """Thin lines behind the curves to read values from."""
+    """Draw thin lines behind the curves, to read values from."""
     axes.grid(color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
 
 
 @styled
 def png(figure: Figure) -> bytes:
-    """A figure as PNG, the same bytes for the same figure."""
+    """Return a figure as PNG, the same bytes for the same figure."""
     buffer = io.BytesIO()
     # an eighth larger than by default, in half the time
     options = {"compress_level": 4}
@@ -85,6 +85,6 @@ def save_png(figure: Figure, path: Path | str) -> None:
 
 
 def as_data_uri(figure: Figure | bytes) -> str:
-    """A figure, or a PNG, as the source of an image tag that needs no file."""
+    """Return a figure, or a PNG, as the source of an image tag that needs no file."""
     data = figure if isinstance(figure, bytes) else png(figure)
     return "data:image/png;base64," + base64.b64encode(data).decode()
