@@ -16,7 +16,7 @@ import torch
 
 from aeflow.config import make_settings
 from aeflow.tuning.trainer import TrialTrainer
-from test_benchmarks import ROOT
+from helpers.data import ROOT
 
 pytest.importorskip("optuna")
 

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from aeflow.calibration import calibration as calibrate
 from aeflow.config import make_settings
 from aeflow.data.records import Record, read_records
-from test_benchmarks import ROOT
+from helpers.data import ROOT
 
 
 @pytest.fixture

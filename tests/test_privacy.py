@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from conftest import lesion, texture
+from helpers.data import lesion, texture
 
 CANARY = "Kanarienvogel"
 SMALL = ("image_size=64", "hidden=16", "flow_steps=2", "batch_size=8")

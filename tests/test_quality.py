@@ -21,7 +21,7 @@ from aeflow.features.dataset import Features, Row
 from aeflow.imageio.image import Acquisition
 from aeflow.metrics.image import auroc, average_precision, confusion, oracle_threshold
 from aeflow.metrics.intervals import delong, delong_paired
-from conftest import texture
+from helpers.data import texture
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"

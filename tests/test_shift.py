@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from conftest import texture
-from test_benchmarks import ROOT
+from helpers.data import ROOT, texture
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from aeflow.cli import main
-from conftest import SIZE, lesion, texture, within
+from helpers.command import within
+from helpers.data import SIZE, lesion, texture
 
 SLICES = 5
 

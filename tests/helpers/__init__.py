@@ -1,0 +1,1 @@
+"""Helpers of the tests: data, files and comparisons that several test modules share."""
