@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 MAX_BITS = 60  # bits in which the hashes of a pair differ, at most, if it is compared
 MIN_CORRELATION = 0.93  # from this two images are copies
 MAX_PAIRS = 200_000  # pairs compared; if there are more, those with the nearest hashes
-HASHES_AT_ONCE = 512  # hashes compared with all others at once: 20 MB for 10,000 images
+ROWS = 512  # hashes compared with all others at once: 20 MB for 10,000 images
 PAIRS_AT_ONCE = 1024  # pairs correlated at once
 
 SIDE = 32  # side in pixels of the correlated pictures; on a finer one an uneven crop costs more
@@ -82,8 +82,8 @@ def _candidates(
     signs = 2 * np.unpackbits(hashes, axis=2).astype(np.float32) - 1
     bits, complete = signs.shape[2], True
     pairs = np.zeros((0, 3), np.int64)
-    for start in range(0, len(signs), HASHES_AT_ONCE):
-        rows = slice(start, start + HASHES_AT_ONCE)
+    for start in range(0, len(signs), ROWS):
+        rows = slice(start, start + ROWS)
         dot = signs[rows, 0] @ signs[start:, 0].T
         for crop in range(1, signs.shape[1]):
             np.maximum(dot, signs[rows, 0] @ signs[start:, crop].T, out=dot)

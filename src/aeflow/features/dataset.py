@@ -17,7 +17,7 @@ from aeflow.imageio.image import Acquisition
 
 
 class Row(NamedTuple):
-    """A shard's features and pixels, the row in them, and what the file says of its image."""
+    """Place of one image in a shard: the shard's features and pixels, the row in them, and the acquisition."""
 
     features: NDArray[Any]
     pixels: NDArray[np.uint8] | None
@@ -40,21 +40,21 @@ class Features:
 
     @property
     def acquisitions(self) -> list[Acquisition]:
-        """What each file says of its image."""
-        return [one.acquisition for one in self.rows]
+        """Acquisition of each image, by its file's header."""
+        return [row.acquisition for row in self.rows]
 
     def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-        """The features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
+        """Return the features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""
         return self.unpacked(*self.stored(indices))
 
     def stored(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """What is on disk of some images: features (B, d) float16, and pixels (B, 3, H, W) uint8."""
+        """Return the arrays on disk of some images: features (B, d) float16, and pixels (B, 3, H, W) uint8."""
         rows = [self.rows[i] for i in indices]
-        flat = torch.from_numpy(np.stack([one.features[one.row] for one in rows]))
-        return flat, torch.from_numpy(np.stack([one.pixels[one.row] for one in rows if one.pixels is not None]))
+        flat = torch.from_numpy(np.stack([row.features[row.row] for row in rows]))
+        return flat, torch.from_numpy(np.stack([row.pixels[row.row] for row in rows if row.pixels is not None]))
 
     def unpacked(self, flat: Tensor, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
-        """What ``stored`` gave, on whatever device it is now, as ``batch`` gives it."""
+        """Return the arrays of ``stored``, on their present device, in the form of ``batch``."""
         stages = torch.split(flat, [math.prod(shape) for shape in self.shapes], dim=1)
         features = [
             stage.reshape(len(flat), *shape).to(torch.float32, memory_format=torch.channels_last)
@@ -63,26 +63,26 @@ class Features:
         return [features[i] for i in self.given or range(len(features))], pixels.float() / 255
 
     def only(self, *positions: int) -> Features:
-        """The same images, of which batches hold these of the stages only, counted from 0."""
+        """Return the same images, with only these stages in their batches, counted from 0."""
         return replace(self, given=positions)
 
     def and_also(self, others: Sequence[Features]) -> Features:
-        """These and, after them, other features of the same encoder."""
-        all_of = [self, *others]
+        """Return these and, after them, other features of the same encoder."""
+        parts = [self, *others]
         return Features(
-            [record for one in all_of for record in one.records],
-            [content for one in all_of for content in one.contents],
-            [row for one in all_of for row in one.rows],
+            [record for part in parts for record in part.records],
+            [content for part in parts for content in part.contents],
+            [row for part in parts for row in part.rows],
             self.shapes,
             self.given,
         )
 
     def vectors(self) -> NDArray[np.float64]:
-        """All features of each image in one row, (n, d)."""
+        """Return all features of each image in one row, (n, d)."""
         width = sum(math.prod(shape) for shape in self.shapes)
-        return np.stack([one.features[one.row] for one in self.rows] or [np.zeros(width)])[: len(self)].astype(float)
+        return np.stack([row.features[row.row] for row in self.rows] or [np.zeros(width)])[: len(self)].astype(float)
 
     def batches(self, batch_size: int) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """All images in order."""
+        """Yield all images in order, as ``batch`` returns them."""
         for start in range(0, len(self), batch_size):
             yield self.batch(range(start, min(start + batch_size, len(self))))

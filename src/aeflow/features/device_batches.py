@@ -11,11 +11,11 @@ from torch import Tensor
 from aeflow.features.dataset import Features
 from aeflow.runtime.device import has_room, moved
 
-CHUNK = 256  # images that are read from disk together when all are to be held
+IMAGES_AT_ONCE = 256  # images that are read from disk together when all are copied to the device
 
 
 class Feed:
-    """Batches of ``features`` on ``device``: held there whole where it has room, else copied one at a time.
+    """Batches of ``features`` on ``device``: all held there if there is room, else copied one at a time.
 
     Features travel as float16 and pixels as uint8; both become float32 on the device. ``hold`` overrules ``has_room``.
     """
@@ -30,7 +30,7 @@ class Feed:
         return len(self.features)
 
     def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-        """As ``Features.batch``, on the device."""
+        """Return the batch of ``Features.batch``, on the device."""
         if self.held is None:
             flat, pixels = (moved(x, self.device) for x in self.features.stored(indices))
         else:
@@ -39,22 +39,24 @@ class Feed:
         return self.features.unpacked(flat, pixels)
 
     def batches(self, batch_size: int, order: Sequence[int] | None = None) -> Iterator[tuple[list[Tensor], Tensor]]:
-        """All images in ``order``, or as they are."""
+        """Yield all images in ``order``, or as they are."""
         order = range(len(self)) if order is None else order
         for start in range(0, len(order), batch_size):
             yield self.batch(order[start : start + batch_size])
 
     def _held(self) -> tuple[Tensor, Tensor]:
+        """Copy all images to the device, as they are stored."""
         n = len(self)
         first, picture = self.features.stored([0])
         flat = torch.empty((n, *first.shape[1:]), dtype=first.dtype, device=self.device)
         pixels = torch.empty((n, *picture.shape[1:]), dtype=picture.dtype, device=self.device)
-        for start in range(0, n, CHUNK):
-            a, b = self.features.stored(range(start, min(start + CHUNK, n)))
-            flat[start : start + CHUNK], pixels[start : start + CHUNK] = moved(a, self.device), moved(b, self.device)
+        for start in range(0, n, IMAGES_AT_ONCE):
+            part = slice(start, min(start + IMAGES_AT_ONCE, n))
+            flat[part], pixels[part] = (moved(x, self.device) for x in self.features.stored(range(n)[part]))
         return flat, pixels
 
     def _bytes(self) -> int:
+        """Return the bytes that all images take."""
         first = self.features.rows[0]
         pixels = 0 if first.pixels is None else first.pixels[first.row].nbytes
         row = sum(math.prod(shape) for shape in self.features.shapes) * first.features.itemsize + pixels

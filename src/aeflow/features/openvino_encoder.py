@@ -1,4 +1,4 @@
-"""The frozen encoder as a graph of OpenVINO: torch's features in half the time, where they are proven to be torch's."""
+"""The frozen encoder as a graph of OpenVINO: half the time of torch, used only once its features are proven equal."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from aeflow._types import Floats32
 from aeflow.backends.graph_file import write_graph
 from aeflow.backends.openvino import OpenVINOBackend, openvino
 
-# Largest difference that passes for the same, in root mean squares of a stage's features: what float16, in which the
-# cache keeps them, rounds off a feature of that size. Float32 in another order differs by a hundredth of it.
+# Largest difference that counts as equal, in root mean squares of a stage's features: the rounding of float16, in which
+# the cache keeps them, for a feature of that size. Float32 in another order differs by a hundredth of it.
 TOLERANCE = 2.0**-11
 
 
 class EncoderGraph:
-    """Images (B, 3, size, size) in [0, 1] -> their features (B, d), all stages of an image in one row."""
+    """Function from images (B, 3, size, size) in [0, 1] to features (B, d), all stages of an image in one row."""
 
     def __init__(self, backend: OpenVINOBackend, outputs: Sequence[str]) -> None:
         self._backend, self._outputs = backend, tuple(outputs)
@@ -32,14 +32,14 @@ class EncoderGraph:
 
     @classmethod
     def proven(cls, encoder: nn.Module, widths: Sequence[int], x: Floats32, features: Floats32) -> Self | None:
-        """The graph of an encoder that gave ``features`` of ``x``, ``widths`` of them a stage, or None.
+        """Return the graph of an encoder that gave ``features`` of ``x``, ``widths`` of them a stage, or None.
 
-        A note on stderr then says why: OpenVINO cannot run the encoder, or gives other features.
+        None comes with a note on stderr: OpenVINO cannot run the encoder, or gives other features.
         """
         outputs = [f"features {stage}" for stage in range(len(widths))]
         failures = openvino().frontend
         try:
-            # OpenVINO maps the file, and some systems delete no file that is mapped.
+            # OpenVINO maps the file into memory, and some systems cannot delete a mapped file.
             with tempfile.TemporaryDirectory(prefix="aeflow-", ignore_cleanup_errors=True) as folder:
                 path = Path(folder) / "encoder.xml"
                 write_graph(encoder, outputs, x.shape[-1], path, outputs, one_by_one=True)
@@ -49,7 +49,7 @@ class EncoderGraph:
         except (RuntimeError, failures.OpConversionFailure, failures.OpValidationFailure) as error:
             print(f"note: features by torch: OpenVINO cannot run the encoder ({type(error).__name__})", file=sys.stderr)
             return None
-        if not away <= TOLERANCE:  # not a number, either
+        if not away <= TOLERANCE:  # true for NaN, too
             found = f"off by {away:.2g} of their size where {TOLERANCE:.2g} is allowed"
             print(f"note: features by torch: those by OpenVINO are {found}", file=sys.stderr)
             return None
@@ -57,7 +57,7 @@ class EncoderGraph:
 
 
 def difference(got: Floats32, want: Floats32, widths: Sequence[int]) -> float:
-    """The largest difference of two sets of features (B, d), in root mean squares of its stage."""
+    """Return the largest difference of two sets of features (B, d), in root mean squares of its stage."""
     ends = np.cumsum(widths)[:-1]
     stages = zip(np.split(got, ends, axis=1), np.split(want, ends, axis=1), strict=True)
     return max(float(np.abs(a - b).max() / np.sqrt(np.square(b).mean())) for a, b in stages)

@@ -8,13 +8,13 @@ Izmailov, Kirichenko, Finzi and Wilson, "Semi-Supervised Learning with Normalizi
 | x | (n, D) | a point as the caller has it |
 | z | (n, D) | standardised point |
 | a | (n, d) | its leading principal directions |
-| r | D - d values | what they leave over: ``N(0, residual_variance_ I)``, as in probabilistic PCA |
+| r | D - d values | the residual of these: ``N(0, residual_variance_ I)``, as in probabilistic PCA |
 | v | (n, d) | ``a`` whitened by the covariance that all Gaussians share |
 | u | (n, d) | ``flow(v)``, the latent |
 
 A flow trained from a random start with few labels depends on its seed. Here ``p`` is first fitted with the identity as
-flow: a linear-Gaussian model whose fit by EM has no randomness. Coupling steps start at that identity and stay only
-where held-out points say that they help.
+flow: a linear-Gaussian model whose fit by EM has no randomness. Coupling steps start at that identity and are kept only
+if they help on held-out points.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import nn
 
 from aeflow.errors import NumericalError
-from aeflow.flowgmm.linear_gaussian import TINY, fit_linear, whiten
+from aeflow.flowgmm.linear_gaussian import MIN_VARIANCE, fit_linear, whiten
 from aeflow.flowgmm.vector_flow import FlowMixture
 from aeflow.model.prior import LOG_2PI
 
@@ -56,7 +56,7 @@ PATIENCE = 10
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One thread for torch: handing out the work of networks this small takes longer than the work."""
+    """Let torch use one thread: handing out the work of networks this small takes longer than the work."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -77,15 +77,15 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     | n_components | Gaussians of each class |
     | n_directions | most principal directions that the mixture and the flow see; the rest is Gaussian noise |
     | shrinkage | pull of the shared covariance towards a multiple of the identity, 0 to 1 |
-    | unlabelled_weight | what all unlabelled points count together in the linear start, all labelled ones counting 1 |
+    | unlabelled_weight | weight of all unlabelled points together in the linear start; all labelled ones have 1 |
     | flow_steps, hidden | coupling steps (0: linear-Gaussian) and the width of their networks |
     | max_steps, learning_rate | Adam's longest training and its step size |
     | random_state | seed of the flow's start, of the held-out points and of `sample` |
 
     After `fit`: `classes_`, `n_features_in_`, `scaler_`, `directions_` (D, d), `residual_variance_`, `root_` (d, d) of
-    the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `trained_steps_`: for how many
-    steps the flow was trained, 0 where the linear start was kept. `y` of only -1 and 1 is read as two classes, with a
-    warning.
+    the shared covariance, `mixture_` (flow and Gaussians), `component_class_` (K,), and `trained_steps_`: the number of
+    steps that the flow was trained for, 0 if the linear start was kept. `y` of only -1 and 1 is read as two classes,
+    with a warning.
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -136,9 +136,9 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         z = self.scaler_.transform(x)
         _, singular, basis = svd(z, full_matrices=False)
         variance = np.square(singular) / len(z)
-        size = max(1, min(self.n_directions, int((variance > TINY).sum())))
+        size = max(1, min(self.n_directions, int((variance > MIN_VARIANCE).sum())))
         self.directions_ = basis[:size].T
-        self.residual_variance_ = max(float(variance[size:].sum()) / max(x.shape[1] - size, 1), TINY)
+        self.residual_variance_ = max(float(variance[size:].sum()) / max(x.shape[1] - size, 1), MIN_VARIANCE)
         a = z @ self.directions_
 
         self.component_class_ = np.arange(len(self.classes_)).repeat(self.n_components)
@@ -154,7 +154,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self
 
     def _read_labels(self, y: Array) -> Array:
-        """Set ``classes_``; the class index of each label, -1 where unlabelled."""
+        """Set ``classes_`` and return the class index of each label, -1 where unlabelled."""
         labelled = np.asarray(y != ("-1" if y.dtype.kind == "U" else -1))
         if y.dtype.kind in "iuf" and set(y.tolist()) == {-1, 1}:
             warn("y holds only -1 and 1: read as two classes; if -1 means unlabelled, rename class 1", stacklevel=4)
@@ -168,19 +168,19 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return index
 
     def _weights(self, index: Array) -> Array:
-        """What each point counts, with mean 1: the labelled ones 1 together, the others ``unlabelled_weight``."""
+        """Return each point's weight, with mean 1: the labelled ones 1 together, the others ``unlabelled_weight``."""
         labelled = index >= 0
         ratio = self.unlabelled_weight * labelled.sum() / max((~labelled).sum(), 1)
         weights = np.where(labelled, 1.0, ratio)
         return np.asarray(weights / weights.mean())
 
     def _allowed(self, index: Array) -> Array:
-        """Which Gaussians (n, K) may have made a point: those of its class, or all."""
+        """Return the Gaussians (n, K) that may have made each point: those of its class, or all."""
         return np.asarray((index[:, None] == self.component_class_) | (index[:, None] < 0))
 
     @staticmethod
     def _folds(index: Array, random: np.random.RandomState) -> Array:
-        """The fold (n,) that holds a point out, each class spread evenly; -1, none, in classes with too few points."""
+        """Return the fold (n,) that holds each point out, classes spread evenly; -1 in classes with too few points."""
         fold, key = np.full(len(index), -1), random.random_sample(len(index))
         for label in np.unique(index):
             rows = np.flatnonzero(index == label)
@@ -189,7 +189,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return fold
 
     def _start(self, a: Array, index: Array, seed: int) -> tuple[Array, FlowMixture]:
-        """The linear-Gaussian solution on ``a``: root of its covariance, and its mixture with an identity flow."""
+        """Return the linear-Gaussian solution on ``a``: root of its covariance, and mixture with an identity flow."""
         weights, classes = self._weights(index), np.arange(len(self.classes_))
         known = index[:, None] == classes
         means, root, log_weights = fit_linear(a, known | (index[:, None] < 0), known * 1.0, weights, self.shrinkage)
@@ -209,7 +209,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return root, FlowMixture(whiten(means, root), log_weights, steps, self.hidden, seed)
 
     def _train(self, mixture: FlowMixture, v: Array, index: Array, seed: int) -> Iterator[int]:
-        """Train ``mixture`` on ``v`` (n, d); yields the number of steps done, at 0 and at every look."""
+        """Train ``mixture`` on ``v`` (n, d); yield the number of steps done, at 0 and at every look."""
         points, allowed = torch.from_numpy(v), torch.from_numpy(self._allowed(index))
         optimizer = torch.optim.Adam(mixture.parameters(), lr=self.learning_rate, fused=True)
         generator = torch.Generator().manual_seed(seed)
@@ -228,7 +228,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 yield done
 
     def _watch(self, a: Array, index: Array, held: Array, seed: int) -> Iterator[tuple[float, float]]:
-        """Train without the points ``held``; yields their joint likelihood and that of their labels, at every look."""
+        """Train without the points ``held``; yield their joint likelihood and that of their labels, at every look."""
         root, mixture = self._start(a[~held], index[~held], seed)
         v, allowed = torch.from_numpy(whiten(a[held], root)), torch.from_numpy(self._allowed(index[held]))
         for _ in self._train(mixture, whiten(a[~held], root), index[~held], seed):
@@ -238,10 +238,10 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             yield float(seen.sum()), float((seen - joint.logsumexp(1)).sum())
 
     def _choose_steps(self, a: Array, index: Array, fold: Array, seed: int) -> int:
-        """The training steps with the best joint likelihood of held-out points; 0 where their labels suffer from it.
+        """Return the training steps with the best joint likelihood of held-out points; 0 if their labels suffer.
 
         The likelihood of a point has d terms, that of its label one: without the second condition a flow that fits the
-        shape of the data better is kept although it moves the border between the classes the wrong way.
+        shape of the data better would be kept although it moves the border between the classes the wrong way.
         """
         best, best_value, first_label = 0, -math.inf, -math.inf
         folds = [self._watch(a, index, fold == k, seed) for k in range(FOLDS)]
@@ -255,7 +255,7 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return best * LOOK_EVERY
 
     def _reduce(self, X: ArrayLike) -> tuple[Array, Array]:
-        """Whitened directions ``v`` (n, d) of points, and the rest of ``log p(x)`` (n,) that is the same for all k."""
+        """Return whitened directions ``v`` (n, d) of points, and the part of ``log p(x)`` (n,) that all k share."""
         check_is_fitted(self)
         z = self.scaler_.transform(validate_data(self, X, dtype=np.float64, reset=False))
         a = z @ self.directions_
@@ -265,29 +265,29 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return whiten(a, self.root_), log_noise - np.log(np.diag(self.root_)).sum() - np.log(self.scaler_.scale_).sum()
 
     def predict_joint_log_proba(self, X: ArrayLike) -> Array:
-        """``log p(x, y)`` in nats for points ``X`` (n, D) and every class, (n, classes)."""
+        """Return ``log p(x, y)`` in nats for points ``X`` (n, D) and every class, (n, classes)."""
         v, common = self._reduce(X)
         with torch.no_grad():
             joint = self.mixture_(torch.from_numpy(v)).numpy() + common[:, None]
         return np.asarray(logsumexp(joint.reshape(len(v), len(self.classes_), -1), axis=2))
 
     def score_samples(self, X: ArrayLike) -> Array:
-        """``log p(x)`` in nats of points ``X`` (n, D), (n,), as a density over the space of ``X`` itself."""
+        """Return ``log p(x)`` in nats of points ``X`` (n, D), (n,), as a density over the space of ``X`` itself."""
         return np.asarray(logsumexp(self.predict_joint_log_proba(X), axis=1))
 
     def predict_proba(self, X: ArrayLike) -> Array:
-        """``p(y | x)`` for points ``X`` (n, D), (n, classes) in the order of ``classes_``."""
+        """Return ``p(y | x)`` for points ``X`` (n, D), (n, classes) in the order of ``classes_``."""
         return np.asarray(softmax(self.predict_joint_log_proba(X), axis=1))
 
     def predict(self, X: ArrayLike) -> Array:
-        """The most probable class of each point ``X`` (n, D), (n,)."""
+        """Return the most probable class of each point ``X`` (n, D), (n,)."""
         best = self.predict_joint_log_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
 
     def sample(self, n: int = 1, y: object = None) -> tuple[Array, Array]:
-        """``n`` points (n, D) drawn from the density, or from class ``y`` alone, and their classes (n,).
+        """Draw ``n`` points (n, D) from the density, or from class ``y`` alone; return them and their classes (n,).
 
-        Raises ValueError where ``n`` is below 1 or ``y`` is no class of the training data.
+        Raises ValueError if ``n`` is below 1 or ``y`` is no class of the training data.
         """
         check_is_fitted(self)
         if n < 1:

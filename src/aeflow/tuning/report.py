@@ -1,4 +1,4 @@
-"""A tuning for people: a few lines on a terminal, and a page of one file with pictures."""
+"""A tuning as a few lines on a terminal, and as a page of one file with pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PAGE = "tune.html"
 
 
 def print_tuning(summary: Mapping[str, Any]) -> None:
-    """Print what was found and what it rests on."""
+    """Print the result and the images it rests on."""
     console = Console(soft_wrap=True, highlight=False)
     finished = sum(trial["value"] is not None for trial in summary["trials"])
     console.print(f"{len(summary['trials'])} trials, {finished} trained to the end")
@@ -31,13 +31,13 @@ def print_tuning(summary: Mapping[str, Any]) -> None:
     for name in summary["best"]["figures"]:
         rows[f"AUROC {name}"] = (summary["default"]["figures"][name], summary["best"]["figures"][name])
     for name, values in rows.items():
-        table.add_row(name, *("-" if one is None else f"{one:.4f}" for one in values))
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
     console.print(table)
     console.print(f"{finding(summary)}\n{declared(summary)}", markup=False)
 
 
 def finding(summary: Mapping[str, Any]) -> str:
-    """What came of it, in a sentence."""
+    """Return the result, in a sentence."""
     again, changed = summary["confirmed"], {name: change["to"] for name, change in summary["changed"].items()}
     changes = ", ".join(f"{k}={'left to training' if v is None else public(v)}" for k, v in changed.items())
     if again is not None and not changes:
@@ -49,7 +49,7 @@ def finding(summary: Mapping[str, Any]) -> str:
 
 
 def declared(summary: Mapping[str, Any]) -> str:
-    """Which abnormal images the choice rests on."""
+    """Return a sentence about the abnormal images that the choice rests on."""
     images = summary["images"]
     if not images["abnormal"]:
         return "No abnormal image was used: the choice rests on synthetic anomalies alone, which are not diseases."
@@ -60,7 +60,7 @@ def declared(summary: Mapping[str, Any]) -> str:
 
 
 def write_page(summary: Mapping[str, Any], folder: Path) -> Path:
-    """Write tune.html into a folder; gives its path."""
+    """Write tune.html into a folder; return its path."""
     pictures = {"history": as_data_uri(history(summary))}
     if summary["importances"]:
         pictures["importances"] = as_data_uri(importance_bars(summary["importances"]))
@@ -73,7 +73,7 @@ def write_page(summary: Mapping[str, Any], folder: Path) -> Path:
 
 @styled
 def history(summary: Mapping[str, Any]) -> Figure:
-    """The value of each trial, the best so far, and the preset's own."""
+    """Draw the value of each trial, the best so far, and the preset's own."""
     figure = new_figure(WIDTH, 3.4)
     axes = figure.subplots()
     done = [(trial["number"], trial["value"]) for trial in summary["trials"] if trial["value"] is not None]
@@ -95,7 +95,7 @@ def history(summary: Mapping[str, Any]) -> Figure:
 
 @styled
 def importance_bars(importances: Mapping[str, float]) -> Figure:
-    """A bar a setting: its share of the variance of the values."""
+    """Draw a bar for each setting: its share of the variance of the values."""
     names = list(importances)
     figure = new_figure(WIDTH, 0.7 + 0.3 * len(names))
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""What a tuning searches: settings that need a training each, and readings of a trained model that need none."""
+"""Search space of a tuning: settings that need a training each, and readouts of a trained model that need none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from aeflow.config import Settings
 from aeflow.model.decoder import decoder_halvings
 
-# The readings tried on every trained model, beside the preset's own.
+# Readouts tried on every trained model, besides the preset's own: settings of the score that need no other weights.
 READINGS: dict[str, tuple[Any, ...]] = {
     "log_det_weight": (None, 0.0, 0.5, 1.0),
     "top_share": (0.02, 0.05, 0.2, 1.0),
@@ -21,9 +21,9 @@ READINGS: dict[str, tuple[Any, ...]] = {
 
 
 class SearchSpace:
-    """The settings around a preset's own, each within a factor of two or so; its own lie inside.
+    """Settings around a preset's own, each within a factor of two or so, with the preset's own inside.
 
-    ``strides``: of all stages of its encoder. The deepest stage may give way to the next one, or be joined by it.
+    ``strides`` are of all stages of the encoder. The deepest stage may be replaced by the next one, or joined by it.
     """
 
     def __init__(self, base: Settings, strides: Sequence[int]) -> None:
@@ -49,35 +49,40 @@ class SearchSpace:
         return tuple(sorted({stage for stages in self.choices for stage in stages}))
 
     def default(self) -> dict[str, Any]:
-        """The preset's own settings, as parameters of a trial."""
+        """Return the preset's own settings, as parameters of a trial."""
         own = {name: getattr(self.base, name) for name in self.distributions}
         return {**own, "stages": _text(self.base.stages)}
 
     def settings(self, parameters: Mapping[str, Any]) -> Settings:
-        """The settings of a trial; the decoder's widths follow its deepest stage."""
+        """Return the settings of a trial; the decoder's widths follow its deepest stage."""
         stages = tuple(int(stage) for stage in parameters["stages"].split(","))
         widths = _widths(self.base, self.strides[self.base.stages[-1]], self.strides[stages[-1]])
         changes = {**parameters, "stages": stages, "decoder": widths}
         return Settings(**{**self.base.model_dump(), **changes})
 
     def readings(self, settings: Settings) -> list[Settings]:
-        """The readings to try on a model of these settings, its own first: it wins where others are no better."""
+        """Return the readouts to try on a model of these settings.
+
+        Its own is first, so that it wins if others are no better.
+        """
         names = [name for name in READINGS if name != "two_sided" or settings.standardise]
         found = [settings]
         for values in itertools.product(*(READINGS[name] for name in names)):
-            one = settings.model_copy(update=dict(zip(names, values, strict=True)))
-            unread = one.beta == 1.0 and one.two_sided != settings.two_sided  # there is no reconstruction to count
-            if one not in found and not unread:
-                found.append(one)
+            readout = settings.model_copy(update=dict(zip(names, values, strict=True)))
+            # without a weight for the reconstruction, its sidedness makes no difference
+            repeated = readout.beta == 1.0 and readout.two_sided != settings.two_sided
+            if readout not in found and not repeated:
+                found.append(readout)
         return found
 
 
 def _text(stages: Sequence[int]) -> str:
+    """Return stages as one text, which Optuna can store."""
     return ",".join(map(str, stages))
 
 
 def _stages(base: Settings, strides: Sequence[int]) -> list[tuple[int, ...]]:
-    """The preset's stages, the one next to the deepest, and all of these together."""
+    """Return the preset's stages, the one next to the deepest, and all of these together."""
     deepest = base.stages[-1]
     near = deepest + 1 if deepest + 1 < len(strides) else deepest - 1
     found = [base.stages, (near,), tuple(sorted({*base.stages, near}))]
@@ -86,7 +91,7 @@ def _stages(base: Settings, strides: Sequence[int]) -> list[tuple[int, ...]]:
 
 
 def _widths(base: Settings, stride: int, wanted: int) -> tuple[int, ...]:
-    """The decoder's widths for another stride than the preset's: layers are added or taken off at the latent's end."""
+    """Return the decoder's widths for another stride: layers are added or removed at the latent's end."""
     widths = list(base.decoder)
     missing = decoder_halvings(wanted) - decoder_halvings(stride)
     for _ in range(missing):

@@ -1,4 +1,4 @@
-"""Model after model trained on the same images and seen through the proxy; nothing is decoded or encoded twice."""
+"""Training of model after model on the same images, each measured by the proxy; nothing is decoded or encoded twice."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Refusals = list[tuple[Record, ImageError]]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the proxy says of a trained model under one reading of it."""
+    """Figures of the proxy for a trained model under one readout."""
 
     settings: Settings
     figures: Figures
@@ -41,13 +41,13 @@ class Reading:
         return value(self.figures)
 
     def to_json(self) -> dict[str, Any]:
-        """Value and figures."""
+        """Return value and figures."""
         return {"value": self.value, "figures": self.figures}
 
 
 @dataclass(frozen=True, slots=True)
 class TrialTrainer:
-    """The train normals in all the views that a trial may ask for, the proxy, and the frozen encoder."""
+    """Train normals in all views that a trial may ask for, the proxy, and the frozen encoder."""
 
     space: SearchSpace
     encoder: Encoder
@@ -57,7 +57,7 @@ class TrialTrainer:
 
     @classmethod
     def of(cls, data: Path | str, space: SearchSpace, encoder: Encoder, seed: int) -> Self:
-        """The images of a data folder, as ``seed`` splits its train normals; raises DataError for too few."""
+        """Return the trainer for a data folder, as ``seed`` splits its train normals; raises DataError for too few."""
         settings = space.base.model_copy(update={"seed": seed})
         sides = Sides.of(data, settings)
         views = range(1 + getattr(space.distributions["augmented_views"], "high", 0))
@@ -74,14 +74,14 @@ class TrialTrainer:
         scratch: Path,
         after_epoch: Callable[[AEFlow, int, int], None] = lambda net, epoch, epochs: None,
     ) -> AEFlow:
-        """A model of these settings, trained as ``training.train`` does; raises NumericalError."""
+        """Train a model with these settings, as ``training.train`` does; raises NumericalError."""
         torch.manual_seed(settings.seed)
         net = AEFlow(settings, self.encoder).to(self.encoder.mean.device)
         at = [self.encoder.stages.index(stage) for stage in settings.stages]
         views = [view.only(*at) for view in self.views[: 1 + settings.augmented_views]]
         held = self.proxy.groups["clean"].only(*at)
         nothing = Features([], [], [], held.shapes, held.given)
-        shutil.rmtree(scratch, ignore_errors=True)  # what a killed trial left
+        shutil.rmtree(scratch, ignore_errors=True)  # remains of a killed trial
         scratch.mkdir()
         try:
             material = Material(views, held, nothing)
@@ -91,12 +91,12 @@ class TrialTrainer:
         return net
 
     def readings(self, net: AEFlow) -> list[Reading]:
-        """All readings of a model, its own first."""
+        """Return the readings of a model under all readouts, its own first."""
         readouts = self.space.readings(net.settings)
         pairs = zip(readouts, self.proxy.readings(net, readouts), strict=True)
         return [Reading(settings, figures) for settings, figures in pairs]
 
     def fingerprint(self) -> str:
-        """SHA-256 over the content of all images, and the part each has."""
-        contents = [self.views[0].contents, {name: one.contents for name, one in self.proxy.groups.items()}]
+        """Return the SHA-256 over the content of all images, and the group of each."""
+        contents = [self.views[0].contents, {name: group.contents for name, group in self.proxy.groups.items()}]
         return hashlib.sha256(json.dumps(contents).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The trials of a tuning, in SQLite: Optuna proposes settings, the lab trains them, the proxy gives their value."""
+"""Trials of a tuning, in SQLite: Optuna proposes settings, the trainer trains them, the proxy gives their value."""
 
 from __future__ import annotations
 
@@ -24,46 +24,48 @@ from aeflow.tuning.search_space import READINGS
 from aeflow.tuning.trainer import Reading, TrialTrainer
 
 DATABASE = "tune.db"
-STARTUP = 5  # trials that are drawn at random before the estimator learns from them
+STARTUP_TRIALS = 5  # trials that are drawn at random before the estimator learns from them
 PRUNE_AFTER_TRIALS = 4  # trainings that are finished before one may end early
-GLANCES = (0.5, 0.75)  # shares of a training after which it is looked at
-GLANCED = 60  # images of each group that a glance looks at
-REST = 0.3  # of the time for the first features: that for those of another split
-CONFIRM_FROM_SHARE = 0.7  # share of the time that ``confirm`` takes with which it begins: a trial may end an epoch late
+GLANCE_SHARES = (0.5, 0.75)  # shares of a training after which it is measured
+GLANCE_IMAGES = 60  # images of each group in such a quick measurement
+SECOND_FEATURES_SHARE = 0.3  # of the time for the first features: the time for those of another split
+CONFIRM_FROM_SHARE = 0.7  # share of its time with which ``confirm`` still begins: a trial may end an epoch late
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped early", TrialState.FAIL: "cut off"}
 
 
 class OutOfTimeError(Exception):
-    """The budget ended within a training."""
+    """End of the budget within a training."""
 
 
 class Search:
-    """The trials of a folder, those of earlier calls included; raises ArtifactError where it holds another search."""
+    """Trials of a folder, earlier calls included; raises ArtifactError if it holds another search."""
 
-    def __init__(self, folder: Path, lab: TrialTrainer, budget: float, began: float) -> None:
-        self.folder, self.lab, self.budget = folder, lab, budget
-        self.glance = lab.proxy.thinned(GLANCED)
-        self.study = _opened(folder / DATABASE, lab)
-        self.study.set_user_attr("feature_seconds", max(self._told("feature_seconds"), time.perf_counter() - began))
+    def __init__(self, folder: Path, trainer: TrialTrainer, budget: float, began: float) -> None:
+        self.folder, self.trainer, self.budget = folder, trainer, budget
+        self.glance = trainer.proxy.thinned(GLANCE_IMAGES)
+        self.study = _opened(folder / DATABASE, trainer)
+        feature_seconds = max(self._stored_number("feature_seconds"), time.perf_counter() - began)
+        self.study.set_user_attr("feature_seconds", feature_seconds)
         known = map(seconds_of_trial, self.trials())
-        self.ends = began + budget - sum(known) - self._told("confirm_seconds")
+        self.ends = began + budget - sum(known) - self._stored_number("confirm_seconds")
         self.shown = 0
 
     def run(self, advance: Advance, most: int | None) -> None:
-        """Trials until the budget is spent, but for what ``confirm`` takes, or until there are ``most`` of them."""
-        self._again()
+        """Run trials until only the time for ``confirm`` is left of the budget, or until there are ``most`` of them."""
+        self._queue_again()
         try:
             self._run(advance, most)
-        finally:  # an interrupt may come while a trial is made, before anyone holds it
+        finally:  # an interrupt may come while a trial is being made
             for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _run(self, advance: Advance, most: int | None) -> None:
+        """Ask for one trial after the other, and report how each ends."""
         while self.default() is None or self._may_try(most):
-            # Of its own for each trial: a search that goes on draws what one without a stop would have drawn.
-            seed = self.lab.space.base.seed + len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, seed=seed)
-            trial = self.study.ask(self.lab.space.distributions)
+            # A seed for each trial: a search that goes on draws the same as one that never stopped.
+            seed = self.trainer.space.base.seed + len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
+            trial = self.study.ask(self.trainer.space.distributions)
             try:
                 self._try(trial, advance)
             except OutOfTimeError:
@@ -79,13 +81,13 @@ class Search:
             self._show(advance, "")
 
     def _may_try(self, most: int | None) -> bool:
-        """Whether there is time for the shortest training seen so far, and a trial is wanted."""
+        """Return if a trial is wanted, and there is time for the shortest training seen so far."""
         wanted = most is None or sum(trial.state != TrialState.FAIL for trial in self.trials()) < most
         return wanted and self.left() > min(seconds_of_trial(trial) for trial in self.finished())
 
     def _try(self, trial: Trial, advance: Advance) -> None:
-        """Train a model, and tell the best of its readings."""
-        settings, reached = self.lab.space.settings(trial.params), 0
+        """Train a model, and report the best of its readings."""
+        settings, reached = self.trainer.space.settings(trial.params), 0
         first = "default" in trial.user_attrs
 
         def look(net: AEFlow, epoch: int, epochs: int) -> None:
@@ -93,19 +95,19 @@ class Search:
             self._show(advance, f"trial {trial.number}, epoch {epoch} of {epochs}; ")
             if not first and self.left() <= 0:
                 raise OutOfTimeError
-            due = sum(epoch >= share * epochs for share in GLANCES)
+            due = sum(epoch >= share * epochs for share in GLANCE_SHARES)
             if due == reached or epoch == epochs:
                 return
             reached = due
-            readouts = self.lab.space.readings(settings)
+            readouts = self.trainer.space.readings(settings)
             found = self.glance.readings(net, readouts)
             trial.report(max(Reading(*pair).value for pair in zip(readouts, found, strict=True)), due)
             if not first and trial.should_prune():
                 raise optuna.TrialPruned
 
-        net = self.lab.train(settings, self.folder / "training", look)
-        readings = self.lab.readings(net)
-        best = max(readings, key=lambda one: one.value)
+        net = self.trainer.train(settings, self.folder / "training", look)
+        readings = self.trainer.readings(net)
+        best = max(readings, key=lambda reading: reading.value)
         trial.set_user_attr("own", readings[0].to_json())
         trial.set_user_attr("figures", best.figures)
         trial.set_user_attr("reading", {name: getattr(best.settings, name) for name in READOUT})
@@ -113,55 +115,57 @@ class Search:
         self.study.tell(trial, best.value)
 
     def confirm(self, data: Path | str) -> None:
-        """Train the best settings and the preset's own with another seed, unless that is known or time is short."""
+        """Train the best settings and the preset's own with another seed, unless that is done or time is short."""
         best, tic = self.study.best_trial, time.perf_counter()
-        chosen, base = self.settings_of(best), self.lab.space.base
+        chosen, base = self.settings_of(best), self.trainer.space.base
         if chosen == base or self.confirmed() is not None or self.ends - tic < CONFIRM_FROM_SHARE * self._reserve():
             return
         seed = base.seed + 1
-        lab = TrialTrainer.of(data, self.lab.space, self.lab.encoder, seed)
+        trainer = TrialTrainer.of(data, self.trainer.space, self.trainer.encoder, seed)
         own, other = (settings.model_copy(update={"seed": seed}) for settings in (base, chosen))
-        net = lab.train(own, self.folder / "training")
-        default = Reading(own, lab.proxy.readings(net, [own])[0])
-        if not _differ_in_reading(own, other):
-            net = lab.train(other, self.folder / "training")
-        found = {"default": default.to_json(), "best": Reading(other, lab.proxy.readings(net, [other])[0]).to_json()}
+        net = trainer.train(own, self.folder / "training")
+        default = Reading(own, trainer.proxy.readings(net, [own])[0])
+        if not _differ_in_readout(own, other):
+            net = trainer.train(other, self.folder / "training")
+        best_again = Reading(other, trainer.proxy.readings(net, [other])[0])
+        found = {"default": default.to_json(), "best": best_again.to_json()}
         self.study.set_user_attr("confirmed", {"trial": best.number, "seed": seed, **found})
-        self.study.set_user_attr("confirm_seconds", self._told("confirm_seconds") + time.perf_counter() - tic)
+        confirm_seconds = self._stored_number("confirm_seconds") + time.perf_counter() - tic
+        self.study.set_user_attr("confirm_seconds", confirm_seconds)
 
     def left(self) -> float:
-        """Seconds for trials: the budget without what is spent, and what ``confirm`` will take."""
+        """Return the seconds for trials: the budget without the time spent and the time that ``confirm`` will take."""
         return self.ends - time.perf_counter() - self._reserve()
 
     def chosen(self) -> Settings:
-        """The best settings, where they are ahead with another seed, too, or could not be tried; else the preset's."""
+        """Return the best settings if they are ahead with another seed, too, or were not tried; else the preset's."""
         found = self.confirmed()
         if found is not None and found["best"]["value"] <= found["default"]["value"]:
-            return self.lab.space.base
+            return self.trainer.space.base
         return self.settings_of(self.study.best_trial)
 
     def settings_of(self, trial: FrozenTrial) -> Settings:
-        """The settings of a finished trial, with the best reading."""
-        settings = self.lab.space.settings(trial.params)
+        """Return the settings of a finished trial, with its best readout."""
+        settings = self.trainer.space.settings(trial.params)
         return settings.model_copy(update=trial.user_attrs["reading"])
 
     def trials(self) -> list[FrozenTrial]:
-        """Those that are over."""
+        """Return the trials that ended: completed, pruned or failed."""
         return self.study.get_trials(deepcopy=False, states=tuple(STATES))
 
     def finished(self) -> list[FrozenTrial]:
-        """Those that have a value."""
+        """Return the completed trials, which have a value."""
         return self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
     def default(self) -> FrozenTrial | None:
-        """The finished trial of the preset's own settings."""
+        """Return the finished trial of the preset's own settings."""
         return next((trial for trial in self.finished() if "default" in trial.user_attrs), None)
 
-    def _again(self) -> None:
-        """Queue the preset's own settings first, and every trial anew that a kill or the budget's end cut off."""
+    def _queue_again(self) -> None:
+        """Queue the preset's own settings first, and repeat every trial that a kill or the budget's end cut off."""
         trials = self.study.get_trials(deepcopy=False)
         if not trials:
-            self.study.enqueue_trial(self.lab.space.default(), user_attrs={"default": True})
+            self.study.enqueue_trial(self.trainer.space.default(), user_attrs={"default": True})
         retried = {trial.user_attrs.get("retry_of") for trial in trials}
         for trial in trials:
             if trial.state == TrialState.RUNNING:
@@ -171,22 +175,24 @@ class Search:
                 self.study.enqueue_trial(trial.params, user_attrs={**mark, "retry_of": trial.number})
 
     def confirmed(self) -> dict[str, Any] | None:
-        """What ``confirm`` found for the settings that are the best now."""
+        """Return the result of ``confirm`` for the settings that are the best now."""
         found: dict[str, Any] | None = self.study.user_attrs.get("confirmed")
         return found if found is not None and found["trial"] == self.study.best_trial.number else None
 
     def _reserve(self) -> float:
-        """Seconds that ``confirm`` will take."""
+        """Return the seconds that ``confirm`` will take."""
         default = self.default()
         if default is None or self.confirmed() is not None:
             return 0.0
         trainings = seconds_of_trial(default) + seconds_of_trial(self.study.best_trial)
-        return trainings + REST * self._told("feature_seconds")
+        return trainings + SECOND_FEATURES_SHARE * self._stored_number("feature_seconds")
 
-    def _told(self, name: str) -> float:
+    def _stored_number(self, name: str) -> float:
+        """Return the number stored with the study under a name, 0 if there is none."""
         return float(self.study.user_attrs.get(name, 0.0))
 
     def _show(self, advance: Advance, doing: str) -> None:
+        """Show the time passed, the present trial and the best value."""
         default = self.default()
         best = (
             ""
@@ -199,7 +205,7 @@ class Search:
 
 
 def importances(study: optuna.Study) -> dict[str, float] | None:
-    """The share of the values' variance that each setting explains (fANOVA, Hutter et al. 2014); None of too few."""
+    """Return the share of the values' variance that each setting explains (fANOVA, Hutter et al. 2014); None if few."""
     if (
         len({trial.value for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))})
         < PRUNE_AFTER_TRIALS
@@ -210,40 +216,40 @@ def importances(study: optuna.Study) -> dict[str, float] | None:
 
 
 def seconds_of_trial(trial: FrozenTrial) -> float:
-    """How long a trial took; 0 where a kill left no word of it."""
+    """Return the duration of a trial; 0 if a kill left no record of it."""
     return 0.0 if trial.duration is None else trial.duration.total_seconds()
 
 
 def state_of(trial: FrozenTrial) -> str:
-    """How a trial ended, in a word."""
+    """Return the end of a trial, in a word."""
     return STATES[trial.state]
 
 
-def _differ_in_reading(a: Settings, b: Settings) -> bool:
-    """Whether two models have the same weights."""
+def _differ_in_readout(a: Settings, b: Settings) -> bool:
+    """Return if two settings differ in their readout only, so that their models have the same weights."""
     return a.model_copy(update={name: getattr(b, name) for name in READOUT}) == b
 
 
 def _each_choice(readings: list[Reading]) -> dict[str, dict[str, float]]:
-    """The best value that each choice of a setting of the score allows, the others free."""
+    """Return the best value that each choice of a setting of the score allows, the others free."""
     found: dict[str, dict[str, float]] = {name: {} for name in READINGS}
-    for one in readings:
+    for reading in readings:
         for name, best in found.items():
-            choice = json.dumps(getattr(one.settings, name))
-            best[choice] = max(one.value, best.get(choice, 0.0))
+            choice = json.dumps(getattr(reading.settings, name))
+            best[choice] = max(reading.value, best.get(choice, 0.0))
     return {name: dict(sorted(best.items())) for name, best in found.items()}
 
 
-def _opened(path: Path, lab: TrialTrainer) -> optuna.Study:
-    """The study in a file, which is made; ArtifactError unless it is one of this very search."""
+def _opened(path: Path, trainer: TrialTrainer) -> optuna.Study:
+    """Return the study in a file, which is made; ArtifactError unless it is one of this very search."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    base, distributions = lab.space.base, lab.space.distributions
+    base, distributions = trainer.space.base, trainer.space.distributions
     task = {
         "settings": base.model_dump(mode="json"),
-        "space": {name: distribution_to_json(one) for name, one in distributions.items()},
-        "images": lab.fingerprint(),
-        "encoder": lab.encoder.fingerprint(),
+        "space": {name: distribution_to_json(distribution) for name, distribution in distributions.items()},
+        "images": trainer.fingerprint(),
+        "encoder": trainer.encoder.fingerprint(),
     }
     try:
         storage = optuna.storages.RDBStorage(URL.create("sqlite", database=str(path)).render_as_string())

@@ -1,19 +1,19 @@
-"""A search for better settings on the proxy, within a budget of time.
+"""Search for better settings on the proxy, within a budget of time.
 
-A trial trains one model. All readings of it that need no other weights (``space.READINGS``) are then compared on the
-same measures, and the trial has the value of the best: a training takes a minute or more, a reading a hundredth of a
-second, so a search of a dozen trainings cannot afford to spend any of them on a reading. What needs a training is left
-to Optuna: a tree-structured Parzen estimator (Bergstra et al. 2011), and trainings that are worse than the median of
-the others at the same point end early.
+A trial trains one model. All its readouts, settings of the score that need no other weights
+(``search_space.READINGS``), are then compared on the same measures, and the trial has the value of the best reading: a
+training takes a minute or more, a reading a hundredth of a second, so a search of a dozen trainings cannot afford to
+spend any of them on a readout. Settings that need a training are left to Optuna: a tree-structured Parzen estimator
+(Bergstra et al. 2011), and trainings that are worse than the median of the others at the same point end early.
 
-The best of many noisy values flatters itself. So the best settings and the preset's own are at last trained again with
-another seed, which holds out other normals, and the preset is only changed for settings that are ahead there, too.
+The best of many noisy values is too optimistic. So the best settings and the preset's own are finally trained again
+with another seed, which holds out other normals, and the preset is only changed for settings that are ahead there, too.
 
 ::
 
     OUT/tune.db      every trial, in SQLite; the same command goes on from there
     OUT/preset.json  for aeflow train --preset
-    OUT/tune.json    all that was found          OUT/tune.html  the same for people
+    OUT/tune.json    all results                 OUT/tune.html  the same as a page
 """
 
 from __future__ import annotations
@@ -51,15 +51,15 @@ UNITS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """What a tuning found."""
+    """Result of a tuning."""
 
-    settings: Settings  # the preset's own where nothing was better
+    settings: Settings  # the preset's own if nothing was better
     summary: dict[str, Any]  # as in tune.json
     refusals: list[tuple[Record, ImageError]]
 
 
 def seconds_of(budget: str) -> float:
-    """``90s``, ``30m`` or ``2h`` in seconds; raises SettingsError."""
+    """Return ``90s``, ``30m`` or ``2h`` in seconds; raises SettingsError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([smh])", budget.strip())
     if not found or not float(found[1]):
         raise SettingsError("budget", f"{budget!r} is no time", "write for instance 90s, 30m or 2h")
@@ -78,8 +78,8 @@ def tune(
 ) -> Tuned:
     """Search around ``settings`` for ``budget`` seconds in all, and write the four files above into ``out``.
 
-    A search that was stopped goes on; what it took counts. ``trials`` ends it before, and makes it repeatable. The
-    first trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError where
+    A search that was stopped goes on; the time it took counts. ``trials`` ends it earlier, and makes it repeatable. The
+    first trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError if
     ``out`` holds another search or is in use.
     """
     began = time.perf_counter()
@@ -98,8 +98,8 @@ def tune(
     with _alone(folder), _stoppable():
         space = SearchSpace(settings, strides_of(settings.encoder))
         encoder = pretrained(settings.encoder, space.stages, encoder_weights).to(on)
-        lab = TrialTrainer.of(data, space, encoder, settings.seed)
-        search = Search(folder, lab, budget, began)
+        trainer = TrialTrainer.of(data, space, encoder, settings.seed)
+        search = Search(folder, trainer, budget, began)
         try:
             with bar("Tuning (s)", round(budget)) as advance:
                 search.run(advance, trials)
@@ -108,11 +108,11 @@ def tune(
             if search.default() is not None:
                 write(search, folder)
             raise
-        return Tuned(search.chosen(), write(search, folder), lab.refusals)
+        return Tuned(search.chosen(), write(search, folder), trainer.refusals)
 
 
 def write(search: Search, folder: Path) -> dict[str, Any]:
-    """Write what was found so far; returns the content of tune.json."""
+    """Write the results so far; return the content of tune.json."""
     from aeflow.tuning.report import write_page  # matplotlib takes a second to import
 
     found = summarise(search)
@@ -123,14 +123,15 @@ def write(search: Search, folder: Path) -> dict[str, Any]:
 
 
 def summarise(search: Search) -> dict[str, Any]:
-    """All that was found, as plain values without names; the preset's own trial must be finished."""
+    """Return all results as plain values without names; the preset's own trial must be finished."""
     from aeflow.tuning.trials import importances, seconds_of_trial, state_of
 
-    default, best, lab = search.default(), search.study.best_trial, search.lab
+    default, best, trainer = search.default(), search.study.best_trial, search.trainer
     assert default is not None
-    was, now = (one.model_dump(mode="json") for one in (lab.space.base, search.chosen()))
+    was, now = (settings.model_dump(mode="json") for settings in (trainer.space.base, search.chosen()))
 
     def row(trial: FrozenTrial) -> dict[str, Any]:
+        """Return a trial as plain values."""
         return {
             "number": trial.number,
             "state": state_of(trial),
@@ -138,14 +139,14 @@ def summarise(search: Search) -> dict[str, Any]:
             "seconds": round(seconds_of_trial(trial), 1),
             "value": trial.value if "figures" in trial.user_attrs else None,
             "figures": trial.user_attrs.get("figures"),
-            "settings": {name: trial.params[name] for name in lab.space.distributions if name in trial.params},
+            "settings": {name: trial.params[name] for name in trainer.space.distributions if name in trial.params},
             "reading": trial.user_attrs.get("reading"),
         }
 
     return {
-        "seed": lab.space.base.seed,
+        "seed": trainer.space.base.seed,
         "budget_seconds": search.budget,
-        "images": {"kept": len(lab.views[0]), **lab.proxy.counts()},
+        "images": {"kept": len(trainer.views[0]), **trainer.proxy.counts()},
         "default": {"trial": default.number, **default.user_attrs["own"]},
         "best": {"trial": best.number, "value": best.value, "figures": best.user_attrs["figures"]},
         "confirmed": search.confirmed(),
@@ -158,7 +159,7 @@ def summarise(search: Search) -> dict[str, Any]:
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """The folder, made, and for this process only."""
+    """Make the folder, and hold it for this process only."""
     lock = FileLock(folder / "tune.lock", timeout=0)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -176,7 +177,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """SIGTERM ends as Ctrl-C does, where this is the main thread: what is finished is written."""
+    """Let SIGTERM end as Ctrl-C does, if this is the main thread: finished trials are written."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
