@@ -6,7 +6,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from aeflow.flowgmm.estimator import FlowGMM
+from aeflow import FlowGMM
 
 x, y = load_breast_cancer(return_X_y=True)
 order = np.random.default_rng(0).permutation(len(y))

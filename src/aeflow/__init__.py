@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from aeflow.api import Model, load, train
     from aeflow.config import Settings, make_settings
     from aeflow.errors import AeflowError, ArtifactError, DataError, NumericalError, SettingsError, WeightsError
-    from aeflow.flowgmm.estimator import FlowGMM
+    from aeflow.flowgmm import FlowGMM
     from aeflow.imageio.errors import ImageError, ImageLimitError
     from aeflow.scoring.scorer import Score
 
 
 _HOME = {
     "Model": "api",
-    "FlowGMM": "flowgmm.estimator",
+    "FlowGMM": "flowgmm",
     "load": "api",
     "train": "api",
     "Settings": "config",
