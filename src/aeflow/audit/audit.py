@@ -29,11 +29,11 @@ from aeflow.runtime.progress import bar
 NUMBERING = "images are numbered from 1: the rows of manifest.csv, or the files in sorted order, train, val, test"
 
 REMEDIES = {  # by the attribute's first word
-    "file": "save all images anew in one format at one quality (what remains is how much detail they show)",
-    "bytes": "save all images anew in one format at one quality (what remains is how much detail they show)",
-    "JPEG": "save all images anew in one format at one quality",
-    "format": "save all images anew in one format at one quality",
-    "bit": "save all images anew at one bit depth",
+    "file": "save all images again in one format at one quality (what remains is how much detail they show)",
+    "bytes": "save all images again in one format at one quality (what remains is how much detail they show)",
+    "JPEG": "save all images again in one format at one quality",
+    "format": "save all images again in one format at one quality",
+    "bit": "save all images again at one bit depth",
     "colour": "save all images as grey",
     "width": "crop and resize both groups in the same way",
     "height": "crop and resize both groups in the same way",
@@ -55,14 +55,14 @@ class Audit:
     findings: list[Finding]  # the worst first
     classes: list[Separation]  # normal against abnormal
     shifts: list[Separation]  # train normals against other normals
-    attributes: dict[str, Floats]  # (N,) each, NaN where an image has none
+    attributes: dict[str, Floats]  # (N,) each, NaN for an image that has none
     exact: list[list[int]]  # groups of images with the same pixels
     near: list[Pair]
     refusals: list[tuple[int, ImageError]]
 
     @property
     def worst(self) -> Severity:
-        """The severity of the worst finding; ``note`` if there is none."""
+        """Severity of the worst finding; ``note`` if there is none."""
         return self.findings[0].severity if self.findings else "note"
 
     def to_json(self, identify: bool = False) -> dict[str, Any]:

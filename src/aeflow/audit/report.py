@@ -1,4 +1,4 @@
-"""An audit as a table on a terminal, and as a report of one file with pictures."""
+"""Audits as a table on a terminal, and as a report of one file with pictures."""
 
 from __future__ import annotations
 

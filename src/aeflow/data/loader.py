@@ -28,7 +28,7 @@ Pixels = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """An image at its own size, with the header of its DICOM file: what results that refer to it are made from."""
+    """An image at its own size, with the header of its DICOM file: needed for results that refer to it."""
 
     pixels: Floats32  # (H, W) or (H, W, 3) in [0, 1]
     header: Dataset | ImageError | None  # without pixels; None if the file is not DICOM
@@ -66,7 +66,7 @@ def decoded(
 
 
 def in_colour(image: Decoded) -> Decoded:
-    """Return the image with three channels, which workers do not send of a grey one."""
+    """Return the image with three channels; of a grey image workers send only one."""
     size = image.pixels.shape[1:]
     return replace(image, pixels=np.broadcast_to(image.pixels, (3, *size)).copy())
 

@@ -1,4 +1,4 @@
-"""The known public data sets: layouts and counts as their pages and papers give them.
+"""Known public data sets: layouts and counts as their pages and papers give them.
 
 A count that no source confirms is left out, and is then not checked.
 """

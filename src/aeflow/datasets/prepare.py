@@ -1,4 +1,4 @@
-"""A data folder from a download: a manifest, a link to the images at their place, and their terms."""
+"""Data folders from downloads: each a manifest, a link to the images at their place, and their terms."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REMEDY_DOWNLOAD = "download and unpack it again"
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A data folder as prepared, with the facts to report about it."""
+    """Data folder as prepared, with the facts to report about it."""
 
     splits: Splits
     release: Release | None  # whose counts it has; None if they were not checked, or were allowed to differ

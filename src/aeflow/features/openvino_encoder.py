@@ -1,4 +1,4 @@
-"""The frozen encoder as a graph of OpenVINO: half the time of torch, used only once its features are proven equal."""
+"""Frozen encoder as a graph of OpenVINO: half the time of torch, used only once its features are proven equal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A tuning as a few lines on a terminal, and as a page of one file with pictures."""
+"""Tunings as a few lines on a terminal, and as a page of one file with pictures."""
 
 from __future__ import annotations
 

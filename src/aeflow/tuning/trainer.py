@@ -37,7 +37,7 @@ class Reading:
 
     @property
     def value(self) -> float:
-        """The number that is maximised."""
+        """Number that is maximised."""
         return value(self.figures)
 
     def to_json(self) -> dict[str, Any]:

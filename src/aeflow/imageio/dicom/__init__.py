@@ -1,4 +1,4 @@
-"""DICOM -> images in [0, 1], by pydicom; the rules stand in ``reader``."""
+"""DICOM files as images in [0, 1], parsed by pydicom; the rules are in ``reader``."""
 
 from aeflow.imageio.dicom.reader import dataset, directory, header, is_dicom, read
 

@@ -49,12 +49,12 @@ class Layout:
 
     @property
     def lowest(self) -> int:
-        """The lowest value that the stored bits can hold."""
+        """Lowest value that the stored bits can hold."""
         return -(1 << (self.stored - 1)) if self.signed else 0
 
     @property
     def highest(self) -> int:
-        """The highest value that the stored bits can hold."""
+        """Highest value that the stored bits can hold."""
         return self.lowest + (1 << self.stored) - 1
 
 

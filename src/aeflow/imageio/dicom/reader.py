@@ -1,10 +1,10 @@
-"""DICOM -> one frame in [0, 1], and what the file says about itself; nothing of a header enters an error.
+"""Reading of DICOM: one frame in [0, 1], or the header's facts; no value of a header enters an error.
 
 Range of grey images, in this order:
-- values as stored -> the modality's, by its lookup table or by slope and intercept (of the frame where it has its own);
+- values as stored -> the modality's, by its lookup table or by slope and intercept (the frame's own if any);
 - a VOI lookup table, else the first window (LINEAR, LINEAR_EXACT or SIGMOID) maps them to [0, 1]; a window of no width
   counts as none, a LINEAR one narrower than 1 as exact;
-- without either, the whole range of BitsStored does, so that images of one machine stay comparable; in modalities
+- without either, the full range of BitsStored does, so that images of one machine stay comparable; in modalities
   without a fixed scale (MR, PT, NM) and for floating-point pixels it is the frame's 0.5th to 99.5th percentile;
 - MONOCHROME1 is inverted last, so that air is dark in every X-ray;
 - pixels of the padding value count in no range and are 0 in the end.
@@ -36,12 +36,12 @@ NAME_AN_IMAGE = "name an image file"
 
 
 def is_dicom(content: bytes) -> bool:
-    """Whether these bytes begin like DICOM: with its preamble, or with an element of group 0002 or 0008."""
+    """Return if these bytes begin like DICOM: with its preamble, or with an element of group 0002 or 0008."""
     return content[128:132] == b"DICM" or encoding(content) is not None
 
 
 def header(content: bytes, where: Path, limits: Limits) -> Header:
-    """What the file says about itself; no pixel is decoded. ImageError where it holds no image that ``read`` reads."""
+    """Return the header's facts; no pixel is decoded. ImageError if the file holds no image that ``read`` reads."""
     with _typed(where):
         source, pixels = _image(content, where, limits, pixels=False)
         return Header(
@@ -56,7 +56,7 @@ def header(content: bytes, where: Path, limits: Limits) -> Header:
 
 
 def read(content: bytes, where: Path, limits: Limits, frame: int = 0) -> RawImage:
-    """One frame, counted from 0: (H, W) or (H, W, 3), float32 in [0, 1]; ImageError where it cannot be read exactly."""
+    """Return one frame, from 0: (H, W) or (H, W, 3), float32 in [0, 1]; ImageError if it cannot be read exactly."""
     with _typed(where):
         source, pixels = _image(content, where, limits, pixels=True)
         if not 0 <= frame < pixels.frames:
@@ -72,7 +72,7 @@ def read(content: bytes, where: Path, limits: Limits, frame: int = 0) -> RawImag
 
 
 def dataset(content: bytes, where: Path) -> Dataset | ImageError:
-    """Every element of the header in Unicode, pixels left out; the ImageError if pydicom cannot read them all."""
+    """Return every element of the header in Unicode, without pixels; the ImageError if pydicom cannot read them all."""
     try:
         found = dcmread(io.BytesIO(content), stop_before_pixels=True, force=True)
         found.decode()
@@ -84,7 +84,7 @@ def dataset(content: bytes, where: Path) -> Dataset | ImageError:
 
 
 def directory(content: bytes, where: Path, limits: Limits) -> list[Path]:
-    """The files a DICOMDIR lists, in its order, beside ``where``; ImageError where it lists none, or one outside."""
+    """Return the files that a DICOMDIR at ``where`` lists, in order; ImageError if it lists none, or one outside."""
     with _typed(where):
         source = parse(content, where, limits, pixels=True)
         if source.sop_class != DIRECTORY and "DirectoryRecordSequence" not in source.data:
@@ -100,7 +100,7 @@ def directory(content: bytes, where: Path, limits: Limits) -> list[Path]:
 
 
 def _beside(source: ParsedDicom, parts: list[str]) -> Path:
-    """The file of these path components; links that lead out of the folder are refused like '..'."""
+    """Return the file of these path components; links that lead out of the folder are refused like '..'."""
     folder = source.where.parent
     named = all(part and part not in (".", "..") and not set(part) & set("/\\:\0") for part in parts)
     path = folder.joinpath(*parts) if named else folder
@@ -111,10 +111,10 @@ def _beside(source: ParsedDicom, parts: list[str]) -> Path:
 
 @contextmanager
 def _typed(where: Path) -> Iterator[None]:
-    """Whatever pydicom and the decoders raise becomes an ImageError; without its cause, whose text quotes values."""
+    """Turn all errors of pydicom and the decoders into an ImageError; without its cause, whose text quotes values."""
     try:
         yield
-    except (ImageError, MemoryError):  # of memory the worker has its own to say
+    except (ImageError, MemoryError):  # the worker reports a lack of memory itself
         raise
     except Exception as error:
         found = f"DICOM that is damaged, cut off or of a rare kind ({type(error).__name__})"
@@ -122,6 +122,7 @@ def _typed(where: Path) -> Iterator[None]:
 
 
 def _image(content: bytes, where: Path, limits: Limits, pixels: bool) -> tuple[ParsedDicom, Layout]:
+    """Return the data set of an image and the layout of its pixels; ImageError if it is no image."""
     source = parse(content, where, limits, pixels)
     if kind := not_an_image(source.sop_class):
         remedy = "name the files it lists" if source.sop_class == DIRECTORY else NAME_AN_IMAGE
@@ -130,17 +131,18 @@ def _image(content: bytes, where: Path, limits: Limits, pixels: bool) -> tuple[P
 
 
 def _text(data: Dataset, keyword: str) -> str | None:
+    """Return an element as text, None if it is missing or empty."""
     return str(data.get(keyword) or "").strip() or None
 
 
 def _patient(data: Dataset) -> str | None:
-    """PatientID, with its issuer as HL7 writes it: identifiers of two hospitals may coincide."""
+    """Return PatientID, with its issuer as HL7 writes it: identifiers of two hospitals may coincide."""
     key, issuer = _text(data, "PatientID"), _text(data, "IssuerOfPatientID")
     return f"{key}^^^{issuer}" if key and issuer else key
 
 
 def _spacing(source: ParsedDicom, frame: int) -> tuple[float, float] | None:
-    """Distance in mm between rows and between columns, None where the file gives no valid one."""
+    """Return the distances in mm between rows and between columns, None if the file gives no valid ones."""
     measures = source.group("PixelMeasuresSequence", frame)
     for item, keyword in (
         (source.data, "PixelSpacing"),
@@ -154,7 +156,7 @@ def _spacing(source: ParsedDicom, frame: int) -> tuple[float, float] | None:
 
 
 def _position(source: ParsedDicom) -> float | None:
-    """Of a slice along its normal in mm, else its location, else its number in the series."""
+    """Return the position of a slice along its normal in mm, else its location, else its number in the series."""
     corner = source.numbers(source.group("PlanePositionSequence", 0), "ImagePositionPatient")
     axes = source.numbers(source.group("PlaneOrientationSequence", 0), "ImageOrientationPatient")
     if len(corner) == 3 and len(axes) == 6 and any(normal := np.cross(axes[:3], axes[3:])):
