@@ -1,0 +1,1 @@
+"""Effect of each choice of the default preset, measured on train folders: ``python -m benchmarks.ablation``."""

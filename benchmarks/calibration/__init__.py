@@ -1,0 +1,1 @@
+"""Calibration of p-values, probabilities and verdicts: ``python -m benchmarks.calibration``."""

@@ -1,0 +1,1 @@
+"""Studies of one question each, run as ``python -m benchmarks.studies.anomaly_map``."""

@@ -1,0 +1,1 @@
+"""Value of labelled and unlabelled images: ``python -m benchmarks.studies.label_curve``."""

@@ -1,0 +1,53 @@
+"""Value of labels and of unlabelled images: test AUROC on chest X-rays, five draws each, beside controls.
+
+    python -m benchmarks.studies.label_curve --data FOLDER/chest_xray_224
+
+Persons of the test set give no label. The K labels and the pool's images are drawn again each time; the flow is trained
+once on all train normals, and once for each draw of a pool on the normals that are known then. Nothing is chosen on the
+test split. Writes label_curve.json, .md and .png, and the tables of docs/labels.md; without --data all but the first,
+from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from aeflow.runtime.process import prepare
+from benchmarks.common import DOCS, machine_line, with_table, write_results
+from benchmarks.options import Parser
+from benchmarks.studies.label_curve.draws import DRAWS, measure_all
+from benchmarks.studies.label_curve.report import draw, table
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure if there is data, and write tables and picture."""
+    parser = Parser("studies.label_curve", __doc__)
+    parser.share("--data", help="one data set; without it, only write again")
+    parser.share("--runs", help="folder of the normals-only models; missing ones are trained into it")
+    parser.share("--out")
+    parser.share("--picture", default=DOCS / "images" / "label_curve.png")
+    parser.share("--page", default=DOCS / "labels.md")
+    options = parser.parse_args(arguments)
+    path = options.out / "label_curve.json"
+    if options.data:
+        prepare()
+        results: dict[str, Any] = {"machine": machine_line(), "draws": DRAWS, "labels": [], "pools": [], "kinds": []}
+        for part in measure_all(options.data, options.runs):
+            for name, rows in part.items():
+                results[name] += rows
+            write_results(path, results)
+    results = json.loads(path.read_text())
+    picture = os.path.relpath(options.picture, options.out)
+    (options.out / "label_curve.md").write_text(
+        f"{table(results)}\n![Test AUROC over labels, and over a pool]({picture})\n"
+    )
+    options.page.write_text(with_table(options.page.read_text(), "label curve", table(results)))
+    draw(results, options.picture)
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()

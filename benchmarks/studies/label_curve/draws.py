@@ -1,0 +1,110 @@
+"""Draws of labels and pools, with the AUROC of aeflow and of controls on each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from aeflow.metrics.image import auroc
+from benchmarks.common import spread
+from benchmarks.studies.label_curve.world import Base, Rows, World, learn, other_scanner, read_world, train_base
+
+KS = (0, 1, 5, 10, 25, 50, 100, 300, None)  # labelled abnormal images; None: all
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of abnormal images in the pool
+POOL_NORMALS = 641
+DRAWS = 5
+NONE = np.zeros(0, np.int64)  # no images
+
+
+def controls(world: World, known: Rows, labelled: Rows) -> dict[str, float]:
+    """Return the AUROC of logistic regression and shared-covariance Gaussians on the same vectors and labels."""
+    x, y = world.s[np.r_[known, labelled]], np.r_[np.zeros(len(known)), np.ones(len(labelled))]
+    models = {
+        "logistic regression": LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000),
+        "shared-covariance Gaussians": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
+    }
+    found = {}
+    for name, model in models.items():
+        fitted = make_pipeline(StandardScaler(), model).fit(x, y)
+        found[name] = auroc(fitted.decision_function(world.s[world.test]).tolist(), world.truth)
+    return found
+
+
+def pool_controls(world: World, known: Rows, pool: Rows) -> dict[str, float]:
+    """Return the AUROC of logistic regression of known normals against the pool, then its most extreme tenth."""
+    found, chosen = {}, pool
+    for step in ("one step", "two steps"):
+        x, y = world.s[np.r_[known, chosen]], np.r_[np.zeros(len(known)), np.ones(len(chosen))]
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=1000))
+        model.fit(x, y)
+        found[f"normal against pool, {step}"] = auroc(
+            model.decision_function(world.s[world.test]).tolist(), world.truth
+        )
+        chosen = pool[np.argsort(-model.decision_function(world.s[pool]))[: max(10, len(pool) // 10)]]
+    return found
+
+
+def measure_all(data: Path, runs: Path | None) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Yield finished parts of the results."""
+    world = read_world(data)
+    base = train_base(world, world.normals, data, runs and runs / "all")
+    for k in KS:
+        rows = []
+        for number in range(1 if k in (0, None) else DRAWS):
+            labelled = np.random.default_rng(number).permutation(world.abnormal)[:k]
+            scores, _, weight = learn(world, base, labelled, NONE)
+            row = {"k": k, "draw": number, "auroc": auroc(scores.tolist(), world.truth), "weight": weight}
+            rows.append(row | (controls(world, world.normals, labelled) if k != 0 else {}))
+        print(k, spread([row["auroc"] for row in rows]), flush=True)
+        yield {"labels": rows}
+    yield {"kinds": unseen(world, base)}
+    for number in range(DRAWS):
+        yield {"pools": list(pools(world, data, number, runs))}
+
+
+def unseen(world: World, base: Base) -> list[dict[str, Any]]:
+    """Learn ten labels of one kind, tested on either kind against the same normals."""
+    kind = np.array([record.kind for record in world.records])
+    truth, rows = np.array(world.truth), []
+    for taught in ("bacteria", "virus", None):
+        for number in range(DRAWS if taught else 1):
+            of_kind = world.abnormal[kind[world.abnormal] == taught]
+            scores, _, _ = learn(world, base, np.random.default_rng(number).permutation(of_kind)[:10], NONE)
+            for asked in ("bacteria", "virus"):
+                keep = (truth == 0) | (kind[world.test] == asked)
+                value = auroc(scores[keep].tolist(), truth[keep].tolist())
+                rows.append({"taught": taught, "asked": asked, "draw": number, "auroc": value})
+    return rows
+
+
+def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield the results of known normals, and a pool of the other normals with a share of abnormal images."""
+    rng = np.random.default_rng(number)
+    normals, abnormal = rng.permutation(world.normals), rng.permutation(world.abnormal)
+    others, known = normals[:POOL_NORMALS], normals[POOL_NORMALS:]
+    base = train_base(world, known, data, runs and runs / f"draw {number}")
+    value = {k: auroc(learn(world, base, abnormal[:k], NONE)[0].tolist(), world.truth) for k in (0, 10)}
+    plans = [(share, "same", k) for share in SHARES for k in (0, 10)]
+    plans += [(share, scanner, 0) for share in (0.0, 0.1) for scanner in ("other", "mixed")]
+    for share, scanner, k in plans:
+        sick = abnormal[10 : 10 + round(share / (1 - share) * POOL_NORMALS)]
+        pool = np.concatenate([others, sick])
+        s = world.s.copy()
+        moved = pool if scanner == "other" else pool[::3] if scanner == "mixed" else pool[:0]
+        if len(moved):
+            s[moved] = world.vectors([world.records[row] for row in moved], 2, other_scanner)
+        scores, found, weight = learn(world, base, abnormal[:k], pool, s=s)
+        row = {"share": share, "scanner": scanner, "k": k, "draw": number, "weight": weight, "without_pool": value[k]}
+        row |= {"auroc": auroc(scores.tolist(), world.truth)}
+        row |= {"estimated": found.share, "gain": found.gain, "used": found.used} if found else {}
+        if k == 0 and scanner == "same":
+            row |= pool_controls(world, known, pool)
+        print(row, flush=True)
+        yield row

@@ -1,0 +1,155 @@
+"""Images to learn from, normals-only models of some of them, and classes learnt from the others."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+
+from aeflow._types import Floats, Floats32
+from aeflow.artifacts.run import Artifact, load_run
+from aeflow.backends.torch import TorchBackend
+from aeflow.calibration.posterior import fit_posterior
+from aeflow.config import Settings, make_settings
+from aeflow.data.augment import Change, recapture
+from aeflow.data.records import Record, of_label, read_records
+from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_patients
+from aeflow.features.cache import FeatureCache
+from aeflow.imageio.errors import ImageError
+from aeflow.model.encoder_weights import pretrained
+from aeflow.model.pooling import Pooled
+from aeflow.scoring.scorer import measure
+from aeflow.training import train as training
+from aeflow.training.calibrate import MAX_WEIGHED
+from aeflow.training.class_mixture_em import Examples, Pool, fit_class_mixture
+from benchmarks.inputs import features_of, labels_of
+
+SETTINGS = make_settings(classifier="mixture")
+Rows = NDArray[np.int64]
+
+
+@dataclass
+class World:
+    """All images, their pooled vectors, and the rows that may be learnt from."""
+
+    records: list[Record]
+    encoder: Pooled
+    s: Floats
+    recaptured: Floats  # of train images
+    normals: Rows
+    abnormal: Rows  # of persons who are not in the test split
+    test: Rows
+
+    @property
+    def truth(self) -> list[int]:
+        """Return the labels of the test images."""
+        return labels_of([self.records[row] for row in self.test])
+
+    def vectors(self, records: list[Record], view: int = 0, change: Change = recapture) -> Floats:
+        """Return the pooled vectors of images, (n, D)."""
+        return features_of(FeatureCache(self.encoder, SETTINGS.image_size, change=change), records, view).vectors()
+
+    def row_of(self, records: list[Record]) -> Rows:
+        """Return the rows of records."""
+        index = {record: row for row, record in enumerate(self.records)}
+        return np.array([index[record] for record in records])
+
+
+@dataclass
+class Base:
+    """Normals-only model: the rows that it knows, the rows that it held out, and its score of any row."""
+
+    kept: Rows
+    held: Rows
+    score: Callable[[Rows], Floats]
+
+
+def other_scanner(pixels: Floats32, key: str) -> Floats32:
+    """Change contrast, crop and compression, the same for all images."""
+    size = pixels.shape[1]
+    edge = round(0.05 * size)
+    image = PIL.Image.fromarray((pixels[0] ** 0.8 * 255).astype(np.uint8)).crop((edge, edge, size - edge, size - edge))
+    file = io.BytesIO()
+    image.resize((size, size), PIL.Image.Resampling.BILINEAR).save(file, "JPEG", quality=45)
+    return np.stack([np.asarray(PIL.Image.open(file), dtype=np.float32) / 255] * 3)
+
+
+def read_world(data: Path) -> World:
+    """Read a data set."""
+    records = read_records(data)
+    train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
+    world = World([*train, *test], Pooled(pretrained(SETTINGS.encoder, SETTINGS.class_stages)), *(np.zeros(0),) * 5)
+    world.s = world.vectors(world.records)
+    world.recaptured = np.concatenate([world.vectors(train, 1), world.s[len(train) :]])
+    sick = of_label(train, 1)
+    world.normals = world.row_of(of_label(train, 0))
+    world.abnormal = world.row_of(leave_out_patients(sick, shared_patients(sick, test)))
+    world.test = world.row_of(test)
+    return world
+
+
+def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> Base:
+    """Train the normals-only model on some of the normals, by the same code that `aeflow train` runs."""
+    if kept_at is not None and (kept_at / "run" / "model.json").exists():
+        return base_of(world, known, load_run(kept_at / "run"))
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = kept_at or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "images").symlink_to(data.resolve())
+        rows = [f"images/{world.records[row].name},train,0,{world.records[row].patient}" for row in known]
+        (folder / "manifest.csv").write_text("\n".join(["path,split,label,patient", *rows]) + "\n")
+        model = training.train(folder, folder / "run", make_settings()).artifact
+    return base_of(world, known, model)
+
+
+def base_of(world: World, known: Rows, model: Artifact) -> Base:
+    """Return a model that was trained on the known normals as a base."""
+    kept, held = hold_out([world.records[row] for row in known], SETTINGS.held_out, SETTINGS.seed)
+    found: dict[int, float] = {}
+
+    def score(rows: Rows) -> Floats:
+        missing = [int(row) for row in rows if int(row) not in found]
+        records = [world.records[i] for i in missing]
+        for row, (_, m) in zip(missing, measure(TorchBackend(model.net), records), strict=True):
+            if isinstance(m, ImageError):
+                raise m
+            terms = model.calibration.terms(m.flow[None], np.array([m.reconstruction]))
+            found[row] = float(model.calibration.normals_only(terms)[0])
+        return np.array([found[int(row)] for row in rows])
+
+    return Base(world.row_of(kept), world.row_of(held), score)
+
+
+def learn(
+    world: World, base: Base, labelled: Rows, pool: Rows, settings: Settings = SETTINGS, s: Floats | None = None
+) -> tuple[Floats, Pool | None, float]:
+    """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
+    s = world.s if s is None else s
+    recaptured = s + world.recaptured - world.s  # the change by another capture, from wherever the image was taken
+    names = [world.records[row].kind or "abnormal" for row in labelled]
+    kinds = sorted(set(names)) or ["abnormal"]
+    rows = np.concatenate([base.kept, labelled, pool]).astype(int)
+    label = np.array([0] * len(base.kept) + [1 + kinds.index(name) for name in names] + [-1] * len(pool))
+    examples = Examples(s[rows], recaptured[rows], label, [world.records[row].patient for row in rows])
+    learnt, found = fit_class_mixture(examples, kinds, settings) if label.any() else (None, None)
+    scores = base.score(world.test)
+    if learnt is None:
+        return scores, found, 0.0
+
+    def ratios(of: Rows) -> Floats:
+        with torch.no_grad():
+            u = learnt.mixture.latent_of(torch.from_numpy(world.s[of]).float())
+            return learnt.mixture.log_ratios(u).double().numpy()
+
+    chosen = np.array(evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
+    share = found.share if found is not None and found.used else 0.5
+    abnormal = base.score(rows[chosen]), learnt.judged[chosen], learnt.abnormal[chosen]
+    fitted = fit_posterior(learnt.kinds, (base.score(base.held), ratios(base.held)), abnormal, share)
+    return fitted.value(scores, fitted.term(ratios(world.test))), found, fitted.weight
