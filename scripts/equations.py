@@ -12,15 +12,22 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import MathTextParser
 from matplotlib.path import Path
 from matplotlib.textpath import text_to_path
+from numpy.typing import NDArray
 
 SIZE = text_to_path.FONT_SCALE  # units an em
 FONT = FontProperties(size=SIZE, math_fontfamily="stix")
-LETTERS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "C", Path.CLOSEPOLY: "Z"}
-POINTS = {Path.CURVE3: 2, Path.CURVE4: 3}
+LETTERS = {
+    int(Path.MOVETO): "M",
+    int(Path.LINETO): "L",
+    int(Path.CURVE3): "Q",
+    int(Path.CURVE4): "C",
+    int(Path.CLOSEPOLY): "Z",
+}
+POINTS = {int(Path.CURVE3): 2, int(Path.CURVE4): 3}
 
 
 def svg(tex: str, display: bool = False) -> str:
-    """One equation as an inline SVG element; ValueError where matplotlib cannot read it."""
+    """Return one equation as an inline SVG element; ValueError if matplotlib cannot read it."""
     text = f"${' '.join(tex.split())}$"
     width, height, depth, _, _ = MathTextParser("path").parse(text, 72, FONT)  # the height is all of it
     verts, codes = text_to_path.get_text_path(FONT, text, ismath=True)  # above the baseline
@@ -34,7 +41,8 @@ def svg(tex: str, display: bool = False) -> str:
     return f'<div class="equation">{drawn}</div>' if display else drawn
 
 
-def _outline(points: np.ndarray, codes: list[int]) -> str:
+def _outline(points: NDArray[np.float64], codes: list[int]) -> str:
+    """Return a path in SVG's letters."""
     parts, i = [], 0
     while i < len(codes):
         n = POINTS.get(codes[i], 1)

@@ -1,10 +1,10 @@
-"""The figures in the texts: each stands beside a comment that says where it comes from, and is written from there.
+"""Figures in the texts: each stands beside a comment that names its source, and is written from there.
 
-    python benchmarks/figures.py docs/*.md           # which figures and statements do not hold any more; exit code 1
-    python benchmarks/figures.py --write docs/*.md   # write the figures again; statements are for a person to mend
+    python scripts/figures.py docs/*.md           # show figures and statements that do not hold any more; exit code 1
+    python scripts/figures.py --write docs/*.md   # write the figures again; statements are for a person to mend
 
 A figure is `0.890<!-- mean quality: sets/chest_xray_224/default/*/auroc/value -->`: `mean`, `sd` (of the sample),
-`min`, `max`, `sum`, `count` or `the` (there is but one) of what lies there in `benchmarks/results/quality.json`.
+`min`, `max`, `sum`, `count` or `the` (there is but one) of the values there in `benchmarks/results/quality.json`.
 Parts of a place stand between slashes; `*` is every part, `k=10&draw=0` every part of a list that has these values.
 The number keeps the decimals it has; with ` %` behind it, it is a hundred times as large.
 
@@ -23,7 +23,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
 HOW: dict[str, Callable[[Sequence[float]], float]] = {
     "mean": statistics.fmean,
     "sd": statistics.stdev,
@@ -38,10 +38,11 @@ STATEMENT = re.compile(r"<!-- holds: (.+?) ([<>]) (.+?) -->")
 
 
 class FigureError(Exception):
-    """A comment that names no figure."""
+    """Error for a comment that names no figure."""
 
 
 def main() -> None:
+    """Check the pages; write them first if asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("pages", type=Path, nargs="+")
     parser.add_argument("--write", action="store_true")
@@ -57,7 +58,7 @@ def main() -> None:
 
 
 def with_figures(text: str) -> str:
-    """The text with every figure as it was measured."""
+    """Return the text with every figure as it was measured."""
 
     def write(found: re.Match[str]) -> str:
         number, percent = found[1], found[2] or ""
@@ -70,7 +71,7 @@ def with_figures(text: str) -> str:
 
 
 def stale(text: str) -> list[str]:
-    """The figures that are not as measured: ``0.890 is 0.885 now (mean quality: ...)``."""
+    """Return the figures that are not as measured: ``0.890 is 0.885 now (mean quality: ...)``."""
     pairs = zip(FIGURE.finditer(text), FIGURE.finditer(with_figures(text)), strict=True)
     return [
         f"{old[1]} is {new[1]} now ({' '.join(old.group(3, 4))}: {old[5]})" for old, new in pairs if old[1] != new[1]
@@ -78,7 +79,7 @@ def stale(text: str) -> list[str]:
 
 
 def false_statements(text: str) -> list[str]:
-    """The statements that do not hold, as they are written, with both numbers."""
+    """Return the statements that do not hold, as they are written, with both numbers."""
     wrong = []
     for found in STATEMENT.finditer(text):
         left, right = _side(found[1]), _side(found[3])
@@ -88,6 +89,7 @@ def false_statements(text: str) -> list[str]:
 
 
 def _side(text: str) -> float:
+    """Return the number of one side of a statement."""
     found = re.fullmatch(SOURCE, text)
     try:
         return figure(*found.groups()) if found else float(text)
@@ -96,7 +98,7 @@ def _side(text: str) -> float:
 
 
 def figure(how: str, results: str, place: str) -> float:
-    """One figure of a file of results; FigureError where there is none."""
+    """Return one figure of a file of results; FigureError if there is none."""
     try:
         found = [_loaded(results)]
         for part in place.split("/"):
@@ -109,6 +111,7 @@ def figure(how: str, results: str, place: str) -> float:
 
 
 def _at(value: Any, part: str) -> list[Any]:
+    """Return the values at one part of a place."""
     if part == "*":
         return list(value.values()) if isinstance(value, dict) else list(value)
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """Build ``sample/``, the small real data set of the demo, from a folder of chest X-rays at 224 x 224.
 
-    python benchmarks/make_sample.py CHEST_XRAY_224 --out sample --seed 0
+    python scripts/make_sample.py CHEST_XRAY_224 --out sample --seed 0
 
 One image a patient, no patient and no image on both sides, files copied byte for byte; the seed decides which.
 """
@@ -44,12 +44,12 @@ normals differ from train normals in scanner, size and crop, as in the whole set
 about accuracy: the sample shows that the software works.
 
 `manifest.csv` lists path, split, label (0 normal, 1 abnormal), patient, and the kind of pneumonia.
-`benchmarks/make_sample.py` builds this folder again, byte for byte.
+`scripts/make_sample.py` builds this folder again, byte for byte.
 """
 
 
 def choose(records: Sequence[Record], count: int, rng: random.Random, seen: set[str]) -> list[Record]:
-    """``count`` records of different patients, none of whose bytes or patients were ``seen``, which grows with them."""
+    """Choose ``count`` records of different patients, of bytes and patients not ``seen`` yet, and add them there."""
     chosen: list[Record] = []
     for record in rng.sample(records, len(records)):
         keys = {record.patient, hashlib.sha256(record.path.read_bytes()).hexdigest()}
@@ -62,6 +62,7 @@ def choose(records: Sequence[Record], count: int, rng: random.Random, seen: set[
 
 
 def main() -> None:
+    """Choose the images and write the folder."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path)
     parser.add_argument("--out", type=Path, default=Path("sample"))
@@ -84,8 +85,8 @@ def main() -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["path", "split", "label", "patient", "kind"])
         for record in chosen:
-            kind = record.kind if record.label else ""
-            writer.writerow([record.name, record.split, record.label, record.patient, kind])
+            shown = record.kind if record.label else ""
+            writer.writerow([record.name, record.split, record.label, record.patient, shown])
             target = options.out / record.name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(record.path, target)

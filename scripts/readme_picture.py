@@ -1,6 +1,6 @@
-"""The README's picture: three test images of the demo, chosen by rule.
+"""Picture of the README: three test images of the demo, chosen by rule.
 
-    python benchmarks/readme_picture.py runs/demo sample docs/images/demo.png
+    python scripts/readme_picture.py runs/demo sample docs/images/demo.png
 
 The abnormal image with the highest score, the abnormal one with the lowest, and the normal one in the middle.
 """
@@ -19,6 +19,7 @@ from aeflow.scoring.scorer import score
 
 
 def main(run: str, data: str, out: str) -> None:
+    """Score the test split, and draw the three images."""
     artifact = aeflow.load(run).artifact
     results = []
     for record, result in score(artifact.scorer, read_records(data, "test"), maps=True, pictures=True):
@@ -30,7 +31,7 @@ def main(run: str, data: str, out: str) -> None:
     chosen = [(abnormal[-1], "abnormal"), (abnormal[0], "abnormal"), (normal[len(normal) // 2], "normal")]
     rows = [panel(result, truth) for (_, _, result), truth in chosen]
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    save_png(gallery(rows, artifact.calibration.scales), Path(out))
+    save_png(gallery(rows, artifact.calibration.map_limits), Path(out))
 
 
 if __name__ == "__main__":

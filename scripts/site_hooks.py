@@ -1,4 +1,4 @@
-"""What the documentation gets while it is built: commands, settings, the benchmarks' results, drawn equations.
+"""Additions to the documentation while it is built: commands, settings, the benchmarks' results, drawn equations.
 
 mkdocs calls the functions named `on_...`; see `hooks` in mkdocs.yml.
 """
@@ -34,12 +34,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """On the site the results lie below the pages; in the repository beside their folder."""
+    """Point links at the results below the pages, where the site has them."""
     return markdown.replace(f"](../{RESULTS}/", "](results/").replace("](../../docs/", "](../")
 
 
 def on_page_content(text: str, **_: Any) -> str:
-    """Equations as drawings; see equations.py."""
+    """Replace equations by drawings; see equations.py."""
 
     def drawn(found: re.Match[str]) -> str:
         return svg(html.unescape(found[2]), display=found[1] == "div")
@@ -48,7 +48,7 @@ def on_page_content(text: str, **_: Any) -> str:
 
 
 def command_line() -> str:
-    """Every command with its arguments and options, as Markdown."""
+    """Return every command with its arguments and options, as Markdown."""
     from aeflow.cli import app
 
     root = typer.main.get_command(app)
@@ -83,7 +83,7 @@ def _row(name: str, parameter: Any) -> str:
 
 
 def settings() -> str:
-    """Every setting with its default in each preset, and the reason that stands beside it in the source."""
+    """Return every setting with its default in each preset, and the reason beside it in the source."""
     from aeflow import config
 
     lines = [

@@ -1,4 +1,4 @@
-"""The quick start's pictures, docs/images/{map,explain}.jpeg and {report,audit}.png, from what the demo leaves.
+"""Pictures of the quick start, docs/images/{map,explain}.jpeg and {report,audit}.png, from what the demo leaves.
 
 make demo && aeflow audit sample --out runs/audit
 python scripts/site_pictures.py runs/demo runs/audit      # needs chromium for the two pages
@@ -15,6 +15,7 @@ from PIL import Image
 
 import aeflow
 from aeflow.data.records import find_images
+from aeflow.results.pictures import PictureFolder
 from aeflow.scoring.score_files import score_files
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
@@ -24,11 +25,12 @@ WIDTH = 900  # pixels at most
 
 
 def main() -> None:
+    """Draw and photograph all of them."""
     run, audit = map(Path, sys.argv[1:])
     model = aeflow.load(run)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        score_files(model.scorer, find_images([SHOWN]), maps=scratch)
+        score_files(model.scorer, find_images([SHOWN]), [PictureFolder(scratch, model.scorer)])
         keep(scratch / "00001.png", "map")
         model.explain(SHOWN, scratch)
         keep(scratch / "explain.png", "explain")
@@ -38,14 +40,14 @@ def main() -> None:
 
 
 def photograph(page: Path, out: Path, size: tuple[int, int]) -> None:
-    """What a browser shows of a page."""
+    """Photograph a page in a browser."""
     window = f"--window-size={size[0]},{size[1]}"
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", window, f"--screenshot={out}"]
     subprocess.run(["chromium", *options, page.resolve().as_uri()], check=True, capture_output=True)
 
 
 def keep(source: Path, name: str) -> None:
-    """The picture at the site's width, as a small file."""
+    """Save a picture at the site's width, as a small file."""
     with Image.open(source) as picture:
         shown = picture.convert("RGB")
         if shown.width > WIDTH:

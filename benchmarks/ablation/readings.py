@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +19,11 @@ from aeflow.features.cache import FeatureCache
 from aeflow.features.dataset import Features
 from aeflow.features.device_batches import Feed
 from aeflow.metrics.intervals import delong
-from aeflow.model.aeflow import AEFlow, mean_of_top
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooling import unit_length
 from aeflow.model.ssim import ssim
+from aeflow.model.terms.flow import mean_of_top
 from aeflow.training import log_det_weight
 from aeflow.tuning import proxy
 
@@ -51,11 +53,12 @@ def _measure(net: AEFlow, feed: Feed, of_features: bool) -> Measured:
     log_prob: list[list[Tensor]] = [[] for _ in net.settings.stages]
     log_det: list[list[Tensor]] = [[] for _ in net.settings.stages]
     distances: dict[str, list[Tensor]] = {}
+    prior: Any = net.prior
     for z, x in feed.batches(net.settings.batch_size):
         latent = net.encode(z)
         x_hat = net.decode(latent)
         for stage, (u, det) in enumerate(zip(latent.u, latent.log_det, strict=True)):
-            log_prob[stage].append(net.prior.log_prob(u).cpu() / u.shape[1])
+            log_prob[stage].append(prior.log_prob(u).cpu() / u.shape[1])
             log_det[stage].append(det.cpu() / u.shape[1])
         found = {"ssim": 1 - ssim(x, x_hat), "mse": (x_hat - x).square().mean(dim=(1, 2, 3))}
         if of_features:
@@ -96,7 +99,8 @@ def _scores(measured: Mapping[str, Measured], settings: Settings, how: str) -> d
         if how == "rim":
             maps = [m[:, 1:-1, 1:-1] for m in maps]
         flow = torch.stack([mean_of_top(m, share) for m in maps], dim=1)
-        raw[name] = flow.double().numpy(), one.distances["features" if how == "features" else settings.reconstruction]
+        distance = one.distances["features" if how == "features" else settings.reconstruction]
+        raw[name] = {"flow": flow.double().numpy(), "reconstruction": distance}
     return log_det_weight.scores_of(raw, settings)
 
 

@@ -61,7 +61,9 @@ def measure(folder: Path, runs: Path) -> dict[str, Any]:
     for name in SETS:
         with set_aside(folder / name) as data:
             test = read_records(data, "test")
-            models = {"default": {}} | ({f"gmm-{k}": {"labels": k} for k in LABELS} if name == CHEST else {})
+            models: dict[str, dict[str, Any]] = {"default": {}}
+            if name == CHEST:
+                models |= {f"gmm-{k}": {"labels": k} for k in LABELS}
             for kind, changes in models.items():
                 scorer = model(data, runs / f"{name}-{kind}", changes)
                 found = scored(scorer, test)

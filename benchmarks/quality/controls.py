@@ -71,7 +71,7 @@ def gaussian(normals: Normals, at: list[int], shrinkage: float, unit: bool = Fal
     def judge(features: list[Tensor], _: Tensor) -> dict[str, Judged]:
         away = (positions(features) - mean).transpose(1, 2)  # (P, C, B)
         distance = torch.linalg.solve_triangular(factor, away, upper=False).square().mean(dim=1).T  # (B, P)
-        return {"": Judged(distance.mean(dim=1), distance.unflatten(1, features[stage].shape[2:]))}
+        return {"": Judged(distance.mean(dim=1), distance.reshape(-1, *features[stage].shape[2:]))}
 
     return judge
 
@@ -116,7 +116,7 @@ def nearest_patches(normals: Normals, at: list[int], bank: int, average: int) ->
     def judge(features: list[Tensor], _: Tensor) -> dict[str, Judged]:
         z = patches(features)
         distance = torch.stack([torch.cdist(of_image, known).amin(dim=1) for of_image in z])  # (B, P)
-        return {"": Judged(distance.amax(dim=1), distance.unflatten(1, features[stage].shape[2:]))}
+        return {"": Judged(distance.amax(dim=1), distance.reshape(-1, *features[stage].shape[2:]))}
 
     return judge
 

@@ -43,7 +43,8 @@ def write_outcomes(out: Path, method: Method, test: Sequence[Record], outcomes: 
     out.mkdir(parents=True, exist_ok=True)
     rows = {method.name + name: figures(outcome, test) for name, outcome in outcomes.items()}
     scores = {method.name + name: outcome.scores for name, outcome in outcomes.items() if outcome.scores is not None}
-    np.savez(out / SCORES, **{name: np.asarray(of_row, np.float64) for name, of_row in scores.items()})
+    arrays: dict[str, Any] = {name: np.asarray(of_row, np.float64) for name, of_row in scores.items()}
+    np.savez(out / SCORES, **arrays)
     (out / ROWS).write_text(json.dumps(rows))
 
 

@@ -25,6 +25,8 @@ from aeflow.runtime.machine import machine
 from aeflow.runtime.process import pick_device
 from aeflow.scoring.scorer import Scorer
 from aeflow.training import train as training
+from aeflow.training.calibrate import calibrate_on
+from aeflow.training.learn_classes import learn_classes
 from benchmarks.inputs import scores_of
 from benchmarks.quality.methods import BY_NAME, Method
 from benchmarks.quality.outcome import Outcome, count_pixels
@@ -66,7 +68,7 @@ def with_classes(data: Path, run: Path, settings: Settings) -> tuple[Scorer, flo
     settings = settings.model_copy(update={"log_det_weight": base.settings.log_det_weight})
     records, test = read_records(data, "train"), read_records(data, "test")
     kept, held = hold_out(of_label(records, 0), settings.held_out, settings.seed)
-    learnt, refused = training.learn_classes(data, (records, test), kept, settings, None, base.device)
+    learnt, refused = learn_classes(data, (records, test), kept, settings, None, base.device)
     if refused:
         raise refused[0][1]
     assert learnt.classes is not None
@@ -76,7 +78,7 @@ def with_classes(data: Path, run: Path, settings: Settings) -> tuple[Scorer, flo
     left = net.load_state_dict(own, strict=False)
     assert not left.unexpected_keys
     assert all(name.startswith(("encoder.", "classes.")) for name in left.missing_keys)
-    calibration = training.calibrate_on(net.eval(), held, learnt)
+    calibration = calibrate_on(net.eval(), held, learnt)
     model = Artifact(net, settings, calibration, base.input_guard)
     return model.scorer, float(base.metadata["training"]["training_seconds"])
 

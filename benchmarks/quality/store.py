@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +84,11 @@ class Store:
         blocks: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         for data, name, seed in keys:
             scores, truth = self.scores[data, name, seed], self.truths[data]
-            values = [[data] * len(scores), [name] * len(scores), [seed] * len(scores), range(len(scores))]
-            for column, block in zip(COLUMNS, [*values, truth.patient, truth.label, scores], strict=True):
-                blocks[column] += list(block)
+            n = len(scores)
+            columns: list[Iterable[Any]] = [[data] * n, [name] * n, [seed] * n, range(n)]
+            columns += [truth.patient, truth.label, scores]
+            for column, block in zip(COLUMNS, columns, strict=True):
+                blocks[column] += block
         table = pa.table({name: pa.array(blocks[name], kind) for name, kind in COLUMNS.items()})
         content = io.BytesIO()
         pq.write_table(table, content, compression="zstd")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,7 +41,7 @@ def train(net: nn.Module, loss: Loss, normals: Normals, optimizer: torch.optim.O
                 group["lr"] = learning_rate(settings, epoch * steps + step, epochs * steps)
             rows = order[step * settings.batch_size : (step + 1) * settings.batch_size]
             optimizer.zero_grad()
-            loss(*train_features.batch(rows)).mean().backward()
+            torch.autograd.backward(loss(*train_features.batch(rows)).mean())
             nn.utils.clip_grad_norm_(net.parameters(), settings.max_grad_norm)
             optimizer.step()
         net.eval()
@@ -58,7 +59,7 @@ def autoencoder(normals: Normals) -> Judge:
     """Train the default's decoder on the features that its flow would get, on the mean squared error alone."""
     settings = normals.settings
     torch.manual_seed(settings.seed)
-    decoder = AEFlow(settings, pretrained(settings.encoder, settings.stages)).decoder
+    decoder: Any = AEFlow(settings, pretrained(settings.encoder, settings.stages)).decoder
     decoder.initialise(normals.kept.batch(range(len(normals.kept)))[1])
 
     def decoded(features: list[Tensor]) -> Tensor:
@@ -96,7 +97,7 @@ class Subnet(nn.Sequential):
             nn.init.zeros_(of_last)  # each step starts as the identity, as in every flow here
 
     def forward(self, z: Tensor, position: Tensor | None = None) -> Tensor:
-        out: Tensor = super().forward(z)
+        out: Tensor = super().forward(z)  # type: ignore[no-untyped-call]
         return out
 
 
@@ -109,12 +110,12 @@ def fastflow(
     averaged over the stages at the size of the finest. ActNorm stands for the published LayerNorm.
     """
     torch.manual_seed(normals.settings.seed)
-    flows = nn.ModuleList()
+    flows: list[Flow] = []
     for stage in at:
         channels = normals.kept.shapes[stage][0]
         flow = Flow(channels, steps, "conv", channels, "affine", clamp, seed=normals.settings.seed + stage)
         for number, step in enumerate(flow.steps):
-            coupling = step.coupling
+            coupling: Any = step.coupling
             c_out = 2 * coupling.changed
             coupling.subnet = Subnet(coupling.kept, c_out, 1 if number % 2 else 3)
         flows.append(flow.to(memory_format=torch.channels_last))
@@ -134,7 +135,8 @@ def fastflow(
     features, _ = normals.kept.batch(rows)
     for flow, stage in zip(flows, at, strict=True):
         flow.initialise(features[stage])
-    train(flows, loss, normals, torch.optim.Adam(flows.parameters(), learning_rate, weight_decay=weight_decay), False)
+    net = nn.ModuleList(flows)
+    train(net, loss, normals, torch.optim.Adam(net.parameters(), learning_rate, weight_decay=weight_decay), False)
 
     @torch.no_grad()
     def judge(features: list[Tensor], _: Tensor) -> dict[str, Judged]:

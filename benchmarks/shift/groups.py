@@ -17,6 +17,7 @@ from benchmarks.inputs import pixels_of
 from benchmarks.shift.image_traits import Greys
 
 BATCH = 16
+Raw = tuple[dict[str, Floats], Floats | None]  # measures of each term, and log-ratios of the classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +26,17 @@ class Group:
 
     patients: list[str]
     grey: Greys
-    flow: Floats
-    reconstruction: Floats
+    measures: dict[str, Floats]  # of each term, (n,) or (n, columns)
     log_ratios: Floats | None
     input_statistics: Floats
 
     def __len__(self) -> int:
         return len(self.patients)
 
-    def raw(self, rows: Any = slice(None)) -> tuple[Floats, Floats, Floats | None]:
+    def raw(self, rows: Any = slice(None)) -> Raw:
         """Return the measures of some images, as calibrations take them."""
-        return self.flow[rows], self.reconstruction[rows], None if self.log_ratios is None else self.log_ratios[rows]
+        measures = {name: measure[rows] for name, measure in self.measures.items()}
+        return measures, None if self.log_ratios is None else self.log_ratios[rows]
 
     def scores(self, calibration: Calibration) -> Floats:
         """Return the calibrated scores."""
@@ -67,8 +68,7 @@ def measure_images(scorer: Scorer, grey: Greys, patients: list[str]) -> Group:
     return Group(
         patients,
         grey,
-        np.concatenate([raw.flow for raw in raws]),
-        np.concatenate([raw.reconstruction for raw in raws]),
+        {name: np.concatenate([raw.measures[name] for raw in raws]) for name in raws[0].measures},
         np.concatenate(ratios) if ratios else None,
         np.concatenate([raw.input_statistics for raw in raws]),
     )

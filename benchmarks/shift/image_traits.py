@@ -73,7 +73,7 @@ def spectra(x: Greys) -> Floats:
 def rings(side: int) -> NDArray[np.intp]:
     """Return the ring of each frequency of ``fft2`` (side, side); RINGS in the corners, beyond Nyquist's."""
     f = np.fft.fftfreq(side)
-    return np.minimum((np.hypot(f[:, None], f[None]) * 2 * RINGS).astype(np.intp), RINGS)
+    return np.asarray(np.minimum((np.hypot(f[:, None], f[None]) * 2 * RINGS).astype(np.intp), RINGS))
 
 
 def centre(x: Greys) -> Greys:
@@ -92,7 +92,7 @@ def rim(x: Greys) -> Greys:
 
 def towards(source: Greys, target: Greys) -> dict[str, Change]:
     """Return the changes that give images of ``source`` each trait of ``target``; the last is a control without one."""
-    tone = partial(_tone, *(np.quantile(x, np.linspace(0, 1, LEVELS)) for x in (source, target)))
+    tone = partial(_tone, _quantiles(source), _quantiles(target))
     sharp = partial(_filtered, np.exp((spectra(target).mean(axis=0) - spectra(source).mean(axis=0)) / 2))
     crop = partial(_resized, box=_box(source.mean(axis=0), target.mean(axis=0)))
 
@@ -100,7 +100,7 @@ def towards(source: Greys, target: Greys) -> dict[str, Change]:
         a, b = (np.array([one.mean(axis=(1, 2)).mean(), one.std(axis=(1, 2)).mean()]) for one in (source, target))
         return np.asarray(((x - a[0]) * (b[1] / a[1]) + b[0]).clip(0, 1), np.float32)
 
-    bent = partial(_tone, *(np.quantile(x, np.linspace(0, 1, LEVELS)) for x in (crop(source), target)))
+    bent = partial(_tone, _quantiles(crop(source)), _quantiles(target))
     side = source.shape[1]
     return {
         "brightness and contrast": bright,
@@ -110,6 +110,10 @@ def towards(source: Greys, target: Greys) -> dict[str, Change]:
         "crop, zoom and tone curve": lambda x: bent(crop(x)),
         "none: resampled by half a pixel": partial(_resized, box=(0.5, 0.5, side - 0.5, side - 0.5)),
     }
+
+
+def _quantiles(x: Greys) -> Floats:
+    return np.quantile(x, np.linspace(0, 1, LEVELS)).astype(np.float64)
 
 
 def _tone(source: Floats, target: Floats, x: Greys) -> Greys:

@@ -14,7 +14,7 @@ from aeflow.calibration.calibration import Calibration
 from aeflow.data.augment import recapture
 from aeflow.scoring.scorer import Scorer
 from aeflow.training.recalibrate import refit
-from benchmarks.shift.groups import Group, measure_images
+from benchmarks.shift.groups import Group, Raw, measure_images
 
 DRAWS = 200
 SIZES = (5, 10, 20, 50, 100)
@@ -66,7 +66,7 @@ def draws(
     return rows
 
 
-def rules(scorer: Scorer, raw: tuple[Floats, Floats, Floats | None], old: Floats) -> Iterator[tuple[str, Calibration]]:
+def rules(scorer: Scorer, raw: Raw, old: Floats) -> Iterator[tuple[str, Calibration]]:
     """Yield calibrations on the same local normals; ``old`` are held-out scores, rising.
 
     ``rank`` is what is built in. ``shape`` keeps the shape of the held-out scores and gives it the local mean and

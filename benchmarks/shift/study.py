@@ -100,11 +100,9 @@ def told_apart(scorer: Scorer, groups: dict[str, Group]) -> dict[str, Any]:
         "power spectrum": [spectra(one.grey) for one in (a, b)],
         "histogram": [histograms(one.grey) for one in (a, b)],
         "brightness, contrast, sharpness": [one.input_statistics[:, : len(PLAIN)] for one in (a, b)],
-        "raw measures of the score": [
-            np.column_stack([one.flow.reshape(len(one), -1), one.reconstruction]) for one in (a, b)
-        ],
+        "raw measures of the score": [np.column_stack(list(one.measures.values())) for one in (a, b)],
     }
-    return {name: separable(*pair, patients) for name, pair in seen.items()}
+    return {name: separable(first, second, patients) for name, (first, second) in seen.items()}
 
 
 def attributes(records: Sequence[Record]) -> dict[str, dict[str, float]]:

@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 from benchmarks.anomalib_models import SIZE, model_of
 
 
-class Epochs(Callback):
+class Epochs(Callback):  # type: ignore[misc]  # lightning is in another environment
     """Recorder of when each epoch began and ended, and each of its steps with its images."""
 
     def __init__(self) -> None:

@@ -29,7 +29,9 @@ from torch import Tensor
 
 from aeflow.artifacts import run as artifacts
 from aeflow.artifacts.exported_graph import load_export
+from aeflow.artifacts.layout import read_metadata
 from aeflow.artifacts.run import Artifact
+from aeflow.backends.base import Backend
 from aeflow.data.records import find_images
 from aeflow.deploy.benchmark_table import describe
 from aeflow.deploy.export import made
@@ -107,18 +109,7 @@ def changes(run: Path) -> Iterator[list[Change]]:
     pixels = x.numpy()
     torch_ = artifact.scorer.backend
     with tempfile.TemporaryDirectory() as folder:
-        graphs = {}
-        for precision in ("fp32", "bf16"):
-            with made(artifact, run, "openvino", [precision], Path(folder)) as (temporary, parity):
-                if not parity.passes(precision):
-                    continue
-                os.replace(temporary, Path(folder) / precision)
-            graphs[precision] = load_export(Path(folder) / precision).backend
-        with made(artifact, run, "onnx", ["fp32"], Path(folder)) as (temporary, parity):
-            if not parity.passes("fp32"):
-                raise SystemExit(f"the graph of ONNX gives other scores: {parity}")
-            os.replace(temporary, Path(folder) / "onnx")
-        graphs["onnx"] = load_export(Path(folder) / "onnx").backend
+        graphs = graphs_of(artifact, run, Path(folder))
         measures = artifact.net(x)
         pair = x, measures.x_hat
         scales = artifact.calibration.map_limits
@@ -190,6 +181,21 @@ def changes(run: Path) -> Iterator[list[Change]]:
         yield found
 
 
+def graphs_of(artifact: Artifact, run: Path, folder: Path) -> dict[str, Backend]:
+    """Export to graphs of OpenVINO by precision, bf16 if it passes, and to one of ONNX; return their backends."""
+    graphs: dict[str, Backend] = {}
+    model = read_metadata(run)
+    for name, to, precision in (("fp32", "openvino", "fp32"), ("bf16", "openvino", "bf16"), ("onnx", "onnx", "fp32")):
+        with made(artifact, run, model, to, [precision], folder) as (temporary, _, parity):
+            if not parity.passes(precision):
+                if name == "bf16":
+                    continue
+                raise SystemExit(f"the graph of {to} gives other scores: {parity}")
+            os.replace(temporary, folder / name)
+        graphs[name] = load_export(folder / name).backend
+    return graphs
+
+
 def encoders(artifact: Artifact, x: Tensor) -> tuple[Encoder, EncoderGraph]:
     """Return the encoder as torch runs it, and its proven graph."""
     encoder = artifact.net.encoder
@@ -209,7 +215,8 @@ def pooled_ssim(x: Tensor, y: Tensor) -> Tensor:
 
 def _concatenated(self: PositionedConv2d, z: Tensor, position: Tensor | None = None) -> Tensor:
     given = z if position is None else torch.cat((z, position.expand(len(z), -1, -1, -1)), dim=1)
-    return self._conv_forward(given, self.weight, self.bias)
+    found: Tensor = self._conv_forward(given, self.weight, self.bias)
+    return found
 
 
 @torch.no_grad()

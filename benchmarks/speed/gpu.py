@@ -172,7 +172,7 @@ def measures(net: AEFlow, images: torch.Tensor, batch: int, bfloat16: bool, run:
     device = next(net.parameters()).device
     found = []
     with net.in_bfloat16(bfloat16):
-        for part in images.split(batch):
+        for part in torch.split(images, batch):
             made = run(images_on(part, device))
             found.append(torch.cat((made.flow, made.reconstruction[:, None]), dim=1))
     return torch.cat(found).cpu()

@@ -54,7 +54,7 @@ def exact(images: list[Image]) -> dict[str, float]:
         truth.append(mask.ravel())
         shares.append(np.where(mask, 1 / sizes[labelled], 0.0).ravel())
         regions += number
-    flat, abnormal, share = map(np.concatenate, (scores, truth, shares))
+    flat, abnormal, share = np.concatenate(scores), np.concatenate(truth), np.concatenate(shares)
     order = np.argsort(-flat, kind="stable")
     last = np.append(np.flatnonzero(np.diff(flat[order])), len(flat) - 1)  # pixels of one score are called together
     fpr = np.insert(np.cumsum(~abnormal[order])[last] / (~abnormal).sum(), 0, 0.0)

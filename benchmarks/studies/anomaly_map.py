@@ -40,6 +40,7 @@ OTHERS = ("residual", "brightness")
 SHARES = (0.05, 0.1, 0.2, 0.3)  # of the other map
 IMAGES, BATCH, EVERY = 200, 16, 4
 Maps = dict[float | str, Floats32]
+Stages = dict[float | str, list[torch.Tensor]]  # maps (B, h, w) of each stage, by candidate
 Drawn = tuple[Floats32, NDArray[np.bool_]]  # an image (3, H, W), and its abnormal pixels (H, W)
 
 
@@ -129,9 +130,9 @@ def parts(net: AEFlow, drawn: Iterator[Drawn]) -> tuple[Maps, NDArray[np.bool_]]
         x = torch.from_numpy(np.stack(images[start : start + BATCH]))
         latent = net.encode(net.of_stages(net.encoder(x), net.settings.stages))
         measures = net.measure(latent, net.decode(latent), x)
-        flows = {weight: net.negative_log_likelihood(latent, weight) for weight in LOG_DET_WEIGHTS}
-        maps = {**flows, "residual": [measures.residual_map], "brightness": [measures.brightness_map]}
-        for name, stages in maps.items():
+        flows: Stages = {weight: latent.negative_log_likelihood(net.prior, weight) for weight in LOG_DET_WEIGHTS}
+        others: Stages = {"residual": [measures.residual_map], "brightness": [measures.brightness_map]}
+        for name, stages in (flows | others).items():
             of_size = [F.interpolate(m[:, None], x.shape[-2:], mode="bilinear")[:, 0] for m in stages]
             found.setdefault(name, []).append(thinned(torch.stack(of_size).mean(dim=0)))
     return {name: np.concatenate(of_name) for name, of_name in found.items()}, np.stack(masks)[:, ::EVERY, ::EVERY]

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from aeflow.calibration import calibration as calibrate
+from aeflow.calibration.calibration import fit_calibration
 from aeflow.config import Settings, make_settings
 from aeflow.data.records import of_label, read_records
 from aeflow.data.splits import hold_out, leave_out_patients, shared_patients
@@ -41,8 +41,9 @@ from benchmarks.inputs import features_of, labels_of
 from benchmarks.options import Parser
 
 CPU = torch.device("cpu")
+BATCH = 32
 ALLOWED = 0.002  # change of an AUROC
-WAYS = {
+WAYS: dict[str, tuple[type[np.floating[Any]], bool]] = {
     "float32 features, float32 training": (np.float32, False),
     "float16 features, float32 training": (np.float16, False),
     "float16 features, bfloat16 training": (np.float16, True),
@@ -86,11 +87,10 @@ def measure(data: Path, seed: int) -> dict[str, Any]:
             material = Material([kept_as(view, stored) for view in views], kept_as(held_f, stored), nobody)
             (root / f"{number}").mkdir()
             net, seconds = trained(settings, material, root / f"{number}", Plan(train_bfloat16=bfloat16))
-            _, *of_held = measure_all(net, Feed(held_f, CPU), 32)
-            calibration = calibrate.fit_calibration(settings, *of_held, maps={})
-            _, *of_proxy = measure_all(net, Feed(proxy, CPU), 32)
-            _, *of_test = measure_all(net, Feed(tested, CPU), 32)
-            normal, ill, scores = (calibration.value(calibration.terms(*of)) for of in (of_held, of_proxy, of_test))
+            _, of_held = measure_all(net, Feed(held_f, CPU), BATCH)
+            calibration = fit_calibration(settings, of_held, maps={})
+            measured = [of_held, *(measure_all(net, Feed(one, CPU), BATCH)[1] for one in (proxy, tested))]
+            normal, ill, scores = (calibration.value(calibration.terms(of_group)) for of_group in measured)
             ways[way] = {
                 "proxy_auroc": auroc([*normal, *ill], [0] * len(normal) + [1] * len(ill)),
                 "test_auroc": auroc(scores, labels_of(test)),

@@ -122,7 +122,7 @@ def crop(x: Floats32, share: float, rng: np.random.Generator) -> Floats32:
     side = share * x.shape[1]
     left, top = rng.uniform(0, x.shape[1] - side, 2)
     box = (left, top, left + side, top + side)
-    return np.stack([PIL.Image.fromarray(channel).resize(channel.shape, box=box) for channel in x])
+    return np.stack([np.asarray(PIL.Image.fromarray(channel).resize(channel.shape, box=box)) for channel in x])
 
 
 def holes(x: Floats32, rng: np.random.Generator) -> Floats32:
@@ -158,7 +158,7 @@ def photos(size: int) -> Iterator[Floats32]:
     for array in chain(arrays, (getattr(skimage.data, name)() for name in PHOTOS)):
         image = PIL.Image.fromarray(np.uint8(255 * array) if array.dtype == bool else array).resize((size, size))
         for mode in ("RGB", "L"):
-            yield np.asarray(image.convert(mode).convert("RGB"), np.float32).transpose(2, 0, 1) / 255
+            yield np.asarray(image.convert(mode).convert("RGB"), np.float32).transpose(2, 0, 1) / np.float32(255)
 
 
 def noise(size: int) -> list[Floats32]:

@@ -65,10 +65,10 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     net, settings = model.artifact.net, model.artifact.settings
     train = read_records(data, "train")
     kept, held = hold_out(of_label(train, 0), settings.held_out, settings.seed)
-    abnormal = of_label(train, 1)
-    abnormal = leave_out_patients(abnormal, shared_patients(abnormal, read_records(data, "test")))
+    abnormal, test = of_label(train, 1), read_records(data, "test")
+    abnormal = leave_out_patients(abnormal, shared_patients(abnormal, test))
     if settings.classifier == "mixture":
-        taught = choose_labelled_set(data, train, kept, settings).records
+        taught = choose_labelled_set(data, train, test, kept, settings).records
         abnormal = leave_out_patients(abnormal, shared_patients(abnormal, taught))
     records = evenly(held, MAX_IMAGES) + evenly(abnormal, MAX_IMAGES)
     labels = np.array(labels_of(records))
@@ -81,7 +81,7 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     std, mean = torch.std_mean(table.vectors, dim=0, correction=0)
 
     def nearest(s: Tensor, candidates: Tensor) -> Floats:
-        return torch.cdist((s - mean) / std, (candidates - mean) / std).amin(dim=1).double().numpy()
+        return np.asarray(torch.cdist((s - mean) / std, (candidates - mean) / std).amin(dim=1).double().numpy())
 
     from_prior = pooled(net, of_flow_prior(net))
     from_latents = pooled(net, sample(net, DRAWN))
@@ -94,7 +94,7 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     }
 
     def standardised(v: Floats) -> Floats:
-        return (v - v[labels == 0].mean()) / v[labels == 0].std()
+        return np.asarray((v - v[labels == 0].mean()) / v[labels == 0].std())
 
     return {
         "normals": int((labels == 0).sum()),
@@ -131,7 +131,8 @@ def pooled(net: AEFlow, x: Tensor) -> Tensor:
 
 def of_flow_prior(net: AEFlow) -> Tensor:
     """Return images of latents drawn at each position by itself, as the flow's prior has them."""
-    noise = net.prior.sample(DRAWN, tuple(net.whole.mean.shape), torch.Generator().manual_seed(0))
+    prior: Any = net.prior
+    noise = prior.sample(DRAWN, net.latent_pca.shape, torch.Generator().manual_seed(0))
     return torch.cat([net.decoder(u) for u in torch.split(noise, BATCH)]).float()
 
 

@@ -14,7 +14,16 @@ from sklearn.preprocessing import StandardScaler
 
 from aeflow.metrics.image import auroc
 from benchmarks.common import spread
-from benchmarks.studies.label_curve.world import Base, Rows, World, learn, other_scanner, read_world, train_base
+from benchmarks.studies.label_curve.world import (
+    Base,
+    Rows,
+    World,
+    learn,
+    other_scanner,
+    read_world,
+    train_base,
+    vectors,
+)
 
 KS = (0, 1, 5, 10, 25, 50, 100, 300, None)  # labelled abnormal images; None: all
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of abnormal images in the pool
@@ -60,7 +69,12 @@ def measure_all(data: Path, runs: Path | None) -> Iterator[dict[str, list[dict[s
         for number in range(1 if k in (0, None) else DRAWS):
             labelled = np.random.default_rng(number).permutation(world.abnormal)[:k]
             scores, _, weight = learn(world, base, labelled, NONE)
-            row = {"k": k, "draw": number, "auroc": auroc(scores.tolist(), world.truth), "weight": weight}
+            row: dict[str, Any] = {
+                "k": k,
+                "draw": number,
+                "auroc": auroc(scores.tolist(), world.truth),
+                "weight": weight,
+            }
             rows.append(row | (controls(world, world.normals, labelled) if k != 0 else {}))
         print(k, spread([row["auroc"] for row in rows]), flush=True)
         yield {"labels": rows}
@@ -99,7 +113,7 @@ def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[
         s = world.s.copy()
         moved = pool if scanner == "other" else pool[::3] if scanner == "mixed" else pool[:0]
         if len(moved):
-            s[moved] = world.vectors([world.records[row] for row in moved], 2, other_scanner)
+            s[moved] = vectors(world.encoder, [world.records[row] for row in moved], 2, other_scanner)
         scores, found, weight = learn(world, base, abnormal[:k], pool, s=s)
         row = {"share": share, "scanner": scanner, "k": k, "draw": number, "weight": weight, "without_pool": value[k]}
         row |= {"auroc": auroc(scores.tolist(), world.truth)}

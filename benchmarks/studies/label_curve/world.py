@@ -52,14 +52,16 @@ class World:
         """Return the labels of the test images."""
         return labels_of([self.records[row] for row in self.test])
 
-    def vectors(self, records: list[Record], view: int = 0, change: Change = recapture) -> Floats:
-        """Return the pooled vectors of images, (n, D)."""
-        return features_of(FeatureCache(self.encoder, SETTINGS.image_size, change=change), records, view).vectors()
 
-    def row_of(self, records: list[Record]) -> Rows:
-        """Return the rows of records."""
-        index = {record: row for row, record in enumerate(self.records)}
-        return np.array([index[record] for record in records])
+def vectors(encoder: Pooled, records: list[Record], view: int = 0, change: Change = recapture) -> Floats:
+    """Return the pooled vectors of images, (n, D)."""
+    return features_of(FeatureCache(encoder, SETTINGS.image_size, change=change), records, view).vectors()
+
+
+def rows_of(records: list[Record], among: list[Record]) -> Rows:
+    """Return the rows of some records among all."""
+    index = {record: row for row, record in enumerate(among)}
+    return np.array([index[record] for record in records])
 
 
 @dataclass
@@ -85,14 +87,19 @@ def read_world(data: Path) -> World:
     """Read a data set."""
     records = read_records(data)
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
-    world = World([*train, *test], Pooled(pretrained(SETTINGS.encoder, SETTINGS.class_stages)), *(np.zeros(0),) * 5)
-    world.s = world.vectors(world.records)
-    world.recaptured = np.concatenate([world.vectors(train, 1), world.s[len(train) :]])
-    sick = of_label(train, 1)
-    world.normals = world.row_of(of_label(train, 0))
-    world.abnormal = world.row_of(leave_out_patients(sick, shared_patients(sick, test)))
-    world.test = world.row_of(test)
-    return world
+    encoder = Pooled(pretrained(SETTINGS.encoder, SETTINGS.class_stages))
+    s, recaptured = vectors(encoder, [*train, *test]), vectors(encoder, train, 1)
+    abnormal = of_label(train, 1)
+    free = leave_out_patients(abnormal, shared_patients(abnormal, test))
+    return World(
+        [*train, *test],
+        encoder,
+        s,
+        np.concatenate([recaptured, s[len(train) :]]),
+        rows_of(of_label(train, 0), [*train, *test]),
+        rows_of(free, [*train, *test]),
+        rows_of(test, [*train, *test]),
+    )
 
 
 def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> Base:
@@ -120,11 +127,11 @@ def base_of(world: World, known: Rows, model: Artifact) -> Base:
         for row, (_, m) in zip(missing, measure(TorchBackend(model.net), records), strict=True):
             if isinstance(m, ImageError):
                 raise m
-            terms = model.calibration.terms(m.flow[None], np.array([m.reconstruction]))
+            terms = model.calibration.terms({name: measure[None] for name, measure in m.measures.items()})
             found[row] = float(model.calibration.normals_only(terms)[0])
         return np.array([found[int(row)] for row in rows])
 
-    return Base(world.row_of(kept), world.row_of(held), score)
+    return Base(rows_of(kept, world.records), rows_of(held, world.records), score)
 
 
 def learn(
