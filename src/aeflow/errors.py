@@ -20,6 +20,9 @@ class AeflowError(Exception):
     """Base of all aeflow errors: ``where: found; remedy`` on one line.
 
     ``where`` names the file, setting or layer, ``found`` says what is wrong with it, and ``remedy`` what to do.
+
+        >>> print(AeflowError("scan.dcm", "no pixels", "give an image"))
+        scan.dcm: no pixels; give an image
     """
 
     def __init__(self, where: object, found: str, remedy: str) -> None:
@@ -54,5 +57,9 @@ class NumericalError(AeflowError):
 
 
 def count(number: int, what: str, plural: str = "") -> str:
-    """``1 image``, ``2 images``, ``1,000 images``."""
+    """``1 image``, ``2 images``, ``1,000 images``.
+
+    >>> count(1, "image"), count(2000, "image"), count(0, "entry", "entries")
+    ('1 image', '2,000 images', '0 entries')
+    """
     return f"{number:,} {what if number == 1 else plural or what + 's'}"

@@ -59,7 +59,11 @@ def clear_entries(older_than: Age = None, yes: Yes = False, as_json: Json = Fals
 
 
 def seconds_of(age: str) -> float:
-    """Return ``12h``, ``30d`` or ``4w`` in seconds; raise SettingsError for anything else."""
+    """Return ``12h``, ``30d`` or ``4w`` in seconds; raise SettingsError for anything else.
+
+    >>> seconds_of("30d")
+    2592000.0
+    """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([hdw])", age.strip())
     if not found:
         raise SettingsError("--older-than", f"{age!r} is no age", "write for instance 12h, 30d or 4w")

@@ -62,7 +62,11 @@ class Record:
 
 
 def patient_of(name: str) -> str:
-    """Return the patient that the file name of a public set carries (``PATIENT``), else the name as its own patient."""
+    """Return the patient that the file name of a public set carries (``PATIENT``), else the name as its own patient.
+
+    >>> patient_of("test/abnormal/person101_bacteria_484.jpeg"), patient_of("scan.png")
+    ('person101', 'scan.png')
+    """
     found = PATIENT.match(Path(name).name)
     return found.group() if found else name
 

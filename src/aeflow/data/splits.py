@@ -19,6 +19,16 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
 
     Patients come in the order of the hash of seed and patient, so neither the order of the input nor the version of a
     random generator changes the split. Raises DataError for fewer than two patients.
+
+        >>> from pathlib import Path
+        >>> def image(name, patient):
+        ...     return Record(Path(name), name, None, 0, patient, None, None)
+        >>> records = [image("a1", "a"), image("a2", "a"), image("b1", "b"), image("c1", "c")]
+        >>> kept, held = hold_out(records, 0.25, seed=0)
+        >>> sorted(record.name for record in held)
+        ['c1']
+        >>> {record.patient for record in kept} & {record.patient for record in held}
+        set()
     """
     if not 0 < fraction < 1:
         raise SettingsError("hold_out", f"fraction {fraction}", "give a number between 0 and 1")

@@ -32,7 +32,11 @@ class Threshold(Protocol):
 
 
 def auroc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Return the area under the ROC curve, P(abnormal > normal) + P(tie) / 2; DataError if a class is missing."""
+    """Return the area under the ROC curve, P(abnormal > normal) + P(tie) / 2; DataError if a class is missing.
+
+    >>> auroc([1, 2, 3, 4], [0, 1, 0, 1])
+    0.75
+    """
     x, y = _both_classes(scores, labels)
     return float(_areas(x, y, _once(x))[0, 0])
 
@@ -86,7 +90,11 @@ def precision_recall_band(
 
 
 def confusion(scores: ArrayLike, labels: ArrayLike, threshold: float) -> dict[str, int]:
-    """Count images by truth and verdict: true_positive, false_positive, true_negative, false_negative."""
+    """Count images by truth and verdict: true_positive, false_positive, true_negative, false_negative.
+
+    >>> confusion([1, 2, 3, 4], [0, 1, 0, 1], threshold=2.5)
+    {'true_positive': 1, 'false_positive': 1, 'true_negative': 1, 'false_negative': 1}
+    """
     x, y = _checked(scores, labels)
     called = x > threshold
     return {

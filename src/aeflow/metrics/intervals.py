@@ -24,6 +24,10 @@ def wilson(successes: float, n: float) -> tuple[float, float]:
     """Return Wilson's score interval of a rate; ``n`` may be an effective size.
 
     ``(p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)``. Raises DataError unless 0 <= successes <= n and n > 0.
+
+        >>> low, high = wilson(8, 10)
+        >>> round(low, 3), round(high, 3)
+        (0.49, 0.943)
     """
     if not (n > 0 and 0 <= successes <= n):
         raise DataError("wilson", f"{successes} successes of {n}", "give 0 <= successes <= n with n > 0")
@@ -42,6 +46,11 @@ def grouped_wilson(successes: ArrayLike, patients: Sequence[str]) -> tuple[float
     The number of images is divided by the design effect: the variance between patients over the binomial one (Rao &
     Scott, 1992), at least 1. If all images agree it cannot be estimated, and the number of patients counts. With one
     image a patient it is exactly `wilson`.
+
+        >>> [round(bound, 3) for bound in grouped_wilson([1, 1, 1, 1, 0, 1, 0, 0], list("aaaabcdd"))]
+        [0.184, 0.925]
+        >>> [round(bound, 3) for bound in wilson(5, 8)]  # as if each image had a patient of its own
+        [0.306, 0.863]
     """
     y = np.asarray(successes, bool)
     _, patient = np.unique(np.asarray(patients, str), return_inverse=True)
@@ -61,6 +70,10 @@ def delong(scores: ArrayLike, labels: ArrayLike) -> tuple[float, float, float]:
 
     The variance comes from midranks (Sun & Xu, 2014). At perfect separation it vanishes although certainty is not
     reached; then Wilson's interval over the smaller class is given. Raises DataError below two images a class.
+
+        >>> area, low, high = delong([1, 2, 3, 4, 5, 6], [0, 0, 1, 0, 1, 1])
+        >>> round(area, 3), round(low, 3), round(high, 3)
+        (0.889, 0.261, 0.995)
     """
     area, abnormal, normal = _placements(scores, labels)
     low, high = auroc_interval(area, delong_variance(abnormal, normal), min(len(abnormal), len(normal)))

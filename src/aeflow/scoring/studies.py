@@ -37,7 +37,13 @@ class Study:
 
 
 def simes(p_values: Sequence[float]) -> float:
-    """``min_k n p_(k) / k``, at most 1."""
+    """``min_k n p_(k) / k``, at most 1.
+
+    >>> simes([0.01, 0.2, 0.6, 0.9])
+    0.04
+    >>> simes([0.5, 0.5, 0.5])  # three slices that agree say no less than one
+    0.5
+    """
     p = np.sort(np.asarray(p_values, dtype=float))
     return float(min(1.0, (len(p) * p / np.arange(1, len(p) + 1)).min()))
 
