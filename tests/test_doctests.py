@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import doctest
 import importlib
-import pkgutil
+from pathlib import Path
 
 import pytest
 
-import aeflow
-
-MODULES = [one.name for one in pkgutil.walk_packages(aeflow.__path__, "aeflow.") if not one.name.endswith("__main__")]
+SRC = Path(__file__).parent.parent / "src"
+FILES = [path for path in sorted(SRC.rglob("*.py")) if ">>> " in path.read_text()]
+MODULES = [".".join(path.relative_to(SRC).with_suffix("").parts) for path in FILES]
 WITH_EXAMPLES = {  # functions that a reader of the source meets first
     "aeflow.config.make_settings",
     "aeflow.data.splits.hold_out",
