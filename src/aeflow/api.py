@@ -65,7 +65,7 @@ class Model:
 
         explanation = explain(self.artifact, path, self.run, slice_number)
         if out is not None:
-            write(explanation, self.artifact.calibration.scales, Path(out))
+            write(explanation, self.artifact.calibration.map_limits, Path(out))
         return explanation
 
     def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats32:
@@ -115,7 +115,7 @@ def train(
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
-    With ``prior="gmm"`` abnormal images (``labels`` of them) and unlabelled ones teach, too. What should be known of
+    With ``classifier="mixture"`` abnormal images (``labels`` of them) and unlabelled ones teach, too. What should be known of
     them is warned about.
     """
     from aeflow.training.train import train as train_run

@@ -38,8 +38,11 @@ class Settings(BaseModel):
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
     positions: bool = True  # flow and decoder know what is usual where in the image; right for aligned images
 
+    prior: str = "normal"  # density of the flow's latent, one of model.priors
+
     # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
     decoder: tuple[int, ...] = (32, 16, 8)
+    decoder_type: str = "transposed"  # one of model.decoders
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5
@@ -52,7 +55,8 @@ class Settings(BaseModel):
     patience: int = Field(5, ge=1)  # epochs without a better held-out loss before training stops
     max_grad_norm: float = Field(1.0, gt=0.0)  # of the flows, and of the decoder apart
 
-    # Score: beta * flow + (1 - beta) * reconstruction
+    # Score: beta * flow + (1 - beta) * reconstruction, each a term of model.terms
+    region: str = "none"  # what score and maps are restricted to, one of model.regions
     beta: Fraction = 0.9
     log_det_weight: Fraction | None = None  # of the log-determinant in the flow term; None: chosen, see ``reading``
     top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
@@ -60,8 +64,8 @@ class Settings(BaseModel):
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: unusually smooth is unusual, too
 
-    # Classes: what labelled abnormal and unlabelled images are learnt from (prior "gmm", FlowGMM)
-    prior: Literal["normal", "gmm"] = "normal"
+    # Classifier on pooled features: what is learnt from labelled abnormal and unlabelled images
+    classifier: Literal["none", "mixture"] = "none"  # a Gaussian mixture, in which each kind of abnormality has its own
     labels: int | None = Field(None, ge=0)  # labelled abnormal images, drawn by the seed; None: all there are
     undrawn: bool = False  # the abnormal images that were not drawn join the unlabelled ones
     class_stages: tuple[int, ...] = (3, 4)  # encoder's stages whose mean and spread tell the classes
@@ -88,16 +92,12 @@ class Settings(BaseModel):
     @property
     def encoder_stages(self) -> tuple[int, ...]:
         """Every stage of the encoder that the model needs."""
-        return tuple(sorted({*self.stages, *(self.class_stages if self.prior == "gmm" else ())}))
+        return tuple(sorted({*self.stages, *(self.class_stages if self.classifier == "mixture" else ())}))
 
     def completed_as(self, other: Settings) -> bool:
-        """Whether ``other`` is these settings, or these with a choice where they leave one to the training."""
+        """Return if ``other`` is these settings, or these with a choice where they leave one to the training."""
         left_open = {name: None for name in LEFT_OPEN if getattr(self, name) is None}
         return other.model_copy(update=left_open) == self
-
-    def digest_fields(self, *names: str) -> dict[str, Any]:
-        """The named settings as plain values, to key a cache."""
-        return self.model_dump(mode="json", include=set(names))
 
 
 # The published configuration for chest X-rays. Figures not published, and what stands for them here: batch size 32,
@@ -135,19 +135,32 @@ PRESETS: dict[str, dict[str, Any]] = {"default": {}, "large": LARGE, "paper": PA
 
 
 # What belongs to a run and its data, and never to a preset.
-OF_A_RUN = ("seed", "allow_leakage", "prior", "labels", "undrawn")
+OF_A_RUN = ("seed", "allow_leakage", "classifier", "labels", "undrawn")
+
+# Values that settings had before, and what to write now.
+RENAMED = {("prior", "gmm"): ("classifier", "mixture")}
 
 
 def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
-    """The preset, or that of a file, with some settings changed; SettingsError names the setting and its legal range.
+    """Return a preset, or that of a file, with some settings changed; SettingsError names setting and legal range.
 
-    Whoever names ``labels`` or ``undrawn`` wants the prior that reads them.
+    ``labels`` and ``undrawn`` imply the classifier that reads them.
+
+        >>> make_settings("paper").encoder
+        'wide_resnet50_2'
+        >>> make_settings(image_size=100_000)
+        Traceback (most recent call last):
+        aeflow.errors.SettingsError: image_size: 100000 is not allowed; Input should be less than or equal to 2048
     """
     chosen = PRESETS[preset] if isinstance(preset, str) and preset in PRESETS else read_preset(Path(preset))
     unknown = sorted(changes.keys() - Settings.model_fields.keys())
     if unknown:
         raise SettingsError(unknown[0], "no such setting", f"settings are {', '.join(Settings.model_fields)}")
-    implied = {"prior": "gmm"} if {"labels", "undrawn"} & changes.keys() else {}
+    for (name, value), (new_name, new_value) in RENAMED.items():
+        if changes.get(name) == value:
+            remedy = f"write {new_name}={new_value}; {name} is the density of the flow's latent now"
+            raise SettingsError(name, f"{value!r} is now {new_name} {new_value!r}", remedy)
+    implied = {"classifier": "mixture"} if {"labels", "undrawn"} & changes.keys() else {}
     try:
         return Settings(**{**chosen, **implied, **changes})
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""An exported graph on disk: what it takes to score with it, and whether it does so here as it did where it was made.
+"""An exported graph on disk: how it is opened, and the check that it scores here as it did where it was made.
 
 ::
 
@@ -22,16 +22,15 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from aeflow.artifacts.layout import EXPORT, WRITTEN_BY_SAVE, read_export
-from aeflow.backends import onnx, openvino
-from aeflow.backends.base import Backend
+from aeflow.backends.base import Backend, GraphBackend
+from aeflow.backends.registry import GRAPH_BACKENDS, running
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import ARRAYS, InputGuard
 from aeflow.config import Settings
-from aeflow.errors import ArtifactError, SettingsError
+from aeflow.errors import ArtifactError
 from aeflow.runtime.files import file_digest
 from aeflow.scoring.scorer import BATCH, Scorer, value_of
 
-GRAPHS = {"openvino": "graph.xml", "onnx": "graph.onnx"}  # formats, and the files that are opened
 ARRAYS_FILE = "arrays.safetensors"
 IMAGES = "test_images"
 # Largest difference of a score that passes for the same, in standard deviations of held-out normals' scores.
@@ -41,72 +40,54 @@ REMEDY_EXPORT_GRAPH = "export it again"
 Pictures = NDArray[np.uint8]
 
 
-def load_export(folder: Path, backend: str = "auto") -> Scorer:
-    """The scorer of an exported graph: each file is checked, and the graph run on some of its test images.
+def load_export(folder: Path, backend: str = "auto", export: dict[str, Any] | None = None) -> Scorer:
+    """Load the scorer of an exported graph: each file is checked, and the graph run on some of its test images.
 
-    Raises ArtifactError for a damaged file or for other scores than it was exported with, SettingsError where
-    ``backend`` does not run this format or is not installed.
+    ``export`` is the content of its ``export.json``, if it was read already. Raises ArtifactError for a damaged file or
+    for other scores than it was exported with, SettingsError if ``backend`` does not run this format or is not
+    installed.
     """
-    metadata = read_export(folder)
-    for name, sha256 in metadata["files"].items():
+    export = read_export(folder) if export is None else export
+    for name, sha256 in export["files"].items():
         path = folder / name
         if not path.is_file():
             raise ArtifactError(path, "no such file", REMEDY_EXPORT_GRAPH)
         if file_digest(path) != sha256:
             raise ArtifactError(path, "damaged, or of another export (checksum differs)", REMEDY_EXPORT_GRAPH)
     try:
-        settings = Settings(**metadata["model"]["settings"])
-        calibration = Calibration.from_json(metadata["model"]["calibration"])
+        model = export["model"]
+        settings = Settings(**model["settings"])
+        calibration = Calibration.from_json(model["calibration"])
         arrays = load_file(folder / ARRAYS_FILE)
         images = arrays.pop(IMAGES)
-        intended = InputGuard.of(arrays, metadata["model"]["intended"])
-        runs = open_graph(folder, metadata, settings.image_size, backend)
-        told = {key: value for key, value in metadata["model"].items() if key not in WRITTEN_BY_SAVE}
-        scorer = Scorer(settings, calibration, intended, runs, told)
-        check(scorer, images, metadata, folder)
+        guard = InputGuard.of(arrays, model["intended"])
+        graph = open_graph(folder, export, settings.image_size, backend)
+        metadata = {key: value for key, value in model.items() if key not in WRITTEN_BY_SAVE}
+        scorer = Scorer(settings, calibration, guard, graph, metadata, model["sha256"])
+        check(scorer, images, export, folder)
     except (ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         found = f"does not describe a graph that this version can run ({type(error).__name__})"
         raise ArtifactError(folder / EXPORT, found, REMEDY_EXPORT_GRAPH) from error
     return scorer
 
 
-def open_graph(folder: Path, metadata: dict[str, Any], size: int, backend: str = "auto") -> Backend:
-    """The graph of an export, not yet tried; OpenVINO reads ONNX as well."""
-    form, precision, outputs = metadata["format"], metadata["precision"], metadata["outputs"]
-    graph = folder / GRAPHS[form]
-    runs = ["openvino"] if form == "openvino" else ["onnx", "openvino"]
-    if backend not in ("auto", *runs):
-        raise SettingsError("backend", f"{backend} does not run a graph of {form}", f"take {' or '.join(runs)}")
-    chosen = next((name for name in runs if backend in ("auto", name) and installed(name)), None)
-    if chosen is None:
-        raise missing(runs[0] if backend == "auto" else backend)
-    if chosen == "openvino":
-        return openvino.OpenVINOBackend(graph, size, outputs, precision)
-    return onnx.OnnxBackend(graph, size, outputs)
+def open_graph(folder: Path, export: dict[str, Any], size: int, backend: str = "auto") -> GraphBackend:
+    """Return the backend of an export, not yet tried; raises SettingsError if ``backend`` cannot run it."""
+    graph = folder / GRAPH_BACKENDS[export["format"]].graph_file
+    return running(export["format"], backend)(graph, size, export["outputs"], export["precision"])
 
 
-def installed(backend: str) -> bool:
-    """Whether what runs and writes a format can be imported."""
-    return {"openvino": openvino.installed, "onnx": onnx.installed}[backend]()
-
-
-def missing(backend: str) -> SettingsError:
-    """What is said of a backend that is not installed."""
-    package = "aeflow[onnx]" if backend == "onnx" else backend
-    return SettingsError("backend", f"{backend} is not installed", f"pip install '{package}', or take another backend")
-
-
-def check(scorer: Scorer, images: Pictures, metadata: dict[str, Any], where: Path) -> None:
+def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path) -> None:
     """Raise ArtifactError unless the graph scores its test images here as torch did where it was made."""
-    got, want = values(scorer.calibration, scorer.backend, images), np.array(metadata["self_test"])
+    got, want = values(scorer.calibration, scorer.backend, images), np.array(export["self_test"])
     difference = largest(got, want, scorer.calibration)
-    if not difference <= TOLERANCE[metadata["precision"]]:
+    if not difference <= TOLERANCE[export["precision"]]:
         found = f"this machine gives other scores than the one that exported it (off by {difference:.2g} sd)"
         raise ArtifactError(where, found, f"{REMEDY_EXPORT_GRAPH} here, or score with --backend torch")
 
 
 def values(calibration: Calibration, backend: Backend, images: Pictures) -> NDArray[np.float64]:
-    """The scores (n,) of images (n, 3, H, W) uint8."""
+    """Return the scores (n,) of images (n, 3, H, W) uint8."""
     found = []
     for start in range(0, len(images), BATCH):
         found.append(value_of(calibration, backend.run(as_pixels(images[start : start + BATCH]))))
@@ -114,15 +95,15 @@ def values(calibration: Calibration, backend: Backend, images: Pictures) -> NDAr
 
 
 def as_pixels(images: Pictures) -> NDArray[np.float32]:
-    """Images of uint8 as networks take them."""
+    """Return images of uint8 as networks take them."""
     return images.astype(np.float32) / np.float32(255)
 
 
 def largest(got: NDArray[Any], want: NDArray[Any], calibration: Calibration) -> float:
-    """The largest difference of two sets of scores, in standard deviations of held-out normals' scores."""
+    """Return the largest difference of two sets of scores, in standard deviations of held-out normals' scores."""
     return float(np.abs(got - want).max()) / float(np.std(calibration.scores))
 
 
 def save_arrays(folder: Path, intended: InputGuard, images: Pictures) -> None:
-    """What ``load`` reads beside graph and metadata."""
+    """Write what ``load_export`` reads beside graph and ``export.json``."""
     save_file({**{name: intended.arrays()[name] for name in ARRAYS}, IMAGES: images}, folder / ARRAYS_FILE)

@@ -1,7 +1,4 @@
-"""What lies on disk beside a model's weights: its checked JSON, files written whole or not at all, and the cache.
-
-Knows no network, so that a graph can be found and run without torch.
-"""
+"""Files of a run and of an export, and their checked JSON; no network is needed to read it, and so no torch."""
 
 from __future__ import annotations
 
@@ -9,15 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from aeflow.artifacts.upgrade import OLD_SCHEMA, SCHEMA, upgraded
 from aeflow.errors import ArtifactError
 from aeflow.runtime.files import digest, write_text
 
-SCHEMA = 5
 WEIGHTS, MODEL_JSON = "model.safetensors", "model.json"
 HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
 EXPORT_SCHEMA = 3
 EXPORT = "export.json"  # in the folder of an exported graph; holds the model's own metadata under "model"
-# What ``artifact.save`` writes into the metadata by itself; the rest is told by whoever trained the model.
+# What ``save_run`` writes into the metadata by itself; the rest comes from the training.
 WRITTEN_BY_SAVE = (
     "schema",
     "settings",
@@ -34,12 +31,12 @@ REMEDY_TRAIN = "restore it, or train again"
 
 
 def is_export(folder: Path) -> bool:
-    """Whether a folder holds an exported graph and no run."""
+    """Return if a folder holds an exported graph and no run."""
     return (folder / EXPORT).is_file() and not (folder / MODEL_JSON).exists()
 
 
 def run_of(export: Path, sha256: str) -> str:
-    """Which run an export came from, as a person finds it: the folder around it, or else the checksum of its metadata."""
+    """Name the run that an export came from: the folder around it, else the checksum of its ``model.json``."""
     try:
         if read_metadata(export.resolve().parent)["sha256"] == sha256:
             return str(export.resolve().parent)
@@ -49,37 +46,48 @@ def run_of(export: Path, sha256: str) -> str:
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:
-    """The checked content of a run's ``model.json``, which an export carries along."""
+    """Read the checked content of a run's ``model.json``, which an export carries along; raises ArtifactError."""
     if is_export(folder):
         metadata: dict[str, Any] = read_export(folder)["model"]
         return metadata
-    return read_checked(folder, MODEL_JSON, SCHEMA, "give the folder that `aeflow train --out` wrote", REMEDY_TRAIN)
+    give = "give the folder that `aeflow train --out` wrote"
+    return _upgraded(folder / MODEL_JSON, read_checked(folder, MODEL_JSON, (SCHEMA, OLD_SCHEMA), give, REMEDY_TRAIN))
 
 
 def read_export(folder: Path) -> dict[str, Any]:
-    """The checked content of an exported graph's ``export.json``."""
-    return read_checked(folder, EXPORT, EXPORT_SCHEMA, "give the folder that `aeflow export` wrote", "export it again")
+    """Read the checked content of an exported graph's ``export.json``; raises ArtifactError."""
+    give, remedy = "give the folder that `aeflow export` wrote", "export it again"
+    export = read_checked(folder, EXPORT, (EXPORT_SCHEMA,), give, remedy)
+    return {**export, "model": _upgraded(folder / EXPORT, export["model"])}
 
 
-def read_checked(folder: Path, name: str, schema: int, give: str, remedy: str) -> dict[str, Any]:
-    """A JSON file that ``write_checked`` wrote; ArtifactError says how it is missing, damaged or of another version."""
+def _upgraded(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return upgraded(metadata)
+    except (KeyError, TypeError) as error:
+        found = f"does not describe a model of schema {OLD_SCHEMA} ({type(error).__name__})"
+        raise ArtifactError(path, found, "load it with the version that wrote it, or train again") from error
+
+
+def read_checked(folder: Path, name: str, schemas: tuple[int, ...], give: str, remedy: str) -> dict[str, Any]:
+    """Read a JSON file that ``write_checked`` wrote; ArtifactError if it is missing, damaged or of another version."""
     path = folder / name
     if not path.is_file():
         raise ArtifactError(folder, "no such folder" if not folder.is_dir() else f"holds no {name}", give)
     try:
-        metadata = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ArtifactError(path, "not valid JSON: truncated or damaged", remedy) from error
-    if not isinstance(metadata, dict) or "schema" not in metadata or "sha256" not in metadata:
+    if not isinstance(content, dict) or "schema" not in content or "sha256" not in content:
         raise ArtifactError(path, "not written by aeflow", give)
-    if metadata["schema"] != schema:
-        found = f"has schema {metadata['schema']!r} where this version reads {schema}"
+    if content["schema"] not in schemas:
+        found = f"has schema {content['schema']!r} where this version reads {' and '.join(map(str, schemas))}"
         raise ArtifactError(path, found, f"use the version of aeflow that wrote it, or {remedy.split(', or ')[-1]}")
-    if digest({key: value for key, value in metadata.items() if key != "sha256"}) != metadata["sha256"]:
+    if digest({key: value for key, value in content.items() if key != "sha256"}) != content["sha256"]:
         raise ArtifactError(path, "damaged or edited by hand (checksum differs)", remedy)
-    return metadata
+    return content
 
 
 def write_checked(path: Path, metadata: dict[str, Any]) -> None:
-    """Plain values as JSON, with a checksum over all of them."""
+    """Write plain values as JSON, with a checksum over all of them."""
     write_text(path, json.dumps({**metadata, "sha256": digest(metadata)}, indent=1, allow_nan=False))

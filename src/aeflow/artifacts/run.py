@@ -20,7 +20,6 @@ from safetensors.torch import load_file, save_file
 
 from aeflow.artifacts.layout import (
     MODEL_JSON,
-    SCHEMA,
     WEIGHTS,
     WRITTEN_BY_SAVE,
     is_export,
@@ -28,6 +27,7 @@ from aeflow.artifacts.layout import (
     run_of,
     write_checked,
 )
+from aeflow.artifacts.upgrade import SCHEMA, upgraded_names
 from aeflow.backends.torch import TorchBackend
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import InputGuard
@@ -51,7 +51,8 @@ class Artifact:
     settings: Settings
     calibration: Calibration
     input_guard: InputGuard
-    metadata: dict[str, Any] = field(default_factory=dict)  # training data, versions, self-test; see docs/design.md
+    metadata: dict[str, Any] = field(default_factory=dict)  # of training data and versions; see docs/design.md
+    fingerprint: str = ""  # SHA-256 of its model.json, empty until it was saved
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +61,9 @@ class Artifact:
     @property
     def scorer(self) -> Scorer:
         """What scores with this very network."""
-        return Scorer(self.settings, self.calibration, self.input_guard, TorchBackend(self.net), self.metadata)
+        return Scorer(
+            self.settings, self.calibration, self.input_guard, TorchBackend(self.net), self.metadata, self.fingerprint
+        )
 
 
 def save_run(artifact: Artifact, run: Path) -> None:
@@ -89,9 +92,12 @@ def save_run(artifact: Artifact, run: Path) -> None:
     write_checked(run / MODEL_JSON, metadata)
 
 
-def load_run(run: Path, device: torch.device | str = "cpu") -> Artifact:
-    """The model of a run folder; ArtifactError says which file is missing, damaged or of another kind."""
-    metadata = read_metadata(run)
+def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, Any] | None = None) -> Artifact:
+    """Load the model of a run folder; ArtifactError says which file is missing, damaged or of another kind.
+
+    ``metadata`` is the content of its ``model.json``, if it was read already.
+    """
+    metadata = read_metadata(run) if metadata is None else metadata
     if is_export(run):
         remedy = f"give the run that it came from: {run_of(run, metadata['sha256'])}"
         raise ArtifactError(run, "an exported graph, and this needs the network itself", remedy)
@@ -105,7 +111,7 @@ def load_run(run: Path, device: torch.device | str = "cpu") -> Artifact:
         calibration = Calibration.from_json(metadata["calibration"])
         classes = None if metadata["classes"] is None else ClassMixture.empty(**metadata["classes"])
         net = AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes)
-        tensors = load_file(weights)
+        tensors = upgraded_names(load_file(weights))
         own = {
             key.removeprefix(INTENDED): tensors.pop(key).numpy() for key in list(tensors) if key.startswith(INTENDED)
         }
@@ -122,6 +128,7 @@ def load_run(run: Path, device: torch.device | str = "cpu") -> Artifact:
         calibration,
         intended,
         {key: value for key, value in metadata.items() if key not in WRITTEN_BY_SAVE},
+        metadata["sha256"],
     )
     _check_self_test(artifact, metadata["self_test"], run)
     return artifact

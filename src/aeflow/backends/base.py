@@ -1,24 +1,27 @@
-"""What every backend is to the rest: pixels in, raw measures out."""
+"""The face of every backend: pixels in, raw measures out."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeflow._types import Floats, Floats32
 from aeflow.model import output_names
+from aeflow.model.terms import TERMS
 
 
 @dataclass(frozen=True, slots=True)
 class BackendOutput:
     """The raw measures of a batch, before calibration; ``maps`` and ``x_hat`` only if they were asked for."""
 
-    flow: Floats  # (B, stages)
-    reconstruction: Floats  # (B,)
+    measures: dict[str, Floats]  # of each of TERMS, (B,) or (B, columns)
     log_ratios: Floats | None  # (B, kinds) where the model has classes
     input_statistics: Floats  # (B, T), see ``model.input_statistics``
     maps: dict[str, Floats32]  # (B, H, W) each
@@ -26,11 +29,10 @@ class BackendOutput:
 
     @classmethod
     def of(cls, outputs: Mapping[str, NDArray[Any]]) -> Self:
-        """Of outputs by name, see ``model.names``."""
+        """Build from a mapping of output name to array."""
         ratios = outputs.get(output_names.LOG_RATIOS)
         return cls(
-            flow=np.asarray(outputs[output_names.FLOW], np.float64),
-            reconstruction=np.asarray(outputs[output_names.RECONSTRUCTION], np.float64),
+            measures={name: np.asarray(outputs[term.output], np.float64) for name, term in TERMS.items()},
             log_ratios=None if ratios is None else np.asarray(ratios, np.float64),
             input_statistics=np.asarray(outputs[output_names.INPUT_STATISTICS], np.float64),
             maps={
@@ -61,9 +63,44 @@ class Backend(Protocol):
         """The raw measures of images ``x`` (B, 3, size, size) in [0, 1], and maps and reconstruction if asked for."""
 
 
+class GraphBackend(ABC):
+    """Base of the backends that run a graph file; only the outputs that are asked for are computed."""
+
+    name: ClassVar[str]  # also of the format of its own
+    graph_file: ClassVar[str]  # that is opened, in a folder of that format
+    formats: ClassVar[tuple[str, ...]]  # that it runs
+    precisions: ClassVar[tuple[str, ...]]  # that it computes in
+    packages: ClassVar[tuple[str, ...]]  # that write and run its format; the version of the last decides the results
+    install: ClassVar[str]  # what pip is asked for
+    one_by_one: ClassVar[bool]  # images are handed over one at a time
+
+    def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
+        """Open a graph of images (B, 3, size, size) that computes ``outputs``."""
+        self.size, self.precision = size, precision
+        self._outputs = tuple(outputs)
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Return if what writes and runs its format can be imported."""
+        return all(find_spec(name) is not None for name in cls.packages)
+
+    @classmethod
+    def native_precisions(cls) -> tuple[str, ...]:
+        """Return the precisions that this machine computes in by itself, the fastest first."""
+        return cls.precisions
+
+    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
+        """Return the raw measures of images ``x``, as every backend does."""
+        return BackendOutput.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
+
+    @abstractmethod
+    def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
+        """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
+
+
 def wanted(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...]:
-    """Which of a graph's outputs ``BackendOutput`` needs."""
-    always = {output_names.FLOW, output_names.RECONSTRUCTION, output_names.LOG_RATIOS, output_names.INPUT_STATISTICS}
+    """Return which of a graph's outputs ``BackendOutput`` needs."""
+    always = {*(term.output for term in TERMS.values()), output_names.LOG_RATIOS, output_names.INPUT_STATISTICS}
     asked = (
         always
         | (set(map(output_names.of_map, output_names.MAPS)) if maps else set())

@@ -5,35 +5,30 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from aeflow._types import Floats32
-from aeflow.backends.base import BackendOutput, wanted
+from aeflow.backends.base import GraphBackend
 
 
-def installed() -> bool:
-    """Whether everything of the extra ``onnx`` can be imported."""
-    return all(find_spec(name) is not None for name in ("onnx", "onnxscript", "onnxruntime"))
-
-
-class OnnxBackend:
+class OnnxBackend(GraphBackend):
     """Runs a graph file; only the outputs that are asked for are computed."""
 
     name = "onnx"
-    precision = "fp32"
+    graph_file = "graph.onnx"
+    formats = ("onnx",)
+    precisions = ("fp32",)
+    packages = ("onnx", "onnxscript", "onnxruntime")
+    install = "aeflow[onnx]"
+    one_by_one = False
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
+    def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
         import onnx
 
-        self.size = size
-        self._outputs = tuple(outputs)
+        super().__init__(graph, size, outputs, precision)
         self._model = onnx.load(graph)
         self._sessions: dict[tuple[str, ...], Any] = {}
-
-    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
-        return BackendOutput.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Collection, Sequence
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,16 +14,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from aeflow._types import Floats32
-from aeflow.backends.base import BackendOutput, wanted
+from aeflow.backends.base import GraphBackend
 
 MOST_STREAMS = 8  # images under way at once; each has activations of its own
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in
-
-
-def installed() -> bool:
-    """Whether OpenVINO can be imported."""
-    return find_spec("openvino") is not None
 
 
 def openvino() -> ModuleType:
@@ -33,7 +27,7 @@ def openvino() -> ModuleType:
     return import_module("openvino")
 
 
-class OpenVINOBackend:
+class OpenVINOBackend(GraphBackend):
     """Runs a graph file on the CPU; only the outputs that are asked for are computed.
 
     It is compiled for one image, and as many images are under way as there are streams, each on cores of its own: a
@@ -41,17 +35,25 @@ class OpenVINOBackend:
     """
 
     name = "openvino"
+    graph_file = "graph.xml"
+    formats = ("openvino", "onnx")
+    precisions = ("bf16", "fp32")
+    packages = ("openvino",)
+    install = "openvino"
+    one_by_one = True
 
     def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
-        self.size, self.precision = size, precision
-        self._outputs = tuple(outputs)
+        super().__init__(graph, size, outputs, precision)
         self._ov = openvino()
         self._core = self._ov.Core()
         self._model = self._core.read_model(graph)
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
-    def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
-        return BackendOutput.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
+    @classmethod
+    def native_precisions(cls) -> tuple[str, ...]:
+        """Return bfloat16 if this CPU computes in it by itself, then float32."""
+        capabilities = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
@@ -113,8 +115,3 @@ def keep_exact(graph: Path, outputs: Collection[str]) -> None:
                 layer.insert(1 if layer.find("data") is not None else 0, info)
             ElementTree.SubElement(info, "attribute", name="precise", version="0")
     tree.write(graph)
-
-
-def has_bf16() -> bool:
-    """Whether this CPU computes in bfloat16 by itself."""
-    return "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -1,11 +1,13 @@
-"""What held-out normals say about a score: its terms' spread, p-values, the threshold, and the maps' scale.
+"""Calibration of a score by held-out normals: its terms' scales, p-values, the threshold, and the maps' scales.
 
 Nothing here ever sees an abnormal image or a test split.
 """
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -14,57 +16,50 @@ import numpy as np
 from aeflow._types import Floats
 from aeflow.calibration.map_scale import MapScale
 from aeflow.calibration.posterior import Posterior
+from aeflow.calibration.term_scale import TermScale
 from aeflow.config import Settings
 from aeflow.errors import DataError
+from aeflow.model.output_names import POSTERIOR
+from aeflow.model.terms import TERMS
 
 MIN_NORMALS = 5  # held-out normals without which a spread means nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Fitted on held-out normals; turns measures into scores.
+    """Terms, p-values and threshold, fitted on held-out normals; turns raw measures into scores.
 
-    ``term = (raw - mean) / std``; ``flow`` first averages its stages, each standardised; ``reconstruction`` counts both
-    ways if ``two_sided``. With ``standardise`` off the terms stay raw.
-    ``value = beta * flow + (1 - beta) * reconstruction``, the normals-only score; ``posterior`` may add its own term.
+    ``value = sum_i weight_i term_i`` is the normals-only score, see ``TermScale``; ``posterior`` may add its own term.
+    With ``standardise`` off the terms are the raw measures, averaged over their columns.
     """
 
-    beta: float
     standardise: bool
-    two_sided: bool
-    stages: list[tuple[float, float]]  # mean and std of each stage's negative log-likelihood
-    flow: tuple[float, float]
-    reconstruction: tuple[float, float]
+    term_scales: dict[str, TermScale]  # of each term, in the order of the sum
     scores: list[float]  # of the held-out normals, rising
     threshold: float
     rule: str
     maps: dict[str, MapScale]
     posterior: Posterior | None = None
 
-    def terms(self, flow: Floats, reconstruction: Floats, log_ratios: Floats | None = None) -> dict[str, Floats]:
-        """The terms of raw measures: ``flow`` (n, stages), ``reconstruction`` (n,), ``log_ratios`` (n, kinds)."""
-        posterior = (
-            {} if self.posterior is None or log_ratios is None else {"posterior": self.posterior.term(log_ratios)}
-        )
-        if not self.standardise:
-            return {"flow": flow.mean(axis=1), "reconstruction": reconstruction, **posterior}
-        mean, std = np.array(self.stages).T
-        together = ((flow - mean) / std).mean(axis=1)
-        distance = (reconstruction - self.reconstruction[0]) / self.reconstruction[1]
-        return {
-            "flow": (together - self.flow[0]) / self.flow[1],
-            "reconstruction": np.abs(distance) if self.two_sided else distance,
-            **posterior,
-        }
+    def terms(self, measures: Mapping[str, Floats], log_ratios: Floats | None = None) -> dict[str, Floats]:
+        """Return the terms (n,) of raw measures, (n,) or (n, columns) each; ``log_ratios`` (n, kinds) of the classes."""
+        if self.standardise:
+            terms = {name: scale.term(measures[name]) for name, scale in self.term_scales.items()}
+        else:
+            terms = {name: _raw(measures[name]) for name in self.term_scales}
+        if self.posterior is not None and log_ratios is not None:
+            terms[POSTERIOR] = self.posterior.term(log_ratios)
+        return terms
 
-    def normals_only(self, terms: dict[str, Floats]) -> Floats:
-        """The score without what the classes say."""
-        return self.beta * terms["flow"] + (1 - self.beta) * terms["reconstruction"]
+    def normals_only(self, terms: Mapping[str, Floats]) -> Floats:
+        """Return the score without what the classes say."""
+        parts = [scale.weight * terms[name] for name, scale in self.term_scales.items()]
+        return functools.reduce(np.add, parts)
 
-    def value(self, terms: dict[str, Floats]) -> Floats:
-        """The score, higher for more abnormal; never clamped."""
+    def value(self, terms: Mapping[str, Floats]) -> Floats:
+        """Return the score, higher for more abnormal; never clamped."""
         score = self.normals_only(terms)
-        return score if self.posterior is None else self.posterior.value(score, terms["posterior"])
+        return score if self.posterior is None else self.posterior.value(score, terms[POSTERIOR])
 
     def p_value(self, value: float) -> float:
         """``(1 + #{held-out normals with a score >= value}) / (n + 1)``: split-conformal (Vovk et al. 2005).
@@ -79,8 +74,8 @@ class Calibration:
         return "abnormal" if value > self.threshold else "normal"
 
     @property
-    def scales(self) -> dict[str, tuple[float, float]]:
-        """Low and high of each map."""
+    def map_limits(self) -> dict[str, tuple[float, float]]:
+        """Low and high end of each map's colours."""
         return {name: (scale.low, scale.high) for name, scale in self.maps.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -89,56 +84,44 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The calibration of ``to_json``; KeyError or TypeError where values are missing or of another kind."""
+        """Rebuild from plain values; KeyError, TypeError or ValueError if they do not fit."""
         values = dict(values)
-        values["stages"] = [(float(mean), float(std)) for mean, std in values["stages"]]
-        for name in ("flow", "reconstruction"):
-            values[name] = tuple(map(float, values[name]))
+        values["term_scales"] = {name: TermScale.from_json(scale) for name, scale in values["term_scales"].items()}
         values["maps"] = {name: MapScale(**scale) for name, scale in values["maps"].items()}
         if values.get("posterior") is not None:
             values["posterior"] = Posterior.from_json(values["posterior"])
         return cls(**values)
 
 
-def fit_calibration(settings: Settings, flow: Floats, reconstruction: Floats, maps: dict[str, MapScale]) -> Calibration:
-    """Calibrate on the raw measures of held-out normals, ``flow`` (n, stages) and ``reconstruction`` (n,).
+def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: dict[str, MapScale]) -> Calibration:
+    """Calibrate on the raw measures of held-out normals, (n,) or (n, columns) for each of TERMS.
 
-    The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals lie above it on average,
-    or ``1 / (n + 1)`` where n held-out normals cannot say more; ``rule`` names the share.
+    The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals exceed it on average,
+    or ``1 / (n + 1)`` if n held-out normals cannot say more; ``rule`` names the share.
     Raises DataError for too few normals or a term that does not vary.
     """
-    n = len(flow)
+    n = min(len(measure) for measure in measures.values())
     if n < MIN_NORMALS:
         remedy = f"add train normals, until held_out = {settings.held_out:g} of them are {MIN_NORMALS} images or more"
         raise DataError("train/normal", f"only {n} held-out images to calibrate on", remedy)
-    stages = [_spread(column, "flow term") for column in flow.T]
-    mean, std = np.array(stages).T
-    partial = Calibration(
-        beta=settings.beta,
-        standardise=settings.standardise,
-        two_sided=settings.two_sided,
-        stages=stages,
-        flow=_spread(((flow - mean) / std).mean(axis=1), "flow term"),
-        reconstruction=_spread(reconstruction, "reconstruction term"),
-        scores=[],
-        threshold=math.inf,
-        rule="",
-        maps=maps,
-    )
-    return _with_threshold(partial, settings, partial.value(partial.terms(flow, reconstruction)))
+    scales = {
+        name: TermScale.fit(name, measures[name], term.weight(settings), term.two_sided(settings))
+        for name, term in TERMS.items()
+    }
+    partial = Calibration(settings.standardise, scales, scores=[], threshold=math.inf, rule="", maps=maps)
+    return _with_threshold(partial, settings, partial.value(partial.terms(measures)))
 
 
 def with_posterior(
     calibration: Calibration,
     settings: Settings,
     posterior: Posterior,
-    flow: Floats,
-    reconstruction: Floats,
+    measures: Mapping[str, Floats],
     log_ratios: Floats,
 ) -> Calibration:
-    """The calibration with what the classes say in its score, on the raw measures of the same held-out normals."""
+    """Return the calibration with the classes' evidence in its score, on the measures of the same held-out normals."""
     partial = replace(calibration, posterior=posterior)
-    return _with_threshold(partial, settings, partial.value(partial.terms(flow, reconstruction, log_ratios)))
+    return _with_threshold(partial, settings, partial.value(partial.terms(measures, log_ratios)))
 
 
 def _with_threshold(partial: Calibration, settings: Settings, values: Floats) -> Calibration:
@@ -157,9 +140,7 @@ def conformal_threshold(values: Floats, rate: float) -> tuple[int, float]:
     return rank, float(np.sort(values)[rank - 1])
 
 
-def _spread(values: Floats, what: str) -> tuple[float, float]:
-    mean, std = float(values.mean()), float(values.std(ddof=1))
-    if not std > 1e-12 * max(1.0, abs(mean)):
-        found = f"the {what} is the same for all held-out images"
-        raise DataError("train/normal", found, "check that the images are not copies of one another")
-    return mean, std
+def _raw(measure: Floats) -> Floats:
+    """Return a measure without standardisation, (n,): the mean of its columns if it has some."""
+    combined: Floats = measure if measure.ndim == 1 else measure.mean(axis=1)
+    return combined

@@ -27,7 +27,6 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
-    from aeflow.artifacts.layout import read_metadata
     from aeflow.data.records import find_images
     from aeflow.deploy.open_model import open_model
     from aeflow.results.pictures import PictureFolder
@@ -50,7 +49,7 @@ def score(
     if dicom is not None:
         from aeflow.results.dicom import DicomFolder, ModelIdentity  # highdicom takes a second to import
 
-        objects = DicomFolder(dicom, ModelIdentity(read_metadata(run)["sha256"], scorer.calibration))
+        objects = DicomFolder(dicom, ModelIdentity(scorer.fingerprint, scorer.calibration))
         sinks.append(objects)
     done = score_files(scorer, files, sinks)
     if out is not None and done.studies:

@@ -1,4 +1,4 @@
-"""Commands that make a model: train, tune, recalibrate."""
+"""The command ``train``: a data folder to a model."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ def train(
     preset: Preset = "default",
     encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
     encoder_weights: Weights = None,
-    prior: Annotated[
-        str | None, typer.Option(help="normal, or gmm: learn from labelled abnormal and unlabelled images, too.")
+    classifier: Annotated[
+        str | None, typer.Option(help="none, or mixture: learn from labelled abnormal and unlabelled images, too.")
     ] = None,
+    prior: Annotated[
+        str | None, typer.Option(hidden=True)
+    ] = None,  # its value gmm gets an error that names the new option
     labels: Annotated[int | None, typer.Option(help="Labelled abnormal images to draw; all by default.")] = None,
     undrawn: Annotated[bool | None, typer.Option("--undrawn", help="Use those not drawn as unlabelled ones.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
@@ -36,13 +39,14 @@ def train(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Learn from the normal images of DATA; with --prior gmm from abnormal and unlabelled ones, too."""
+    """Learn from the normal images of DATA; with --classifier mixture from abnormal and unlabelled ones, too."""
     from aeflow.config import make_settings, parse_changes
     from aeflow.deploy.open_model import make_ready
     from aeflow.training.train import train as train_run
 
     named = {
         "encoder": encoder,
+        "classifier": classifier,
         "prior": prior,
         "labels": labels,
         "undrawn": undrawn,
@@ -67,7 +71,7 @@ def train(
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
         score = {"log_det_weight": weight, "threshold": trained.artifact.calibration.threshold}
-        print_json({"run": str(out), **metadata, "lesson": trained.artifact.metadata["lesson"], **score})
+        print_json({"run": str(out), **metadata, "labelled_set": trained.artifact.metadata["labelled_set"], **score})
     else:
         print(
             f"trained on {metadata['normal_images']} normal images, {metadata['held_out_images']} held out; "

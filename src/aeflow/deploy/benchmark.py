@@ -22,11 +22,11 @@ import PIL.Image
 import torch
 
 from aeflow._types import Axis, Floats32
-from aeflow.artifacts.exported_graph import GRAPHS
 from aeflow.artifacts.run import Artifact
 from aeflow.backends.graph_file import write_graph
 from aeflow.backends.onnx import OnnxBackend
 from aeflow.backends.openvino import OpenVINOBackend
+from aeflow.backends.registry import GRAPH_BACKENDS
 from aeflow.data.loader import Decoded, decoded
 from aeflow.data.records import Record, find_images
 from aeflow.data.slices import unfold
@@ -208,8 +208,7 @@ def in_stages(
         u = net.classes.latent(net.of_stages(features, settings.class_stages))
         ratios = net.classes.log_ratios(u).double().cpu().numpy()
     input_statistics = measure_input_statistics(x, pool(of_flows)).double().cpu().numpy()
-    flow = measures.flow.double().cpu().numpy()
-    reconstruction = measures.reconstruction.double().cpu().tolist()
+    terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")
     for one in (measures.residual_map, net.anomaly_map(measures)):
         one.cpu().numpy()
@@ -219,8 +218,7 @@ def in_stages(
         calibrated(
             scorer,
             Measured(
-                flow[i],
-                reconstruction[i],
+                {name: np.asarray(measure[i]) for name, measure in terms.items()},
                 None if ratios is None else ratios[i],
                 input_statistics[i],
                 acquisitions[i],
@@ -242,7 +240,7 @@ def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch
         yield torch.no_grad()(encoder)
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / GRAPHS[backend.name]
+        path = Path(folder) / GRAPH_BACKENDS[backend.name].graph_file
         module = _EncoderGraph(encoder).eval()
         write_graph(module, module.outputs, backend.size, path, module.outputs)
         own = (

@@ -19,14 +19,13 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from aeflow.artifacts import exported_graph
-from aeflow.artifacts.exported_graph import GRAPHS, TOLERANCE, Pictures, as_pixels
+from aeflow.artifacts.exported_graph import TOLERANCE, Pictures, as_pixels
 from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, read_metadata, write_checked
 from aeflow.artifacts.reference_normals import Neighbours
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.backends.base import BackendOutput
 from aeflow.backends.graph_file import write_graph
-from aeflow.backends.onnx import OnnxBackend
-from aeflow.backends.openvino import OpenVINOBackend
+from aeflow.backends.registry import GRAPH_BACKENDS, missing
 from aeflow.backends.score_graph import ScoreGraph
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, SettingsError
@@ -56,7 +55,7 @@ class Parity:
         return max(self.score, self.own_score)
 
     def passes(self, precision: str) -> bool:
-        """Whether the graph may be used."""
+        """Return if the graph may be used."""
         return self.largest <= TOLERANCE[precision] and self.flips == 0
 
 
@@ -66,15 +65,17 @@ def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32")
     Raises SettingsError for a format or precision that cannot be had; ArtifactError, with nothing written, where a
     score differs by more than ``TOLERANCE`` or a verdict flips, or where ``out`` holds other files.
     """
-    if to not in GRAPHS:
-        raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPHS)}")
-    if precision not in TOLERANCE or (precision == "bf16" and to != "openvino"):
+    if to not in GRAPH_BACKENDS:
+        raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
+    if precision not in GRAPH_BACKENDS[to].precisions:
         found = f"{precision!r} cannot be had with {to}"
         raise SettingsError("--precision", found, "take fp32; bf16 goes with --to openvino")
     folder = run / to if out is None else out
     if folder.exists() and not (folder / EXPORT).is_file() and (folder.is_file() or any(folder.iterdir())):
         raise ArtifactError(folder, "holds something else than an export", "choose another --out")
-    with made(load_run(run), run, to, [precision], folder.parent) as (temporary, parity):
+    metadata = read_metadata(run)
+    artifact = load_run(run, metadata=metadata)
+    with made(artifact, run, metadata, to, [precision], folder.parent) as (temporary, _, parity):
         if not parity.passes(precision):
             raise unequal(folder, parity, precision)
         if folder.exists():
@@ -84,7 +85,7 @@ def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32")
 
 
 def unequal(where: object, parity: Parity, precision: str) -> ArtifactError:
-    """What is said of a graph that gives other scores."""
+    """Return the error for a graph that gives other scores."""
     found = (
         f"not written: scores differ by up to {parity.largest:.2g} standard deviations of held-out normals where "
         f"{TOLERANCE[precision]:g} is allowed, and {parity.flips} of {parity.images} verdicts flip"
@@ -94,64 +95,69 @@ def unequal(where: object, parity: Parity, precision: str) -> ArtifactError:
 
 @contextmanager
 def made(
-    artifact: Artifact, run: Path, to: str, precisions: Sequence[str], beside: Path, one_by_one: bool = False
-) -> Iterator[tuple[Path, Parity]]:
-    """An export in a temporary folder in ``beside``, in the first precision that passes, else the last; its parity.
+    artifact: Artifact,
+    run: Path,
+    model: dict[str, Any],
+    to: str,
+    precisions: Sequence[str],
+    beside: Path,
+    one_by_one: bool = False,
+) -> Iterator[tuple[Path, dict[str, Any], Parity]]:
+    """Make an export in a temporary folder in ``beside``, in the first precision that passes, else the last.
 
-    The folder goes when the context ends, unless it was renamed. ``one_by_one``: see ``write_graph``.
+    Yields the folder, the content of its ``export.json``, and its parity; the folder is deleted when the context ends,
+    unless it was renamed. ``model`` is the content of the run's ``model.json``; ``one_by_one``: see ``write_graph``.
     """
-    if not exported_graph.installed(to):
-        raise exported_graph.missing(to)
+    backend = GRAPH_BACKENDS[to]
+    if not backend.installed():
+        raise missing(to)
     beside.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=beside, prefix=".export-"))
     try:
         graph = ScoreGraph(artifact.net, artifact.calibration).eval()
         size = artifact.settings.image_size
-        write_graph(graph, graph.outputs, size, temporary / GRAPHS[to], _OF_ENCODER, one_by_one)
+        write_graph(graph, graph.outputs, size, temporary / backend.graph_file, _OF_ENCODER, one_by_one)
         exported_graph.save_arrays(temporary, artifact.input_guard, test_images(artifact))
-        metadata = {
+        content = {
             "schema": EXPORT_SCHEMA,
             "format": to,
             "outputs": list(graph.outputs),
             "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
-            "versions": {name: version(name) for name in ("aeflow", "torch", *_WRITERS[to])},
-            "model": read_metadata(run),
+            "versions": {name: version(name) for name in ("aeflow", "torch", *backend.packages)},
+            "model": model,
         }
         tried = {}
         for precision in precisions:
-            metadata["precision"] = precision
-            tried[precision] = parity = prove(artifact, temporary, metadata, run)
+            content["precision"] = precision
+            tried[precision] = parity = prove(artifact, temporary, content, run)
             if parity.passes(precision):
                 break
         measured = {name: asdict(one) for name, one in tried.items()}
-        write_checked(temporary / EXPORT, {**metadata, "parity": measured.pop(precision), "not_passed": measured})
+        content |= {"parity": measured.pop(precision), "not_passed": measured}
+        write_checked(temporary / EXPORT, content)
         temporary.chmod(0o755)
-        yield temporary, parity
+        yield temporary, content, parity
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-_OF_ENCODER = (
-    output_names.INPUT_STATISTICS,
-    output_names.LOG_RATIOS,
-)  # outputs that depend on its features and on no flow
-_WRITERS = {"openvino": ("openvino",), "onnx": ("onnx", "onnxscript", "onnxruntime")}
+# Outputs that depend on the encoder's features and on no flow.
+_OF_ENCODER = (output_names.INPUT_STATISTICS, output_names.LOG_RATIOS)
 
 
-def prove(artifact: Artifact, folder: Path, metadata: dict[str, Any], run: Path) -> Parity:
+def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) -> Parity:
     """Lay a graph's scores and maps beside torch's, on its test images and on small pictures of train normals.
 
-    ``metadata`` get torch's scores of the test images; of the pictures, which a run may lack, nothing is kept.
+    ``content``, of its ``export.json``, gets torch's scores of the test images; of the pictures, which a run may lack, nothing is kept.
     """
     kept = load_file(folder / exported_graph.ARRAYS_FILE)[exported_graph.IMAGES]
     images = np.concatenate([kept, normals_of(run, artifact)])
     calibration, reference = artifact.calibration, artifact.scorer.backend
-    backend = exported_graph.open_graph(folder, metadata, artifact.settings.image_size, metadata["format"])
-    assert isinstance(backend, OpenVINOBackend | OnnxBackend)
+    backend = exported_graph.open_graph(folder, content, artifact.settings.image_size, content["format"])
     rows, maps = [], dict.fromkeys(output_names.MAPS, 0.0)
     for start in range(0, len(images), BATCH):
         x = as_pixels(images[start : start + BATCH])
-        outputs, theirs = backend.outputs(x, tuple(metadata["outputs"])), reference.run(x, maps=True)
+        outputs, theirs = backend.outputs(x, tuple(content["outputs"])), reference.run(x, maps=True)
         ours = BackendOutput.of(outputs)
         rows.append(np.stack([value_of(calibration, theirs), value_of(calibration, ours), outputs[output_names.SCORE]]))
         for name in output_names.MAPS:
@@ -159,7 +165,7 @@ def prove(artifact: Artifact, folder: Path, metadata: dict[str, Any], run: Path)
             away = float(np.abs(theirs.maps[name] - ours.maps[name]).max()) / (scale.high - scale.low)
             maps[name] = max(maps[name], away)
     want, got, own = np.concatenate(rows, axis=1)
-    metadata["self_test"] = want[: len(kept)].tolist()
+    content["self_test"] = want[: len(kept)].tolist()
     called = [[calibration.verdict(value) for value in values] for values in (want, got)]
     return Parity(
         score=exported_graph.largest(got, want, calibration),

@@ -1,4 +1,4 @@
-"""Which backend scores: the one that is named, or the fastest whose scores are proven to be torch's on this machine."""
+"""Opening a run or an export for scoring, with the backend that is named, or the fastest that gives torch's scores."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from aeflow._version import __version__
-from aeflow.artifacts import exported_graph
-from aeflow.artifacts.exported_graph import GRAPHS
+from aeflow.artifacts.exported_graph import load_export
 from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, is_export, read_export, read_metadata
-from aeflow.backends import openvino
+from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS, missing
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
 from aeflow.runtime.cache import cache_root, describe, graph_folder, mark_used
 from aeflow.runtime.files import digest, write_text
@@ -19,37 +19,40 @@ from aeflow.runtime.process import may_have_gpu, pick_device
 from aeflow.runtime.progress import console
 from aeflow.scoring.scorer import Scorer
 
-BACKENDS = ("auto", "torch", *GRAPHS)
 # Images from which on a graph is made first. That takes as long as some 800 images with torch; it saves a third of each
 # image's time, and four seconds at every start after this one (docs/performance.md).
 GRAPH_FROM_IMAGES = 500
+MADE_BY_ITSELF = "openvino"  # the format of that graph
 REFUSED = "refused"  # in a graph's place in the cache: why it was not kept
-AS_RUN = "give a run, or export one with `aeflow export`"
+
+Metadata = dict[str, Any]  # the content of model.json
 
 
 def open_model(run: Path, backend: str = "auto", device: str = "auto", images: int = 0) -> Scorer:
-    """What scores with a run or an exported graph, when so many ``images`` are to be scored.
+    """Open a run or an exported graph for scoring. ``images`` is how many are expected.
 
-    ``auto`` takes a graph that lies in the run or in the cache, makes one for ``GRAPH_FROM_IMAGES`` images or more, and else takes
-    torch; it says on stderr why a graph is passed over. Raises SettingsError for a backend that is unknown, not
-    installed, or not for ``device``; ArtifactError where files are damaged or a graph gives other scores than torch.
+    ``auto`` takes a graph that is in the run or in the cache, makes one if ``GRAPH_FROM_IMAGES`` images or more will pay
+    for it, and else takes torch; it says on stderr why a graph is passed over. Raises SettingsError for a backend that
+    is unknown, not installed, or not for ``device``; ArtifactError if files are damaged or a graph gives other scores
+    than torch.
     """
     if backend not in BACKENDS:
         raise SettingsError("backend", f"{backend!r} is unknown", f"choose one of {', '.join(BACKENDS)}")
     if is_export(run):
-        return exported_graph.load_export(run, backend)
+        return load_export(run, backend)
+    metadata = read_metadata(run)
     gpu = device == "cuda" or (device == "auto" and may_have_gpu() and pick_device(device).type == "cuda")
-    if backend in GRAPHS:
+    if backend in GRAPH_BACKENDS:
         if device == "cuda":
             raise SettingsError("backend", f"{backend} runs on the CPU here", "take --backend torch, or --device cpu")
-        return _graph(run, backend)
+        return _graph(run, metadata, backend)
     if backend == "auto" and not gpu:
-        scorer = _fastest(run, images)
+        scorer = _fastest(run, metadata, images)
         if scorer is not None:
             return scorer
     from aeflow.artifacts.run import load_run  # imports torch
 
-    return load_run(run, pick_device(device)).scorer
+    return load_run(run, pick_device(device), metadata).scorer
 
 
 def make_ready(run: Path, device: str = "auto") -> None:
@@ -57,81 +60,87 @@ def make_ready(run: Path, device: str = "auto") -> None:
     open_model(run, "auto", device, GRAPH_FROM_IMAGES)
 
 
-def _fastest(run: Path, images: int) -> Scorer | None:
-    """The scorer of the fastest graph that passes here; None where torch is to be taken."""
-    model = read_metadata(run)["sha256"]
-    for form in filter(exported_graph.installed, GRAPHS):  # the first is the faster one
-        for folder in (run / form, cached(model, form)):
+def _fastest(run: Path, metadata: Metadata, images: int) -> Scorer | None:
+    """Open the fastest graph that passes here; None if torch is to be taken."""
+    installed = [name for name, backend in GRAPH_BACKENDS.items() if backend.installed()]
+    for name in installed:
+        for folder in (run / name, cached(metadata, name)):
             if (folder / EXPORT).is_file():
                 try:
-                    return _of(folder, model, form)
+                    return _of(folder, metadata, name)
                 except AeflowError as error:
                     print(f"note: a graph is passed over: {error}", file=sys.stderr)
-    place = cached(model, "openvino")
-    if images < GRAPH_FROM_IMAGES or not openvino.installed() or (place / REFUSED).is_file():
+    if images < GRAPH_FROM_IMAGES or MADE_BY_ITSELF not in installed:
+        return None
+    place = cached(metadata, MADE_BY_ITSELF)
+    if (place / REFUSED).is_file():
         return None
     try:
-        return make(run, "openvino", place)
+        return make(run, metadata, MADE_BY_ITSELF, place)
     except ArtifactError as error:
         print(f"note: scoring with torch: {error}", file=sys.stderr)
         return None
 
 
-def _graph(run: Path, form: str) -> Scorer:
-    """The scorer of the graph of one format, made where there is none."""
-    if not exported_graph.installed(form):
-        raise exported_graph.missing(form)
-    model = read_metadata(run)["sha256"]
-    for folder in (run / form, cached(model, form)):
+def _graph(run: Path, metadata: Metadata, backend: str) -> Scorer:
+    """Open the graph of one backend's own format, made if there is none."""
+    if not GRAPH_BACKENDS[backend].installed():
+        raise missing(backend)
+    place = cached(metadata, backend)
+    for folder in (run / backend, place):
         if (folder / EXPORT).is_file():
             try:
-                return _of(folder, model, form)
+                return _of(folder, metadata, backend)
             except ArtifactError:
                 if folder.exists():  # else the cache was cleared just now
                     raise
-    place = cached(model, form)
     if (place / REFUSED).is_file():
         raise ArtifactError(run, (place / REFUSED).read_text(encoding="utf-8"), "score with --backend torch")
-    return make(run, form, place)
+    return make(run, metadata, backend, place)
 
 
-def _of(folder: Path, model: str, form: str) -> Scorer:
-    if read_export(folder)["model"]["sha256"] != model:
+def _of(folder: Path, metadata: Metadata, backend: str) -> Scorer:
+    """Open the graph in a folder; raises ArtifactError if it is of another run."""
+    export = read_export(folder)
+    if export["model"]["sha256"] != metadata["sha256"]:
         raise ArtifactError(folder, "of another training than the run", "export the run again, or delete the folder")
-    return exported_graph.load_export(folder, form)
+    return load_export(folder, backend, export)
 
 
-def cached(model: str, form: str) -> Path:
-    """Return where the cache keeps a model's graph, by its metadata's checksum, for this version of what runs it."""
-    package = {"openvino": "openvino", "onnx": "onnxruntime"}[form]
-    key = [EXPORT_SCHEMA, __version__, model, form, version(package)]
+def cached(metadata: Metadata, backend: str) -> Path:
+    """Return where the cache keeps a model's graph, by the checksum of its metadata and the version that runs it."""
+    package = GRAPH_BACKENDS[backend].packages[-1]
+    key = [EXPORT_SCHEMA, __version__, metadata["sha256"], backend, version(package)]
     place = graph_folder(cache_root(), digest(key))
     mark_used(place)
     return place
 
 
-def make(run: Path, form: str, place: Path) -> Scorer:
-    """Make the graph of a run in ``place``, in the lowest precision that passes; ArtifactError where none does."""
+def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
+    """Make the graph of a run in ``place``, in the fastest precision that passes; ArtifactError if none does."""
     from aeflow.artifacts.run import load_run  # imports torch
     from aeflow.deploy.export import made, unequal
 
-    with console.status(f"Making a graph for {form}, once for this model"):
+    kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
+    with console.status(f"Making a graph for {backend}, once for this model"):
         if not console.is_terminal:
-            print(f"note: making a graph for {form}, once for this model", file=sys.stderr)
-        artifact = load_run(run)
-        model = read_metadata(run)["sha256"]
-        precisions = ["bf16", "fp32"] if form == "openvino" and openvino.has_bf16() else ["fp32"]
-        alone = form == "openvino"  # its backend hands over image by image
-        with made(artifact, run, form, precisions, place.parent, one_by_one=alone) as (folder, parity):
-            precision = read_export(folder)["precision"]
+            print(f"note: making a graph for {backend}, once for this model", file=sys.stderr)
+        artifact = load_run(run, metadata=metadata)
+        precisions = kind.native_precisions()
+        with made(artifact, run, metadata, backend, precisions, place.parent, kind.one_by_one) as (
+            folder,
+            export,
+            parity,
+        ):
+            precision = export["precision"]
             if parity.passes(precision):
-                describe(folder, f"{form} {precision} of model {model[:12]}")
-                scorer = exported_graph.load_export(folder, form)  # opened before anyone can clear it
+                describe(folder, f"{backend} {precision} of model {model}")
+                scorer = load_export(folder, backend)  # opened before anyone can clear it
                 if not place.exists():  # another process may have been faster
                     os.replace(folder, place)
                 return scorer
     error = unequal(run, parity, "fp32")
     place.mkdir(exist_ok=True)
-    describe(place, f"{form} of model {model[:12]}, refused")
+    describe(place, f"{backend} of model {model}, refused")
     write_text(place / REFUSED, error.found)
     raise error

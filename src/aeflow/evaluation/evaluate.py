@@ -164,7 +164,7 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
     """Score everything once, writing both tables as the scores come."""
     masks = any(record.mask for record in records)
     calibration = scorer.calibration
-    pixels = {name: PixelMetrics(calibration.scales[name], calibration.maps[name].threshold) for name in MAPS}
+    pixels = {name: PixelMetrics(calibration.map_limits[name], calibration.maps[name].threshold) for name in MAPS}
     scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
@@ -245,7 +245,7 @@ def _gallery(scorer: Scorer, records: Sequence[Record]) -> Figure:
             raise result
         mask = mask_of(record, scorer.settings.image_size)
         rows.append(panel(result, TRUTH[record.label], mask))
-    return gallery(rows, scorer.calibration.scales)
+    return gallery(rows, scorer.calibration.map_limits)
 
 
 def _history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, list[float]]]]:

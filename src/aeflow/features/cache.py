@@ -30,7 +30,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aeflow.backends import openvino
+from aeflow.backends.openvino import OpenVINOBackend
 from aeflow.config import Settings
 from aeflow.data.augment import Change, augment, of_reach
 from aeflow.data.loader import batches
@@ -79,7 +79,7 @@ class FeatureCache:
         self.device = encoder.mean.device
         self.shapes = self._shapes()
         self._graph: EncoderGraph | None = None
-        self._graph_untried = self.device.type == "cpu" and openvino.installed()
+        self._graph_untried = self.device.type == "cpu" and OpenVINOBackend.installed()
         self._many = False  # images that are missing now
 
     @classmethod

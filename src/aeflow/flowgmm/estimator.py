@@ -43,7 +43,7 @@ from torch import nn
 from aeflow.errors import NumericalError
 from aeflow.flowgmm.linear_gaussian import MIN_VARIANCE, fit_linear, whiten
 from aeflow.flowgmm.vector_flow import FlowMixture
-from aeflow.model.prior import LOG_2PI
+from aeflow.model.priors.standard_normal import LOG_2PI
 
 Array = NDArray[Any]
 

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from aeflow.model.prior import GaussianMixture
+from aeflow.model.priors.gaussian_mixture import GaussianMixture
 
 
 class Coupling(nn.Module):

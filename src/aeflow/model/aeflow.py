@@ -7,33 +7,28 @@ dimensions, since a raw one (1e5 nats) would drown the reconstruction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aeflow.config import UNCHOSEN, Settings
+from aeflow.config import Settings
 from aeflow.errors import SettingsError
 from aeflow.model.class_mixture import ClassMixture
-from aeflow.model.decoder import Decoder, decoder_halvings
+from aeflow.model.decoders import DECODERS, decoder_halvings
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
+from aeflow.model.latent import Latent
 from aeflow.model.latent_pca import LatentPCA
 from aeflow.model.pooling import pool, unit_length
-from aeflow.model.prior import StandardNormal
-from aeflow.model.ssim import ssim
-
-
-@dataclass(frozen=True, slots=True)
-class Latent:
-    """What the flow makes of a batch, for each stage."""
-
-    u: list[Tensor]  # (B, C, h, w)
-    log_det: list[Tensor]  # (B, h, w)
+from aeflow.model.priors import PRIORS
+from aeflow.model.regions import REGIONS
+from aeflow.model.terms import TERMS
+from aeflow.model.terms.scored_batch import ScoredBatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +42,9 @@ class Losses:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What a batch is scored by: higher means more abnormal."""
+    """Raw measures and maps of a batch: higher means more abnormal."""
 
-    flow: Tensor  # (B, stages) mean over the highest positions, ``log_det_weight`` of the log-determinant in it
-    reconstruction: Tensor  # (B,)
+    terms: dict[str, Tensor]  # of each of TERMS, (B,) or (B, columns)
     flow_maps: list[Tensor]  # (B, h, w) for each stage: the whole negative log-likelihood per dimension
     brightness_map: Tensor  # (B, h, w) of the finest stage: how far a cell's grey value is from the mean normal image's
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
@@ -62,7 +56,7 @@ class Measures:
 class AEFlow(nn.Module):
     """The whole model as one module; see the equations above."""
 
-    usual: Tensor
+    mean_image: Tensor
     map_mean: Tensor
     map_std: Tensor
 
@@ -102,13 +96,18 @@ class AEFlow(nn.Module):
                 f"give for instance {near}",
             )
         side = settings.image_size
-        self.decoder = Decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
-        self.prior = StandardNormal()
-        self.whole = LatentPCA((channels[-1], *(settings.image_size // stride,) * 2))
+        decoder = chosen(DECODERS, settings.decoder_type, "decoder_type")
+        self.decoder = decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
+        self.prior = chosen(PRIORS, settings.prior, "prior")()
+        self.region = chosen(REGIONS, settings.region, "region")()
+        self.latent_pca = LatentPCA((channels[-1], *(settings.image_size // stride,) * 2))
         self.cell = strides[0]  # pixels a side
-        self.register_buffer("usual", torch.zeros(*(settings.image_size // self.cell,) * 2))  # mean normal image, cells
+        self.register_buffer(
+            "mean_image", torch.zeros(*(settings.image_size // self.cell,) * 2)
+        )  # of normals, in cells
         self.register_buffer("map_mean", torch.zeros(2))  # of flow and brightness map over held-out normals
         self.register_buffer("map_std", torch.ones(2))
+        self._measures = {name: term.measure for name, term in TERMS.items()}
         self._bfloat16 = False
         self.to(memory_format=torch.channels_last)
 
@@ -123,8 +122,8 @@ class AEFlow(nn.Module):
 
     def initialise(self, features: list[Tensor], x: Tensor) -> None:
         """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), and decoder and maps from these."""
-        self.decoder.initialise(x)
-        self.usual.copy_(self._cells(x).mean(dim=0))
+        self.decoder.initialise(x)  # type: ignore[operator]
+        self.mean_image.copy_(self._cells(x).mean(dim=0))
         for flow, z in zip(self.flows, self.prepared(features), strict=True):
             flow.initialise(z)  # type: ignore[operator]
 
@@ -144,34 +143,21 @@ class AEFlow(nn.Module):
             x_hat: Tensor = self.decoder(latent.u[-1])
         return x_hat.float()
 
-    def negative_log_likelihood(self, latent: Latent, log_det_weight: float = 1.0) -> list[Tensor]:
-        """``-(log p(u) + weight * log |det|) / C`` at each position, (B, h, w) for each stage."""
-        return [
-            -(self.prior.log_prob(u) + log_det_weight * log_det) / u.shape[1]
-            for u, log_det in zip(latent.u, latent.log_det, strict=True)
-        ]
-
     def losses(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Losses:
         """The loss terms of images ``x`` (B, 3, H, W) and their weighted sum, (B,) each."""
-        nll = [m.mean(dim=(1, 2)) for m in self.negative_log_likelihood(latent)]
+        nll = [m.mean(dim=(1, 2)) for m in latent.negative_log_likelihood(self.prior)]
         flow = torch.stack(nll).mean(dim=0)
         reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         alpha = self.settings.alpha
         return Losses(alpha * flow + (1 - alpha) * reconstruction, flow, reconstruction)
 
     def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
-        """What images ``x`` (B, 3, H, W) with this latent and reconstruction are scored by."""
-        chosen = self.settings.log_det_weight
-        weighted = self.negative_log_likelihood(latent, UNCHOSEN if chosen is None else chosen)
-        if self.settings.reconstruction == "ssim":
-            reconstruction = 1 - ssim(x, x_hat)
-        else:
-            reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
+        """Return the raw measures and maps of images ``x`` (B, 3, H, W) with this latent and reconstruction."""
+        batch = ScoredBatch(self.settings, self.prior, self.region, latent, x, x_hat)
         return Measures(
-            flow=torch.stack([mean_of_top(m, self.settings.top_share) for m in weighted], dim=1),
-            reconstruction=reconstruction,
-            flow_maps=self.negative_log_likelihood(latent),
-            brightness_map=(self._cells(x) - self.usual).abs(),
+            terms={name: measure(batch) for name, measure in self._measures.items()},
+            flow_maps=latent.negative_log_likelihood(self.prior),
+            brightness_map=(self._cells(x) - self.mean_image).abs(),
             residual_map=(x - x_hat).abs().mean(dim=1),
             x_hat=x_hat,
             pooled=x.new_empty(x.shape[0], 0),
@@ -237,8 +223,11 @@ def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
-def mean_of_top(values: Tensor, share: float) -> Tensor:
-    """Mean over the highest ``share`` of the positions of ``values`` (B, h, w), at least one; (B,)."""
-    flat = values.flatten(1)
-    highest, _ = torch.topk(flat, max(1, round(share * flat.shape[1])), dim=1)
-    return highest.mean(dim=1)
+T = TypeVar("T")
+
+
+def chosen(registry: Mapping[str, T], name: str, setting: str) -> T:
+    """Return the entry that a setting names; raises SettingsError if there is none."""
+    if name not in registry:
+        raise SettingsError(setting, f"{name!r} is unknown", f"choose one of {', '.join(registry)}")
+    return registry[name]

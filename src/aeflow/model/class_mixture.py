@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from aeflow.model.pooling import pool
-from aeflow.model.prior import GaussianMixture
+from aeflow.model.priors.gaussian_mixture import GaussianMixture
 
 ROUNDS = 8  # over the kinds: taking off one may bring back a little of another
 TINY = 1e-12  # kinds that nothing was learnt of lie on the normal mean

@@ -37,7 +37,7 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     is shared, so the moved draws are the component's own.
     """
     generator = torch.Generator().manual_seed(seed)
-    latents = net.whole.sample(n, generator)
+    latents = net.latent_pca.sample(n, generator)
     if component and net.classes is not None:
         means = net.classes.prior.means
         shift = ((means[component] - means[0]) @ net.classes.back.T)[None]

@@ -1,23 +1,20 @@
-"""What a model's outputs are called, for those who run it with torch and those who run its graph without."""
+"""Names of a model's outputs, for torch and for graphs that run without it; those of the terms stand in TERMS."""
 
 from __future__ import annotations
 
-# Raw measures: what ``Calibration`` and ``InputGuard`` work on.
-FLOW = "flow_measure"  # (B, stages)
-RECONSTRUCTION = "reconstruction_measure"  # (B,)
-LOG_RATIOS = "log_ratios"  # (B, kinds), where the model has classes
-INPUT_STATISTICS = "traits"  # (B, T), see ``model.traits``
+LOG_RATIOS = "log_ratios"  # (B, kinds), if the model has classes
+INPUT_STATISTICS = "traits"  # (B, T), see ``model.input_statistics``; the name in graphs of earlier versions
 
 MAPS = ("residual", "anomaly")  # as "residual_map" and "anomaly_map", (B, H, W)
 X_HAT = "x_hat"  # (B, 3, H, W)
 
-# Calibrated: what a graph gives to whoever has no aeflow.
+# Calibrated: what a graph gives to those who run it without aeflow, beside each term by its name.
 SCORE, P_VALUE = "score", "p_value"  # (B,)
-TERMS = ("flow", "reconstruction", "posterior")  # (B,) each, the last where the model has classes
+POSTERIOR = "posterior"  # (B,) the classes' term, if the model has classes
 
-PICTURE_SIDE = 16  # pixels of the small picture among the traits
+PICTURE_SIDE = 16  # pixels of the small picture among the input statistics
 
 
 def of_map(name: str) -> str:
-    """The output that holds a map."""
+    """Return the name of the output that holds a map."""
     return f"{name}_map"

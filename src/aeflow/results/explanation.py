@@ -14,6 +14,7 @@ from aeflow._types import Floats32
 from aeflow.artifacts.reference_normals import NORMALS, Neighbour, Neighbours
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import Calibration
+from aeflow.calibration.term_scale import TermScale
 from aeflow.data.slices import one_image
 from aeflow.errors import SettingsError
 from aeflow.imageio.errors import ImageError
@@ -119,11 +120,16 @@ def contributions(calibration: Calibration, result: Score) -> dict[str, float]:
 
     nothing = dict.fromkeys(result.terms, 0.0)
     weights = {name: value({**nothing, name: 1.0}) - value(nothing) for name in result.terms}
-    usual = {**nothing, "flow": 0.0 if calibration.standardise else float(np.mean([m for m, _ in calibration.stages]))}
+    usual = {**nothing, "flow": 0.0 if calibration.standardise else _mean_of_columns(calibration.term_scales["flow"])}
     rest = float(np.mean(calibration.scores)) - value(usual)  # the posterior's mean is 0; this is the reconstruction's
     if weights["reconstruction"]:
         usual["reconstruction"] = rest / weights["reconstruction"]
     return {name: weights[name] * (term - usual[name]) for name, term in result.terms.items()}
+
+
+def _mean_of_columns(scale: TermScale) -> float:
+    """Return the mean of a raw measure over held-out normals."""
+    return float(np.mean([mean for mean, _ in scale.columns or [scale.spread]]))
 
 
 def kinds_of(artifact: Artifact) -> list[str]:

@@ -21,7 +21,7 @@ class PictureFolder(Sink):
 
     def __init__(self, folder: Path, scorer: Scorer) -> None:
         self.folder = folder
-        self._scales, self._size = scorer.calibration.scales, scorer.settings.image_size
+        self._scales, self._size = scorer.calibration.map_limits, scorer.settings.image_size
         self._open = ExitStack()
 
     def __enter__(self) -> Self:

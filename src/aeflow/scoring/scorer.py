@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aeflow._types import Floats32
+from aeflow._types import Floats, Floats32
 from aeflow.backends.base import Backend, BackendOutput
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import InputGuard
@@ -32,14 +32,14 @@ class Scorer:
     input_guard: InputGuard
     backend: Backend
     metadata: dict[str, Any] = field(default_factory=dict)  # what the model was trained on, see docs/design.md
+    fingerprint: str = ""  # SHA-256 of the model's model.json
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
     """One image's raw measures; ``maps`` and ``pictures`` are empty unless asked for."""
 
-    flow: NDArray[np.float64]  # (stages,)
-    reconstruction: float
+    measures: dict[str, Floats]  # of each of TERMS, () or (columns,)
     log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
     input_statistics: NDArray[np.float64]  # (T,) see ``model.input_statistics``
     acquisition: Acquisition  # what the file says of how the image was taken
@@ -111,7 +111,7 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
     """The score of raw measures."""
     calibration = scorer.calibration
     ratios = None if measured.log_ratios is None else measured.log_ratios[None]
-    terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]), ratios)
+    terms = calibration.terms({name: measure[None] for name, measure in measured.measures.items()}, ratios)
     value = float(calibration.value(terms)[0])
     return Score(
         value=value,
@@ -157,8 +157,7 @@ def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterat
     """Yield the measures of each image; with the pixels ``x`` (B, 3, H, W) if there are reconstructions of them."""
     for i, image in enumerate(images):
         yield Measured(
-            flow=raw.flow[i],
-            reconstruction=float(raw.reconstruction[i]),
+            measures={name: np.asarray(measure[i]) for name, measure in raw.measures.items()},
             log_ratios=None if raw.log_ratios is None else raw.log_ratios[i],
             input_statistics=raw.input_statistics[i],
             acquisition=image.acquisition,
@@ -170,4 +169,4 @@ def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterat
 
 def value_of(calibration: Calibration, raw: BackendOutput) -> NDArray[np.float64]:
     """The scores (B,) of a batch."""
-    return calibration.value(calibration.terms(raw.flow, raw.reconstruction, raw.log_ratios))
+    return calibration.value(calibration.terms(raw.measures, raw.log_ratios))

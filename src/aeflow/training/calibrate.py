@@ -16,6 +16,7 @@ from aeflow.data.records import Record
 from aeflow.data.splits import evenly
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
+from aeflow.model.terms import TERMS
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import measure
 from aeflow.training.class_mixture_em import MixtureFit
@@ -34,19 +35,19 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: LearntClasses 
             advance()
             if isinstance(measured, ImageError):  # it could be read a minute ago
                 raise measured
-            rows.append((measured.flow, measured.reconstruction))
+            rows.append(measured.measures)
             ratios += [] if measured.log_ratios is None else [measured.log_ratios]
             if record in mapped:
                 pixels.add(measured.maps)
-    flow, reconstruction = np.stack([row[0] for row in rows]), np.array([row[1] for row in rows])
-    calibration = fit_calibration(net.settings, flow, reconstruction, pixels.scales())
+    measures = {name: np.stack([row[name] for row in rows]) for name in TERMS}
+    calibration = fit_calibration(net.settings, measures, pixels.scales())
     if taught is None or taught.classes is None:
         return calibration
-    normals = calibration.normals_only(calibration.terms(flow, reconstruction)), np.stack(ratios)
+    normals = calibration.normals_only(calibration.terms(measures)), np.stack(ratios)
     share = net.settings.abnormal_share or (taught.pool.share if taught.pool is not None and taught.pool.used else 0.5)
     weighed = _weigh(net, calibration, taught.lesson, taught.classes)
     fitted = fit_posterior(taught.classes.kinds, normals, weighed, share)
-    return with_posterior(calibration, net.settings, fitted, flow, reconstruction, normals[1])
+    return with_posterior(calibration, net.settings, fitted, measures, normals[1])
 
 
 def _weigh(
@@ -60,6 +61,6 @@ def _weigh(
             advance()
             if isinstance(measured, ImageError):
                 raise measured
-            terms = calibration.terms(measured.flow[None], np.array([measured.reconstruction]))
+            terms = calibration.terms({name: measure[None] for name, measure in measured.measures.items()})
             scores[i] = calibration.normals_only(terms)[0]
     return scores, learnt.judged[rows], learnt.abnormal[rows]

@@ -24,14 +24,16 @@ from aeflow.features.cache import FeatureCache
 from aeflow.features.dataset import Features
 from aeflow.features.device_batches import Feed
 from aeflow.metrics.intervals import delong
-from aeflow.model.aeflow import AEFlow, mean_of_top
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.terms import TERMS
+from aeflow.model.terms.flow import mean_of_top
 
 WEIGHTS = tuple(eighth / 8 for eighth in range(9))
 MAX_ANOMALOUS = 300  # held-out normals that are given an anomaly, at most
 FEWEST = 100  # synthetic anomalies at least: several of an image where there are fewer normals
 VIEWS = 5  # anomalies of one image at most
 
-Raw = tuple[Floats, Floats]  # flow (n, stages) and reconstruction (n,)
+Measures = dict[str, Floats]  # raw measures of each term, (n,) or (n, columns)
 
 
 def views_of(images: int) -> int:
@@ -48,26 +50,32 @@ def anomalies(cache: FeatureCache, normals: Features, advance: Callable[[int], N
 
 
 @torch.no_grad()
-def raw(net: AEFlow, groups: Mapping[str, Features], pairs: Sequence[tuple[float, float]]) -> list[dict[str, Raw]]:
-    """The raw measures of each group under each pair of ``log_det_weight`` and ``top_share``.
+def measures_under(
+    net: AEFlow, groups: Mapping[str, Features], pairs: Sequence[tuple[float, float]]
+) -> list[dict[str, Measures]]:
+    """Return the raw measures of each group under each pair of ``log_det_weight`` and ``top_share``.
 
     The groups' batches hold the stages of ``net``'s flows; each image passes the network once.
     """
     net.eval()
-    device, stages = next(net.parameters()).device, len(net.settings.stages)
+    device, columns = next(net.parameters()).device, len(net.settings.stages)
     weights = dict.fromkeys(weight for weight, _ in pairs)
-    found: list[dict[str, Raw]] = [{} for _ in pairs]
-    for name, features in groups.items():
-        flows: list[list[Floats]] = [[np.zeros((0, stages))] for _ in pairs]
-        distances: list[Floats] = [np.zeros(0)]
+    found: list[dict[str, Measures]] = [{} for _ in pairs]
+    for group, features in groups.items():
+        flows: list[list[Floats]] = [[np.zeros((0, columns))] for _ in pairs]
+        others: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in TERMS if name != "flow"}
         for z, x in Feed(features, device).batches(net.settings.batch_size):
             latent = net.encode(z)
-            distances.append(_numbers(net.measure(latent, net.decode(latent), x).reconstruction))
-            maps = {weight: net.negative_log_likelihood(latent, weight) for weight in weights}
+            measured = net.measure(latent, net.decode(latent), x).terms
+            for name, parts in others.items():
+                parts.append(_numbers(measured[name]))
+            maps = {weight: latent.negative_log_likelihood(net.prior, weight) for weight in weights}
             for (weight, share), flow in zip(pairs, flows, strict=True):
-                flow.append(_numbers(torch.stack([mean_of_top(m, share) for m in maps[weight]], dim=1)))
-        for of_one, flow in zip(found, flows, strict=True):
-            of_one[name] = np.concatenate(flow), np.concatenate(distances)
+                kept = [net.region.keep(values) for values in maps[weight]]
+                flow.append(_numbers(torch.stack([mean_of_top(values, share) for values in kept], dim=1)))
+        unchanged = {name: np.concatenate(parts) for name, parts in others.items()}
+        for of_pair, flow in zip(found, flows, strict=True):
+            of_pair[group] = {"flow": np.concatenate(flow), **unchanged}
     return found
 
 
@@ -93,22 +101,22 @@ def chosen(net: AEFlow, normals: Features, anomalous: Features) -> tuple[Setting
     """The settings of ``net`` with their ``log_det_weight`` chosen, and the AUROC of each candidate by its weight."""
     tried = candidates(net.settings)
     groups = {"clean": normals, "synthetic": anomalous}
-    measured = raw(net, groups, [pair_of(one) for one in tried])
+    measured = measures_under(net, groups, [pair_of(one) for one in tried])
     scores = [scores_of(of_one, one) for of_one, one in zip(measured, tried, strict=True)]
     areas = {f"{one.log_det_weight:g}": area(of_one) for one, of_one in zip(tried, scores, strict=True)}
     return tried[choose(tried, scores)], areas
 
 
 def pair_of(settings: Settings) -> tuple[float, float]:
-    """What ``raw`` asks of settings that leave nothing open."""
+    """What ``measures_under`` asks of settings that leave nothing open."""
     assert settings.log_det_weight is not None
     return settings.log_det_weight, settings.top_share
 
 
-def scores_of(measured: Mapping[str, Raw], settings: Settings) -> dict[str, Floats]:
+def scores_of(measured: Mapping[str, Measures], settings: Settings) -> dict[str, Floats]:
     """The scores of each group from raw measures, calibrated on the clean normals' own."""
-    calibration = fit_calibration(settings, *measured["clean"], maps={})
-    return {name: calibration.value(calibration.terms(*one)) for name, one in measured.items()}
+    calibration = fit_calibration(settings, measured["clean"], maps={})
+    return {name: calibration.value(calibration.terms(measures)) for name, measures in measured.items()}
 
 
 def area(scores: Mapping[str, Floats]) -> float:

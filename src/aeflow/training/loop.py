@@ -20,6 +20,7 @@ from aeflow.data.splits import evenly
 from aeflow.features.dataset import Features
 from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
+from aeflow.model.terms import TERMS
 from aeflow.runtime.device import Plan, halving
 from aeflow.runtime.progress import bar
 from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
@@ -115,14 +116,13 @@ def fit_network(
             train_losses = _train_epoch(step, train, order, epoch, epochs)
             trained = time.perf_counter() - tic
             with net.in_bfloat16(plan.train_bfloat16):
-                held_losses, *of_held = measure_all(net, held_out, step.size)
-                _, *of_watched = measure_all(net, watched, step.size)
+                held_losses, of_held = measure_all(net, held_out, step.size)
+                _, of_watched = measure_all(net, watched, step.size)
             progress.epoch = epoch
             if held_losses[0] < progress.best_loss:
                 progress.best_loss, progress.best_epoch, best = float(held_losses[0]), epoch, trainable(net)
-            now = fit_calibration(settings, of_held[0], of_held[1], maps={})
-            pairs = (of_held, of_watched)
-            scores = [now.value(now.terms(flow, reconstruction)).tolist() for flow, reconstruction in pairs]
+            now = fit_calibration(settings, of_held, maps={})
+            scores = [now.value(now.terms(measures)).tolist() if measures else [] for measures in (of_held, of_watched)]
             progress.epoch_scores.append(dict(zip(("normal", "abnormal"), scores, strict=True)))
             row = {"epoch": epoch, "learning_rate": optimizer.param_groups[0]["lr"]}
             for side, losses in (("train", train_losses), ("held_out", held_losses)):
@@ -207,19 +207,21 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 
 @torch.no_grad()
-def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, Floats, Floats]:
-    """Mean losses (3,), flow measures (n, stages) and reconstruction measures (n,) in evaluation mode."""
+def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[str, Floats]]:
+    """Return the mean losses (3,), and the raw measures (n, ...) of each term, in evaluation mode."""
     net.eval()
-    found = [(torch.zeros(3, 0), torch.zeros(0, len(net.flows)), torch.zeros(0))]
+    losses = [torch.zeros(3, 0)]
+    measured: dict[str, list[Tensor]] = {name: [] for name in TERMS}
     for z, x in feed.batches(batch_size):
         latent = net.encode(z)
         x_hat = net.decode(latent)
         loss, measures = net.losses(latent, x_hat, x), net.measure(latent, x_hat, x)
-        parts = torch.stack((loss.total, loss.flow, loss.reconstruction))
-        found.append((parts.cpu(), measures.flow.cpu(), measures.reconstruction.cpu()))
-    losses, flow, reconstruction = zip(*found, strict=True)
+        losses.append(torch.stack((loss.total, loss.flow, loss.reconstruction)).cpu())
+        for name, measure in measures.terms.items():
+            measured[name].append(measure.cpu())
     sums = torch.cat(losses, dim=1).double().sum(dim=1).numpy()
-    return sums / max(1, len(feed)), torch.cat(flow).double().numpy(), torch.cat(reconstruction).double().numpy()
+    found = {name: torch.cat(parts).double().numpy() for name, parts in measured.items() if parts}
+    return sums / max(1, len(feed)), found
 
 
 def trainable(net: AEFlow) -> State:

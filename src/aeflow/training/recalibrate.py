@@ -15,7 +15,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.errors import ImageError
+from aeflow.model.terms import TERMS
 from aeflow.runtime.files import content
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
@@ -87,11 +88,9 @@ def recalibrate(
         "content": sorted({digest for digest in digests.values() if digest}),
         "original": _original(old),
     }
-    flow, reconstruction = (
-        np.array([getattr(one, name) for _, one in measured]) for name in ("flow", "reconstruction")
-    )
+    measures = {name: np.stack([image.measures[name] for _, image in measured]) for name in TERMS}
     ratios = [one.log_ratios for _, one in measured if one.log_ratios is not None]
-    calibration = refit(old.calibration, old.settings, flow, reconstruction, np.stack(ratios) if ratios else None, maps)
+    calibration = refit(old.calibration, old.settings, measures, np.stack(ratios) if ratios else None, maps)
     new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata})
     _write(new, Path(run), target)
     return Recalibrated(new, refusals, _notes(new, metadata))
@@ -131,16 +130,15 @@ def _measure(
 def refit(
     old: Calibration,
     settings: Settings,
-    flow: Floats,
-    reconstruction: Floats,
+    measures: Mapping[str, Floats],
     log_ratios: Floats | None,
     maps: dict[str, MapScale],
 ) -> Calibration:
     """The calibration on the raw measures of other normals, as ``fit_calibration`` takes them; ``posterior`` stays."""
-    calibration = fit_calibration(settings, flow, reconstruction, maps)
+    calibration = fit_calibration(settings, measures, maps)
     if old.posterior is None or log_ratios is None:
         return calibration
-    return with_posterior(calibration, settings, old.posterior, flow, reconstruction, log_ratios)
+    return with_posterior(calibration, settings, old.posterior, measures, log_ratios)
 
 
 def _original(model: Artifact) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A data folder -> a trained, calibrated model in its run folder."""
+"""Training: a data folder becomes a trained, calibrated model in its run folder, stage by stage."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import io
 import json
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 
@@ -18,8 +20,8 @@ from aeflow.artifacts.reference_normals import Neighbours
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.calibration.calibration import MIN_NORMALS
 from aeflow.config import Settings
-from aeflow.data.leakage import leakage, refuse_leakage
-from aeflow.data.records import Refusals, of_label, read_records
+from aeflow.data.leakage import Leakage, leakage, refuse_leakage
+from aeflow.data.records import Record, Refusals, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
@@ -32,25 +34,54 @@ from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
-from aeflow.training.checkpoint import CHECKPOINT
+from aeflow.training.checkpoint import CHECKPOINT, Progress
 from aeflow.training.fit_input_guard import learn_input_guard
-from aeflow.training.learn_classes import learn_classes
+from aeflow.training.learn_classes import LearntClasses, learn_classes
 from aeflow.training.loop import Material, fit_network
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
 MAX_LATENTS = 300  # train normals whose latents new ones are drawn after
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What a training gives beside the files in its run folder."""
+    """Result of a training run: the model, its loss history, refused images and notes for the user."""
 
     artifact: Artifact
     history: list[dict[str, float]]
     refusals: Refusals
-    notes: list[str]  # what the user should know of the data
+    notes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """The images of a data folder, by the part each has in a training."""
+
+    train: list[Record]  # every image of the train split
+    test: list[Record]
+    kept: list[Record]  # train normals that the flow learns from
+    held_out: list[Record]  # train normals that decide when to stop, and calibrate
+    watched: list[Record]  # train abnormal images whose scores are only drawn
+    leaked: Leakage
+
+
+@dataclass(slots=True)
+class Paces:
+    """Seconds of each phase of a training, and its images a second, for the model's file."""
+
+    values: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def of(self, phase: str, images: int) -> Iterator[None]:
+        """Time a phase that so many images pass through."""
+        tic = time.perf_counter()
+        yield
+        self.add(phase, time.perf_counter() - tic, images)
+
+    def add(self, phase: str, seconds: float, images: int) -> None:
+        """Note how long a phase took."""
+        self.values[f"{phase}_seconds"] = round(seconds, 1)
+        self.values[f"{phase}_images_per_second"] = round(images / max(seconds, 1e-6), 1)
 
 
 def train(
@@ -66,93 +97,92 @@ def train(
     """Learn from the train normals of ``data`` and write the run folder ``out``.
 
     Raises DataError for too few normals, or for normals that are in the test split, too, unless
-    ``settings.allow_leakage``; ArtifactError where ``out`` already holds a model or another training,
+    ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training,
     NumericalError naming the layer where training leaves the finite numbers.
     """
-    started = time.perf_counter()
+    started, paces = time.perf_counter(), Paces()
     prepare()
     run, on = Path(out), pick_device(device)
     _check_run(run, resume, overwrite)
+    images = read_images(data, settings)
+    learnt, settings, refusals = _learn_classes(data, images, settings, encoder_weights, on)
+    cache = FeatureCache.of(pretrained(settings.encoder, settings.stages, encoder_weights).to(on), settings)
+    net = build_network(settings, learnt, encoder_weights, on)
+    material, refused = compute_features(cache, images, settings, paces)
+    refusals = _all_refusals(refusals, refused)
+    _check_enough(material, settings, data, refusals)
+
+    run.mkdir(parents=True, exist_ok=True)
+    progress = fit_network(net, settings, run, material, resume)
+    paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
+    with paces.of("calibration", len(material.held_out)):
+        net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
+        net.latent_pca.fit(latents(net, material.views[0]))
+        calibration = calibrate_on(net, material.held_out.records, learnt)
+        guard = learn_input_guard(net, material.views, material.held_out)
+    metadata = {
+        "training": {
+            **_counts(material, images, refusals, progress),
+            "seconds": round(time.perf_counter() - started, 1),
+            **paces.values,
+            "device": str(on),
+        },
+        "log_det_weights": ranked,
+        "labelled_set": None if learnt is None else learnt.to_json(),
+    }
+    model = Artifact(net, net.settings, calibration, guard, metadata)
+    history = _write_run(model, run, material, progress)
+    return Trained(model, history, refusals, _notes(images, learnt))
+
+
+def read_images(data: Path | str, settings: Settings) -> TrainingImages:
+    """Return the images of a data folder by their part; raises DataError for too few normals, or leaked ones."""
     records = unfold(read_records(data, "train"), settings.slice_axis)
     normals = of_label(records, 0, at_least=2, where=Path(data) / "train")
     test = unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis)
     leaked = leakage(normals, test)
     if not settings.allow_leakage:
         refuse_leakage(data, leaked)
-    kept, held = hold_out(normals, settings.held_out, settings.seed)
-    watched = evenly(of_label(records, 1), MAX_WATCHED)
+    kept, held_out = hold_out(normals, settings.held_out, settings.seed)
+    return TrainingImages(records, test, kept, held_out, evenly(of_label(records, 1), MAX_WATCHED), leaked)
 
-    taught, refusals = None, Refusals()
-    if settings.prior == "gmm":
-        taught, refusals = learn_classes(data, (records, test), kept, settings, encoder_weights, on)
-        if taught.classes is None:
-            settings = settings.model_copy(update={"prior": "normal"})
-    mixture = taught.classes.mixture if taught is not None and taught.classes is not None else None
 
-    encoder = pretrained(settings.encoder, settings.stages, encoder_weights)
-    whole = pretrained(settings.encoder, settings.encoder_stages, encoder_weights)
+def _learn_classes(
+    data: Path | str, images: TrainingImages, settings: Settings, weights: Path | None, on: torch.device
+) -> tuple[LearntClasses | None, Settings, Refusals]:
+    """Learn the classes if the settings ask for them; without any, the settings are those of a normals-only model."""
+    if settings.classifier == "none":
+        return None, settings, []
+    learnt, refusals = learn_classes(data, (images.train, images.test), images.kept, settings, weights, on)
+    if learnt.classes is None:
+        settings = settings.model_copy(update={"classifier": "none"})
+    return learnt, settings, refusals
+
+
+def build_network(settings: Settings, learnt: LearntClasses | None, weights: Path | None, on: torch.device) -> AEFlow:
+    """Return the network before its training, started by the seed, with the classes that were learnt."""
+    mixture = learnt.classes.mixture if learnt is not None and learnt.classes is not None else None
+    encoder = pretrained(settings.encoder, settings.encoder_stages, weights)
     torch.manual_seed(settings.seed)
-    net = AEFlow(settings, whole, mixture).to(on)
+    return AEFlow(settings, encoder, mixture).to(on)
+
+
+def compute_features(
+    cache: FeatureCache, images: TrainingImages, settings: Settings, paces: Paces
+) -> tuple[Material, Refusals]:
+    """Return the features of all parts, of kept normals in every view, and the refused images."""
     views = range(1 + settings.augmented_views)
-    parts = [(kept, view) for view in views] + [(held, 0), (watched, 0)]
-    cache = FeatureCache.of(encoder.to(on), settings)
-    tic = time.perf_counter()
-    with bar("Features", sum(len(part) for part, _ in parts)) as advance:
+    parts = [(images.kept, view) for view in views] + [(images.held_out, 0), (images.watched, 0)]
+    total = sum(len(part) for part, _ in parts)
+    with paces.of("features", total), bar("Features", total) as advance:
         found = [cache.features(part, advance, view) for part, view in parts]
-    paces = pace("features", time.perf_counter() - tic, sum(len(part) for part, _ in parts))
-    *kept_f, held_f, watched_f = [features for features, _ in found]
-    refused = [r for (_, view), (_, part) in zip(parts, found, strict=True) if view == 0 for r in part]
-    refusals += [r for r in refused if r[0] not in {record for record, _ in refusals}]
-    refusals = refusals_among(refusals)
-    different = [len(set(features.contents)) for features in (kept_f[0], held_f)]
-    if different[0] < 2 or different[1] < MIN_NORMALS:
-        what = f"{different[0]} different readable images to train on and {different[1]} to hold out"
-        reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
-        needed = math.ceil(MIN_NORMALS / settings.held_out)
-        remedy = f"give at least {needed} normal images, no copies of one another"
-        raise DataError(Path(data) / "train" / "normal", what + reason, remedy)
-
-    run.mkdir(parents=True, exist_ok=True)
-    material = Material(kept_f, held_f, watched_f)
-    progress = fit_network(net, settings, run, material, resume)
-    paces |= pace("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(kept_f[0]))
-    tic = time.perf_counter()
-    net.settings, ranked = read_best(net, cache, held_f)
-    net.whole.fit(latents(net, kept_f[0]))
-    history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
-    calibration = calibrate_on(net, held_f.records, taught)
-    meant_for = learn_input_guard(net, kept_f, held_f)
-    paces |= pace("calibration", time.perf_counter() - tic, len(held_f))
-    metadata = {
-        "training": {
-            "normal_images": len(kept_f[0]),
-            "held_out_images": len(held_f),
-            "patients": len({record.patient for record in kept_f[0].records}),
-            "held_out_patients": len({record.patient for record in held_f.records}),
-            "refused_images": len(refusals),
-            "leaked_images": leaked.images,
-            "fingerprint": material.fingerprint(),
-            "epochs": len(history),
-            "best_epoch": progress.best_epoch,
-            "seconds": round(time.perf_counter() - started, 1),
-            **paces,
-            "device": str(on),
-        },
-        "log_det_weights": ranked,
-        "lesson": None if taught is None else taught.to_json(),
-    }
-    model = Artifact(net, net.settings, calibration, meant_for, metadata)
-    write_text(run / HISTORY, _csv(history))
-    write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
-    Neighbours.of_training(kept_f[0]).save(run)
-    save_run(model, run)
-    (run / CHECKPOINT).unlink()
-    notes = [f"{leaked}; figures on it flatter the model"] if leaked.images else []
-    return Trained(model, history, refusals, notes + ([] if taught is None else taught.notes()))
+    *kept, held_out, watched = [features for features, _ in found]
+    refused = [r for (_, view), (_, refusals) in zip(parts, found, strict=True) if view == 0 for r in refusals]
+    return Material(kept, held_out, watched), refused
 
 
-def read_best(net: AEFlow, cache: FeatureCache, held_out: Features) -> tuple[Settings, dict[str, float]]:
-    """The settings with what they leave open chosen, see ``reading``; no anomaly is made where they leave nothing."""
+def choose_log_det_weight(net: AEFlow, cache: FeatureCache, held_out: Features) -> tuple[Settings, dict[str, float]]:
+    """Return the settings with the weight chosen if they leave it open, and the AUROC of each weight that was tried."""
     if net.settings.log_det_weight is not None:
         return net.settings, {}
     normals = min(len(held_out), log_det_weight.MAX_ANOMALOUS)
@@ -163,19 +193,64 @@ def read_best(net: AEFlow, cache: FeatureCache, held_out: Features) -> tuple[Set
 
 @torch.no_grad()
 def latents(net: AEFlow, normals: Features) -> torch.Tensor:
-    """The deepest latents (n, C, h, w) of some train normals, at most MAX_LATENTS of them."""
+    """Return the deepest latents (n, C, h, w) of some train normals, at most MAX_LATENTS of them."""
     rows, device = evenly(range(len(normals)), MAX_LATENTS), next(net.parameters()).device
     starts = range(0, len(rows), net.settings.batch_size)
     batches = (normals.batch(rows[start : start + net.settings.batch_size])[0] for start in starts)
     return torch.cat([net.encode([z.to(device) for z in features]).u[-1] for features in batches])
 
 
-def pace(phase: str, seconds: float, images: int) -> dict[str, float]:
-    """How long a phase took, and how many images a second went through it."""
-    return {f"{phase}_seconds": round(seconds, 1), f"{phase}_images_per_second": round(images / max(seconds, 1e-6), 1)}
+def _all_refusals(first: Refusals, second: Refusals) -> Refusals:
+    """Return both lists with each record once; empty slices are no refusals."""
+    known = {record for record, _ in first}
+    return refusals_among([*first, *(refusal for refusal in second if refusal[0] not in known)])
 
 
-def _csv(rows: list[dict[str, float]]) -> str:
+def _check_enough(material: Material, settings: Settings, data: Path | str, refusals: Refusals) -> None:
+    """Raise DataError if too few different normals can be read to train on, or to hold out."""
+    different = [len(set(features.contents)) for features in (material.views[0], material.held_out)]
+    if different[0] < 2 or different[1] < MIN_NORMALS:
+        what = f"{different[0]} different readable images to train on and {different[1]} to hold out"
+        reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
+        needed = math.ceil(MIN_NORMALS / settings.held_out)
+        remedy = f"give at least {needed} normal images, no copies of one another"
+        raise DataError(Path(data) / "train" / "normal", what + reason, remedy)
+
+
+def _counts(material: Material, images: TrainingImages, refusals: Refusals, progress: Progress) -> dict[str, Any]:
+    """Return what the model's file says about the images and epochs of the training."""
+    kept, held_out = material.views[0], material.held_out
+    return {
+        "normal_images": len(kept),
+        "held_out_images": len(held_out),
+        "patients": len({record.patient for record in kept.records}),
+        "held_out_patients": len({record.patient for record in held_out.records}),
+        "refused_images": len(refusals),
+        "leaked_images": images.leaked.images,
+        "fingerprint": material.fingerprint(),
+        "epochs": len(progress.history),
+        "best_epoch": progress.best_epoch,
+    }
+
+
+def _write_run(model: Artifact, run: Path, material: Material, progress: Progress) -> list[dict[str, float]]:
+    """Write the run folder, the model last, and remove the checkpoint; return the history of losses."""
+    history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
+    write_text(run / HISTORY, _csv(history))
+    write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
+    Neighbours.of_training(material.views[0]).save(run)
+    save_run(model, run)
+    (run / CHECKPOINT).unlink()
+    return history
+
+
+def _notes(images: TrainingImages, learnt: LearntClasses | None) -> list[str]:
+    """Return what the user should know of the data."""
+    notes = [f"{images.leaked}; figures on it flatter the model"] if images.leaked.images else []
+    return notes + ([] if learnt is None else learnt.notes())
+
+
+def _csv(rows: Sequence[dict[str, float]]) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -184,6 +259,7 @@ def _csv(rows: list[dict[str, float]]) -> str:
 
 
 def _check_run(run: Path, resume: bool, overwrite: bool) -> None:
+    """Raise ArtifactError if the run folder holds what this training must not replace."""
     if run.exists() and not run.is_dir():
         raise ArtifactError(run, "is a file", "give a folder with --out")
     if overwrite or resume:

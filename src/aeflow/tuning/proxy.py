@@ -135,7 +135,7 @@ class Proxy:
         pairs = list(dict.fromkeys(log_det_weight.pair_of(settings) for several in tried for settings in several))
         at = [self.stages.index(stage) for stage in net.settings.stages]
         groups = {name: features.only(*at) for name, features in self.groups.items()}
-        raw = dict(zip(pairs, log_det_weight.raw(net, groups, pairs), strict=True))
+        raw = dict(zip(pairs, log_det_weight.measures_under(net, groups, pairs), strict=True))
         found = []
         for several in tried:
             scores = [log_det_weight.scores_of(raw[log_det_weight.pair_of(settings)], settings) for settings in several]

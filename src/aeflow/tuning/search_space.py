@@ -9,7 +9,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from aeflow.config import Settings
-from aeflow.model.decoder import decoder_halvings
+from aeflow.model.decoders import decoder_halvings
 
 # Readouts tried on every trained model, besides the preset's own: settings of the score that need no other weights.
 READINGS: dict[str, tuple[Any, ...]] = {
@@ -45,7 +45,7 @@ class SearchSpace:
 
     @property
     def stages(self) -> tuple[int, ...]:
-        """Every stage that a trial may ask for."""
+        """Stages that a trial may ask for."""
         return tuple(sorted({stage for stages in self.choices for stage in stages}))
 
     def default(self) -> dict[str, Any]:

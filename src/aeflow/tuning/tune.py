@@ -86,8 +86,8 @@ def tune(
     prepare()
     if importlib.util.find_spec("optuna") is None:
         raise SettingsError("tune", "optuna is not installed", "pip install 'aeflow[tune]'")
-    if settings.prior != "normal":
-        raise SettingsError("prior", "only normals-only models are tuned", "tune without it, then train with it")
+    if settings.classifier != "none":
+        raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
     from aeflow.model.encoder import strides_of
     from aeflow.model.encoder_weights import pretrained
     from aeflow.tuning.search_space import SearchSpace

@@ -33,7 +33,7 @@ BAR_HEIGHT, LINE = 0.7, 1.5  # in heights of letters
 
 def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
     """The RGB picture of an overlay (H, W, 3): the coloured image, and below it words and colour bar."""
-    score, scale = result.score, model.calibration.scales["anomaly"]
+    score, scale = result.score, model.calibration.map_limits["anomaly"]
     image = blend(pixels, score.maps["anomaly"], scale)
     words = f"{NAME} {__version__}: score {score.value:.3g}, p = {score.p_value:.2g}, called {score.verdict}"
     lines = [WARNING, words, *(["Outside the intended input of the model"] if result.outside else [])]

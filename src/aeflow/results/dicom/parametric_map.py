@@ -43,7 +43,7 @@ def parametric_map(source: ReferencedImage, results: Sequence[Result], model: Mo
     frames = [result.frame for result in results]
     place = geometry(source, frames)
     pixels = np.stack([resample(result.score.maps["anomaly"], source.shape) for result in results])
-    low, high = model.calibration.scales["anomaly"]
+    low, high = model.calibration.map_limits["anomaly"]
     made = ParametricMap(
         source_images=[source.stand_in()],
         pixel_array=pixels[:1],

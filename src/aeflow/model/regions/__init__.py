@@ -1,0 +1,12 @@
+"""Regions that score and maps are restricted to, in one registry: a new region is one file here and one line below.
+
+A region says which positions of a map count; ``keep(values)`` takes them out of maps (B, h, w), (B, P).
+"""
+
+from __future__ import annotations
+
+from aeflow.model.regions.whole_image import Region, WholeImage
+
+REGIONS: dict[str, type[Region]] = {
+    "none": WholeImage,
+}
