@@ -6,7 +6,7 @@ more". They may be weighted, by many weightings at once, which makes the bootstr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ from aeflow.metrics.intervals import Statistic, delong, grouped_bootstrap, group
 
 Bools = NDArray[np.bool_]
 Metric = dict[str, Any]  # {"value", "low", "high", "interval"}
+# (scores, labels, patients, threshold, seed of a bootstrap) -> metric, None if it is not defined
+MetricAt = Callable[[Floats, Bools, Sequence[str], float, int], Metric | None]
 
 
 class Threshold(Protocol):
@@ -151,7 +153,12 @@ def _ranking(x: Floats, y: Bools, patients: Sequence[str], seed: int) -> dict[st
 
 
 def _at(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: int) -> dict[str, Metric | None]:
-    """Return F1, accuracy, sensitivity and specificity at a threshold."""
+    """Return all metrics at a threshold."""
+    return {name: metric(x, y, patients, threshold, seed) for name, metric in AT_THRESHOLD.items()}
+
+
+def _f1(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: int) -> Metric | None:
+    """Return F1; None if a class is missing."""
 
     def f1(x: Floats, y: Bools, weights: Floats) -> Floats:
         called = x > threshold
@@ -159,20 +166,30 @@ def _at(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: in
         wrong = weights @ (called != y)
         return _ratio(2 * true, 2 * true + wrong)[:, None]
 
-    def rate(among: Bools) -> Metric | None:
-        """Return the share of right verdicts among some images."""
-        if not among.any():
+    return _bootstrapped(f1, x, y, patients, seed)[0] if y.any() and not y.all() else None
+
+
+def _share_right(among: Callable[[Bools], Bools]) -> MetricAt:
+    """Return a metric: the share of right verdicts among some images, chosen by their labels."""
+
+    def rate(x: Floats, y: Bools, patients: Sequence[str], threshold: float, seed: int) -> Metric | None:
+        chosen = among(y)
+        if not chosen.any():
             return None
-        right = ((x > threshold) == y)[among]
-        low, high = grouped_wilson(right, [p for p, chosen in zip(patients, among, strict=True) if chosen])
+        right = ((x > threshold) == y)[chosen]
+        low, high = grouped_wilson(right, [patient for patient, one in zip(patients, chosen, strict=True) if one])
         return {"value": float(right.mean()), "low": low, "high": high, "interval": "wilson"}
 
-    return {
-        "f1": _bootstrapped(f1, x, y, patients, seed)[0] if y.any() and not y.all() else None,
-        "accuracy": rate(np.ones_like(y)),
-        "sensitivity": rate(y),
-        "specificity": rate(~y),
-    }
+    return rate
+
+
+# A new metric at a threshold is one function and one line here; lines in evaluation's terminal.py and report.py show it.
+AT_THRESHOLD: dict[str, MetricAt] = {
+    "f1": _f1,
+    "accuracy": _share_right(np.ones_like),
+    "sensitivity": _share_right(lambda y: y),
+    "specificity": _share_right(np.logical_not),
+}
 
 
 def _bootstrapped(statistic: Statistic, x: Floats, y: Bools, patients: Sequence[str], seed: int) -> list[Metric]:
