@@ -183,7 +183,7 @@ def _share_right(among: Callable[[Bools], Bools]) -> MetricAt:
     return rate
 
 
-# A new metric at a threshold is one function and one line here; lines in evaluation's terminal.py and report.py show it.
+# A new metric at a threshold is one function and one line here; terminal.py and report.py of evaluation show it.
 AT_THRESHOLD: dict[str, MetricAt] = {
     "f1": _f1,
     "accuracy": _share_right(np.ones_like),
