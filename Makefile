@@ -29,10 +29,12 @@ test: check ## Check the code, then run all tests
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist loadfile --cov
 
-check: $(INSTALLED) ## Style (ruff) and types (mypy strict)
+check: $(INSTALLED) ## Style (ruff), types (mypy strict) and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python scripts/import_floors.py --check
 
 format: $(INSTALLED) ## Format the code
 	$(BIN)/ruff check --fix .
