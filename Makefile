@@ -33,7 +33,7 @@ check: $(INSTALLED) ## Style (ruff), types (mypy strict) and the direction of im
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/python scripts/import_floors.py --check
 
 format: $(INSTALLED) ## Format the code
