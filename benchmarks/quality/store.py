@@ -88,7 +88,7 @@ class Store:
             columns: list[Iterable[Any]] = [[data] * n, [name] * n, [seed] * n, range(n)]
             columns += [truth.patient, truth.label, scores]
             for column, block in zip(COLUMNS, columns, strict=True):
-                blocks[column] += block
+                blocks[column].extend(block)  # += would add arrays
         table = pa.table({name: pa.array(blocks[name], kind) for name, kind in COLUMNS.items()})
         content = io.BytesIO()
         pq.write_table(table, content, compression="zstd")

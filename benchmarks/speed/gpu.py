@@ -89,7 +89,7 @@ def training(device: torch.device, tiny: bool, epochs: int, compiler: str) -> It
     compared = settings.model_copy(update={"epochs": min(settings.epochs or epochs, COMPARED)})
     side = settings.image_size // 16
     channels = Encoder(settings.encoder, settings.stages).channels[0]
-    n, held = (12, 6) if tiny else (TRAIN, HELD_OUT)
+    n, held = (16, 8) if tiny else (TRAIN, HELD_OUT)  # whole batches when tiny: one shape to compile
     normals, held_out, watched = (made_up(m, channels, side, seed) for seed, m in enumerate((n, held, 0)))
     material = Material([normals], held_out, watched)
     ships = Plan(train_bfloat16=True, hold=True)
@@ -130,7 +130,7 @@ def scoring(device: torch.device, tiny: bool, compiler: str) -> Iterator[dict[st
     torch.manual_seed(0)
     net = AEFlow(settings, Encoder(settings.encoder, settings.stages) if tiny else pretrained(settings.encoder, (3,)))
     net.to(device).eval()
-    n, size = 12 if tiny else IMAGES, settings.image_size
+    n, size = 16 if tiny else IMAGES, settings.image_size
     coarse = 0.5 + (torch.rand(n, 1, 16, 16) - 0.5) * torch.rand(n, 1, 1, 1)  # images of more and less contrast
     images = (255 * F.interpolate(coarse, (size, size), mode="bilinear")).to(torch.uint8).expand(-1, 3, -1, -1)
     images = images.contiguous()
@@ -168,13 +168,13 @@ def shake(net: AEFlow, images: torch.Tensor) -> None:
 
 @torch.no_grad()
 def measures(net: AEFlow, images: torch.Tensor, batch: int, bfloat16: bool, run: Callable[..., Any]) -> torch.Tensor:
-    """Return flow and reconstruction measures (n, 2) on the host of uint8 images (n, 3, H, W) on the host."""
+    """Return the raw measures (n, columns) on the host of uint8 images (n, 3, H, W) on the host."""
     device = next(net.parameters()).device
     found = []
     with net.in_bfloat16(bfloat16):
         for part in torch.split(images, batch):
-            made = run(images_on(part, device))
-            found.append(torch.cat((made.flow, made.reconstruction[:, None]), dim=1))
+            terms = run(images_on(part, device)).terms.values()
+            found.append(torch.cat([term.reshape(len(part), -1) for term in terms], dim=1))
     return torch.cat(found).cpu()
 
 

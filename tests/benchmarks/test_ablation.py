@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,9 @@ import torch
 
 from aeflow.config import make_settings
 from aeflow.tuning.trainer import TrialTrainer
-from helpers.data import ROOT
+from benchmarks.ablation import __main__ as ablation
+from benchmarks.ablation import readings, rows, store, table
+from benchmarks.ablation.trainings import Trainings
 
 pytest.importorskip("optuna")
 
@@ -26,24 +27,8 @@ TRAINED = [0, 1, 1, 0, 0, 1]  # seeds: the default on two splits, each with the 
 FIGURES = ("clean, abnormal", "shifted, abnormal", "clean, synthetic", "shifted, synthetic", "value", "test")
 
 
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The benchmark's modules by name."""
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-
-    def module(name: str) -> ModuleType:
-        return importlib.import_module(name)
-
-    return module
-
-
-def run(module: ModuleType, monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
-    monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, arguments)])
-    module.main()
-
-
 def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
-    benchmark, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.copytree(data, tmp_path / "data" / "chest_xray_224")
     trained: list[int] = []
@@ -57,8 +42,8 @@ def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
     where = ["--data", tmp_path / "data", "--out", tmp_path / "out", "--work", tmp_path / "work"]
     what = ["--sets", "chest_xray_224", "--only", *ROWS, "EfficientNet-Lite1", "--seeds", 0, 1]
     call = [*where, *what, *(f"--set={one}" for one in SMALL)]
-    ablation = benchmark("ablation")
-    run(ablation, monkeypatch, *call)
+    measure = partial(ablation.main, list(map(str, call)))
+    measure()
     assert trained == TRAINED
     assert "EfficientNet-Lite1: left out" in capsys.readouterr().err
     text = (tmp_path / "out" / "ablation.json").read_text()
@@ -77,25 +62,24 @@ def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
         assert any(found[name]["seeds"]["0"][figure] != found["default"]["seeds"]["0"][figure] for figure in FIGURES)
     assert found["default"]["value"] == pytest.approx(np.mean([found["default"][figure] for figure in proxies]))
 
-    run(ablation, monkeypatch, *call)  # resumed: nothing is left to do
+    measure()  # resumed: nothing is left to do
     assert trained == TRAINED
     assert (tmp_path / "out" / "ablation.json").read_text() == text
     assert "| 16 steps | flow_steps 16 | 2 |" in (tmp_path / "out" / "ablation.md").read_text()
 
-    run(ablation, monkeypatch, *call, "--only", "highest 20 %")  # another reading of weights that are kept
+    ablation.main([*map(str, call), "--only", "highest 20 %"])  # another reading of weights that are kept
     assert trained == TRAINED
     assert "highest 20 %" in json.loads((tmp_path / "out" / "ablation.json").read_text())["sets"]["chest_xray_224"]
 
-    run(ablation, monkeypatch, *call, "--only", "4 steps", "--set=epochs=1")
+    ablation.main([*map(str, call), "--only", "4 steps", "--set=epochs=1"])
     assert trained == [*TRAINED, 0, 1]  # other settings are measured again
 
 
-def test_the_default_row_is_what_the_proxy_says(benchmark, data: Path, tmp_path: Path) -> None:
+def test_the_default_row_is_what_the_proxy_says(data: Path, tmp_path: Path) -> None:
     """And so is every row that only changes settings: the readings are those of aeflow itself."""
-    bench, readings, rows = (benchmark(f"ablation_{name}") for name in ("bench", "readings", "rows"))
     base = {**dict(one.split("=") for one in SMALL), "seed": 0}
     settings = make_settings(**base)
-    images = bench.Bench.of(data, settings, (2, 3, 4), None)
+    images = Trainings.of(data, settings, (2, 3, 4), None)
     net = images.trained(settings, tmp_path)
     again = images.trained(settings, tmp_path)
     measured = readings.measure(net, images.groups)
@@ -105,20 +89,19 @@ def test_the_default_row_is_what_the_proxy_says(benchmark, data: Path, tmp_path:
             continue
         read = row.settings(base, 0)
         figures = readings.figures(readings.scores(measured, read), images.labels)
-        assert {name: figures[name] for name in FIGURES[:4]} == images.lab.proxy.readings(net, [read])[0]
+        assert {name: figures[name] for name in FIGURES[:4]} == images.trainer.proxy.readings(net, [read])[0]
         assert figures == readings.figures(readings.scores(kept, read), images.labels)
 
 
-def random_measures(readings: ModuleType, n: int, seed: int) -> Any:
+def random_measures(n: int, seed: int) -> Any:
     draw = torch.Generator().manual_seed(seed)
     maps = [torch.randn(n, 6, 5, generator=draw) for _ in range(2)]
     distances = {name: torch.rand(n, generator=draw).double().numpy() for name in ("ssim", "mse", "features")}
     return readings.Measured(maps[:1], maps[1:], distances)
 
 
-def test_a_tiny_share_is_the_highest_position_and_a_whole_one_the_mean(benchmark) -> None:
-    readings, rows = benchmark("ablation_readings"), benchmark("ablation_rows")
-    measured = {"clean": random_measures(readings, 20, 0), "test": random_measures(readings, 9, 1)}
+def test_a_tiny_share_is_the_highest_position_and_a_whole_one_the_mean() -> None:
+    measured = {"clean": random_measures(20, 0), "test": random_measures(9, 1)}
 
     def flow(name: str) -> np.ndarray:
         """The flow term of test images, before a linear scale."""
@@ -133,8 +116,7 @@ def test_a_tiny_share_is_the_highest_position_and_a_whole_one_the_mean(benchmark
         assert np.corrcoef(flow(name), expected.numpy())[0, 1] == pytest.approx(1, abs=1e-6)
 
 
-def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out(benchmark) -> None:
-    readings = benchmark("ablation_readings")
+def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out() -> None:
     scale = torch.arange(1, 31).reshape(6, 5).float()
     normals = scale * torch.randn(50, 6, 5, generator=torch.Generator().manual_seed(0)) + 3 * scale
     standard = readings.per_position(normals, normals)
@@ -152,8 +134,7 @@ def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out(bench
     assert plain < 0 < 3 < by_position
 
 
-def test_what_lies_on_the_rim_alone_does_not_count_without_it(benchmark) -> None:
-    readings = benchmark("ablation_readings")
+def test_what_lies_on_the_rim_alone_does_not_count_without_it() -> None:
     normals = torch.rand(50, 6, 5, generator=torch.Generator().manual_seed(0))
     odd, inside = normals[:2].clone(), normals[:2].clone()
     odd[:, 0, 2], odd[:, 3, 4] = 99, 99
@@ -172,8 +153,7 @@ def test_what_lies_on_the_rim_alone_does_not_count_without_it(benchmark) -> None
     assert (found["inside"] > found["plain"]).all()
 
 
-def test_averaged_scores_count_the_same_whatever_their_scale(benchmark) -> None:
-    readings = benchmark("ablation_readings")
+def test_averaged_scores_count_the_same_whatever_their_scale() -> None:
     draw = np.random.default_rng(0)
     one, other = ({"clean": draw.normal(size=30), "test": draw.normal(size=8)} for _ in range(2))
     stretched = {name: 100 * values - 7 for name, values in other.items()}
@@ -183,10 +163,9 @@ def test_averaged_scores_count_the_same_whatever_their_scale(benchmark) -> None:
     assert found["clean"].mean() == pytest.approx(0, abs=1e-9)
 
 
-def test_mirrored_features_are_those_of_the_mirror_image(benchmark, data: Path) -> None:
-    bench, readings = benchmark("ablation_bench"), benchmark("ablation_readings")
-    images = bench.Bench.of(data, make_settings(image_size=64), (2, 3, 4), None)
-    mirrored = readings.mirrored(images.groups, images.lab.encoder, 64)
+def test_mirrored_features_are_those_of_the_mirror_image(data: Path) -> None:
+    images = Trainings.of(data, make_settings(image_size=64), (2, 3, 4), None)
+    mirrored = readings.mirrored(images.groups, images.trainer.encoder, 64)
     assert mirrored.keys() == images.groups.keys()
     for name, features in images.groups.items():
         assert len(mirrored[name]) == len(features)
@@ -194,15 +173,15 @@ def test_mirrored_features_are_those_of_the_mirror_image(benchmark, data: Path) 
         assert torch.equal(mirrored[name].batch(rows)[1], features.batch(rows)[1].flip(-1))
 
 
-def test_distance_of_features_is_blind_to_their_length(benchmark) -> None:
-    distance = benchmark("ablation_readings").feature_distance
+def test_distance_of_features_is_blind_to_their_length() -> None:
+    distance = readings.feature_distance
     a, b = torch.randn(2, 3, 16, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(distance([a], [5 * a]), torch.zeros(3), atol=1e-6)
     cosine = torch.nn.functional.cosine_similarity(a, b, dim=1).mean(dim=(1, 2))
     assert torch.allclose(distance([a], [b]), 2 - 2 * cosine, atol=1e-5)
 
 
-def made_up(store: ModuleType, rows: dict[str, dict[int, tuple[float, float]]], **against: str) -> dict[str, Any]:
+def made_up(rows: dict[str, dict[int, tuple[float, float]]], **against: str) -> dict[str, Any]:
     """A set with rows of a seed's (proxy, test); all proxies but the shifted one say the same."""
     found: dict[str, Any] = {}
     for name, seeds in rows.items():
@@ -214,10 +193,8 @@ def made_up(store: ModuleType, rows: dict[str, dict[int, tuple[float, float]]], 
     return {name: one | store.summary(one, found[one["against"]]) for name, one in found.items()}
 
 
-def test_ranks_say_what_each_proxy_would_have_chosen(benchmark) -> None:
-    store, table = benchmark("ablation_store"), benchmark("ablation_table")
+def test_ranks_say_what_each_proxy_would_have_chosen() -> None:
     chest = made_up(
-        store,
         {
             "default": {0: (0.6, 0.70), 1: (0.8, 0.90)},
             "no log-determinant": {0: (0.65, 0.72), 1: (0.85, 0.92)},
@@ -229,7 +206,6 @@ def test_ranks_say_what_each_proxy_would_have_chosen(benchmark) -> None:
     assert chest["default"]["sd"]["test"] == pytest.approx(np.std([0.7, 0.9], ddof=1))
     assert chest["4 steps"]["change_sd"]["test"] is None
     brain = made_up(
-        store,
         {
             "default": {0: (0.6, 0.60)},
             "no log-determinant": {0: (0.5, 0.50)},
@@ -255,15 +231,14 @@ def test_ranks_say_what_each_proxy_would_have_chosen(benchmark) -> None:
     assert "| chest_xray_224 | value | 4 | +0.800 | no log-determinant | 0.820 | 4 steps | 0.850 |" in text
 
 
-def test_a_row_may_be_compared_with_another_than_the_default(benchmark) -> None:
-    store, table, rows = benchmark("ablation_store"), benchmark("ablation_table"), benchmark("ablation_rows")
+def test_a_row_may_be_compared_with_another_than_the_default() -> None:
     seeds = {
         "default": {0: (0.6, 0.70), 1: (0.8, 0.90)},
         rows.NARROW: {0: (0.5, 0.60), 1: (0.7, 0.80)},
         "wider": {0: (0.4, 0.65)},
         "alone": {5: (0.4, 0.65)},
     }
-    found = made_up(store, seeds, wider=rows.NARROW, alone=rows.NARROW)
+    found = made_up(seeds, wider=rows.NARROW, alone=rows.NARROW)
     assert found["wider"]["change"]["test"] == pytest.approx(0.05)
     # The default's mean of both seeds, less 0.1 for the one, and 0.05 of its own.
     assert store.level(found["wider"], found)["test"] == pytest.approx(0.8 - 0.1 + 0.05)
@@ -277,8 +252,7 @@ def test_a_row_may_be_compared_with_another_than_the_default(benchmark) -> None:
     assert rows.BY_NAME["4 steps"].model({}, 0) == make_settings(view_reach=1.0, flow_steps=4)
 
 
-def test_a_row_says_what_it_changes_and_other_settings_are_another_digest(benchmark) -> None:
-    rows = benchmark("ablation_rows")
+def test_a_row_says_what_it_changes_and_other_settings_are_another_digest() -> None:
     names = [row.name for row in rows.ROWS]
     assert len(names) == len(set(names))
     assert len({row.digest({}, [], (0, 1)) for row in rows.ROWS}) == len(rows.ROWS)

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from types import ModuleType
-
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from helpers.data import ROOT, texture
-
-
-@pytest.fixture
-def traits(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("shift_traits")
+from benchmarks.shift import image_traits as traits
+from helpers.data import texture
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +19,7 @@ def images() -> np.ndarray:
     return np.stack([(texture(i) / 400 + disc).clip(0, 1) for i in range(40)]).astype(np.float32)
 
 
-def test_groups_of_one_source_are_not_told_apart_and_others_are(traits, images):
+def test_groups_of_one_source_are_not_told_apart_and_others_are(images):
     patients = [str(i) for i in range(40)]
     rows = traits.histograms(images)
     assert traits.separable(rows[:20], rows[20:], patients).auroc < 0.75
@@ -35,14 +27,14 @@ def test_groups_of_one_source_are_not_told_apart_and_others_are(traits, images):
     assert traits.separable(rows[:20], darker[20:], patients).auroc > 0.95
 
 
-def test_a_patient_is_in_one_fold(traits):
+def test_a_patient_is_in_one_fold():
     """Features that name the patient, and say nothing of the group, tell nothing."""
     rows = np.repeat(np.random.default_rng(0).standard_normal((30, 50)), 2, axis=0)
     patients = [str(i // 2) for i in range(60)]
     assert traits.separable(rows[:30], rows[30:], patients).auroc < 0.8
 
 
-def test_each_change_brings_its_trait_across(traits, images):
+def test_each_change_brings_its_trait_across(images):
     darker = (0.9 * images**1.4).astype(np.float32)
     bent = traits.towards(darker, images)["tone curve (histogram)"](darker)
     assert np.abs(bent - images).mean() < 0.1 * np.abs(darker - images).mean()
@@ -58,12 +50,12 @@ def test_each_change_brings_its_trait_across(traits, images):
     assert np.abs(moved - closer).mean() < 0.5 * np.abs(images - closer).mean()
 
 
-def test_the_control_changes_next_to_nothing(traits, images):
+def test_the_control_changes_next_to_nothing(images):
     control = traits.towards(images, images[::-1])["none: resampled by half a pixel"](images)
     assert 0 < np.abs(control - images).mean() < 0.02
 
 
-def test_rim_and_centre_are_what_they_say(traits, images):
+def test_rim_and_centre_are_what_they_say(images):
     middle = (slice(None), slice(8, 56), slice(8, 56))
     assert (traits.rim(images)[middle] == images.mean(axis=(1, 2))[:, None, None]).all()
     np.testing.assert_array_equal(traits.rim(images)[:, :8], images[:, :8])

@@ -1,25 +1,17 @@
-"""benchmarks/gpu.py does on a CPU with tiny sizes what it does on a GPU, and never passes one off as the other."""
+"""The benchmark of a GPU does the same on a CPU with tiny sizes, and never passes one off as the other."""
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent
+from benchmarks.speed import gpu
 
 
-@pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("gpu")
-
-
-def test_measures_every_way(gpu: ModuleType, tmp_path: Path) -> None:
+def test_measures_every_way(tmp_path: Path) -> None:
     gpu.main(["--device", "cpu", "--tiny", "--out", str(tmp_path)])
     results = json.loads((tmp_path / "gpu.json").read_text())
     assert results["tiny"] is True
@@ -53,7 +45,7 @@ def test_measures_every_way(gpu: ModuleType, tmp_path: Path) -> None:
     [([], "no CUDA device here: nothing measured"), (["--device", "cpu"], "--device cpu needs --tiny")],
 )
 def test_without_a_gpu_it_says_so(
-    gpu: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], said: str
 ) -> None:
     with pytest.raises(SystemExit) as left:
         gpu.main([*arguments, "--out", str(tmp_path)])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from aeflow.evaluation.reliability import at_prevalence, calibration_error, net_benefit, reliability
 from scipy.special import expit
 from sklearn.calibration import calibration_curve
 
 from aeflow.errors import DataError
+from benchmarks.calibration.reliability import at_prevalence, calibration_error, net_benefit, reliability
 
 
 def drawn(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -2,43 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-from pathlib import Path
+from functools import cache
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from helpers.data import ROOT
+from scripts import figures
+
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.fixture
-def figures(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    module = importlib.import_module("figures")
-    module._loaded.cache_clear()
-    yield module
-    module._loaded.cache_clear()
-
-
-@pytest.fixture
-def results(figures, monkeypatch, tmp_path):
+def results(monkeypatch, tmp_path):
+    """A made-up file of results in place of the measured ones."""
+    loaded = cache(figures._loaded.__wrapped__)
+    monkeypatch.setattr(figures, "_loaded", loaded)
     monkeypatch.setattr(figures, "RESULTS", tmp_path)
     rows = [{"k": 5, "draw": 0, "auroc": 0.75}, {"k": 5, "draw": 1, "auroc": 0.25}, {"k": 10, "draw": 0, "auroc": 0.9}]
     found = {"sets": {"a b": {"rows": rows}, "c": {"rows": [{"k": 5, "draw": 0, "auroc": 1.0}]}}, "images": 12345}
     (tmp_path / "made.json").write_text(json.dumps(found))
-    return figures
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_figures_of_a_page_are_the_measured_ones(figures, page):
+def test_the_figures_of_a_page_are_the_measured_ones(page):
     text = page.read_text()
     assert figures.stale(text) == []
     assert figures.false_statements(text) == []
 
 
-def test_the_reproduction_notes_say_where_each_figure_comes_from(figures):
+def test_the_reproduction_notes_say_where_each_figure_comes_from():
     text = (ROOT / "docs" / "paper.md").read_text()
     assert len(figures.FIGURE.findall(text)) > 40
     assert len(figures.STATEMENT.findall(text)) > 10
@@ -47,6 +41,7 @@ def test_the_reproduction_notes_say_where_each_figure_comes_from(figures):
     assert bare == []
 
 
+@pytest.mark.usefixtures("results")
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -59,22 +54,24 @@ def test_the_reproduction_notes_say_where_each_figure_comes_from(figures):
         ("1000<!-- the made: images -->", "12345"),
     ],
 )
-def test_a_figure_is_written_from_its_place_and_keeps_its_form(results, before, after):
-    written = results.with_figures(f"so: {before}, and on")
+def test_a_figure_is_written_from_its_place_and_keeps_its_form(before, after):
+    written = figures.with_figures(f"so: {before}, and on")
     assert written == f"so: {after}{before[before.index('<!--') :]}, and on"
-    assert len(results.stale(before)) == 1
-    assert results.stale(written) == []
+    assert len(figures.stale(before)) == 1
+    assert figures.stale(written) == []
 
 
-def test_a_statement_is_held_against_the_results(results):
+@pytest.mark.usefixtures("results")
+def test_a_statement_is_held_against_the_results():
     true = "<!-- holds: mean made: sets/a b/rows/k=5/auroc < the made: sets/a b/rows/k=10/auroc -->"
-    assert results.false_statements(true) == []
-    assert results.false_statements(true.replace(" < ", " > ")) == [
+    assert figures.false_statements(true) == []
+    assert figures.false_statements(true.replace(" < ", " > ")) == [
         "does not hold: mean made: sets/a b/rows/k=5/auroc > the made: sets/a b/rows/k=10/auroc (0.5000, 0.9000)"
     ]
-    assert results.false_statements("<!-- holds: 0.5 > the made: sets/a b/rows/k=10/auroc -->")
+    assert figures.false_statements("<!-- holds: 0.5 > the made: sets/a b/rows/k=10/auroc -->")
 
 
+@pytest.mark.usefixtures("results")
 @pytest.mark.parametrize(
     "comment",
     [
@@ -85,8 +82,8 @@ def test_a_statement_is_held_against_the_results(results):
         "1<!-- the nowhere: images -->",
     ],
 )
-def test_a_comment_that_names_no_figure_is_an_error(results, comment):
-    with pytest.raises(results.FigureError):
-        results.with_figures(comment)
-    with pytest.raises(results.FigureError):
-        results.false_statements("<!-- holds: about a third > 0 -->")
+def test_a_comment_that_names_no_figure_is_an_error(comment):
+    with pytest.raises(figures.FigureError):
+        figures.with_figures(comment)
+    with pytest.raises(figures.FigureError):
+        figures.false_statements("<!-- holds: about a third > 0 -->")

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from aeflow.calibration import calibration as calibrate
+from aeflow.calibration.calibration import fit_calibration
 from aeflow.config import make_settings
 from aeflow.data.records import Record, read_records
-from helpers.data import ROOT
+from benchmarks.calibration import study
 
 
-@pytest.fixture
-def study(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module("calibration")
-
-
-def test_fresh_normals_are_apart_with_their_patients(study, data):
+def test_fresh_normals_are_apart_with_their_patients(data):
     before = read_records(data)
     with study.set_aside(data) as folder:
         after = read_records(folder)
@@ -37,7 +29,7 @@ def test_fresh_normals_are_apart_with_their_patients(study, data):
     assert test == [(record.patient, record.label) for record in before if record.split == "test"]
 
 
-def made_up(study: ModuleType, n: int, share: float) -> tuple[object, np.ndarray]:
+def made_up(n: int, share: float) -> tuple[object, np.ndarray]:
     """Images of two Gaussians two apart, and their probability under a share of one half."""
     rng = np.random.default_rng(0)
     labels = (rng.random(n) < share).astype(int)
@@ -46,8 +38,8 @@ def made_up(study: ModuleType, n: int, share: float) -> tuple[object, np.ndarray
     return study.Scored(records, x, x, None), expit(2 * (x - 1))
 
 
-def test_a_right_probability_needs_only_the_right_share(study):
-    found = study.posterior(*made_up(study, 4000, 0.7), assumed=0.5)
+def test_a_right_probability_needs_only_the_right_share():
+    found = study.posterior(*made_up(4000, 0.7), assumed=0.5)
     right, raw = found["right share"], found["as it comes"]
     assert right["error"]["value"] < 0.03 < raw["error"]["value"]
     assert right["mean"] == pytest.approx(found["real"], abs=0.02)
@@ -56,22 +48,23 @@ def test_a_right_probability_needs_only_the_right_share(study):
     assert rare["right share"]["mean"] == pytest.approx(0.05, abs=0.02)
 
 
-def test_a_wrong_probability_is_not_mended_by_the_share(study):
-    test, p = made_up(study, 4000, 0.5)
+def test_a_wrong_probability_is_not_mended_by_the_share():
+    test, p = made_up(4000, 0.5)
     found = study.posterior(test, expit(3 * logit(p)), assumed=0.5)  # too sure of itself
     assert found["right share"]["error"]["value"] > 0.05
 
 
-def test_scores_of_another_source_are_told_from_those_of_the_same(study):
+def test_scores_of_another_source_are_told_from_those_of_the_same():
     """Of one source: as often at a level as it says; from elsewhere: too many small p-values."""
     rng = np.random.default_rng(1)
-    calibration = calibrate.fit_calibration(
-        make_settings(), rng.standard_normal((400, 1)), rng.standard_normal(400), {}
-    )
+
+    def measures(n: int, shift: float = 0.0) -> dict[str, np.ndarray]:
+        return {"flow": rng.standard_normal((n, 1)) + shift, "reconstruction": rng.standard_normal(n)}
+
+    calibration = fit_calibration(make_settings(), measures(400), {})
 
     def scored(shift: float) -> object:
-        terms = calibration.terms(rng.standard_normal((300, 1)) + shift, rng.standard_normal(300))
-        values = calibration.value(terms)
+        values = calibration.value(calibration.terms(measures(300, shift)))
         records = [Record(Path(str(i)), str(i), "val", 0, str(i), None, None) for i in range(300)]
         return study.Scored(records, values, np.array([calibration.p_value(v) for v in values]), None)
 
