@@ -66,8 +66,8 @@ def test_the_paths_that_a_page_names_exist(page: Path) -> None:
 def test_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     definition, line = BLOCKS["reader"]
     known = defined(definition, raster, re=re, Slice=formats.Slice)
-    added = eval(f"({line})", {**vars(formats), "read": known["read"]})
-    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, *added))
+    added = eval(line, {**vars(formats), "read": known["read"]})
+    monkeypatch.setattr(formats, "FORMATS", (*formats.FORMATS, added))
     pixels, file = texture(0), tmp_path / "image"
     file.write_bytes(b"P5\n64 64\n255\n" + pixels.tobytes())
     np.testing.assert_array_equal(read_image(file).pixels, pixels.astype(np.float32) / np.float32(255))

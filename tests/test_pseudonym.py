@@ -65,7 +65,7 @@ def test_without_xdg_it_lies_below_the_home_folder(tmp_path, monkeypatch, value)
     assert (tmp_path / ".local/state/aeflow/salt").is_file()
 
 
-ASK = "from aeflow.pseudonym import pseudonym; print(pseudonym('Jane Doe'))"
+ASK = "from aeflow.privacy import pseudonym; print(pseudonym('Jane Doe'))"
 
 
 def start(state) -> subprocess.Popen[str]:

@@ -170,12 +170,12 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
 
 
 def preset_text(settings: Settings) -> str:
-    """The content of a preset file: all settings, so that a later version's defaults change nothing in it."""
+    """Return the content of a preset file: all settings, so that a later version's defaults change nothing in it."""
     return json.dumps({"preset": settings.model_dump(mode="json", exclude=set(OF_A_RUN))}, indent=1) + "\n"
 
 
 def read_preset(path: Path) -> dict[str, Any]:
-    """The settings of a preset file, not yet validated; raises SettingsError."""
+    """Read the settings of a preset file, not yet validated; raises SettingsError."""
     if not path.is_file():
         remedy = f"choose one of {', '.join(PRESETS)}, or give a file that aeflow tune wrote"
         raise SettingsError("preset", f"no preset named {str(path)!r}", remedy)

@@ -30,17 +30,17 @@ def identify(on: bool = True) -> None:
 
 
 def shown(key: object, what: str = "image") -> str:
-    """A file's name or a patient's key as it may be printed: ``image 3fa9c1d2e4b5``, or the name after ``identify``."""
+    """Return a file's name or patient's key as it may be printed: ``image 3fa9c1d2e4b5``; itself after ``identify``."""
     return str(key) if os.environ.get(NAMES) else f"{what} {pseudonym(str(key))}"
 
 
 def shown_patient(key: str) -> str:
-    """A patient's key as a table may hold it."""
+    """Return a patient's key as a table may hold it."""
     return key if os.environ.get(NAMES) else pseudonym(key)
 
 
 def pseudonym(key: str) -> str:
-    """12 hex digits of HMAC-SHA256(salt, key); the salt is AEFLOW_SALT, else a secret made once for each user.
+    """Return 12 hex digits of HMAC-SHA256(salt, key); the salt is AEFLOW_SALT, else a secret made once for each user.
 
     The same key gives the same pseudonym wherever the salt is the same; without the salt nobody can try keys out.
     Raises SettingsError where the salt can be neither read nor made.
@@ -61,7 +61,7 @@ def _salt_file() -> Path:
 
 @cache
 def _secret(file: Path) -> bytes:
-    """The secret in the file, which is created, readable by its owner alone, if it is not there."""
+    """Return the secret in the file, which is created, readable by its owner alone, if it is missing."""
     try:
         if not file.exists():
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

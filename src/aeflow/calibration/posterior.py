@@ -78,9 +78,10 @@ def fit_posterior(
     abnormal: tuple[Floats, Floats, Floats],
     abnormal_share: float,
 ) -> Posterior:
-    """From normals-only scores and log-ratios of held-out normals, ``(n,)`` and ``(n, kinds)``, and of images that are
-    abnormal: their normals-only scores, out-of-fold judgements and probabilities of being so, ``(m,)`` each.
+    """Fit the posterior's term, its weight and its share of abnormal images.
 
+    ``normals``: normals-only scores and log-ratios of held-out normals, ``(n,)`` and ``(n, kinds)``. ``abnormal``: of
+    images that are abnormal, normals-only scores, out-of-fold judgements and probabilities of being so, ``(m,)`` each.
     ``w`` is Fisher's discriminant in the plane ``(z_f, z_c)`` with the covariance of the normals. Both means start
     ``EXPECTED`` from normal, so that a handful of images cannot decide alone. Raises DataError where the evidence does
     not vary.

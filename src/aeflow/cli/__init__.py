@@ -33,7 +33,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point: every foreseen error is one line on stderr and exit code 2."""
+    """Run the command line: every foreseen error is one line on stderr and exit code 2."""
     try:
         app(args=arguments)
     except AeflowError as error:

@@ -31,7 +31,7 @@ def info(run: Run, as_json: Json = False) -> None:
 
 
 def _recalibrated(metadata: dict[str, Any]) -> dict[str, str]:
-    """What ``info`` shows of a recalibration, where there was one."""
+    """Return the lines on a recalibration; none if there was none."""
     if "recalibration" not in metadata:
         return {}
     found, before = metadata["recalibration"], metadata["recalibration"]["original"]

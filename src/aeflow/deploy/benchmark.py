@@ -143,7 +143,7 @@ def bench(artifact: Artifact, scorer: Scorer, records: Sequence[Record], batch: 
 
 
 def _files(records: Sequence[Record], size: int) -> dict[str, Spread]:
-    """The stages that run in a decoder process, and handing what they give over to this one."""
+    """Time the stages that run in a decoder process, and the handing over of their results to this one."""
     decode, preprocess, hand_over = [], [], []
     for number, record in enumerate([*records[:WARM], *records]):
         inside = decoders().submit(timed, record.path, size, record.at).result()
@@ -165,7 +165,7 @@ def _network(
     rounds: int,
     advance: Callable[[], None],
 ) -> dict[str, Spread]:
-    """The stages of this process, in batches of ``b``."""
+    """Time the stages of this process, in batches of ``b``."""
     laps: dict[str, list[float]] = {name: [] for name in STAGES[3:]}
     for number in range(-WARM, rounds):
         at = [(number * b + i) % len(pixels) for i in range(b)]
@@ -234,7 +234,7 @@ def in_stages(
 
 @contextmanager
 def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch.Tensor], object]]:
-    """The frozen encoder alone, run by the backend of a scorer in its precision, on pixels (B, 3, H, W)."""
+    """Return the frozen encoder alone, run by the backend of a scorer in its precision, on pixels (B, 3, H, W)."""
     encoder, backend = artifact.net.encoder, scorer.backend
     if not isinstance(backend, OpenVINOBackend | OnnxBackend):
         yield torch.no_grad()(encoder)

@@ -29,7 +29,7 @@ def print_bench(found: Bench) -> None:
 
 
 def describe(machine: dict[str, Any]) -> str:
-    """The facts of ``machine`` in one sentence."""
+    """Return the facts of ``machine`` in one sentence."""
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     settings = " ".join(f"{name}={value}" for name, value in machine["environment"].items()) or "nothing"
     return (

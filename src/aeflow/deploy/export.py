@@ -187,7 +187,7 @@ def test_images(artifact: Artifact) -> Pictures:
 
 
 def normals_of(run: Path, artifact: Artifact) -> Pictures:
-    """A run's small pictures of train normals (n, 3, H, W) uint8, at most NORMALS: they score as normal images do."""
+    """Return a run's pictures of train normals (n, 3, H, W) uint8, at most NORMALS: they score as normal images do."""
     size, table = artifact.settings.image_size, Neighbours.load(run, len(artifact.input_guard.mean))
     if table is None:
         return np.zeros((0, 3, size, size), np.uint8)

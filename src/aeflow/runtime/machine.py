@@ -32,7 +32,7 @@ def machine() -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The processor as the system names it."""
+    """Return the processor's name as the system gives it."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -45,7 +45,7 @@ def cores() -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it, as far as they live; the process alone where there is no /proc."""
+    """Return a process and all below it that are alive; the process alone if there is no /proc."""
     below: list[int] = []
     try:
         for thread in Path(f"/proc/{pid}/task").iterdir():  # a child is listed with the thread that started it
@@ -56,7 +56,7 @@ def family(pid: int) -> list[int]:
 
 
 def peak_mb(pid: int) -> float | None:
-    """The sum of the most memory that a process and each below it held, in MiB; None where there is no /proc.
+    """Return the sum of the peak memory of a process and each below it, in MiB; None if there is no /proc.
 
     Pages that several share are counted for each, and the peaks need not have been at once: an upper bound.
     """

@@ -41,7 +41,13 @@ class Advance:
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Advance]:
-    """``with bar("Scoring", 100) as advance: advance(1, note="AUROC 0.9")``; nothing is shown within another bar."""
+    """Show a progress bar on a terminal; none within another.
+
+    ::
+
+        with bar("Scoring", 100) as advance:
+            advance(1, note="AUROC 0.9")
+    """
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -108,7 +108,7 @@ def score_images(
 
 
 def calibrated(scorer: Scorer, measured: Measured) -> Score:
-    """The score of raw measures."""
+    """Return the score of raw measures."""
     calibration = scorer.calibration
     ratios = None if measured.log_ratios is None else measured.log_ratios[None]
     terms = calibration.terms({name: measure[None] for name, measure in measured.measures.items()}, ratios)
@@ -168,5 +168,5 @@ def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterat
 
 
 def value_of(calibration: Calibration, raw: BackendOutput) -> NDArray[np.float64]:
-    """The scores (B,) of a batch."""
+    """Return the scores (B,) of a batch."""
     return calibration.value(calibration.terms(raw.measures, raw.log_ratios))

@@ -57,7 +57,7 @@ class Studies:
     refused: dict[str, int] = field(default_factory=dict)
 
     def add(self, row: int, record: Record, result: Score | ImageError) -> None:
-        """A slice, in the table's row ``row``; images that belong to no study are passed over, as empty slices are."""
+        """Add a slice, in the table's row ``row``; images of no study are passed over, as empty slices are."""
         if record.study is None or isinstance(result, EmptyImageError):
             return
         if isinstance(result, ImageError):

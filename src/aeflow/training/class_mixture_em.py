@@ -224,7 +224,7 @@ def least_gain(n: int) -> float:
 
 
 def _screen(examples: Examples, kinds: int, settings: Settings) -> Pool:
-    """Is there a sign of abnormal images in the pool?"""
+    """Look for a sign of abnormal images in the pool."""
     unlabelled = examples.label < 0
     start, counts = _start(examples.label, kinds), _counts(examples.label, settings)
     judged, _ = _judge(Subspace(examples, settings), examples, start, counts, settings)
