@@ -2,7 +2,7 @@
 
 No weight changes. The terms' mean and spread, the held-out scores behind p-values and threshold, and the maps' scale
 are taken from the local normals by the rule of training (``fit_calibration``). Two other rules were measured and dropped
-(benchmarks/shift.py): giving the held-out scores the local mean and spread promises finer p-values, and flags more
+(benchmarks/shift): giving the held-out scores the local mean and spread promises finer p-values, and flags more
 than the rank on both sets; widened by Student's t it still does on the brain.
 
 What the classes say (``posterior``) stays as it is: normals alone cannot tell where the abnormal images of another
