@@ -28,7 +28,7 @@ from torch import Tensor
 
 import aeflow
 from aeflow._types import Floats
-from aeflow.artifacts.reference_normals import Neighbours
+from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_patients
 from aeflow.features.cache import FeatureCache
@@ -77,7 +77,7 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     encoder = Encoder(settings.encoder, settings.stages)
     encoder.load_state_dict(net.encoder.state_dict(), strict=False)
     normals, _ = FeatureCache(encoder, settings.image_size).features(kept)
-    table = Neighbours.of_training(normals)
+    table = ReferenceNormals.of_training(normals)
     std, mean = torch.std_mean(table.vectors, dim=0, correction=0)
 
     def nearest(s: Tensor, candidates: Tensor) -> Floats:

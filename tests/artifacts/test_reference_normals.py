@@ -1,4 +1,4 @@
-"""Neighbours: distances, and what a run folder keeps of its train normals."""
+"""Reference normals: distances, and what a run folder keeps of its train normals."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from aeflow.artifacts.reference_normals import NORMALS, SIDE, Neighbours
+from aeflow.artifacts.reference_normals import NORMALS, SIDE, ReferenceNormals
 from aeflow.data.loader import stream
 from aeflow.data.records import of_label, read_records
 from aeflow.data.splits import hold_out
@@ -21,14 +21,14 @@ from helpers.data import SIZE
 
 def test_nearest_is_oneself_then_by_standardised_distance() -> None:
     x, features = torch.rand(7, 3, 32, 32), [torch.randn(7, 5, 3, 3)]
-    table = Neighbours.of(features, x)
+    table = ReferenceNormals.of(features, x)
     [first, second, *rest] = table.nearest(table.vectors[3], 20)
     assert (first.number, first.distance, len(rest)) == (3, 0, 5)
     z = (table.vectors - table.vectors.mean(0)) / table.vectors.std(0, correction=0)
     distances = (z - z[3]).norm(dim=1)
     assert second.number == int(distances.argsort()[1])
     assert second.distance == pytest.approx(float(distances.sort().values[1]), rel=1e-4)
-    scaled = Neighbours(table.vectors * 7, table.pictures)
+    scaled = ReferenceNormals(table.vectors * 7, table.pictures)
     torch.testing.assert_close(scaled.distances(scaled.vectors), table.distances(table.vectors))
     assert first.picture.shape == (SIDE, SIDE)
     assert first.picture.mean() == pytest.approx(float(x[3].mean()), abs=0.01)
@@ -40,15 +40,15 @@ def test_a_run_holds_its_train_normals_without_names(trained: Trained, run: Path
     x = torch.from_numpy(np.stack([x for _, x in stream(kept, SIZE)]))
     net = trained.artifact.net
     vectors = pool(net.of_stages(net.encoder(x), settings.stages))
-    found = Neighbours.load(run, vectors.shape[1])
+    found = ReferenceNormals.load(run, vectors.shape[1])
     assert found is not None
     torch.testing.assert_close(found.vectors, vectors, rtol=1e-3, atol=1e-3)  # of features in half precision
     with safe_open(run / NORMALS, "pt") as file:
         assert set(file.keys()) == {"vectors", "pictures"}
         assert not file.metadata()
-    assert Neighbours.load(tmp_path, vectors.shape[1]) is None
+    assert ReferenceNormals.load(tmp_path, vectors.shape[1]) is None
     with pytest.raises(ArtifactError, match="belongs to another model; delete it"):
-        Neighbours.load(run, 1 + vectors.shape[1])
+        ReferenceNormals.load(run, 1 + vectors.shape[1])
     (tmp_path / NORMALS).write_bytes((run / NORMALS).read_bytes()[:5000])
     with pytest.raises(ArtifactError, match="damaged"):
-        Neighbours.load(tmp_path, vectors.shape[1])
+        ReferenceNormals.load(tmp_path, vectors.shape[1])

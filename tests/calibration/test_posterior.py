@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from aeflow.calibration.calibration import Calibration, with_posterior
 from aeflow.calibration.calibration import fit_calibration as calibrate
 from aeflow.calibration.map_scale import MapScale
-from aeflow.calibration.posterior import EXPECTED, MAX_WEIGHT, Posterior, evidence_of, fit_posterior
+from aeflow.calibration.posterior import EXPECTED_SEPARATION, MAX_WEIGHT, Posterior, evidence_of, fit_posterior
 from aeflow.config import make_settings
 from aeflow.errors import DataError
 
@@ -44,7 +44,7 @@ def fitted(share: float = 0.3) -> Posterior:
 def test_before_any_abnormal_image_the_expectation_stands(correlation: float) -> None:
     posterior = fit_posterior(KINDS, normals(correlation=correlation), NONE, 0.5)
     assert posterior.weight == pytest.approx(0.5)
-    assert (posterior.separation, posterior.variance) == (EXPECTED, 1.0)
+    assert (posterior.separation, posterior.variance) == (EXPECTED_SEPARATION, 1.0)
     assert posterior.kinds == KINDS
 
 
@@ -147,13 +147,14 @@ def test_probabilities_of_the_classes_sum_to_one() -> None:
     assert classes[-1]["normal"] == pytest.approx(1)
 
 
-def calibrated() -> tuple[Calibration, tuple[Floats, Floats, Floats]]:
+def calibrated() -> tuple[Calibration, tuple[dict[str, Floats], Floats]]:
     rng = np.random.default_rng(5)
-    flow, reconstruction, ratios = rng.standard_normal((60, 1)), 0.3 + 0.1 * rng.standard_normal(60), normals(60)[1]
-    plain = calibrate(make_settings(), flow, reconstruction, {"flow": MapScale(1.0, 2.0, 1.8)})
-    scores = plain.normals_only(plain.terms(flow, reconstruction))
+    measures = {"flow": rng.standard_normal((60, 1)), "reconstruction": 0.3 + 0.1 * rng.standard_normal(60)}
+    ratios = normals(60)[1]
+    plain = calibrate(make_settings(), measures, {"flow": MapScale(1.0, 2.0, 1.8)})
+    scores = plain.normals_only(plain.terms(measures))
     posterior = fit_posterior(KINDS, (scores, ratios), abnormal(10, 1.0, 3.0), 0.25)
-    raw = flow, reconstruction, ratios
+    raw = measures, ratios
     return with_posterior(plain, make_settings(), posterior, *raw), raw
 
 

@@ -1,13 +1,13 @@
-"""An exported graph on disk: how it is opened, and the check that it scores here as it did where it was made.
+"""Exported graphs on disk: opening, and the check that they score here as on the machine that made them.
 
 ::
 
     FOLDER/export.json             schema, format, precision, parity, checksums, the scores of its test images,
-                                   and under "model" the whole model.json: settings, calibration, intended bounds
+                                   and under "model" the whole model.json: settings, calibration, bounds of inputs
     FOLDER/graph.xml, graph.bin    OpenVINO's graph; graph.onnx that of ONNX
     FOLDER/arrays.safetensors      the arrays of ``InputGuard``, and the test images (n, 3, H, W) uint8
 
-The test images are of no patient (``export.test_images``). No part is a pickle, and nothing here imports torch.
+The test images are of no patient (``deploy.export.test_images``). No part is a pickle, and nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from aeflow.scoring.scorer import BATCH, Scorer, value_of
 
 ARRAYS_FILE = "arrays.safetensors"
 IMAGES = "test_images"
-# Largest difference of a score that passes for the same, in standard deviations of held-out normals' scores.
+# Largest difference of two scores that count as equal, in standard deviations of held-out normals' scores.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
 REMEDY_EXPORT_GRAPH = "export it again"
 
@@ -41,10 +41,10 @@ Pictures = NDArray[np.uint8]
 
 
 def load_export(folder: Path, backend: str = "auto", export: dict[str, Any] | None = None) -> Scorer:
-    """Load the scorer of an exported graph: each file is checked, and the graph run on some of its test images.
+    """Load the scorer of an exported graph, with each file checked and the graph run on its test images.
 
     ``export`` is the content of its ``export.json``, if it was read already. Raises ArtifactError for a damaged file or
-    for other scores than it was exported with, SettingsError if ``backend`` does not run this format or is not
+    for scores that differ from those at its export, SettingsError if ``backend`` does not run this format or is not
     installed.
     """
     export = read_export(folder) if export is None else export
@@ -95,7 +95,7 @@ def values(calibration: Calibration, backend: Backend, images: Pictures) -> NDAr
 
 
 def as_pixels(images: Pictures) -> NDArray[np.float32]:
-    """Return images of uint8 as networks take them."""
+    """Return uint8 images as float32 in [0, 1], as networks take them."""
     return images.astype(np.float32) / np.float32(255)
 
 
@@ -104,6 +104,6 @@ def largest(got: NDArray[Any], want: NDArray[Any], calibration: Calibration) -> 
     return float(np.abs(got - want).max()) / float(np.std(calibration.scores))
 
 
-def save_arrays(folder: Path, intended: InputGuard, images: Pictures) -> None:
-    """Write what ``load_export`` reads beside graph and ``export.json``."""
-    save_file({**{name: intended.arrays()[name] for name in ARRAYS}, IMAGES: images}, folder / ARRAYS_FILE)
+def save_arrays(folder: Path, guard: InputGuard, images: Pictures) -> None:
+    """Write the arrays that ``load_export`` reads beside the graph and ``export.json``."""
+    save_file({**{name: guard.arrays()[name] for name in ARRAYS}, IMAGES: images}, folder / ARRAYS_FILE)

@@ -1,4 +1,4 @@
-"""Files of a run and of an export, and their checked JSON; no network is needed to read it, and so no torch."""
+"""Names of the files of a run and of an export, and their checked JSON; reading them needs no network, so no torch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def _upgraded(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_checked(folder: Path, name: str, schemas: tuple[int, ...], give: str, remedy: str) -> dict[str, Any]:
-    """Read a JSON file that ``write_checked`` wrote; ArtifactError if it is missing, damaged or of another version."""
+    """Read a JSON file that ``write_checked`` wrote.
+
+    Raises ArtifactError if it is missing, damaged or of another version.
+    """
     path = folder / name
     if not path.is_file():
         raise ArtifactError(folder, "no such folder" if not folder.is_dir() else f"holds no {name}", give)

@@ -1,8 +1,9 @@
-"""Normal images to lay beside another one: the nearest in what the encoder sees.
+"""Reference normals: train images to show beside another one, the nearest in the encoder's features.
 
 ``normals.safetensors`` in a run folder holds pooled features and small pictures of some train normals, numbered and
-without names, so that they can be shown where the training images are not. They are pictures of training images all
-the same: whoever may not pass those on deletes the file. Nothing but the neighbours is lost with it.
+without names, so that they can be shown even if the training images are elsewhere. They are still pictures of training
+images: delete the file if you may not pass those on. Then an explanation shows no train normals, and an export is
+proven on its test images alone.
 """
 
 from __future__ import annotations
@@ -32,46 +33,48 @@ BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """One image of a table, and how far away it is."""
+class NearNormal:
+    """One image of a table, and its distance from another image."""
 
-    number: int  # its row
-    distance: float  # Euclidean over pooled features, each in standard deviations of the table's
+    number: int  # its row in the table
+    distance: float  # Euclidean over pooled features, each in standard deviations over the table
     picture: NDArray[np.float32]  # (SIDE, SIDE) grey in [0, 1]
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbours:
-    """A table of images: ``vectors`` (n, D) float32 of ``model.pooled.pool``, ``pictures`` (n, SIDE, SIDE) uint8."""
+class ReferenceNormals:
+    """A table of images: ``vectors`` (n, D) float32 of ``model.pooling.pool``, ``pictures`` (n, SIDE, SIDE) uint8."""
 
     vectors: Tensor
     pictures: Tensor
 
     @classmethod
     def of(cls, features: list[Tensor], x: Tensor) -> Self:
-        """Of feature maps (B, C, h, w) and their images ``x`` (B, 3, H, W) in [0, 1]."""
+        """Build from feature maps (B, C, h, w) and their images ``x`` (B, 3, H, W) in [0, 1]."""
         grey = x.mean(dim=1, keepdim=True)
         small = F.interpolate(grey, (SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False)[:, 0]
         return cls(pool(features).float().cpu(), (255 * small).round().to(torch.uint8).cpu())
 
     @classmethod
     def of_training(cls, normals: Features) -> Self:
-        """Of train normals, at most MAX_NORMALS of them, evenly chosen."""
+        """Build from train normals, at most MAX_NORMALS of them, evenly chosen."""
         rows = evenly(range(len(normals)), MAX_NORMALS)
         parts = [cls.of(*normals.batch(rows[start : start + BATCH])) for start in range(0, len(rows), BATCH)]
         return cls(torch.cat([part.vectors for part in parts]), torch.cat([part.pictures for part in parts]))
 
     def distances(self, s: Tensor) -> Tensor:
-        """Distances (B, n) of pooled vectors ``s`` (B, D) to every row."""
+        """Return the distances (B, n) of pooled vectors ``s`` (B, D) to every row."""
         std, mean = torch.std_mean(self.vectors, dim=0, correction=0)
-        std = std.clamp(min=1e-2 * float(std.mean()) + 1e-6)  # what hardly varies here must not outweigh all else
+        std = std.clamp(
+            min=1e-2 * float(std.mean()) + 1e-6
+        )  # a feature that hardly varies must not outweigh the others
         return torch.cdist((s - mean) / std, (self.vectors - mean) / std, compute_mode="donot_use_mm_for_euclid_dist")
 
-    def nearest(self, s: Tensor, k: int) -> list[Neighbour]:
-        """The ``k`` nearest rows of one pooled vector ``s`` (D,), nearest first; fewer where the table is shorter."""
+    def nearest(self, s: Tensor, k: int) -> list[NearNormal]:
+        """Return the ``k`` nearest rows of one pooled vector ``s`` (D,), nearest first; all rows if there are fewer."""
         distances, rows = torch.sort(self.distances(s[None])[0], stable=True)
         return [
-            Neighbour(row, distance, (self.pictures[row].float() / 255).numpy())
+            NearNormal(row, distance, (self.pictures[row].float() / 255).numpy())
             for row, distance in zip(rows[:k].tolist(), distances[:k].tolist(), strict=True)
         ]
 
@@ -83,9 +86,9 @@ class Neighbours:
 
     @classmethod
     def load(cls, run: Path, width: int) -> Self | None:
-        """The table of a run folder, of pooled vectors of ``width``; None where it holds none.
+        """Load the table of a run folder, of pooled vectors of ``width``; None if it holds none.
 
-        Raises ArtifactError where the file is damaged or of another model.
+        Raises ArtifactError if the file is damaged or of another model.
         """
         path = run / NORMALS
         if not path.exists():

@@ -1,4 +1,4 @@
-"""A trained model on disk: ``model.safetensors`` (every tensor, the encoder's too) and ``model.json`` (all the rest).
+"""Trained models on disk: ``model.safetensors`` (every tensor, the encoder's too) and ``model.json`` (all the rest).
 
 Both carry a SHA-256, so a damaged file is refused before it gives a number. Nothing in a run is a pickle.
 """
@@ -39,7 +39,7 @@ from aeflow.model.encoder import Encoder
 from aeflow.runtime.files import file_digest
 from aeflow.scoring.scorer import Scorer, value_of
 
-INTENDED = "intended."  # what the names of its tensors begin with
+INTENDED = "intended."  # prefix of the names of the input guard's tensors
 SELF_TEST_IMAGES = 4
 
 
@@ -51,7 +51,7 @@ class Artifact:
     settings: Settings
     calibration: Calibration
     input_guard: InputGuard
-    metadata: dict[str, Any] = field(default_factory=dict)  # of training data and versions; see docs/design.md
+    metadata: dict[str, Any] = field(default_factory=dict)  # on training data and versions; see docs/design.md
     fingerprint: str = ""  # SHA-256 of its model.json, empty until it was saved
 
     @property
@@ -60,7 +60,7 @@ class Artifact:
 
     @property
     def scorer(self) -> Scorer:
-        """What scores with this very network."""
+        """Scorer that runs this very network."""
         return Scorer(
             self.settings, self.calibration, self.input_guard, TorchBackend(self.net), self.metadata, self.fingerprint
         )
@@ -93,9 +93,10 @@ def save_run(artifact: Artifact, run: Path) -> None:
 
 
 def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, Any] | None = None) -> Artifact:
-    """Load the model of a run folder; ArtifactError says which file is missing, damaged or of another kind.
+    """Load the model of a run folder.
 
-    ``metadata`` is the content of its ``model.json``, if it was read already.
+    ``metadata`` is the content of its ``model.json``, if it was read already. Raises ArtifactError, naming the file, if
+    one is missing, damaged or of another version.
     """
     metadata = read_metadata(run) if metadata is None else metadata
     if is_export(run):
@@ -112,10 +113,10 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
         classes = None if metadata["classes"] is None else ClassMixture.empty(**metadata["classes"])
         net = AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes)
         tensors = upgraded_names(load_file(weights))
-        own = {
+        arrays = {
             key.removeprefix(INTENDED): tensors.pop(key).numpy() for key in list(tensors) if key.startswith(INTENDED)
         }
-        intended = InputGuard.of(own, metadata["intended"])
+        guard = InputGuard.of(arrays, metadata["intended"])
         net.load_state_dict(tensors)
     except (AeflowError, ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         found = f"does not describe a model of this version ({type(error).__name__})"
@@ -126,7 +127,7 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
         net.to(device).eval(),
         settings,
         calibration,
-        intended,
+        guard,
         {key: value for key, value in metadata.items() if key not in WRITTEN_BY_SAVE},
         metadata["sha256"],
     )
@@ -135,7 +136,7 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
 
 
 def self_test(artifact: Artifact) -> list[float]:
-    """The scores of fixed synthetic images: the same numbers must come out wherever the model runs."""
+    """Score fixed synthetic images: the same numbers must come out wherever the model runs."""
     size = artifact.settings.image_size
     coarse = torch.rand(SELF_TEST_IMAGES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").expand(-1, 3, -1, -1)
@@ -153,7 +154,7 @@ def _shape(classes: ClassMixture | None) -> dict[str, int] | None:
 def _check_self_test(artifact: Artifact, expected: list[float], run: Path) -> None:
     got, want = np.array(self_test(artifact)), np.array(expected)
     spread = float(np.std(artifact.calibration.scores))
-    # Synthetic images may score far from normal ones, where rounding is larger: relative beside absolute.
+    # Synthetic images may score far from normal ones, where rounding is larger: so a relative tolerance, too.
     if not np.all(np.abs(got - want) <= 1e-2 * spread + 1e-4 * np.abs(want)):
         found = f"this machine gives other scores than the one that trained it (off by {np.abs(got - want).max():.2g})"
         raise ArtifactError(run, found, "install the versions named in model.json, or train again here")

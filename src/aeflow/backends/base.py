@@ -1,4 +1,4 @@
-"""The face of every backend: pixels in, raw measures out."""
+"""Interface of every backend: pixels in, raw measures out."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class BackendOutput:
     """The raw measures of a batch, before calibration; ``maps`` and ``x_hat`` only if they were asked for."""
 
     measures: dict[str, Floats]  # of each of TERMS, (B,) or (B, columns)
-    log_ratios: Floats | None  # (B, kinds) where the model has classes
+    log_ratios: Floats | None  # (B, kinds) if the model has classes
     input_statistics: Floats  # (B, T), see ``model.input_statistics``
     maps: dict[str, Floats32]  # (B, H, W) each
     x_hat: Floats32 | None  # (B, 3, H, W)
@@ -45,34 +45,34 @@ class BackendOutput:
 
 
 class Backend(Protocol):
-    """Runs a model on images of one size."""
+    """Interface of what runs a model on images of one size."""
 
     @property
     def name(self) -> str:
-        """torch, openvino or onnx."""
+        """Name of the backend: torch, openvino or onnx."""
 
     @property
     def precision(self) -> str:
-        """fp32 or bf16."""
+        """Precision of its arithmetic: fp32 or bf16."""
 
     @property
     def size(self) -> int:
-        """Pixels a side."""
+        """Side of the images in pixels."""
 
     def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
-        """The raw measures of images ``x`` (B, 3, size, size) in [0, 1], and maps and reconstruction if asked for."""
+        """Return the raw measures of images ``x`` (B, 3, size, size) in [0, 1], with maps and x_hat if asked for."""
 
 
 class GraphBackend(ABC):
     """Base of the backends that run a graph file; only the outputs that are asked for are computed."""
 
-    name: ClassVar[str]  # also of the format of its own
-    graph_file: ClassVar[str]  # that is opened, in a folder of that format
-    formats: ClassVar[tuple[str, ...]]  # that it runs
-    precisions: ClassVar[tuple[str, ...]]  # that it computes in
-    packages: ClassVar[tuple[str, ...]]  # that write and run its format; the version of the last decides the results
-    install: ClassVar[str]  # what pip is asked for
-    one_by_one: ClassVar[bool]  # images are handed over one at a time
+    name: ClassVar[str]  # of the backend and of its own format
+    graph_file: ClassVar[str]  # file to open in a folder of that format
+    formats: ClassVar[tuple[str, ...]]  # formats that it runs
+    precisions: ClassVar[tuple[str, ...]]  # precisions that it computes in
+    packages: ClassVar[tuple[str, ...]]  # they write and run its format; the version of the last decides the results
+    install: ClassVar[str]  # argument of pip install
+    one_by_one: ClassVar[bool]  # if images are handed over one at a time
 
     def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
         """Open a graph of images (B, 3, size, size) that computes ``outputs``."""
@@ -81,7 +81,7 @@ class GraphBackend(ABC):
 
     @classmethod
     def installed(cls) -> bool:
-        """Return if what writes and runs its format can be imported."""
+        """Return if the packages that write and run its format can be imported."""
         return all(find_spec(name) is not None for name in cls.packages)
 
     @classmethod
@@ -99,7 +99,7 @@ class GraphBackend(ABC):
 
 
 def wanted(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...]:
-    """Return which of a graph's outputs ``BackendOutput`` needs."""
+    """Return the names of a graph's outputs that ``BackendOutput`` needs."""
     always = {*(term.output for term in TERMS.values()), output_names.LOG_RATIOS, output_names.INPUT_STATISTICS}
     asked = (
         always

@@ -1,4 +1,4 @@
-"""A module of torch -> a graph file of OpenVINO or ONNX."""
+"""Writing of a torch module as a graph file of OpenVINO or ONNX."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import nn
 
 from aeflow.backends import openvino
 
-TRACED = 2  # images that a graph for any number is traced with; 1 would be taken for a constant
+TRACED_IMAGES = 2  # images to trace a graph for any number of images with; 1 would become a constant
 
 
 def write_graph(
@@ -26,7 +26,7 @@ def write_graph(
     In bfloat16 OpenVINO computes convolutions on which no output in ``exact`` depends, and nothing else. A graph for
     images that come ``one_by_one`` is made in half the time.
     """
-    x = torch.rand(1 if one_by_one else TRACED, 3, size, size)
+    x = torch.rand(1 if one_by_one else TRACED_IMAGES, 3, size, size)
     free = None if one_by_one else ({0: torch.export.Dim("batch", max=4096)},)
     with _quiet(), torch.no_grad():
         program = torch.export.export(graph, (x,), dynamic_shapes=free)
@@ -46,7 +46,7 @@ def write_graph(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What tracers and converters print and warn of is of no use to whoever exports."""
+    """Silence what tracers and converters print and warn about: it is of no use to the user."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A graph run by ONNX Runtime, on the CPU."""
+"""Backend of ONNX Runtime, on the CPU."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aeflow.backends.base import GraphBackend
 
 
 class OnnxBackend(GraphBackend):
-    """Runs a graph file; only the outputs that are asked for are computed."""
+    """Backend that runs a graph file with ONNX Runtime; only the outputs that are asked for are computed."""
 
     name = "onnx"
     graph_file = "graph.onnx"
@@ -31,26 +31,26 @@ class OnnxBackend(GraphBackend):
         self._sessions: dict[tuple[str, ...], Any] = {}
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
-        """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
+        """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
         if names not in self._sessions:
             self._sessions[names] = self._session(names)
         session = self._sessions[names]
-        [given] = session.get_inputs()
-        return dict(zip(names, session.run(list(names), {given.name: x}), strict=True))
+        [pixels] = session.get_inputs()
+        return dict(zip(names, session.run(list(names), {pixels.name: x}), strict=True))
 
     def _session(self, names: tuple[str, ...]) -> Any:
-        """A session of a graph without the other outputs: it would compute them whoever asks for what."""
+        """Open a session of the graph without the other outputs, which it would always compute, too."""
         import onnx
 
-        # Without it the import writes an id and a data base into the home folder, for a server.
+        # Otherwise the import writes an id and a data base into the home folder, for its telemetry server.
         os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         onnxruntime = import_module("onnxruntime")
 
         part = onnx.ModelProto()
         part.CopyFrom(self._model)
-        kept = [one for one in self._model.graph.output if one.name in names]
+        kept = [output for output in self._model.graph.output if output.name in names]
         del part.graph.output[:]
         part.graph.output.extend(kept)
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; a shape that it could not infer is none
+        options.log_severity_level = 3  # errors only: it warns of shapes that it cannot infer
         return onnxruntime.InferenceSession(part.SerializeToString(), options, ["CPUExecutionProvider"])

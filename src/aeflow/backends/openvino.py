@@ -1,4 +1,4 @@
-"""A graph run by OpenVINO; it reads its own format and ONNX."""
+"""Backend of OpenVINO, which reads its own format and ONNX."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ import numpy as np
 from aeflow._types import Floats32
 from aeflow.backends.base import GraphBackend
 
-MOST_STREAMS = 8  # images under way at once; each has activations of its own
+MAX_STREAMS = 8  # images computed at once; each needs memory for its own activations
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
 HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in
 
 
 def openvino() -> ModuleType:
-    """The package, with its telemetry off: importing it would write into the home folder and call a server."""
+    """Import the package with its telemetry off, which would write into the home folder and call a server."""
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type] # as if not installed
     return import_module("openvino")
 
 
 class OpenVINOBackend(GraphBackend):
-    """Runs a graph file on the CPU; only the outputs that are asked for are computed.
+    """Backend that runs a graph file on the CPU with OpenVINO; only the outputs that are asked for are computed.
 
-    It is compiled for one image, and as many images are under way as there are streams, each on cores of its own: a
-    fixed shape saves a third of the arithmetic's time, and no thread waits for another that a decoder holds up.
+    The graph is compiled for one image, and as many images are computed at once as there are streams, each on cores of
+    its own: a fixed shape saves a third of the arithmetic's time, and no thread waits for another that a decoder holds
+    up.
     """
 
     name = "openvino"
@@ -56,7 +57,7 @@ class OpenVINOBackend(GraphBackend):
         return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
-        """Some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
+        """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
         if names not in self._queues:
             self._queues[names] = self._queue(names)
         queue, shapes = self._queues[names]
@@ -67,25 +68,25 @@ class OpenVINOBackend(GraphBackend):
                 found[name][row] = request.get_output_tensor(i).data[0]
 
         queue.set_callback(take)
-        x = np.ascontiguousarray(x)  # the inputs are shared as they lie in memory
+        x = np.ascontiguousarray(x)  # the inputs are shared without a copy
         for row in range(len(x)):
             queue.start_async([x[row : row + 1]], row, share_inputs=True)
         queue.wait_all()
         return found
 
     def _queue(self, names: tuple[str, ...]) -> tuple[Any, list[tuple[int, ...]]]:
-        """What computes some outputs, and the shapes of these without the batch."""
+        """Compile some outputs; return the queue that computes them, and their shapes without the batch."""
         model = self._model.clone()
         part = self._ov.Model([model.output(name).get_node() for name in names], model.get_parameters())
         part.reshape([1, 3, self.size, self.size])
-        streams = min(os.cpu_count() or 1, MOST_STREAMS)
+        streams = min(os.cpu_count() or 1, MAX_STREAMS)
         hints = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": streams}
         compiled = self._core.compile_model(part, "CPU", hints)
-        return self._ov.AsyncInferQueue(compiled, streams), [tuple(one.shape)[1:] for one in compiled.outputs]
+        return self._ov.AsyncInferQueue(compiled, streams), [tuple(output.shape)[1:] for output in compiled.outputs]
 
 
 def keep_exact(graph: Path, outputs: Collection[str]) -> None:
-    """Mark in a graph file what is computed in float32 whatever the precision hint: all but later convolutions.
+    """Mark what a graph file computes in float32 whatever the precision hint: all but later convolutions.
 
     Later ones are those that no output named here depends on. ``precise`` is the attribute that OpenVINO itself writes
     for an operation that must not lose precision.

@@ -1,6 +1,6 @@
 """Registry of the backends that run graphs: a new backend is one class in a file here and one line below.
 
-Torch is no entry: it runs the network itself, is what graphs are proven against, and is imported only where it runs.
+Torch is no entry: it runs the network itself, graphs are checked against it, and it is imported only if it runs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ BACKENDS = ("auto", "torch", *GRAPH_BACKENDS)
 
 
 def running(graph_format: str, backend: str = "auto") -> type[GraphBackend]:
-    """Return the backend that runs a graph of a format: the one that is named, or the format's own, or another.
+    """Return the backend that runs graphs of a format: the one that is named, else the format's own, else another.
 
     Raises SettingsError if ``backend`` does not run the format or is not installed.
     """

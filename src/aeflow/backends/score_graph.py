@@ -1,4 +1,4 @@
-"""The score as one module, from pixels to calibrated values: what torch runs, and what is exported as one graph."""
+"""The score as one module, from pixels to calibrated values: torch runs it, and an export writes it as one graph."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _standardised(values: Tensor, spread: tuple[float, float]) -> Tensor:
 
 
 def _with_posterior(posterior: Posterior, value: Tensor, log_ratios: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the score with the classes' evidence in it, and their term."""
+    """Return the score with the classes' evidence in it, and the classes' term, (B,) each."""
     term = _standardised(log_ratios.logsumexp(dim=1), posterior.evidence)
     base = _standardised(value, posterior.normals_only)
     return (1 - posterior.weight) * base + posterior.weight * term, term

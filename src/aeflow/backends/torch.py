@@ -1,4 +1,4 @@
-"""The network itself, on the device it lies on."""
+"""Backend of torch, which runs the network itself on its device."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aeflow.runtime.device import images_on, in_parts
 
 
 class TorchBackend:
-    """Runs a network with torch, in float32: these are the scores that a model was calibrated with."""
+    """Backend that runs a network with torch, in float32: models are calibrated with these scores."""
 
     name = "torch"
     precision = "fp32"
@@ -23,7 +23,7 @@ class TorchBackend:
     def __init__(self, net: AEFlow) -> None:
         self.net = net
         self.size = net.settings.image_size
-        self._most: int | None = None  # images at a time, once a GPU's memory has run out
+        self._max_images: int | None = None  # images at a time, once a GPU's memory was too small
 
     @torch.no_grad()
     def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
@@ -33,10 +33,10 @@ class TorchBackend:
                 del found[output_names.X_HAT]
             return found
 
-        size = min(self._most or len(x), len(x))
+        size = min(self._max_images or len(x), len(x))
         parts, fits = in_parts(compute, size, torch.from_numpy(x))
         if fits < size:
-            self._most = fits
+            self._max_images = fits
         return BackendOutput.of(
             {name: np.concatenate([part[name].cpu().numpy() for part in parts]) for name in parts[0]}
         )

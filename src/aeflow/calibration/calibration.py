@@ -22,7 +22,7 @@ from aeflow.errors import DataError
 from aeflow.model.output_names import POSTERIOR
 from aeflow.model.terms import TERMS
 
-MIN_NORMALS = 5  # held-out normals without which a spread means nothing
+MIN_NORMALS = 5  # held-out normals; of fewer, a spread means nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Calibration:
     """
 
     standardise: bool
-    term_scales: dict[str, TermScale]  # of each term, in the order of the sum
+    term_scales: dict[str, TermScale]  # by term, in the order of the sum
     scores: list[float]  # of the held-out normals, rising
     threshold: float
     rule: str
@@ -42,7 +42,7 @@ class Calibration:
     posterior: Posterior | None = None
 
     def terms(self, measures: Mapping[str, Floats], log_ratios: Floats | None = None) -> dict[str, Floats]:
-        """Return the terms (n,) of raw measures, (n,) or (n, columns) each; ``log_ratios`` (n, kinds) of the classes."""
+        """Return the terms (n,) of raw measures, (n,) or (n, columns), and of the classes' ``log_ratios`` (n, kinds)."""
         if self.standardise:
             terms = {name: scale.term(measures[name]) for name, scale in self.term_scales.items()}
         else:
@@ -52,7 +52,7 @@ class Calibration:
         return terms
 
     def normals_only(self, terms: Mapping[str, Floats]) -> Floats:
-        """Return the score without what the classes say."""
+        """Return the score without the classes' term."""
         parts = [scale.weight * terms[name] for name, scale in self.term_scales.items()]
         return functools.reduce(np.add, parts)
 
@@ -62,15 +62,15 @@ class Calibration:
         return score if self.posterior is None else self.posterior.value(score, terms[POSTERIOR])
 
     def p_value(self, value: float) -> float:
-        """``(1 + #{held-out normals with a score >= value}) / (n + 1)``: split-conformal (Vovk et al. 2005).
+        """Return ``(1 + #{held-out normals with a score >= value}) / (n + 1)``: split-conformal (Vovk et al. 2005).
 
-        Uniform on fresh normals of the same source; never below ``1 / (n + 1)``.
+        Uniform on new normals of the same source; never below ``1 / (n + 1)``.
         """
         n = len(self.scores)
         return (1 + n - int(np.searchsorted(self.scores, value, side="left"))) / (n + 1)
 
     def verdict(self, value: float) -> str:
-        """``abnormal`` above the threshold, else ``normal``."""
+        """Return ``abnormal`` above the threshold, else ``normal``."""
         return "abnormal" if value > self.threshold else "normal"
 
     @property
@@ -79,12 +79,12 @@ class Calibration:
         return {name: (scale.low, scale.high) for name, scale in self.maps.items()}
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values, from which ``from_json`` rebuilds the calibration."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Rebuild from plain values; KeyError, TypeError or ValueError if they do not fit."""
+        """Rebuild from plain values; raises KeyError, TypeError or ValueError if they do not fit."""
         values = dict(values)
         values["term_scales"] = {name: TermScale.from_json(scale) for name, scale in values["term_scales"].items()}
         values["maps"] = {name: MapScale(**scale) for name, scale in values["maps"].items()}
@@ -96,8 +96,8 @@ class Calibration:
 def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: dict[str, MapScale]) -> Calibration:
     """Calibrate on the raw measures of held-out normals, (n,) or (n, columns) for each of TERMS.
 
-    The threshold is the conformal quantile: at most ``false_positive_rate`` of fresh normals exceed it on average,
-    or ``1 / (n + 1)`` if n held-out normals cannot say more; ``rule`` names the share.
+    The threshold is the conformal quantile: at most ``false_positive_rate`` of new normals exceed it on average, or
+    ``1 / (n + 1)`` if n held-out normals resolve no less; ``rule`` names the share.
     Raises DataError for too few normals or a term that does not vary.
     """
     n = min(len(measure) for measure in measures.values())
@@ -119,7 +119,7 @@ def with_posterior(
     measures: Mapping[str, Floats],
     log_ratios: Floats,
 ) -> Calibration:
-    """Return the calibration with the classes' evidence in its score, on the measures of the same held-out normals."""
+    """Return the calibration with the classes' evidence in its score, from measures of the same held-out normals."""
     partial = replace(calibration, posterior=posterior)
     return _with_threshold(partial, settings, partial.value(partial.terms(measures, log_ratios)))
 
@@ -135,7 +135,10 @@ def _with_threshold(partial: Calibration, settings: Settings, values: Floats) ->
 
 
 def conformal_threshold(values: Floats, rate: float) -> tuple[int, float]:
-    """Rank and value of the score (n,) that at most ``rate`` of fresh ones exceed on average, or 1 / (n + 1)."""
+    """Return rank and value of the score (n,) that at most ``rate`` of new ones exceed on average.
+
+    The share is ``1 / (n + 1)`` if that is more.
+    """
     rank = min(len(values), math.ceil((len(values) + 1) * (1 - rate)))
     return rank, float(np.sort(values)[rank - 1])
 

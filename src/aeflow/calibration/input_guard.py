@@ -1,16 +1,18 @@
-"""Which images a model is meant for: those that look like what it was trained on.
+"""Guard of a model's intended input: images that look like those that it was trained on.
 
-A score says how abnormal an image is *for an image of this kind*; of a photograph it says nothing. So each image has
-its input_statistics laid beside those of the train normals, and leaves the intended input where one of them is out of bounds.
+A score says how abnormal an image is, *compared with images of the same kind*; of a photograph it says nothing. So the
+input statistics of each image are compared with those of the train normals, and an image is outside the intended input
+if one of them is out of bounds.
 
-One rule makes every bound. Each trait stands on a scale on which its spread is even (logarithm, log-odds, Fisher's z);
-held-out normals are captured again (``data.augment.recapture``), as another scanner or export would. The bound is
+One rule makes every bound. Each statistic is on a scale on which its spread is even (logarithm, log-odds, Fisher's z).
+Held-out normals are recaptured: changed as another scanner or export would change them (``data.augment.recapture``).
+The bounds are
 
     mean of the recaptured normals  ±  (SPREADS * their standard deviation + MARGIN)
 
-Beyond the spreads lies about one in a thousand of them. The margin, a factor of 1.6 and none for the layout, leaves
-room for disease: it was chosen on train folders, so that at most 2 % of recaptured abnormal images fall outside, and
-images of another part of the body still do. A model's own fit sees neither an abnormal image nor a test split.
+About one in a thousand of them is beyond the spreads. The margin, a factor of 1.6 and none for the layout, leaves room
+for disease: it was chosen on train folders, so that at most 2 % of recaptured abnormal images are outside, and images
+of another part of the body still are. The fit for a model uses neither an abnormal image nor a test split.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from aeflow.model.output_names import PICTURE_SIDE
 SPREADS, MARGIN = 3.0, math.log(1.6)
 SIDE = PICTURE_SIDE  # pixels of the small picture in which the layout is compared
 
-# What ``model.input_statistics`` measures of the pixels, in this order, and the reason that is given where it is out of bounds.
+# Statistics of the pixels that ``model.input_statistics`` measures, in this order, and the reason given if one is out
+# of bounds.
 PLAIN = {
     "mean": "brightness",  # log-odds of the mean grey
     "white": "brightness",  # logarithm of the share of clipped pixels
@@ -47,24 +50,24 @@ Bounds = tuple[float | None, float | None]
 
 @dataclass(frozen=True, slots=True)
 class SeenInputs:
-    """The facts of the train normals; what was never known is never compared."""
+    """Facts of the train normals that their headers gave; a fact that no header gave is not compared."""
 
     modalities: tuple[str, ...] = ()
     colours: tuple[str, ...] = ()
-    shortest: int | None = None  # pixels of the shortest side of all
+    shortest: int | None = None  # the shortest side of all images in pixels
 
     @classmethod
     def of(cls, acquisitions: Iterable[Acquisition]) -> Self:
-        """Of the facts of every train normal."""
+        """Collect the facts of every train normal."""
         known = list(acquisitions)
         return cls(
-            modalities=tuple(sorted({one.kind for one in known if one.kind})),
-            colours=tuple(sorted({one.colours for one in known if one.colours})),
-            shortest=min((min(one.size) for one in known if one.size), default=None),
+            modalities=tuple(sorted({acquisition.kind for acquisition in known if acquisition.kind})),
+            colours=tuple(sorted({acquisition.colours for acquisition in known if acquisition.colours})),
+            shortest=min((min(acquisition.size) for acquisition in known if acquisition.size), default=None),
         )
 
     def outside(self, acquisition: Acquisition) -> tuple[str, ...]:
-        """Which facts were never seen: another modality, other colours, or less than half of the shortest side."""
+        """Return the facts never seen: another modality, other colours, or less than half of the shortest side."""
         small = self.shortest is not None and acquisition.size is not None and 2 * min(acquisition.size) < self.shortest
         found = {
             "modality": bool(self.modalities)
@@ -80,7 +83,7 @@ class SeenInputs:
 
 @dataclass(frozen=True, slots=True)
 class InputGuard:
-    """Fitted on train normals; tells which images a model is not meant for.
+    """Bounds of the input statistics, fitted on train normals, beyond which a model is not meant for an image.
 
     ``distance(s)^2 = |factor' (s - mean) / scale|^2 / D``: Mahalanobis' with a shrunk covariance (Ledoit and Wolf 2004)
     of standardised features ``s`` (D,), so that neither shift nor scale of a feature changes it; about 1 for train
@@ -95,35 +98,38 @@ class InputGuard:
     seen: SeenInputs = field(default_factory=SeenInputs)
 
     def values(self, input_statistics: Floats) -> dict[str, Floats]:
-        """Each trait of images on its scale, (n,) each, from ``input_statistics`` (n, T)."""
+        """Return each statistic of images on its scale, (n,) each, from ``input_statistics`` (n, T)."""
         plain, pictures, s = np.split(
             np.asarray(input_statistics, float), [len(PLAIN), len(PLAIN) + SIDE * SIDE], axis=1
         )
-        away = ((s - self.mean) / self.scale) @ self.factor
+        deviations = ((s - self.mean) / self.scale) @ self.factor
         return {
             **dict(zip(PLAIN, plain.T, strict=True)),
             "layout": np.arctanh(0.999 * (_centred(pictures) @ self.picture)),
-            "features": 0.5 * np.log(np.square(away).mean(axis=1) + 1e-12),
+            "features": 0.5 * np.log(np.square(deviations).mean(axis=1) + 1e-12),
         }
 
     def outside(self, input_statistics: Floats, acquisition: Acquisition | None = None) -> tuple[str, ...]:
-        """Why an image with ``input_statistics`` (T,) is outside the intended input, each reason once; empty if it is not."""
+        """Return why an image with ``input_statistics`` (T,) is outside the intended input.
+
+        Each reason comes once; there is none for an image within.
+        """
         values = {name: float(value[0]) for name, value in self.values(input_statistics[None]).items()}
         found = [REASONS[name] for name, value in values.items() if not _within(value, self.bounds[name])]
         known = self.seen.outside(acquisition) if acquisition is not None else ()
         return tuple(dict.fromkeys([*known, *reversed(found)]))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """What is kept beside the weights."""
+        """Return the arrays to keep beside the weights."""
         return {name: getattr(self, name).astype(np.float32) for name in ARRAYS}
 
     def to_json(self) -> dict[str, Any]:
-        """The rest, as plain values."""
+        """Return the rest as plain values."""
         return {"bounds": self.bounds, "seen": asdict(self.seen)}
 
     @classmethod
     def of(cls, kept: Mapping[str, NDArray[np.float32]], values: dict[str, Any]) -> Self:
-        """That of ``arrays`` and ``to_json``; KeyError, TypeError or ValueError where they are of another kind."""
+        """Rebuild from ``arrays()`` and ``to_json()``; raises KeyError, TypeError or ValueError if they do not fit."""
         arrays = {name: np.asarray(kept[name], float) for name in ARRAYS}
         width = len(arrays["mean"])
         if [arrays[name].shape for name in ARRAYS] != [(width,), (width,), (width, width), (SIDE * SIDE,)]:
@@ -141,12 +147,12 @@ ARRAYS = ("mean", "scale", "factor", "picture")
 
 
 def fit_guard(train: Floats, recaptured: Floats, seen: SeenInputs | None = None) -> InputGuard:
-    """Fit on the input_statistics (n, T) of train normals and of recaptured held-out ones (m, T)."""
+    """Fit on the input statistics (n, T) of train normals and those (m, T) of recaptured held-out ones."""
     from sklearn.covariance import ledoit_wolf  # a second to import, and scoring does without
 
     _, pictures, s = np.split(np.asarray(train, float), [len(PLAIN), len(PLAIN) + SIDE * SIDE], axis=1)
     mean, scale = s.mean(axis=0), s.std(axis=0)
-    scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-6)  # what hardly varies here must not outweigh all else
+    scale = np.maximum(scale, 1e-2 * scale.mean() + 1e-6)  # a feature that hardly varies must not outweigh the others
     covariance, _ = ledoit_wolf((s - mean) / scale, assume_centered=True)
     factor = np.linalg.cholesky(np.linalg.inv(covariance))
     arrays = {"mean": mean, "scale": scale, "factor": factor, "picture": _centred(pictures.mean(axis=0)[None])[0]}
@@ -159,19 +165,19 @@ def fit_guard(train: Floats, recaptured: Floats, seen: SeenInputs | None = None)
 
 
 def bounds_of(values: Floats, margin: float) -> tuple[float, float]:
-    """The rule above, of the values (m,) of recaptured normals."""
+    """Return the bounds by the rule above, from the values (m,) of recaptured normals."""
     width = SPREADS * float(values.std(ddof=1)) + margin
     return float(values.mean()) - width, float(values.mean()) + width
 
 
 def _centred(pictures: Floats) -> Floats:
-    """Pictures (n, P) of mean 0 and length 1; an even one is all 0."""
-    away = pictures - pictures.mean(axis=1, keepdims=True)
-    length: Floats = np.linalg.norm(away, axis=1, keepdims=True)
-    return np.asarray(away / np.maximum(length, 1e-6))
+    """Return pictures (n, P) with mean 0 and length 1; one without contrast becomes all 0."""
+    centred = pictures - pictures.mean(axis=1, keepdims=True)
+    length: Floats = np.linalg.norm(centred, axis=1, keepdims=True)
+    return np.asarray(centred / np.maximum(length, 1e-6))
 
 
 def _within(value: float, bounds: Bounds) -> bool:
-    """Not for a value that is not a number, either."""
+    """Return if a value is finite and within bounds."""
     low, high = bounds
     return (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)

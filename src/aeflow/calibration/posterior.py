@@ -1,4 +1,4 @@
-"""How what the classes say becomes a term, a probability, and a part of the score.
+"""Posterior of the classes: their term, the probability of each, and their part in the score.
 
 ``z_f`` is the normals-only score and ``z_c`` the classes' evidence, both in standard deviations of held-out normals.
 ``value = (1 - w) z_f + w z_c``, and ``logit p(abnormal) = d / v (z_c - d / 2) + logit(share)``: two Gaussians on a
@@ -17,16 +17,16 @@ from scipy.special import expit, logit, logsumexp, softmax
 from aeflow._types import Floats
 from aeflow.errors import DataError
 
-EXPECTED = 2.0  # standard deviations between abnormal and normal, before any abnormal image was seen
+EXPECTED_SEPARATION = 2.0  # of abnormal from normal in standard deviations, before any abnormal image was seen
 EXPECTED_COUNTS = 3.0  # images that this expectation counts as
-# The normals-only score keeps a say: it alone finds kinds that nobody labelled. And what a pool's found images say of
-# their own evidence flatters it, since that is what they were found by; on train folders 0.5 to 0.8 ranked best.
+# The normals-only score always counts: it alone finds kinds that nobody labelled. And the evidence of abnormal images
+# that were found in the pool is too high, because they were found by it. On train folders 0.5 to 0.8 ranked best.
 MAX_WEIGHT = 0.7
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """Fitted on held-out normals, and on abnormal images judged by mixtures that were fitted without them."""
+    """Term of the classes, fitted on held-out normals, and abnormal images judged by mixtures fitted without them."""
 
     kinds: list[str]
     normals_only: tuple[float, float]  # mean and std of the normals-only score of held-out normals
@@ -37,23 +37,23 @@ class Posterior:
     abnormal_share: float  # prior probability of an abnormal image
 
     def term(self, log_ratios: Floats) -> Floats:
-        """The term ``z_c`` (n,) of log-ratios (n, kinds)."""
+        """Return the term ``z_c`` (n,) of log-ratios (n, kinds)."""
         return (evidence_of(log_ratios) - self.evidence[0]) / self.evidence[1]
 
     def value(self, normals_only: Floats, term: Floats) -> Floats:
-        """The score (n,), higher for more abnormal; never clamped."""
+        """Return the score (n,), higher for more abnormal; never clamped."""
         base = (normals_only - self.normals_only[0]) / self.normals_only[1]
         return (1 - self.weight) * base + self.weight * term
 
     def probability(self, term: Floats) -> Floats:
-        """``p(abnormal)`` (n,) under ``abnormal_share``, from the classes' evidence alone."""
+        """Return ``p(abnormal)`` (n,) under ``abnormal_share``, from the classes' evidence alone."""
         slope = self.separation / self.variance
         return np.asarray(expit(slope * (term - self.separation / 2) + logit(self.abnormal_share)))
 
     def probabilities(self, log_ratios: Floats) -> list[dict[str, float]]:
-        """``p(class)`` of each image: ``normal`` and every kind."""
+        """Return ``p(class)`` of each image: ``normal`` and every kind."""
         abnormal = self.probability(self.term(log_ratios))
-        # In so many directions raw ratios are too sure of themselves; the line says by how much.
+        # In so many directions raw ratios are too extreme; the two Gaussians on the line say by how much.
         among = softmax(log_ratios * self.separation / self.variance / self.evidence[1], axis=1)
         return [
             {"normal": float(1 - p), **{kind: float(p * a) for kind, a in zip(self.kinds, row, strict=True)}}
@@ -62,13 +62,13 @@ class Posterior:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """The posterior of plain values."""
+        """Rebuild from plain values; raises KeyError, TypeError or ValueError if they do not fit."""
         pairs = {name: tuple(map(float, values[name])) for name in ("normals_only", "evidence")}
         return cls(**{**values, **pairs})
 
 
 def evidence_of(log_ratios: Floats) -> Floats:
-    """``log p(s | abnormal) - log p(s | normal)`` (n,) of the kinds' log-ratios (n, kinds)."""
+    """Return ``log p(s | abnormal) - log p(s | normal)`` (n,) of the kinds' log-ratios (n, kinds)."""
     return np.asarray(logsumexp(log_ratios, axis=1))
 
 
@@ -78,13 +78,14 @@ def fit_posterior(
     abnormal: tuple[Floats, Floats, Floats],
     abnormal_share: float,
 ) -> Posterior:
-    """Fit the posterior's term, its weight and its share of abnormal images.
+    """Fit on held-out normals and on abnormal images.
 
-    ``normals``: normals-only scores and log-ratios of held-out normals, ``(n,)`` and ``(n, kinds)``. ``abnormal``: of
-    images that are abnormal, normals-only scores, out-of-fold judgements and probabilities of being so, ``(m,)`` each.
+    ``normals``: normals-only scores (n,) and log-ratios (n, kinds). ``abnormal``: normals-only scores, out-of-fold
+    judgements and probabilities of being abnormal, (m,) each.
+
     ``w`` is Fisher's discriminant in the plane ``(z_f, z_c)`` with the covariance of the normals. Both means start
-    ``EXPECTED`` from normal, so that a handful of images cannot decide alone. Raises DataError where the evidence does
-    not vary.
+    ``EXPECTED_SEPARATION`` from normal, so that a handful of images cannot decide alone. Raises DataError if the
+    evidence does not vary.
     """
     base, evidence = normals[0], evidence_of(normals[1])
     spreads = [(float(v.mean()), float(v.std(ddof=1))) for v in (base, evidence)]
@@ -94,7 +95,7 @@ def fit_posterior(
     scores, judged, counts = abnormal
     seen = np.stack([(scores - spreads[0][0]) / spreads[0][1], judged])
     total = counts.sum() + EXPECTED_COUNTS
-    f, c = (seen @ counts + EXPECTED_COUNTS * EXPECTED) / total
+    f, c = (seen @ counts + EXPECTED_COUNTS * EXPECTED_SEPARATION) / total
     spread = (counts @ np.square(judged - c) + EXPECTED_COUNTS) / total
     pull = np.maximum([f - correlation * c, c - correlation * f], 0)
     weight = pull[1] / pull.sum() if pull.sum() > 0 else 0.0

@@ -1,4 +1,4 @@
-"""How a term of the score is standardised by held-out normals, and what it weighs."""
+"""Standardisation of a term of the score by held-out normals, and its weight."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class TermScale:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
-        """Rebuild from plain values; KeyError, TypeError or ValueError if they do not fit."""
+        """Rebuild from plain values; raises KeyError, TypeError or ValueError if they do not fit."""
         columns = values["columns"]
         return cls(
             weight=float(values["weight"]),

@@ -16,7 +16,7 @@ from aeflow._version import __version__
 from aeflow.cli.options import app
 from aeflow.errors import AeflowError
 
-# Each adds its commands, in the order of the help.
+# Each import adds its commands, in the order of the help.
 # isort: off
 from aeflow.cli import train, evaluate, score, explain, info, export, bench, recalibrate, tune, audit  # noqa: F401
 from aeflow.cli import data, cache  # noqa: F401

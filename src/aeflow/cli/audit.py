@@ -1,4 +1,4 @@
-"""The command ``aeflow audit``."""
+"""The command ``aeflow audit``: a data folder searched for what makes its figures misleading."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def audit(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Look for what makes figures lie: patients and copies on both sides, shortcuts, unreadable files."""
+    """Look for what makes figures misleading: patients and copies on both sides, shortcuts, unreadable files."""
     from aeflow.audit.audit import audit as look_at
     from aeflow.audit.report import print_audit, write_audit
 

@@ -1,4 +1,4 @@
-"""The command ``aeflow bench``."""
+"""The command ``aeflow bench``: the time of a score on this machine, stage by stage."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aeflow.cli.output import end, print_json
 def bench(
     run: Run,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of images; by default some that the model makes up.")
+        Path | None, typer.Option(help="Folder of images; by default images that the model generates.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     device: Device = "auto",

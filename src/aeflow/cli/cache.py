@@ -1,4 +1,4 @@
-"""The commands ``aeflow cache``: what is kept to save time, and how to be rid of it."""
+"""The commands ``aeflow cache``: the list of what is kept on disk to save time, and its deletion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ cache = typer.Typer(help="List or clear what is kept on disk to save time.", no_
 app.add_typer(cache, name="cache")
 
 SECONDS = {"h": 3600, "d": 86400, "w": 604800}
-Age = Annotated[str | None, typer.Option(help="Delete only what was not used for so long: 12h, 30d, 4w.")]
+Age = Annotated[str | None, typer.Option(help="Delete only what was not used for this long: 12h, 30d, 4w.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -94,7 +94,7 @@ def _bytes(number: int) -> str:
 
 
 def _ago(seconds: float) -> str:
-    """Return a time ago in the largest unit of which it has one."""
+    """Return a time ago in whole units, the largest that fits."""
     for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
         if seconds >= length:
             return f"used {count(int(seconds // length), unit)} ago"

@@ -1,4 +1,4 @@
-"""Commands for a data folder: audit, data split, data prepare."""
+"""The commands ``aeflow data``: splits of a data folder, and data folders from public data sets."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def data_split(
 
 @datasets.command("prepare")
 def data_prepare(
-    name: Annotated[str | None, typer.Argument(help="Data set; leave it out to see all.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Argument(help="Data set; all are listed without it.", show_default=False)] = None,
     folder: Annotated[Path | None, typer.Argument(help="Its unpacked download.", show_default=False)] = None,
     out: Annotated[Path | None, typer.Option(help="Data folder to make: manifest, terms, link to the images.")] = None,
     allow_counts: Annotated[
-        bool, typer.Option("--allow-counts", help="Go on although counts are not as published.")
+        bool, typer.Option("--allow-counts", help="Continue although counts are not as published.")
     ] = False,
     identify: Identify = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""The command ``aeflow evaluate``."""
+"""The command ``aeflow evaluate``: metrics and a report of a model on labelled images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aeflow.cli.output import end, print_json
 def evaluate(
     run: Run,
     data: Data,
-    split: Annotated[str, typer.Option(help="Which split to report.")] = "test",
+    split: Annotated[str, typer.Option(help="Split to report.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder for the results; the model's by default.")] = None,
     device: Device = "auto",
     backend: Backend = "auto",

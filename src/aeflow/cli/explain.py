@@ -1,4 +1,4 @@
-"""The command ``aeflow explain``."""
+"""The command ``aeflow explain``: the reasons for the score of one image."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def explain(
     if found.score.posterior:
         print("posterior: " + ", ".join(f"{kind} {p:.0%}" for kind, p in found.score.posterior.items()))
     if found.normals:
-        nearest = (f"no. {one.number} (distance {one.distance:.3g})" for one in found.normals)
+        nearest = (f"no. {normal.number} (distance {normal.distance:.3g})" for normal in found.normals)
         print("nearest train normals: " + ", ".join(nearest))
     print(f"picture: {out / 'explain.png'}")
     for note in found.notes:

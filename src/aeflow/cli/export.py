@@ -1,4 +1,4 @@
-"""Commands for those who run a model elsewhere: export, bench."""
+"""The command ``aeflow export``: a trained model as one graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``aeflow info``."""
+"""The command ``aeflow info``: facts of a trained model."""
 
 from __future__ import annotations
 

@@ -25,7 +25,9 @@ Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_def
 Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Backend = Annotated[str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest with torch's scores.")]
+Backend = Annotated[
+    str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest that gives torch's scores.")
+]
 
 Preset = Annotated[
     str, typer.Option(help="default, large: a larger encoder, paper: as published, or a file that aeflow tune wrote.")

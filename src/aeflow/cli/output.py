@@ -1,4 +1,4 @@
-"""What commands print: results to stdout, refusals and notes to stderr."""
+"""Output of the commands: results to stdout, refusals and notes to stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def print_json(value: Any) -> None:
 
 
 def end(refusals: list[tuple[Record, ImageError]]) -> None:
-    """List what was refused, and leave with exit code 1 if anything was."""
+    """List the refused images, and exit with code 1 if there are any."""
     if not refusals:
         return
     print(f"{len(refusals)} images refused:", file=sys.stderr)

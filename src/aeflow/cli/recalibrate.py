@@ -1,4 +1,4 @@
-"""The command ``aeflow recalibrate``."""
+"""The command ``aeflow recalibrate``: a trained model with another calibration, from local normal images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def recalibrate(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Set threshold, p-values and maps anew on normal images from where the model is used; no weight changes."""
+    """Set threshold, p-values and maps from normal images of the place of use; no weight changes."""
     from aeflow.training.recalibrate import recalibrate as measure_on
 
     done = measure_on(run, normals, out, device=device)

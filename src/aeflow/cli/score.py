@@ -1,4 +1,4 @@
-"""The command ``score``: images to a table, pictures and DICOM objects."""
+"""The command ``aeflow score``: images to a table, pictures and DICOM objects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def score(
     device: Device = "auto",
     backend: Backend = "auto",
     identify: Identify = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
     from aeflow.data.records import find_images

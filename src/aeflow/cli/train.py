@@ -1,4 +1,4 @@
-"""The command ``train``: a data folder to a model."""
+"""The command ``aeflow train``: a data folder to a model."""
 
 from __future__ import annotations
 
@@ -22,19 +22,20 @@ def train(
     classifier: Annotated[
         str | None, typer.Option(help="none, or mixture: learn from labelled abnormal and unlabelled images, too.")
     ] = None,
-    prior: Annotated[
-        str | None, typer.Option(hidden=True)
-    ] = None,  # its value gmm gets an error that names the new option
+    # Hidden: its former value gmm gets an error that names the new option.
+    prior: Annotated[str | None, typer.Option(hidden=True)] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled abnormal images to draw; all by default.")] = None,
-    undrawn: Annotated[bool | None, typer.Option("--undrawn", help="Use those not drawn as unlabelled ones.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    undrawn: Annotated[
+        bool | None, typer.Option("--undrawn", help="Use the abnormal images not drawn as unlabelled ones.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Largest number of epochs.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, start and order.")] = None,
     allow_leakage: Annotated[
         bool | None, typer.Option("--allow-leakage", help="Train although normals are in the test split, too.")
     ] = None,
     changes: Changes = None,
     device: Device = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a training that was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
     identify: Identify = False,
     as_json: Json = False,

@@ -1,4 +1,4 @@
-"""The command ``aeflow tune``."""
+"""The command ``aeflow tune``: a search for better settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aeflow.cli.output import end, print_json
 def tune(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder for preset.json, tune.html, tune.json and the trials.")],
-    budget: Annotated[str, typer.Option(help="Time to spend in all, with that of earlier calls: 90s, 30m, 2h.")],
+    budget: Annotated[str, typer.Option(help="Time to spend in total, earlier calls included: 90s, 30m, 2h.")],
     preset: Preset = "default",
     encoder_weights: Weights = None,
     seed: Annotated[int | None, typer.Option(help="Seed of split, trainings and search.")] = None,

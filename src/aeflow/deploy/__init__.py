@@ -1,1 +1,1 @@
-"""Choice, export and timing of what runs a trained model; only api and cli may import it."""
+"""Choice, export and timing of the backend that runs a trained model; only api and cli may import it."""

@@ -1,8 +1,8 @@
-"""Where the time of a score goes: each stage by itself, and the whole beside the bare encoder.
+"""Timing of a score: each stage by itself, and the whole compared with the bare encoder.
 
-Each stage runs by itself, one after another, on the torch network; the whole runs as ``score`` does, with the backend
-that scores, decoding the next images while the network computes. So the stages of a batch say what costs how much, and
-the whole what is left of it. The bare encoder runs in that backend, too, on pixels that lie in memory.
+The stages run one after another on the torch network. The whole runs as ``score`` does, with the backend that scores,
+and decodes the next images while the network computes. So the stages show the cost of each, and the whole what is left
+of it. The bare encoder runs in the same backend as the whole, on pixels in memory.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import BATCH, Measured, Scorer, calibrated, score
 
 STAGES = ("decode", "preprocess", "hand over", "encoder", "flow", "decoder", "terms", "maps", "calibration")
-IMAGES = 64  # at most, and as many as are generated
-WARM, ROUNDS = 2, 5  # rounds that do not count, and that do; of single images, as many as there are
+MAX_IMAGES = 64  # as many are generated
+WARM_UP, ROUNDS = 2, 5  # rounds that do not count, and that do; single images have one round each
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Milliseconds an image."""
+    """Median and 95th percentile of durations, in milliseconds per image."""
 
     median: float
     p95: float
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Spread:
-        """Of seconds an image."""
+        """Compute both from per-image durations in seconds."""
         median, p95 = np.quantile(seconds, (0.5, 0.95)) * 1000
         return cls(round(float(median), 3), round(float(p95), 3))
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What was measured; ``stages`` and ``single`` are warm, and ``rates`` are images a second."""
+    """Result of a benchmark, without its warm-up rounds; ``rates`` are images per second."""
 
     images: int
     batch: int
@@ -80,13 +80,13 @@ class Bench:
     machine: dict[str, Any] = field(default_factory=machine)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, the refusals as their number."""
+        """Return plain values, the refusals as their number."""
         return {**asdict(self), "refusals": len(self.refusals)}
 
 
 @contextmanager
-def generated(artifact: Artifact, n: int = IMAGES) -> Iterator[list[Record]]:
-    """Images that the model makes up, as PNG files in a folder that goes when the context ends."""
+def generated(artifact: Artifact, n: int = MAX_IMAGES) -> Iterator[list[Record]]:
+    """Yield images that the model generates, as PNG files in a folder that is deleted when the context ends."""
     with tempfile.TemporaryDirectory() as folder:
         for number, x in enumerate(sample(artifact.net, n).cpu().numpy()):
             grey = (x.mean(axis=0) * 255).round().astype(np.uint8)
@@ -95,14 +95,14 @@ def generated(artifact: Artifact, n: int = IMAGES) -> Iterator[list[Record]]:
 
 
 def images_of(folder: Path, axis: Axis) -> list[Record]:
-    """At most IMAGES of a folder's images, evenly drawn; volumes are cut across ``axis``."""
-    return evenly(unfold(find_images([folder]), axis), IMAGES)
+    """Return at most MAX_IMAGES of a folder's images, evenly chosen; volumes are cut into slices across ``axis``."""
+    return evenly(unfold(find_images([folder]), axis), MAX_IMAGES)
 
 
 def bench(artifact: Artifact, scorer: Scorer, records: Sequence[Record], batch: int = BATCH) -> Bench:
     """Measure the stages of the network and the whole of ``scorer`` on the images that can be read.
 
-    Raises DataError where none can.
+    Raises DataError if none can.
     """
     size = artifact.settings.image_size
     read: list[tuple[Record, Decoded]] = []
@@ -145,12 +145,12 @@ def bench(artifact: Artifact, scorer: Scorer, records: Sequence[Record], batch: 
 def _files(records: Sequence[Record], size: int) -> dict[str, Spread]:
     """Time the stages that run in a decoder process, and the handing over of their results to this one."""
     decode, preprocess, hand_over = [], [], []
-    for number, record in enumerate([*records[:WARM], *records]):
+    for number, record in enumerate([*records[:WARM_UP], *records]):
         inside = decoders().submit(timed, record.path, size, record.at).result()
         tic = time.perf_counter()
         [_] = decoded([record], size)
         seconds = time.perf_counter() - tic
-        if number >= WARM:
+        if number >= WARM_UP:
             decode.append(inside[0])
             preprocess.append(inside[1])
             hand_over.append(max(0.0, seconds - sum(inside)))
@@ -167,7 +167,7 @@ def _network(
 ) -> dict[str, Spread]:
     """Time the stages of this process, in batches of ``b``."""
     laps: dict[str, list[float]] = {name: [] for name in STAGES[3:]}
-    for number in range(-WARM, rounds):
+    for number in range(-WARM_UP, rounds):
         at = [(number * b + i) % len(pixels) for i in range(b)]
         seconds, _ = in_stages(artifact, pixels[at], [acquisitions[i] for i in at])
         if number >= 0:
@@ -178,12 +178,12 @@ def _network(
 
 
 def _alone(scorer: Scorer, records: Sequence[Record], advance: Callable[[], None]) -> Spread:
-    """One image after another, each from its file to its score and maps."""
+    """Time one image after another, each from its file to its score and maps."""
     seconds = []
-    for number, record in enumerate([*records[:WARM], *records]):
+    for number, record in enumerate([*records[:WARM_UP], *records]):
         tic = time.perf_counter()
         list(score(scorer, [record], maps=True))
-        if number >= WARM:
+        if number >= WARM_UP:
             seconds.append(time.perf_counter() - tic)
             advance()
     return Spread.of(seconds)
@@ -193,7 +193,10 @@ def _alone(scorer: Scorer, records: Sequence[Record], advance: Callable[[], None
 def in_stages(
     artifact: Artifact, x: torch.Tensor, acquisitions: Sequence[Acquisition]
 ) -> tuple[dict[str, float], list[float]]:
-    """Seconds of the stages from pixels (B, 3, H, W) to scores, and these, as ``AEFlow.forward`` and ``score`` go."""
+    """Return the seconds of each stage from pixels (B, 3, H, W) to scores, and the scores.
+
+    The stages are those of ``AEFlow.forward`` and ``score``.
+    """
     net, settings, clock = artifact.net, artifact.settings, _Clock(x.device)
     features = net.encoder(x)
     clock.lap("encoder")
@@ -210,8 +213,8 @@ def in_stages(
     input_statistics = measure_input_statistics(x, pool(of_flows)).double().cpu().numpy()
     terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")
-    for one in (measures.residual_map, net.anomaly_map(measures)):
-        one.cpu().numpy()
+    for values in (measures.residual_map, net.anomaly_map(measures)):
+        values.cpu().numpy()
     clock.lap("maps")
     scorer = artifact.scorer
     values = [
@@ -234,7 +237,7 @@ def in_stages(
 
 @contextmanager
 def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch.Tensor], object]]:
-    """Return the frozen encoder alone, run by the backend of a scorer in its precision, on pixels (B, 3, H, W)."""
+    """Yield a function that runs the encoder alone on pixels (B, 3, H, W), in the scorer's backend and precision."""
     encoder, backend = artifact.net.encoder, scorer.backend
     if not isinstance(backend, OpenVINOBackend | OnnxBackend):
         yield torch.no_grad()(encoder)
@@ -243,20 +246,20 @@ def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch
         path = Path(folder) / GRAPH_BACKENDS[backend.name].graph_file
         module = _EncoderGraph(encoder).eval()
         write_graph(module, module.outputs, backend.size, path, module.outputs)
-        own = (
+        graph = (
             OpenVINOBackend(path, backend.size, module.outputs, backend.precision)
             if isinstance(backend, OpenVINOBackend)
             else OnnxBackend(path, backend.size, module.outputs)
         )
 
         def run(x: torch.Tensor) -> dict[str, Floats32]:
-            return own.outputs(x.numpy(), module.outputs)
+            return graph.outputs(x.numpy(), module.outputs)
 
         yield run
 
 
 class _EncoderGraph(torch.nn.Module):
-    """The features (B, C, h, w) of all stages."""
+    """The encoder alone: images (B, 3, H, W) to the features (B, C, h, w) of all stages."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -275,7 +278,7 @@ def _in_turns(
     batch: int,
     advance: Callable[[], None],
 ) -> dict[str, list[float]]:
-    """Seconds of the bare encoder over all images in memory, and of ``score`` over their files, turn by turn."""
+    """Return the seconds of the bare encoder over all images in memory, and of ``score`` over their files, by turn."""
 
     def encoder() -> None:
         for part in torch.split(pixels, batch):

@@ -1,4 +1,4 @@
-"""What ``bench`` measured as a table on a terminal, with one bar of where the time goes."""
+"""Table of a benchmark for a terminal, with a bar that shows how the time is divided."""
 
 from __future__ import annotations
 

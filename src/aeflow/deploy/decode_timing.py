@@ -1,4 +1,4 @@
-"""How long a file takes to become an image and a preprocessed one, where that is done: in a worker process."""
+"""Timing of decoding and preprocessing, in the worker process that does them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aeflow.imageio.reader import read_image
 
 
 def timed(path: Path, size: int, at: Slice | None = None) -> tuple[float, float]:
-    """Seconds to decode a file, or one slice of it, and to preprocess it; ImageError where it cannot be read."""
+    """Return the seconds to decode a file, or a slice of it, and to preprocess it; ImageError if it cannot be read."""
     started = time.perf_counter()
     image = read_image(path, at=at)
     decoded = time.perf_counter()

@@ -1,4 +1,4 @@
-"""A trained model as one graph, from pixels to calibrated scores and maps: written only where it scores the same."""
+"""Export of a trained model as one graph, from pixels to calibrated scores and maps, if it gives the same scores."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from aeflow.artifacts import exported_graph
 from aeflow.artifacts.exported_graph import TOLERANCE, Pictures, as_pixels
 from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, read_metadata, write_checked
-from aeflow.artifacts.reference_normals import Neighbours
+from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.backends.base import BackendOutput
 from aeflow.backends.graph_file import write_graph
@@ -34,16 +34,16 @@ from aeflow.model.generate import sample
 from aeflow.runtime.files import file_digest
 from aeflow.scoring.scorer import BATCH, value_of
 
-COARSE, GENERATED = 4, 6  # test images of each kind; the generated ones are altered, too
-NORMALS = 32  # train normals that a graph is proven on as well
+COARSE, GENERATED = 4, 6  # test images of noise, and generated ones, which are altered, too
+MAX_NORMALS = 32  # train normals that a graph is proven on as well
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a graph's scores are from torch's, in standard deviations of the held-out normals' scores."""
+    """Differences of a graph's scores from torch's, in standard deviations of the held-out normals' scores."""
 
-    score: float  # largest difference, as aeflow scores with the graph
-    own_score: float  # and that of the score which the graph gives by itself
+    score: float  # largest difference of the score that aeflow computes with the graph
+    own_score: float  # the same for the score that the graph computes itself
     maps: dict[str, float]  # largest difference of each map, in widths of its scale
     images: int
     abnormal: int  # of them, as torch calls them
@@ -51,7 +51,7 @@ class Parity:
 
     @property
     def largest(self) -> float:
-        """The larger difference of both ways to the score."""
+        """The larger of the two differences of scores."""
         return max(self.score, self.own_score)
 
     def passes(self, precision: str) -> bool:
@@ -60,10 +60,10 @@ class Parity:
 
 
 def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32") -> tuple[Path, Parity]:
-    """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, after it was proven.
+    """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, if it gives the same scores.
 
-    Raises SettingsError for a format or precision that cannot be had; ArtifactError, with nothing written, where a
-    score differs by more than ``TOLERANCE`` or a verdict flips, or where ``out`` holds other files.
+    Raises SettingsError for an unknown or unavailable format or precision; ArtifactError, with nothing written, if a
+    score differs by more than ``TOLERANCE``, a verdict flips, or ``out`` holds other files.
     """
     if to not in GRAPH_BACKENDS:
         raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
@@ -132,7 +132,7 @@ def made(
             tried[precision] = parity = prove(artifact, temporary, content, run)
             if parity.passes(precision):
                 break
-        measured = {name: asdict(one) for name, one in tried.items()}
+        measured = {name: asdict(found) for name, found in tried.items()}
         content |= {"parity": measured.pop(precision), "not_passed": measured}
         write_checked(temporary / EXPORT, content)
         temporary.chmod(0o755)
@@ -146,9 +146,10 @@ _OF_ENCODER = (output_names.INPUT_STATISTICS, output_names.LOG_RATIOS)
 
 
 def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) -> Parity:
-    """Lay a graph's scores and maps beside torch's, on its test images and on small pictures of train normals.
+    """Compare a graph's scores and maps with torch's, on its test images and on small pictures of train normals.
 
-    ``content``, of its ``export.json``, gets torch's scores of the test images; of the pictures, which a run may lack, nothing is kept.
+    ``content``, that of its ``export.json``, gets torch's scores of the test images; nothing is kept of the pictures,
+    which a run may lack.
     """
     kept = load_file(folder / exported_graph.ARRAYS_FILE)[exported_graph.IMAGES]
     images = np.concatenate([kept, normals_of(run, artifact)])
@@ -162,8 +163,8 @@ def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) 
         rows.append(np.stack([value_of(calibration, theirs), value_of(calibration, ours), outputs[output_names.SCORE]]))
         for name in output_names.MAPS:
             scale = calibration.maps[name]
-            away = float(np.abs(theirs.maps[name] - ours.maps[name]).max()) / (scale.high - scale.low)
-            maps[name] = max(maps[name], away)
+            difference = float(np.abs(theirs.maps[name] - ours.maps[name]).max()) / (scale.high - scale.low)
+            maps[name] = max(maps[name], difference)
     want, got, own = np.concatenate(rows, axis=1)
     content["self_test"] = want[: len(kept)].tolist()
     called = [[calibration.verdict(value) for value in values] for values in (want, got)]
@@ -178,7 +179,7 @@ def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) 
 
 
 def test_images(artifact: Artifact) -> Pictures:
-    """Images (n, 3, H, W) uint8 of no patient: coarse noise, images that the model makes up, and these altered."""
+    """Return images (n, 3, H, W) uint8 of no patient: coarse noise, generated images, and altered generated ones."""
     size, generator = artifact.settings.image_size, torch.Generator().manual_seed(0)
     coarse = F.interpolate(torch.rand(COARSE, 1, 8, 8, generator=generator), (size, size), mode="bilinear")
     made_up = sample(artifact.net, GENERATED, seed=0).cpu()
@@ -187,11 +188,11 @@ def test_images(artifact: Artifact) -> Pictures:
 
 
 def normals_of(run: Path, artifact: Artifact) -> Pictures:
-    """Return a run's pictures of train normals (n, 3, H, W) uint8, at most NORMALS: they score as normal images do."""
-    size, table = artifact.settings.image_size, Neighbours.load(run, len(artifact.input_guard.mean))
+    """Return a run's pictures of train normals (n, 3, H, W) uint8, at most MAX_NORMALS: they score as normals do."""
+    size, table = artifact.settings.image_size, ReferenceNormals.load(run, len(artifact.input_guard.mean))
     if table is None:
         return np.zeros((0, 3, size, size), np.uint8)
-    few = table.pictures[evenly(range(len(table.pictures)), NORMALS)]
+    few = table.pictures[evenly(range(len(table.pictures)), MAX_NORMALS)]
     x = F.interpolate(few[:, None].float() / 255, (size, size), mode="bilinear")
     return _as_uint8(x.expand(-1, 3, -1, -1))
 
@@ -201,7 +202,7 @@ def _as_uint8(x: Tensor) -> Pictures:
 
 
 def _altered(x: Tensor, number: int, generator: torch.Generator) -> Tensor:
-    """One image (3, H, W) changed in one of four ways."""
+    """Return one image (3, H, W) changed in one of four ways."""
     side = x.shape[-1]
     match number % 4:
         case 0:

@@ -1,4 +1,4 @@
-"""Opening a run or an export for scoring, with the backend that is named, or the fastest that gives torch's scores."""
+"""Opening of a run or an export for scoring, with the named backend, or the fastest that gives torch's scores."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from aeflow.runtime.process import may_have_gpu, pick_device
 from aeflow.runtime.progress import console
 from aeflow.scoring.scorer import Scorer
 
-# Images from which on a graph is made first. That takes as long as some 800 images with torch; it saves a third of each
-# image's time, and four seconds at every start after this one (docs/performance.md).
+# Number of images from which a graph is made first. That takes as long as some 800 images with torch; it saves a third
+# of each image's time, and four seconds at every start after this one (docs/performance.md).
 GRAPH_FROM_IMAGES = 500
-MADE_BY_ITSELF = "openvino"  # the format of that graph
-REFUSED = "refused"  # in a graph's place in the cache: why it was not kept
+AUTO_FORMAT = "openvino"  # the format of that graph
+REFUSED = "refused"  # file in place of a graph in the cache that says why it was not kept
 
 Metadata = dict[str, Any]  # the content of model.json
 
 
 def open_model(run: Path, backend: str = "auto", device: str = "auto", images: int = 0) -> Scorer:
-    """Open a run or an exported graph for scoring. ``images`` is how many are expected.
+    """Open a run or an exported graph for scoring.
 
-    ``auto`` takes a graph that is in the run or in the cache, makes one if ``GRAPH_FROM_IMAGES`` images or more will pay
-    for it, and else takes torch; it says on stderr why a graph is passed over. Raises SettingsError for a backend that
-    is unknown, not installed, or not for ``device``; ArtifactError if files are damaged or a graph gives other scores
-    than torch.
+    ``images`` is how many are expected. ``auto`` takes a graph that is in the run or in the cache; it makes one if
+    ``GRAPH_FROM_IMAGES`` images or more will pay for it, and else takes torch. A note on stderr says why a graph is
+    passed over.
+
+    Raises SettingsError for a backend that is unknown, not installed, or not for ``device``; ArtifactError if files are
+    damaged or a graph gives other scores than torch.
     """
     if backend not in BACKENDS:
         raise SettingsError("backend", f"{backend!r} is unknown", f"choose one of {', '.join(BACKENDS)}")
@@ -56,7 +58,7 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
 
 
 def make_ready(run: Path, device: str = "auto") -> None:
-    """Make now what ``auto`` would make once there are many images, so that a first score need not do without it."""
+    """Make the graph that ``auto`` would make for many images, so that it is there for the first score."""
     open_model(run, "auto", device, GRAPH_FROM_IMAGES)
 
 
@@ -70,20 +72,20 @@ def _fastest(run: Path, metadata: Metadata, images: int) -> Scorer | None:
                     return _of(folder, metadata, name)
                 except AeflowError as error:
                     print(f"note: a graph is passed over: {error}", file=sys.stderr)
-    if images < GRAPH_FROM_IMAGES or MADE_BY_ITSELF not in installed:
+    if images < GRAPH_FROM_IMAGES or AUTO_FORMAT not in installed:
         return None
-    place = cached(metadata, MADE_BY_ITSELF)
+    place = cached(metadata, AUTO_FORMAT)
     if (place / REFUSED).is_file():
         return None
     try:
-        return make(run, metadata, MADE_BY_ITSELF, place)
+        return make(run, metadata, AUTO_FORMAT, place)
     except ArtifactError as error:
         print(f"note: scoring with torch: {error}", file=sys.stderr)
         return None
 
 
 def _graph(run: Path, metadata: Metadata, backend: str) -> Scorer:
-    """Open the graph of one backend's own format, made if there is none."""
+    """Open the graph in a backend's own format, or make it if there is none."""
     if not GRAPH_BACKENDS[backend].installed():
         raise missing(backend)
     place = cached(metadata, backend)
@@ -108,7 +110,7 @@ def _of(folder: Path, metadata: Metadata, backend: str) -> Scorer:
 
 
 def cached(metadata: Metadata, backend: str) -> Path:
-    """Return where the cache keeps a model's graph, by the checksum of its metadata and the version that runs it."""
+    """Return the folder in the cache for a model's graph, by the model's checksum and the version of the backend."""
     package = GRAPH_BACKENDS[backend].packages[-1]
     key = [EXPORT_SCHEMA, __version__, metadata["sha256"], backend, version(package)]
     place = graph_folder(cache_root(), digest(key))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aeflow._types import Floats32
-from aeflow.artifacts.reference_normals import NORMALS, Neighbour, Neighbours
+from aeflow.artifacts.reference_normals import NORMALS, NearNormal, ReferenceNormals
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.term_scale import TermScale
@@ -34,8 +34,8 @@ class Explanation:
     threshold: float
     contributions: dict[str, float]  # of each term; they add up to the score less that of the average held-out normal
     healthy: Floats32  # (3, H, W) in [0, 1], the healthy counterpart
-    normals: list[Neighbour]  # nearest train normals; empty where the run folder does not hold them
-    generated: list[Neighbour]  # of GENERATED made-up normals those nearest to the reconstruction
+    normals: list[NearNormal]  # nearest train normals; empty where the run folder does not hold them
+    generated: list[NearNormal]  # of GENERATED made-up normals those nearest to the reconstruction
     notes: list[str]
 
     @property
@@ -61,7 +61,7 @@ class Explanation:
     def to_json(self) -> dict[str, Any]:
         """Plain values; neighbours by number."""
 
-        def plain(found: list[Neighbour]) -> list[dict[str, Any]]:
+        def plain(found: list[NearNormal]) -> list[dict[str, Any]]:
             return [{"number": one.number, "distance": one.distance} for one in found]
 
         terms = self.score.terms
@@ -99,7 +99,7 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
         return net.of_stages(net.encoder(images), stages)
 
     s, s_hat = (pool(features(images))[0].cpu() for images in (x, x_hat))
-    table = Neighbours.load(run, len(s))
+    table = ReferenceNormals.load(run, len(s))
     made_up = sample(net, GENERATED, component_of(artifact, "normal"))
     return Explanation(
         score=result,
@@ -107,7 +107,7 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
         contributions=contributions(artifact.calibration, result),
         healthy=healthy(net, x)[0].cpu().numpy(),
         normals=[] if table is None else table.nearest(s, SHOWN),
-        generated=Neighbours.of(features(made_up), made_up).nearest(s_hat, SHOWN),  # both come from the decoder
+        generated=ReferenceNormals.of(features(made_up), made_up).nearest(s_hat, SHOWN),  # both come from the decoder
         notes=[] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"],
     )
 

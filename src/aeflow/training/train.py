@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, MODEL_JSON
-from aeflow.artifacts.reference_normals import Neighbours
+from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.calibration.calibration import MIN_NORMALS
 from aeflow.config import Settings
@@ -238,7 +238,7 @@ def _write_run(model: Artifact, run: Path, material: Material, progress: Progres
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
     write_text(run / HISTORY, _csv(history))
     write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
-    Neighbours.of_training(material.views[0]).save(run)
+    ReferenceNormals.of_training(material.views[0]).save(run)
     save_run(model, run)
     (run / CHECKPOINT).unlink()
     return history
