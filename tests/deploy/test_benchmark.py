@@ -1,9 +1,7 @@
-"""Laws: the stages give the very scores and add up to the whole; what the benchmarks compare is what they say."""
+"""Laws: the stages give the very scores and add up to the whole."""
 
 from __future__ import annotations
 
-import argparse
-import importlib
 import json
 import os
 import platform
@@ -12,7 +10,6 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -30,10 +27,8 @@ from aeflow.runtime.machine import family, machine, peak_mb, resident_mb
 from aeflow.scoring.scorer import BATCH, score
 from aeflow.training.train import Trained
 from helpers.command import call, error_of
-from helpers.data import ROOT
 
 pytestmark = pytest.mark.timing
-PEER = os.environ.get("AEFLOW_ANOMALIB_PYTHON")
 
 
 @pytest.fixture(scope="module")
@@ -44,12 +39,6 @@ def artifact(trained: Trained, run: Path) -> Artifact:
 @pytest.fixture(scope="module")
 def found(artifact: Artifact, data: Path) -> Bench:
     return bench(artifact, artifact.scorer, images_of(data / "test", "axial"), batch=8)
-
-
-@pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT / "benchmarks")
-    return importlib.import_module(request.param)
 
 
 def test_stages_give_the_very_scores_and_leave_no_time_out(artifact: Artifact, data: Path) -> None:
@@ -157,115 +146,6 @@ def test_memory_is_that_of_the_whole_family() -> None:
     assert (peak_mb(os.getpid()) or 0) > 300
     child.communicate(b"\n")
     assert resident_mb(child.pid) == 0
-
-
-@pytest.mark.parametrize("benchmark", ["pixel_speed"], indirect=True)
-def test_pixel_metrics_of_full_size_maps_are_exact(benchmark: ModuleType) -> None:
-    """Maps of 256 x 256 with several regions each, against scikit-learn and a plain AUPRO of every threshold."""
-    found = benchmark.measure(12)
-    assert found["off_from_exact"]["auroc"] < 1e-6
-    assert found["off_from_exact"]["aupro"] < 1e-5
-
-
-@pytest.mark.parametrize("benchmark", ["pixel_speed"], indirect=True)
-def test_the_plain_aupro_finds_what_is_plain(benchmark: ModuleType) -> None:
-    mask = np.zeros((8, 8), bool)
-    mask[0, :2], mask[4:6, 4:6] = True, True
-    best = np.where(mask, 1.0, 0.0)
-    assert benchmark.exact([(best, mask)]) == pytest.approx({"auroc": 1.0, "aupro": 1.0})
-    half = np.where(np.arange(8)[:, None] < 3, best, 0.0)  # one region of two is found, the rest lies with the normals
-    assert benchmark.exact([(half, mask)])["aupro"] == pytest.approx(0.5 + 0.5 * 0.3 / 2, abs=1e-9)
-
-
-@pytest.mark.parametrize("benchmark", ["speed"], indirect=True)
-def test_programs_run_with_nothing_set(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "0")
-    code = (
-        "import os, time; b = b'x' * 2**28; time.sleep(0.5); print([k for k in os.environ if k[:3] in ('OMP', 'MAL')])"
-    )
-    found = benchmark.ran([sys.executable, "-c", code])
-    assert found.output.strip() == "[]"
-    assert found.seconds > 0.5
-    assert 256 < found.peak_mb < 400
-    with pytest.raises(SystemExit, match="no such thing"):
-        benchmark.ran([sys.executable, "-c", "raise SystemExit('no such thing')"])
-
-
-@pytest.mark.parametrize("benchmark", ["speed"], indirect=True)
-def test_the_command_is_timed_on_the_same_images(
-    benchmark: ModuleType, trained: Trained, run: Path, data: Path, tmp_path: Path
-) -> None:
-    options = argparse.Namespace(run=run, data=data, anomalib_python=None, images=6, drawn=2, repeats=1, epochs=0)
-    speed = benchmark.Speed(options, tmp_path)
-    speed.command(benchmark.PLAIN, speed.images, 0.5, [])
-    assert len((tmp_path / "t.csv").read_text().splitlines()) == 1 + 6
-    [found] = speed.runs[benchmark.PLAIN]
-    assert 0 < found["whole"] <= found["alone"]
-    assert found["peak_mb"] > 100
-    assert speed.medians()[benchmark.PLAIN] == found
-
-
-@pytest.mark.skipif(not PEER, reason="AEFLOW_ANOMALIB_PYTHON names no Python that has anomalib")
-@pytest.mark.parametrize("benchmark", ["speed"], indirect=True)
-def test_speed_runs_to_the_end_beside_anomalib(
-    benchmark: ModuleType, trained: Trained, run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Minutes: three peers are fitted and asked."""
-    monkeypatch.setattr(benchmark, "STARTS", 1)
-    small = {"images": 6, "drawn": 2, "repeats": 1, "epochs": 1, "train-images": 16, "maps": 10}
-    options = [part for name, value in small.items() for part in (f"--{name}", str(value))]
-    files = ["--data", str(data), "--run", str(run), "--out", str(tmp_path)]
-    benchmark.main([*files, "--anomalib-python", str(PEER), *options])
-    found = json.loads((tmp_path / "speed.json").read_text())
-    assert (tmp_path / "speed.md").read_text() == benchmark.as_table(found)
-    assert all(value > 0 for value in found["ratios"].values())
-    assert len(found["ratios"]) == 8
-
-
-@pytest.mark.parametrize("benchmark", ["speed_table"], indirect=True)
-def test_a_gpu_is_read_the_way_it_ships(benchmark: ModuleType) -> None:
-    shipped = {"train_bfloat16": True, "compiler": None, "hold": True, "seconds": 100.0}
-    training = [
-        shipped,
-        {**shipped, "hold": False, "seconds": 9.0},
-        {**shipped, "compiler": "inductor", "seconds": 8.0},
-    ]
-    scoring = [
-        {"score_bfloat16": False, "compiler": None, "images_per_second": 2500.0},
-        {"score_bfloat16": False, "compiler": None, "images_per_second": 9000.0},
-        {"score_bfloat16": True, "compiler": None, "images_per_second": 9900.0},
-    ]
-    trained, scored = benchmark.gpu_rows({"training": training, "scoring": scoring})
-    assert (trained["measured"], trained["reached"]) == (100, "floor")
-    assert (scored["measured"], scored["reached"]) == (9000, "aim")
-    assert all(row["measured"] is None and row["reached"] is None for row in benchmark.gpu_rows(None))
-
-
-@pytest.mark.parametrize("benchmark", ["speed_table"], indirect=True)
-def test_each_floor_is_a_row_that_says_what_is_reached(benchmark: ModuleType, found: Bench) -> None:
-    middle = {"whole": 50.0, "alone": 80.0, "peak_mb": 1024.0}
-    result = {
-        "images": 4,
-        "drawn": 2,
-        "runs": {"aeflow, maps": [middle]},
-        "medians": {"aeflow, maps": middle},
-        "ratios": {"aeflow, maps / fastflow, whole": 3.5, "aeflow, maps / fastflow, alone": 2.5},
-        "starts": {"help": [0.1, 0.3, 0.2], "first score": [7.0]},
-        "training": None,
-        "bench": json.loads(json.dumps(found.to_json())),
-        "pixel": {"maps": 10, "seconds": 4.0, "peak_mb": 300},
-        "seconds": 1.0,
-        "machine": machine(),
-    }
-    page = benchmark.as_table(result)
-    assert "| images/s, maps included, over anomalib FastFlow's fastest way | 3 | 6 | 2.5 x | no |" in page
-    assert "| peak memory of scoring, whole process | 1.5 | 0.8 | 1 GiB | floor |" in page
-    assert "| training, 30 epochs, over FastFlow's | 5 | 20 | not measured | - |" in page
-    assert "| `aeflow --help` | 0.4 | 0.2 | 0.2 s | aim |" in page
-    assert "| first score of a cold process | 6 | 3 | 7 s | no |" in page
-    assert "| pixel AUROC + AUPRO of 10 maps 256x256 | 10 | 3 | 4 s | floor |" in page
-    assert all(f"| {stage} | " in page for stage in STAGES)
 
 
 def test_spread_is_of_an_image(found: Bench) -> None:
