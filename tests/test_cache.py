@@ -93,7 +93,7 @@ def test_a_graph_is_listed_and_made_again_after_clearing(root: Path, tiny_run: P
     before = scorer.backend.run(x)  # what was opened goes on
     again = open_model(tiny_run, "openvino", "cpu").backend.run(x)
     assert len(entries(root)) == 1
-    assert before.flow == pytest.approx(again.flow)
+    assert before.measures["flow"] == pytest.approx(again.measures["flow"])
 
 
 def test_using_makes_young(filled: Path, data: Path, encoder: Encoder) -> None:

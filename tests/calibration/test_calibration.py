@@ -16,15 +16,14 @@ from aeflow.errors import DataError
 MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "anomaly": MapScale(1.0, 2.0, 1.8)}
 
 
-def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def measures(n: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return np.array([3.0, -1.0]) + np.array([0.2, 7.0]) * rng.standard_normal((n, 2)), 0.4 + 0.05 * rng.standard_normal(
-        n
-    )
+    flow = np.array([3.0, -1.0]) + np.array([0.2, 7.0]) * rng.standard_normal((n, 2))
+    return {"flow": flow, "reconstruction": 0.4 + 0.05 * rng.standard_normal(n)}
 
 
 def calibration(n: int = 99, seed: int = 0, **changes: object) -> Calibration:
-    return fit_calibration(make_settings(**changes), *measures(n, seed), MAPS)
+    return fit_calibration(make_settings(**changes), measures(n, seed), MAPS)
 
 
 def test_p_values_are_uniform_on_fresh_normals() -> None:
@@ -32,7 +31,7 @@ def test_p_values_are_uniform_on_fresh_normals() -> None:
     p = []
     for seed in range(400):
         fitted = calibration(19, seed)
-        terms = fitted.terms(*measures(3, 10_000 + seed))
+        terms = fitted.terms(measures(3, 10_000 + seed))
         p += [fitted.p_value(value) for value in fitted.value(terms)]
     spread = np.random.default_rng(0).uniform(0, 1 / 20, len(p))  # the p-values are multiples of 1/20
     assert kstest(np.array(p) - spread, "uniform").pvalue > 0.01
@@ -43,7 +42,7 @@ def test_threshold_flags_the_promised_share(rate: float) -> None:
     flagged = []
     for seed in range(300):
         fitted = calibration(40, seed, false_positive_rate=rate)
-        values = fitted.value(fitted.terms(*measures(20, 10_000 + seed)))
+        values = fitted.value(fitted.terms(measures(20, 10_000 + seed)))
         flagged += [fitted.verdict(value) == "abnormal" for value in values]
     assert np.mean(flagged) <= rate + 0.01
     assert np.mean(flagged) > rate - 1 / 41 - 0.01
@@ -66,32 +65,33 @@ def test_p_value_bounds_and_order() -> None:
 
 def test_terms_are_standardised() -> None:
     fitted = calibration(200, two_sided=False)
-    terms = fitted.terms(*measures(200, 0))
+    terms = fitted.terms(measures(200, 0))
     for term in terms.values():
         assert term.mean() == pytest.approx(0, abs=1e-9)
         assert term.std(ddof=1) == pytest.approx(1)
-    expected = fitted.beta * terms["flow"] + (1 - fitted.beta) * terms["reconstruction"]
+    expected = 0.9 * terms["flow"] + 0.1 * terms["reconstruction"]
     np.testing.assert_allclose(fitted.value(terms), expected)
 
 
 def test_two_sided_reconstruction_counts_distance_either_way() -> None:
     one, two = calibration(50, two_sided=False), calibration(50, two_sided=True)
     raw = measures(50, 1)
-    np.testing.assert_allclose(two.terms(*raw)["reconstruction"], np.abs(one.terms(*raw)["reconstruction"]))
-    np.testing.assert_allclose(two.terms(*raw)["flow"], one.terms(*raw)["flow"])
+    np.testing.assert_allclose(two.terms(raw)["reconstruction"], np.abs(one.terms(raw)["reconstruction"]))
+    np.testing.assert_allclose(two.terms(raw)["flow"], one.terms(raw)["flow"])
 
 
 def test_units_of_a_stage_do_not_matter() -> None:
-    flow, reconstruction = measures(60, 0)
-    a = fit_calibration(make_settings(), flow, reconstruction, MAPS)
-    b = fit_calibration(make_settings(), flow * [10, 0.1] + [5, 6], 3 * reconstruction - 1, MAPS)
+    raw = measures(60, 0)
+    other = {"flow": raw["flow"] * [10, 0.1] + [5, 6], "reconstruction": 3 * raw["reconstruction"] - 1}
+    a, b = (fit_calibration(make_settings(), one, MAPS) for one in (raw, other))
     np.testing.assert_allclose(a.scores, b.scores)
 
 
 def test_paper_leaves_the_terms_raw() -> None:
-    flow, reconstruction = measures(60, 0)
-    fitted = fit_calibration(make_settings("paper"), flow, reconstruction, MAPS)
-    np.testing.assert_allclose(np.sort(0.9 * flow.mean(axis=1) + 0.1 * reconstruction), fitted.scores)
+    raw = measures(60, 0)
+    fitted = fit_calibration(make_settings("paper"), raw, MAPS)
+    expected = 0.9 * raw["flow"].mean(axis=1) + 0.1 * raw["reconstruction"]
+    np.testing.assert_allclose(np.sort(expected), fitted.scores)
 
 
 def test_survives_json_bit_for_bit() -> None:
@@ -102,8 +102,8 @@ def test_survives_json_bit_for_bit() -> None:
 def test_too_few_or_all_the_same() -> None:
     with pytest.raises(DataError, match="only 4 held-out images to calibrate on"):
         calibration(4)
-    flow, reconstruction = measures(30, 0)
+    raw = measures(30, 0)
     with pytest.raises(DataError, match="the reconstruction term is the same for all"):
-        fit_calibration(make_settings(), flow, np.full(30, 0.25), MAPS)
+        fit_calibration(make_settings(), {**raw, "reconstruction": np.full(30, 0.25)}, MAPS)
     with pytest.raises(DataError, match="the flow term is the same for all"):
-        fit_calibration(make_settings(), np.ones((30, 2)), reconstruction, MAPS)
+        fit_calibration(make_settings(), {**raw, "flow": np.ones((30, 2))}, MAPS)

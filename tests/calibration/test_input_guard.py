@@ -166,7 +166,7 @@ def test_scores_are_those_of_the_net_whatever_is_said_of_the_input(trained: Trai
     assert all(len(result.outside) > 1 for result in flagged)
     assert [replace(result, outside=()) for result in flagged] == [replace(result, outside=()) for result in plain]
     for result, (_, raw) in zip(plain, measure(TorchBackend(artifact.net), records), strict=True):
-        terms = artifact.calibration.terms(raw.flow[None], np.array([raw.reconstruction]))
+        terms = artifact.calibration.terms({name: measure[None] for name, measure in raw.measures.items()})
         assert result.value == float(artifact.calibration.value(terms)[0])
 
 

@@ -21,6 +21,7 @@ from aeflow.backends.torch import TorchBackend
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.map_scale import MapScale
 from aeflow.calibration.posterior import Posterior
+from aeflow.calibration.term_scale import TermScale
 from aeflow.cli import main
 from aeflow.config import Settings, make_settings
 from aeflow.data.records import find_images, read_records
@@ -36,7 +37,7 @@ from aeflow.training.train import Trained
 from helpers.data import SAMPLE, SIZE, TINY, small_settings
 from helpers.same_scores import assert_same_scores, scores
 
-PRIORS = ["normal", "gmm"]
+CLASSIFIERS = ["none", "mixture"]
 SETTINGS = {
     "default": small_settings(),
     "paper": make_settings("paper", image_size=SIZE, hidden=16, flow_steps=2, decoder=(16, 16, 16)),
@@ -46,12 +47,11 @@ SETTINGS = {
 def calibration_of(settings: Settings, posterior: Posterior | None) -> Calibration:
     """One of round numbers, with the switches of the settings."""
     return Calibration(
-        beta=settings.beta,
         standardise=settings.standardise,
-        two_sided=settings.two_sided,
-        stages=[(1.5, 0.3)],
-        flow=(0.2, 0.9),
-        reconstruction=(0.4, 0.1),
+        term_scales={
+            "flow": TermScale(settings.beta, False, [(1.5, 0.3)], (0.2, 0.9)),
+            "reconstruction": TermScale(1 - settings.beta, settings.two_sided, None, (0.4, 0.1)),
+        },
         scores=np.linspace(-3, 60, 41).tolist(),
         threshold=1.7,
         rule="",
@@ -60,14 +60,14 @@ def calibration_of(settings: Settings, posterior: Posterior | None) -> Calibrati
     )
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("classifier", CLASSIFIERS)
 @pytest.mark.parametrize("preset", SETTINGS)
-def test_the_graph_calibrates_as_calibration_does(preset: str, prior: str) -> None:
+def test_the_graph_calibrates_as_calibration_does(preset: str, classifier: str) -> None:
     torch.manual_seed(1)
-    settings = SETTINGS[preset].model_copy(update={"encoder": TINY, "prior": prior, "class_stages": (2, 3)})
+    settings = SETTINGS[preset].model_copy(update={"encoder": TINY, "classifier": classifier, "class_stages": (2, 3)})
     encoder = Encoder(TINY, settings.encoder_stages)
     classes, posterior = None, None
-    if prior == "gmm":
+    if classifier == "mixture":
         width = 2 * sum(encoder.channels)
         means = 0.3 * torch.randn(3, 5)
         whitening = 0.1 * torch.randn(5, width)
@@ -80,11 +80,11 @@ def test_the_graph_calibrates_as_calibration_does(preset: str, prior: str) -> No
         found = dict(zip(graph.outputs, graph(x), strict=True))
     raw = TorchBackend(net).run(x.numpy(), maps=True, pictures=True)
     calibration = calibration_of(settings, posterior)
-    terms = calibration.terms(raw.flow, raw.reconstruction, raw.log_ratios)
+    terms = calibration.terms(raw.measures, raw.log_ratios)
     want = value_of(calibration, raw)
     np.testing.assert_allclose(found["score"], want, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["p_value"], [calibration.p_value(value) for value in want], rtol=1e-6)
-    assert set(terms) == {"flow", "reconstruction", *(["posterior"] if prior == "gmm" else [])}
+    assert set(terms) == {"flow", "reconstruction", *(["posterior"] if classifier == "mixture" else [])}
     for name, term in terms.items():
         np.testing.assert_allclose(found[name], term, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found["anomaly_map"], raw.maps["anomaly"])

@@ -14,9 +14,8 @@ import pytest
 
 import aeflow
 from aeflow.artifacts import run as artifacts
-from aeflow.artifacts.exported_graph import GRAPHS, load_export
+from aeflow.artifacts.exported_graph import load_export
 from aeflow.artifacts.layout import read_export
-from aeflow.backends import openvino
 from aeflow.backends.openvino import OpenVINOBackend
 from aeflow.cli import main
 from aeflow.data.records import find_images, read_records
@@ -82,22 +81,22 @@ def test_only_what_is_asked_for_comes_back(exported_run: Path) -> None:
     assert {name: m.shape for name, m in whole.maps.items()} == dict.fromkeys(("residual", "anomaly"), (3, SIZE, SIZE))
     assert whole.x_hat is not None
     assert whole.x_hat.shape == x.shape
-    np.testing.assert_allclose(plain.flow, whole.flow, rtol=1e-5)
-    one_by_one = np.concatenate([backend.run(x[i : i + 1]).flow for i in range(3)])
-    np.testing.assert_allclose(plain.flow, one_by_one, rtol=1e-4)
+    np.testing.assert_allclose(plain.measures["flow"], whole.measures["flow"], rtol=1e-5)
+    one_by_one = np.concatenate([backend.run(x[i : i + 1]).measures["flow"] for i in range(3)])
+    np.testing.assert_allclose(plain.measures["flow"], one_by_one, rtol=1e-4)
     turned = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)  # the same images, not as they lie
-    np.testing.assert_array_equal(backend.run(turned).flow, plain.flow)
+    np.testing.assert_array_equal(backend.run(turned).measures["flow"], plain.measures["flow"])
 
 
-@pytest.mark.skipif(not openvino.has_bf16(), reason="this CPU has no bfloat16")
+@pytest.mark.skipif("bf16" not in OpenVINOBackend.native_precisions(), reason="this CPU has no bfloat16")
 def test_in_bfloat16_the_encoder_stays_exact(openvino_export: Path) -> None:
-    graph, outputs = openvino_export / GRAPHS["openvino"], read_export(openvino_export)["outputs"]
+    graph, outputs = openvino_export / OpenVINOBackend.graph_file, read_export(openvino_export)["outputs"]
     exact, coarse = (OpenVINOBackend(graph, SIZE, outputs, precision) for precision in ("fp32", "bf16"))
     x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
     one, other = exact.run(x), coarse.run(x)
     np.testing.assert_allclose(other.input_statistics, one.input_statistics, rtol=1e-5, atol=1e-5)
-    assert (other.reconstruction != one.reconstruction).any()
-    np.testing.assert_allclose(other.flow, one.flow, rtol=0.02)
+    assert (other.measures["reconstruction"] != one.measures["reconstruction"]).any()
+    np.testing.assert_allclose(other.measures["flow"], one.measures["flow"], rtol=0.02)
 
 
 def test_auto_takes_torch_for_few_images_and_a_graph_that_is_at_hand(

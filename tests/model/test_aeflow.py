@@ -17,13 +17,14 @@ from skimage.metrics import structural_similarity
 
 from aeflow.config import PRESETS, make_settings
 from aeflow.errors import SettingsError, WeightsError
-from aeflow.model.aeflow import AEFlow, mean_of_top
-from aeflow.model.decoder import Decoder
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.decoders.transposed import TransposedDecoder
 from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import EMBEDDED, WEIGHTS, pretrained
 from aeflow.model.pooling import unit_length
-from aeflow.model.prior import StandardNormal
+from aeflow.model.priors.standard_normal import StandardNormal
 from aeflow.model.ssim import ssim, window_sums
+from aeflow.model.terms.flow import mean_of_top
 
 SMALL = {
     "encoder": "resnet10t",
@@ -140,7 +141,7 @@ def test_weights_that_cannot_be_downloaded_say_what_would_do(monkeypatch: pytest
 
 
 def test_decoder_of_the_paper() -> None:
-    decoder = Decoder((1024, 512, 256, 64, 3))
+    decoder = TransposedDecoder((1024, 512, 256, 64, 3))
     assert sum(p.numel() for p in decoder.parameters()) == pytest.approx(5.7e6, rel=0.01)
     x_hat = decoder(torch.randn(1, 1024, 4, 4))
     assert x_hat.shape == (1, 3, 64, 64)
@@ -148,7 +149,7 @@ def test_decoder_of_the_paper() -> None:
 
 
 def test_the_decoder_of_aligned_images_starts_from_their_mean() -> None:
-    decoder, x = Decoder((8, 4, 3), (16, 16)), images(6)[..., :16, :16]
+    decoder, x = TransposedDecoder((8, 4, 3), (16, 16)), images(6)[..., :16, :16]
     for parameter in decoder.parameters():
         torch.nn.init.zeros_(parameter)
     decoder.initialise(x)
@@ -190,8 +191,8 @@ def small() -> AEFlow:
 
 def test_shapes_of_measures(small: AEFlow) -> None:
     measures = small(images(3))
-    assert measures.flow.shape == (3, 2)
-    assert measures.reconstruction.shape == (3,)
+    assert measures.terms["flow"].shape == (3, 2)
+    assert measures.terms["reconstruction"].shape == (3,)
     assert [tuple(m.shape) for m in measures.flow_maps] == [(3, 8, 8), (3, 4, 4)]
     assert measures.residual_map.shape == (3, 64, 64)
     assert measures.brightness_map.shape == (3, 8, 8)
@@ -230,8 +231,8 @@ def test_weight_of_the_log_determinant(small: AEFlow, weight: float) -> None:
     x = images(4)
     small.initialise(small.encoder(x), x)
     latent = small.encode(small.encoder(x))
-    without, with_all = small.negative_log_likelihood(latent, 0.0), small.negative_log_likelihood(latent)
-    for a, b, c in zip(without, with_all, small.negative_log_likelihood(latent, weight), strict=True):
+    without, with_all = latent.negative_log_likelihood(small.prior, 0.0), latent.negative_log_likelihood(small.prior)
+    for a, b, c in zip(without, with_all, latent.negative_log_likelihood(small.prior, weight), strict=True):
         assert (a - b).abs().max() > 0.1
         torch.testing.assert_close(c, (1 - weight) * a + weight * b)
 
@@ -263,7 +264,9 @@ def test_loss_is_alpha_flow_plus_rest_reconstruction(small: AEFlow) -> None:
 def test_batch_size_changes_no_measure(small: AEFlow) -> None:
     x = images(5)
     together, apart = small(x), [small(image[None]) for image in x]
-    torch.testing.assert_close(together.flow, torch.cat([m.flow for m in apart]), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        together.terms["flow"], torch.cat([m.terms["flow"] for m in apart]), rtol=1e-5, atol=1e-5
+    )
     torch.testing.assert_close(together.residual_map, torch.cat([m.residual_map for m in apart]), rtol=1e-5, atol=1e-5)
 
 
@@ -278,11 +281,11 @@ def test_bfloat16_is_for_flows_and_decoder_alone(small: AEFlow) -> None:
         losses.total.mean().backward()
     assert torch.equal(coarse.pooled, exact.pooled)  # the encoder's
     assert not torch.equal(coarse.x_hat, exact.x_hat)
-    torch.testing.assert_close(coarse.flow, exact.flow, rtol=0.02, atol=0.02)
-    tensors = [coarse.flow, coarse.reconstruction, *coarse.flow_maps, coarse.x_hat, losses.total]
+    torch.testing.assert_close(coarse.terms["flow"], exact.terms["flow"], rtol=0.02, atol=0.02)
+    tensors = [coarse.terms["flow"], coarse.terms["reconstruction"], *coarse.flow_maps, coarse.x_hat, losses.total]
     tensors += [parameter.grad for parameter in small.flows.parameters() if parameter.grad is not None]
     assert {tensor.dtype for tensor in tensors} == {torch.float32}
-    assert torch.equal(small(x).flow, exact.flow)  # outside of it nothing has changed
+    assert torch.equal(small(x).terms["flow"], exact.terms["flow"])  # outside of it nothing has changed
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
 from aeflow.model.latent_pca import LatentPCA
 from aeflow.model.pooling import Pooled, pool, with_statistics
-from aeflow.model.prior import GaussianMixture, StandardNormal
+from aeflow.model.priors.gaussian_mixture import GaussianMixture
+from aeflow.model.priors.standard_normal import StandardNormal
 from helpers.data import SIZE
 
 C, K = 5, 3

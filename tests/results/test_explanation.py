@@ -22,11 +22,10 @@ from aeflow.data.splits import hold_out
 from aeflow.errors import SettingsError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
-from aeflow.model.generate import drawn_in, healthy, with_class_statistics
+from aeflow.model.generate import healthy, pulled_into_ball, with_class_statistics
 from aeflow.model.pooling import pool
 from aeflow.results.explanation import contributions
 from aeflow.scoring.scorer import Score, score
-from aeflow.training import train as training
 from aeflow.training.train import Trained
 from helpers.command import within
 from helpers.data import SIZE, small_settings
@@ -37,15 +36,8 @@ def random(*shape: int, seed: int = 0) -> Tensor:
 
 
 @pytest.fixture(scope="module")
-def taught_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run = tmp_path_factory.mktemp("runs") / "taught"
-    training.train(data, run, small_settings(labels=5), device="cpu")
-    return run
-
-
-@pytest.fixture(scope="module")
-def taught(taught_run: Path) -> aeflow.Model:
-    return aeflow.load(taught_run, "cpu")
+def model(taught: tuple[Path, Trained]) -> aeflow.Model:
+    return aeflow.load(taught[0], "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +67,8 @@ def test_nothing_of_any_kind_is_left(kinds: int) -> None:
     assert torch.equal(moved[stay], s[stay])
 
 
-def test_own_statistics_change_nothing_and_others_arrive(taught: aeflow.Model, images: Tensor) -> None:
-    net = taught.artifact.net
+def test_own_statistics_change_nothing_and_others_arrive(model: aeflow.Model, images: Tensor) -> None:
+    net = model.artifact.net
     z, s = latents(net, images)
     torch.testing.assert_close(with_class_statistics(net, z, s), z, rtol=1e-4, atol=1e-4)
     theirs = s + 0.3 * (s.roll(1, dims=0) - s)
@@ -88,8 +80,8 @@ def test_own_statistics_change_nothing_and_others_arrive(taught: aeflow.Model, i
     assert left.mean() < 0.3
 
 
-def test_healthy_latent_keeps_its_statistics(taught: aeflow.Model, images: Tensor) -> None:
-    net = taught.artifact.net
+def test_healthy_latent_keeps_its_statistics(model: aeflow.Model, images: Tensor) -> None:
+    net = model.artifact.net
     assert net.classes is not None
     z, s = latents(net, images)
     evidence = net.classes.evidence(net.classes.latent_of(s))
@@ -98,29 +90,29 @@ def test_healthy_latent_keeps_its_statistics(taught: aeflow.Model, images: Tenso
     moved = with_class_statistics(net, z, net.classes.moved_to_normal(s))
     torch.testing.assert_close(moved[already], z[already], rtol=1e-4, atol=1e-4)
     assert (moved - z).abs().amax((1, 2, 3))[~already].median() > 0.1
-    only_drawn_in = net.decoder(drawn_in(net.flows[-1](z)[0]))
-    torch.testing.assert_close(healthy(net, images)[already], only_drawn_in[already], rtol=1e-3, atol=1e-4)
+    only_pulled = net.decoder(pulled_into_ball(net.flows[-1](z)[0]))
+    torch.testing.assert_close(healthy(net, images)[already], only_pulled[already], rtol=1e-3, atol=1e-4)
 
 
-def test_drawn_in_keeps_the_ball_and_every_direction() -> None:
+def test_pulling_keeps_the_ball_and_every_direction() -> None:
     u = 1.2 * random(3, 40, 4, 5)
     inside = u.norm(dim=1) <= math.sqrt(40)
-    v = drawn_in(u)
+    v = pulled_into_ball(u)
     assert 0 < inside.sum() < inside.numel()
     assert torch.equal(v.movedim(1, -1)[inside], u.movedim(1, -1)[inside])
     torch.testing.assert_close(v.norm(dim=1), u.norm(dim=1).clamp(max=math.sqrt(40)))
     torch.testing.assert_close(torch.cosine_similarity(u, v, dim=1), torch.ones(3, 4, 5))
-    torch.testing.assert_close(drawn_in(v), v)
+    torch.testing.assert_close(pulled_into_ball(v), v)
 
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
     rng = np.random.default_rng(0)
-    flow, reconstruction = rng.normal(3, 2, (40, 2)), rng.normal(0.5, 0.1, 40)
-    fitted = calibrate.fit_calibration(small_settings(standardise=standardise, beta=0.6), flow, reconstruction, {})
+    measures = {"flow": rng.normal(3, 2, (40, 2)), "reconstruction": rng.normal(0.5, 0.1, 40)}
+    fitted = calibrate.fit_calibration(small_settings(standardise=standardise, beta=0.6), measures, {})
     found = []
-    for row, distance in zip(flow, reconstruction, strict=True):
-        terms = fitted.terms(row[None], np.array([distance]))
+    for i in range(40):
+        terms = fitted.terms({name: measure[i : i + 1] for name, measure in measures.items()})
         value = float(fitted.value(terms)[0])
         parts = contributions(fitted, Score(value, 0.5, "", {k: float(v[0]) for k, v in terms.items()}, {}, {}, ()))
         assert sum(parts.values()) == pytest.approx(value - np.mean(fitted.scores))
@@ -128,28 +120,28 @@ def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
     np.testing.assert_allclose(np.mean(found, axis=0), 0, atol=1e-9)
 
 
-def test_contributions_of_classes_vanish_on_average(taught: aeflow.Model, data: Path) -> None:
-    settings, calibration = taught.artifact.settings, taught.artifact.calibration
+def test_contributions_of_classes_vanish_on_average(model: aeflow.Model, data: Path) -> None:
+    settings, calibration = model.artifact.settings, model.artifact.calibration
     _, held = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
-    found = [contributions(calibration, result) for _, result in score(taught.scorer, held)]
+    found = [contributions(calibration, result) for _, result in score(model.scorer, held)]
     assert set(found[0]) == {"flow", "reconstruction", "posterior"}
     for name in found[0]:
         assert np.mean([parts[name] for parts in found]) == pytest.approx(0, abs=1e-3), name
 
 
-def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
-    plain = taught.sample(20)
+def test_sample(model: aeflow.Model, trained: Trained, run: Path) -> None:
+    plain = model.sample(20)
     assert plain.shape == (20, 3, SIZE, SIZE)
     assert plain.dtype == np.float32
     assert 0 <= plain.min() < plain.max() <= 1
     assert len({image.tobytes() for image in plain}) == 20
-    draws = {kind: taught.sample(2, kind) for kind in ("normal", "abnormal")}
-    np.testing.assert_array_equal(draws["normal"], taught.sample(2, "normal"))
-    assert not np.array_equal(taught.sample(2, seed=1), taught.sample(2))
+    draws = {kind: model.sample(2, kind) for kind in ("normal", "abnormal")}
+    np.testing.assert_array_equal(draws["normal"], model.sample(2, "normal"))
+    assert not np.array_equal(model.sample(2, seed=1), model.sample(2))
     assert not np.array_equal(draws["normal"], draws["abnormal"])
-    np.testing.assert_array_equal(draws["normal"], taught.sample(2))  # the kind moves a normal draw, nothing else
+    np.testing.assert_array_equal(draws["normal"], model.sample(2))  # the kind moves a normal draw, nothing else
     with pytest.raises(SettingsError, match="no kind named 'tumour'; this model knows normal, abnormal"):
-        taught.sample(1, "tumour")
+        model.sample(1, "tumour")
     normals_only = aeflow.Model(trained.artifact, run)
     np.testing.assert_array_equal(normals_only.sample(2, "normal"), normals_only.sample(2))
     with pytest.raises(SettingsError, match=r"this model knows normal$"):
@@ -158,8 +150,8 @@ def test_sample(taught: aeflow.Model, trained: Trained, run: Path) -> None:
         normals_only.sample(0)
 
 
-def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(taught: aeflow.Model, data: Path) -> None:
-    net = taught.artifact.net
+def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(model: aeflow.Model, data: Path) -> None:
+    net = model.artifact.net
     normals = of_label(read_records(data, "train"), 0)
     x = torch.from_numpy(np.stack([x for _, x in stream(normals, SIZE)]))
 
@@ -171,21 +163,21 @@ def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(taught: aeflow
 
     with torch.no_grad():
         real = dependence(net.encode(net.of_stages(net.encoder(x), net.settings.stages)).u[-1])
-        drawn = dependence(net.whole.sample(200, torch.Generator().manual_seed(0)))
-        noise = dependence(net.prior.sample(200, tuple(net.whole.mean.shape), torch.Generator().manual_seed(0)))
+        drawn = dependence(net.latent_pca.sample(200, torch.Generator().manual_seed(0)))
+        noise = dependence(net.prior.sample(200, tuple(net.latent_pca.mean.shape), torch.Generator().manual_seed(0)))
     assert abs(noise) < 0.02 < real
     assert drawn == pytest.approx(real, abs=0.3 * real)
 
 
-def test_explain_with_classes(taught: aeflow.Model, taught_run: Path, data: Path, tmp_path: Path) -> None:
+def test_explain_with_classes(model: aeflow.Model, taught: tuple[Path, Trained], data: Path, tmp_path: Path) -> None:
     image = data / "test" / "abnormal" / "003.png"
-    shown, err = within("explain", taught_run, image, "--out", tmp_path / "new" / "out")
+    shown, err = within("explain", taught[0], image, "--out", tmp_path / "new" / "out")
     assert err == ""
     picture = np.asarray(Image.open(tmp_path / "new" / "out" / "explain.png").convert("L"))
     assert picture.std() > 5
     facts = json.loads((tmp_path / "new" / "out" / "explain.json").read_text())
-    assert facts == taught.explain(image).to_json()
-    assert (facts["score"], facts["verdict"]) == (taught.score(image).value, "abnormal")
+    assert facts == model.explain(image).to_json()
+    assert (facts["score"], facts["verdict"]) == (model.score(image).value, "abnormal")
     assert sum(facts["posterior"].values()) == pytest.approx(1)
     assert sum(term["share"] for term in facts["terms"].values()) == pytest.approx(1)
     driver = max(facts["terms"], key=lambda name: facts["terms"][name]["contribution"])

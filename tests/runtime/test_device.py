@@ -197,9 +197,9 @@ def test_scoring_and_features_go_on_where_memory_ends(
     assert seen == [8, 4, 2, 2, 2, 2, 2]
     for (record, one), (same, other) in zip(halved, apart, strict=True):
         assert (record, one.acquisition) == (same, other.acquisition)
-        np.testing.assert_array_equal(one.flow, other.flow)
+        np.testing.assert_array_equal(one.measures["flow"], other.measures["flow"])
         np.testing.assert_array_equal(one.maps["anomaly"], other.maps["anomaly"])
-        assert one.reconstruction == other.reconstruction
+        assert one.measures["reconstruction"] == other.measures["reconstruction"]
     assert "going on with 2 images at a time" in capsys.readouterr().err
     cache = FeatureCache(net.encoder, SIZE, tmp_path / "halved")
     monkeypatch.setattr(net.encoder, "forward", limited(encode, 4, []))

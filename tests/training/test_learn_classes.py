@@ -52,7 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def chosen(folder: Path, **changes: object) -> LabelledSet:
     records = read_records(folder, "train")
     return choose_labelled_set(
-        folder, records, of_test(folder), of_label(records, 0)[1:], make_settings(prior="gmm", **changes)
+        folder, records, of_test(folder), of_label(records, 0)[1:], make_settings(classifier="mixture", **changes)
     )
 
 
@@ -136,17 +136,11 @@ def test_unlabelled_folder_is_read_and_refusals_take_their_label_along(tmp_path:
 
 
 def test_whoever_names_labels_wants_the_classes() -> None:
-    assert make_settings().prior == "normal"
-    assert make_settings(labels=0).prior == make_settings(undrawn=True).prior == "gmm"
-    assert make_settings(labels=5, prior="normal").prior == "normal"  # what is said outright holds
+    assert make_settings().classifier == "none"
+    assert make_settings(labels=0).classifier == make_settings(undrawn=True).classifier == "mixture"
+    assert make_settings(labels=5, classifier="none").classifier == "none"  # what is said outright holds
     with pytest.raises(SettingsError, match="labels"):
         make_settings(labels=-1)
-
-
-@pytest.fixture(scope="module")
-def taught(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Trained]:
-    run = tmp_path_factory.mktemp("taught") / "run"
-    return run, training.train(data, run, small_settings(labels=5), device="cpu")
 
 
 def scores(artifact: training.Artifact, data: Path) -> list[Score]:
@@ -171,7 +165,11 @@ def test_loaded_model_scores_the_same(data: Path, taught: tuple[Path, Trained]) 
     run, trained = taught
     loaded = load_run(run)
     assert loaded.calibration == trained.artifact.calibration
-    assert loaded.metadata["lesson"] == {"labelled_images": {"abnormal": 5}, "left_out_images": 0, "unlabelled": None}
+    assert loaded.metadata["labelled_set"] == {
+        "labelled_images": {"abnormal": 5},
+        "left_out_images": 0,
+        "unlabelled": None,
+    }
     for result in scores(loaded, data):
         line = score_row(read_records(data)[0], result)
         assert 0 <= line["p_abnormal"] <= 1
@@ -181,8 +179,9 @@ def test_loaded_model_scores_the_same(data: Path, taught: tuple[Path, Trained]) 
 
 
 def test_without_lessons_it_is_the_normals_only_model(data: Path, run: Path, trained: Trained, tmp_path: Path) -> None:
-    result = training.train(data, tmp_path, small_settings(prior="gmm", labels=0), device="cpu")
-    assert (result.artifact.settings.prior, result.artifact.metadata["lesson"]["labelled_images"]) == ("normal", {})
+    result = training.train(data, tmp_path, small_settings(classifier="mixture", labels=0), device="cpu")
+    assert result.artifact.settings.classifier == "none"
+    assert result.artifact.metadata["labelled_set"]["labelled_images"] == {}
     assert result.notes == ["nothing to learn classes from; this is the normals-only model"]
     assert result.artifact.calibration == trained.artifact.calibration
     plain, same = load_file(run / "model.safetensors"), load_file(tmp_path / "model.safetensors")
@@ -194,8 +193,8 @@ def test_without_lessons_it_is_the_normals_only_model(data: Path, run: Path, tra
 def test_pool_alone_teaches(tmp_path: Path) -> None:
     data = mixed(tmp_path / "data")
     shutil.rmtree(data / "train" / "abnormal")
-    result = training.train(data, tmp_path / "run", small_settings(prior="gmm", epochs=1), device="cpu")
-    found = result.artifact.metadata["lesson"]["unlabelled"]
+    result = training.train(data, tmp_path / "run", small_settings(classifier="mixture", epochs=1), device="cpu")
+    found = result.artifact.metadata["labelled_set"]["unlabelled"]
     assert (found["used"], found["share"]) == (True, pytest.approx(1 / 3, abs=0.15))
     assert result.notes == [found["finding"]]
     assert result.artifact.calibration.posterior.abnormal_share == found["share"]
@@ -221,7 +220,7 @@ def test_more_labels_than_there_are_is_one_line(data: Path, tmp_path: Path, caps
 
 def test_empty_unlabelled_folder_is_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = mixed(tmp_path / "data", 0, 0)
-    assert train(data, tmp_path / "run", "--prior", "gmm", "--labels", "0") == 0
+    assert train(data, tmp_path / "run", "--classifier", "mixture", "--labels", "0") == 0
     out, err = capsys.readouterr()
     assert out.startswith("trained on")
     assert "note: nothing to learn classes from; this is the normals-only model\n" in err

@@ -56,21 +56,24 @@ def test_the_held_out_normals_of_training_give_its_own_calibration(trained, run,
     assert new.rule == old.rule
     np.testing.assert_allclose(new.scores, old.scores, atol=1e-6)
     for name, scale in old.maps.items():
-        assert new.scales[name] == pytest.approx((scale.low, scale.high), rel=1e-5)
+        assert new.map_limits[name] == pytest.approx((scale.low, scale.high), rel=1e-5)
 
 
-def measures(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def measures(n: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    return 3 + 0.2 * rng.standard_normal((n, 2)), 0.4 + 0.05 * rng.standard_normal(n)
+    flow = 3 + 0.2 * rng.standard_normal((n, 2))
+    return {"flow": flow, "reconstruction": 0.4 + 0.05 * rng.standard_normal(n)}
 
 
 def test_a_shift_of_every_measure_leaves_the_verdicts():
     """Another scanner that moves and stretches each measure alike is undone; so is no other change."""
     here, fresh = measures(MIN_LOCAL_NORMALS, 0), measures(200, 1)
-    fresh[0][100:] += 0.5  # two and a half standard deviations: abnormal ones among them
-    moved = [(2.5 * flow + 1, 0.8 * reconstruction - 3) for flow, reconstruction in (here, fresh)]
-    a, b = (calibrate.fit_calibration(make_settings(), *one, {}) for one in (here, moved[0]))
-    values = a.value(a.terms(*fresh)), b.value(b.terms(*moved[1]))
+    fresh["flow"][100:] += 0.5  # two and a half standard deviations: abnormal ones among them
+    moved = [
+        {"flow": 2.5 * one["flow"] + 1, "reconstruction": 0.8 * one["reconstruction"] - 3} for one in (here, fresh)
+    ]
+    a, b = (calibrate.fit_calibration(make_settings(), one, {}) for one in (here, moved[0]))
+    values = a.value(a.terms(fresh)), b.value(b.terms(moved[1]))
     np.testing.assert_allclose(*values)
     assert [a.verdict(v) for v in values[0]] == [b.verdict(v) for v in values[1]]
     assert 0 < sum(v > a.threshold for v in values[0]) < 200
@@ -80,8 +83,8 @@ def test_twenty_normals_flag_one_fresh_normal_in_twenty_on_average():
     """Gaussian scores: P(above the highest of 20) = 1/21; within binomial bounds over independent draws."""
     draws, flagged = 1000, 0
     for seed in range(draws):
-        calibration = calibrate.fit_calibration(make_settings(), *measures(MIN_LOCAL_NORMALS, seed), {})
-        flagged += calibration.value(calibration.terms(*measures(1, 10**6 + seed)))[0] > calibration.threshold
+        calibration = calibrate.fit_calibration(make_settings(), measures(MIN_LOCAL_NORMALS, seed), {})
+        flagged += calibration.value(calibration.terms(measures(1, 10**6 + seed)))[0] > calibration.threshold
     low, high = binom.ppf([0.0005, 0.9995], draws, 1 / (MIN_LOCAL_NORMALS + 1))
     assert low <= flagged <= high
     assert flagged / draws < 0.07

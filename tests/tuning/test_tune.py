@@ -248,7 +248,7 @@ def test_what_is_missing_or_wrong_is_named(
     folder: Path, settings: Settings, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(SettingsError, match="only normals-only models are tuned"):
-        tune(folder, tmp_path, make_settings(prior="gmm"), LONG)
+        tune(folder, tmp_path, make_settings(classifier="mixture"), LONG)
     (tmp_path / "tune.db").write_bytes(b"no database " * 100)
     with pytest.raises(ArtifactError, match=r"tune.db: cannot be read \(DatabaseError\); choose another --out"):
         tune(folder, tmp_path, settings, LONG, encoder_weights=weights, device="cpu")
@@ -327,7 +327,7 @@ def test_a_preset_file_holds_all_settings_but_those_of_a_run(tmp_path: Path) -> 
     assert make_settings(tmp_path / "preset.json") == make_settings("paper")
     chosen = json.loads((tmp_path / "preset.json").read_text())["preset"]
     assert chosen.keys() == Settings.model_fields.keys() - set(OF_A_RUN)
-    assert make_settings(tmp_path / "preset.json", labels=3).prior == "gmm"
+    assert make_settings(tmp_path / "preset.json", labels=3).classifier == "mixture"
     known = "choose one of default, large, paper, or give a file that aeflow tune wrote"
     with pytest.raises(SettingsError, match=known):
         make_settings(tmp_path / "nothing.json")

@@ -28,7 +28,7 @@ from aeflow.imageio.reader import read_image
 from aeflow.reporting.gallery import HEAT
 from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
-from aeflow.results.dicom.overlay import LEAST_WIDTH, blend, picture
+from aeflow.results.dicom.overlay import MIN_WIDTH, blend, picture
 from aeflow.results.dicom.parametric_map import resample
 from aeflow.results.dicom.writer import DicomFolder, write_results
 from aeflow.results.score_table import ScoreTable
@@ -135,7 +135,7 @@ def test_small_images_are_enlarged_by_a_whole_number() -> None:
     pixels = texture(20, 100)
     shown = blend(pixels, np.zeros((8, 8), np.float32), (1, 2))
     assert shown.shape == (120, 600, 3)
-    assert shown.shape[1] >= LEAST_WIDTH
+    assert shown.shape[1] >= MIN_WIDTH
     np.testing.assert_array_equal(shown[::6, ::6, 0], (255 * pixels).round())
 
 
@@ -201,7 +201,7 @@ def test_overlay_shows_the_picture(written: Written, maker: ModelIdentity) -> No
     overlays = [pydicom.dcmread(path) for path in written.paths if "overlay" in path.name]
     for made, (result, pixels) in zip(overlays, written.results, strict=True):
         np.testing.assert_array_equal(made.pixel_array, picture(result, pixels, maker))
-        image = blend(pixels, result.score.maps["anomaly"], maker.calibration.scales["anomaly"])
+        image = blend(pixels, result.score.maps["anomaly"], maker.calibration.map_limits["anomaly"])
         np.testing.assert_array_equal(made.pixel_array[: len(image)], image)
         assert made.pixel_array[len(image) :].std() > 20  # words and bar below it
         [reference] = made.SourceImageSequence
@@ -435,7 +435,7 @@ def test_a_real_chest_x_ray_as_dx(trained: Trained, maker: ModelIdentity, tmp_pa
     image = shown[:672].astype(int)
     colourful = np.ptp(image, axis=2) > 30
     level = resample(found.maps["anomaly"], (672, 672))
-    assert not colourful[level <= maker.calibration.scales["anomaly"][0]].any()
+    assert not colourful[level <= maker.calibration.map_limits["anomaly"][0]].any()
     np.testing.assert_allclose(image[~colourful].mean(axis=1), stored.repeat(3, 0).repeat(3, 1)[~colourful], atol=25)
 
 

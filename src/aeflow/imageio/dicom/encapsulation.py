@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
+from pydicom.encaps import generate_fragmented_frames, parse_basic_offsets, parse_fragments
 from pydicom.uid import RLELossless
 
 from aeflow.imageio.dicom.parse import ParsedDicom
 
-ITEM, END = 0xE000FFFE, 0xE0DDFFFE  # tags as little-endian words
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 MAX_PADDING = 16  # bytes that may follow the end-of-image marker
 
@@ -22,63 +23,38 @@ def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
     value = element.value
     if not element.is_undefined_length or not isinstance(value, bytes):
         raise source.refuse("uncompressed pixels under a transfer syntax of compressed ones")
-    table, *fragments = _items(source, value)
-    if not fragments:
-        raise source.refuse("no compressed pixels")
-    first, last = _span(source, value, table, fragments, frames, frame)
-    stream = b"".join(value[start:stop] for start, stop in fragments[first:last])
+    tables = [source.data.get(f"ExtendedOffsetTable{part}") for part in ("", "Lengths")]
+    extended = (tables[0], tables[1]) if all(tables) else None
+    _check_fragments(source, value, tables[0], frames)
+    found = list(generate_fragmented_frames(value, number_of_frames=frames, extended_offsets=extended))
+    if len(found) != frames:
+        raise source.refuse(f"{len(found)} compressed frames where it says to have {frames}")
+    stream = b"".join(found[frame])
     if source.syntax != RLELossless and not _ends(stream):
         raise source.refuse("a compressed frame that is cut off")
     return stream
 
 
-def _items(source: ParsedDicom, value: bytes) -> list[tuple[int, int]]:
-    """Return start and stop of each item's content; the first is the table of offsets."""
-    items, at = [], 0
-    while at < len(value):
-        if at + 8 > len(value):
-            raise source.refuse("compressed pixels that are cut off")
-        tag, length = struct.unpack_from("<LL", value, at)
-        if tag == END:
-            break
-        if tag != ITEM or at + 8 + length > len(value):
-            raise source.refuse("compressed pixels that are cut off or damaged")
-        items.append((at + 8, at + 8 + length))
-        at += 8 + length
-    if not items:
+def _check_fragments(source: ParsedDicom, value: bytes, extended: bytes | None, frames: int) -> None:
+    """Raise ImageError if the fragments are cut off, or the offsets are none of theirs: pydicom would guess."""
+    buffer = BytesIO(value)
+    try:
+        basic = parse_basic_offsets(buffer)
+        count, starts = parse_fragments(buffer)
+    except (ValueError, struct.error) as error:
+        raise source.refuse("compressed pixels that are cut off or damaged") from error
+    if not count:
         raise source.refuse("no compressed pixels")
-    return items
-
-
-def _span(
-    source: ParsedDicom, value: bytes, table: tuple[int, int], fragments: list[tuple[int, int]], frames: int, frame: int
-) -> tuple[int, int]:
-    """Return the first and last (exclusive) fragment of the frame, by the offsets if there are any."""
-    count = len(fragments)
-    if frames == 1:
-        return 0, count
-    if extended := source.data.get("ExtendedOffsetTable"):
-        offsets = np.frombuffer(extended, "<u8").tolist()
-    else:
-        offsets = np.frombuffer(value[slice(*table)], "<u4").tolist()
-    if offsets:
-        origin = fragments[0][0]
-        numbers = {start - origin: number for number, (start, _) in enumerate(fragments)}
-        firsts = [numbers.get(offset, -1) for offset in offsets]
-        if len(firsts) != frames or firsts[0] != 0 or any(a >= b for a, b in pairwise(firsts)):
-            raise source.refuse(f"a table of {len(firsts)} offsets that does not fit {frames} frames")
-    elif count == frames:
-        firsts = list(range(frames))
-    elif count > frames and source.syntax != RLELossless:
-        ends = [
-            number + 1 for number, (start, stop) in enumerate(fragments) if _ends(value[max(start, stop - 64) : stop])
-        ]
-        firsts = [0, *ends[:-1]]
-        if len(ends) != frames or ends[-1] != count:
-            raise source.refuse(f"{len(ends)} compressed frames where it says to have {frames}")
-    else:
+    if starts[-1] + 8 + int.from_bytes(value[starts[-1] + 4 : starts[-1] + 8], "little") > len(value):
+        raise source.refuse("compressed pixels that are cut off or damaged")
+    offsets = basic if extended is None else np.frombuffer(extended, "<u8").tolist()
+    rising = all(a < b for a, b in pairwise(offsets))
+    if offsets and (
+        len(offsets) != frames or offsets[0] != 0 or not rising or not {*offsets} <= {s - starts[0] for s in starts}
+    ):
+        raise source.refuse(f"a table of {len(offsets)} offsets that does not fit {frames} frames")
+    if not offsets and (count < frames or (count != frames > 1 and source.syntax == RLELossless)):
         raise source.refuse(f"{count} compressed fragments for {frames} frames")
-    return firsts[frame], [*firsts, count][frame + 1]
 
 
 def _ends(stream: bytes) -> bool:
