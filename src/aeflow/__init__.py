@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aeflow._version import __version__ as __version__
 
-# Before torch is loaded: idle threads of OpenMP shall sleep. Their default is to spin, and on a machine that is shared,
-# or where two threads land on one core, they spin away nine tenths of the speed.
+# Before torch is loaded: idle threads of OpenMP sleep. By default they spin, which costs nine tenths of the speed on a
+# shared machine, or if two threads run on one core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:

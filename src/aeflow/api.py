@@ -1,4 +1,4 @@
-"""The Python face: train or load a model, then ask it."""
+"""Python interface: train or load a model, then score, explain and evaluate with it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.scoring.scorer import Score, Scorer, score
 
-if TYPE_CHECKING:  # these import torch, which a graph does without
+if TYPE_CHECKING:  # these import torch, which a graph does not need
     from aeflow.artifacts.run import Artifact
     from aeflow.results.explanation import Explanation
 
@@ -33,7 +33,7 @@ class Model:
 
     @property
     def artifact(self) -> Artifact:
-        """The network and its parts, read when first asked for; ArtifactError where an export holds none."""
+        """The network and its parts, read when first asked for; ArtifactError if an export holds none."""
         if self._artifact is None:
             from aeflow.artifacts.run import load_run
 
@@ -48,13 +48,13 @@ class Model:
         return result
 
     def score_all(self, *paths: Path | str, maps: bool = False) -> Iterator[tuple[str, Score | ImageError]]:
-        """Score files and folders, volumes slice by slice; each name with its score, or the error that refused it."""
+        """Score files and folders, volumes slice by slice; each name comes with a score or an error."""
         records = unfold(find_images(paths), self.scorer.settings.slice_axis)
         for record, result in score(self.scorer, records, maps=maps):
             yield record.name, result
 
     def explain(self, path: Path | str, out: Path | str | None = None, slice_number: int | None = None) -> Explanation:
-        """What is behind the score of one image, or of one slice (from 1) of a volume.
+        """Explain the score of one image, or of one slice (from 1) of a volume.
 
         Writes ``explain.png`` and ``explain.json`` to ``out`` if given.
 
@@ -69,9 +69,9 @@ class Model:
         return explanation
 
     def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats32:
-        """``n`` images (n, 3, H, W) in [0, 1] that the model makes up: of its prior, or of ``"normal"`` or a kind.
+        """Generate ``n`` images (n, 3, H, W) in [0, 1]: of the model's prior, or of ``"normal"`` or another kind.
 
-        Raises SettingsError for a kind that the model does not know, or no image.
+        Raises SettingsError for a kind that the model does not know, or for ``n`` below 1.
         """
         from aeflow.model.generate import sample
         from aeflow.results.explanation import component_of
@@ -82,10 +82,10 @@ class Model:
         return sample(self.artifact.net, n, component, seed).cpu().numpy()
 
     def recalibrate(self, *normals: Path | str, out: Path | str) -> Model:
-        """The same network with threshold, p-values and maps of local normal images, as the new run ``out``.
+        """Write the same network with threshold, p-values and maps of local normal images, as the new run ``out``.
 
-        Raises DataError for too few images, ArtifactError where ``out`` is there already. What should be known of the
-        images is warned about, refusals among it.
+        Raises DataError for too few images, ArtifactError if ``out`` is there already. Warns about refusals, and about
+        anything else that the user should know about the images.
         """
         from aeflow.training.recalibrate import recalibrate  # imports torch
 
@@ -115,8 +115,8 @@ def train(
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
-    With ``classifier="mixture"`` abnormal images (``labels`` of them) and unlabelled ones teach, too. What should be known of
-    them is warned about.
+    With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones.
+    Warns about anything that the user should know about the data.
     """
     from aeflow.training.train import train as train_run
 
@@ -135,9 +135,9 @@ def train(
 
 
 def load(run: Path | str, device: str = "auto", backend: str = "auto") -> Model:
-    """The model of a run folder, or of an exported graph; raises ArtifactError where a file is missing or damaged.
+    """Load the model of a run folder, or of an exported graph; raises ArtifactError if a file is missing or damaged.
 
-    ``backend`` is torch, openvino, onnx, or auto: the fastest that is at hand and gives torch's scores here.
+    ``backend`` is torch, openvino, onnx, or auto: the fastest that is available and gives torch's scores here.
     """
     prepare()
     return Model(open_model(Path(run), backend, device), Path(run), device=device)

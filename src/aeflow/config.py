@@ -1,4 +1,4 @@
-"""One validated settings object: chosen before training, saved inside the model, never changed after."""
+"""Settings of a training: validated before it, saved inside the model, never changed after."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from aeflow._types import Axis
 from aeflow.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-UNCHOSEN = 0.5  # the ``log_det_weight`` of a model in training, until one is chosen: of its curves, and of nothing else
-LEFT_OPEN = ("log_det_weight",)  # settings that a training chooses where they are None
+UNCHOSEN = 0.5  # ``log_det_weight`` of a model in training until one is chosen; it only matters for the curves
+LEFT_OPEN = ("log_det_weight",)  # settings that a training chooses if they are None
 
 
 class Settings(BaseModel):
-    """Everything that decides what a training run gives, with the data; the defaults are the preset ``default``."""
+    """Settings that, with the data, decide the result of a training; the defaults are the preset ``default``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,8 +25,8 @@ class Settings(BaseModel):
     encoder: str = "tf_efficientnet_lite0"  # any timm network; the weights of this one and lite2 are embedded
     stages: tuple[int, ...] = (3,)  # indices into the encoder's stages; one flow for each
     image_size: int = Field(224, ge=32, le=2048)  # pixels per side; images are resized to a square
-    slice_axis: Axis = "axial"  # volumes are cut across it; seen by NIfTI only, DICOM's slices lie as they were stored
-    unit_features: bool = True  # each position's feature vector is scaled to the same length: takes contrast out
+    slice_axis: Axis = "axial"  # volumes are cut across it; for NIfTI only, DICOM's slices stay as they were stored
+    unit_features: bool = True  # each position's feature vector is scaled to the same length, which removes contrast
     augmented_views: int = Field(1, ge=0, le=16)  # mildly changed views of each train image; half of what is trained on
     view_reach: float = Field(2.0, ge=0.0, le=4.0)  # how far they are turned, zoomed, shifted; 1: 5 degrees, 6 %, 3 %
 
@@ -36,7 +36,7 @@ class Settings(BaseModel):
     hidden: int = Field(128, ge=1)  # channels inside a conv sub-network
     coupling: Literal["affine", "additive"] = "affine"
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
-    positions: bool = True  # flow and decoder know what is usual where in the image; right for aligned images
+    positions: bool = True  # flow and decoder know what is normal at each position; right for aligned images
 
     prior: str = "normal"  # density of the flow's latent, one of model.priors
 
@@ -58,21 +58,23 @@ class Settings(BaseModel):
     # Score: beta * flow + (1 - beta) * reconstruction, each a term of model.terms
     region: str = "none"  # what score and maps are restricted to, one of model.regions
     beta: Fraction = 0.9
-    log_det_weight: Fraction | None = None  # of the log-determinant in the flow term; None: chosen, see ``reading``
+    log_det_weight: Fraction | None = (
+        None  # of the log-determinant in the flow term; None: chosen, see ``training.log_det_weight``
+    )
     top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
-    two_sided: bool = True  # standardised reconstruction counts both ways: unusually smooth is unusual, too
+    two_sided: bool = True  # standardised reconstruction counts both ways: too smooth is abnormal, too
 
-    # Classifier on pooled features: what is learnt from labelled abnormal and unlabelled images
+    # Classifier on pooled features: learns from labelled abnormal and unlabelled images
     classifier: Literal["none", "mixture"] = "none"  # a Gaussian mixture, in which each kind of abnormality has its own
     labels: int | None = Field(None, ge=0)  # labelled abnormal images, drawn by the seed; None: all there are
     undrawn: bool = False  # the abnormal images that were not drawn join the unlabelled ones
-    class_stages: tuple[int, ...] = (3, 4)  # encoder's stages whose mean and spread tell the classes
+    class_stages: tuple[int, ...] = (3, 4)  # encoder's stages whose mean and spread the classifier uses
     directions: int = Field(256, ge=1)  # leading directions of these that the mixture sees
     shrinkage: Fraction = 0.3  # pull of the shared covariance towards a multiple of the identity
-    consistency: float = Field(2.0, ge=0.0)  # how often another capture of an image counts in that covariance
-    label_weight: float = Field(5.0, gt=0.0)  # what a labelled abnormal image counts beside a normal one
+    consistency: float = Field(2.0, ge=0.0)  # how often the change by a recapture counts in that covariance
+    label_weight: float = Field(5.0, gt=0.0)  # weight of a labelled abnormal image beside a normal one
     abnormal_share: float | None = Field(None, gt=0.0, lt=1.0)  # prior of abnormal; None: the pool's, else a half
 
     # Honesty
@@ -91,16 +93,16 @@ class Settings(BaseModel):
 
     @property
     def encoder_stages(self) -> tuple[int, ...]:
-        """Every stage of the encoder that the model needs."""
+        """Stages of the encoder that the model needs, in rising order."""
         return tuple(sorted({*self.stages, *(self.class_stages if self.classifier == "mixture" else ())}))
 
     def completed_as(self, other: Settings) -> bool:
-        """Return if ``other`` is these settings, or these with a choice where they leave one to the training."""
+        """Return if ``other`` is these settings, or these with a choice for what they leave to the training."""
         left_open = {name: None for name in LEFT_OPEN if getattr(self, name) is None}
         return other.model_copy(update=left_open) == self
 
 
-# The published configuration for chest X-rays. Figures not published, and what stands for them here: batch size 32,
+# The published configuration for chest X-rays. Figures that are not published, with those chosen here: batch size 32,
 # hidden width 512 (23.1 M parameters in the flow), held-out share and patience (all 100 epochs are trained).
 PAPER: dict[str, Any] = {
     "encoder": "wide_resnet50_2",
@@ -128,13 +130,13 @@ PAPER: dict[str, Any] = {
     "two_sided": False,
 }
 
-# A larger encoder, which takes longer: the one change that the proxies preferred on both sets (docs/quality.md).
+# A larger encoder, which takes longer: the one change that the search preferred on both sets (docs/quality.md).
 LARGE: dict[str, Any] = {"encoder": "tf_efficientnet_lite2"}
 
 PRESETS: dict[str, dict[str, Any]] = {"default": {}, "large": LARGE, "paper": PAPER}
 
 
-# What belongs to a run and its data, and never to a preset.
+# Settings that belong to a run and its data, and never to a preset.
 OF_A_RUN = ("seed", "allow_leakage", "classifier", "labels", "undrawn")
 
 # Values that settings had before, and what to write now.
@@ -197,7 +199,7 @@ def read_preset(path: Path) -> dict[str, Any]:
 
 
 def parse_changes(pairs: list[str]) -> dict[str, Any]:
-    """``["stages=3,4", "beta=0.5"]`` from a command line as keyword changes, still unvalidated."""
+    """Return ``["stages=3,4", "beta=0.5"]`` of a command line as keyword changes, not yet validated."""
     changes: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

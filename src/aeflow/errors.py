@@ -1,4 +1,4 @@
-"""Every error a caller of aeflow can meet, as one tree.
+"""Errors that a caller of aeflow can meet, as one tree.
 
 AeflowError
 ├── SettingsError      a setting is unknown, out of range or contradicts another
@@ -7,7 +7,7 @@ AeflowError
 │   ├── ImageLimitError    the image exceeds a safety limit (pixels, bytes, seconds)
 │   └── EmptyImageError    every pixel is the same; a slice of a volume is then passed over
 ├── WeightsError       the encoder's weights are missing, unreachable or of another network
-├── ArtifactError      a run folder is missing, damaged or of another kind
+├── ArtifactError      a run folder is missing, damaged or of another version
 └── NumericalError     training met a value that is not finite
 
 Each error says on one line where it happened, what was found and what to do about it.
@@ -37,27 +37,27 @@ class AeflowError(Exception):
 
 
 class SettingsError(AeflowError):
-    """A setting is unknown, out of range or contradicts another."""
+    """Error of a setting that is unknown, out of range or contradicts another."""
 
 
 class DataError(AeflowError):
-    """A data folder or manifest cannot be used as asked."""
+    """Error of a data folder or manifest that cannot be used as asked."""
 
 
 class WeightsError(AeflowError):
-    """The encoder's weights are missing, unreachable or belong to another network."""
+    """Error of an encoder's weights that are missing, unreachable or belong to another network."""
 
 
 class ArtifactError(AeflowError):
-    """A run folder is missing, damaged or of another kind."""
+    """Error of a run folder that is missing, damaged or of another version."""
 
 
 class NumericalError(AeflowError):
-    """Training met a value that is not finite."""
+    """Error of a training that met a value that is not finite."""
 
 
 def count(number: int, what: str, plural: str = "") -> str:
-    """``1 image``, ``2 images``, ``1,000 images``.
+    """Return ``1 image``, ``2 images``, ``1,000 images``.
 
     >>> count(1, "image"), count(2000, "image"), count(0, "entry", "entries")
     ('1 image', '2,000 images', '0 entries')

@@ -1,4 +1,4 @@
-"""Patient keys and file names -> pseudonyms, the only form in which they leave the program unless names were asked for.
+"""Pseudonyms of patient keys and file names, the only form in which they leave the program without ``--identify``.
 
 The one exception is the table of scores, whose ``path`` is as the user gave it.
 """
@@ -18,7 +18,7 @@ from platformdirs import user_state_path
 from aeflow.errors import SettingsError
 
 SALT_BYTES = 32
-NAMES = "AEFLOW_IDENTIFY"  # set where names may be shown: the command line's --identify
+NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --identify
 
 
 def identify(on: bool = True) -> None:
@@ -42,8 +42,8 @@ def shown_patient(key: str) -> str:
 def pseudonym(key: str) -> str:
     """Return 12 hex digits of HMAC-SHA256(salt, key); the salt is AEFLOW_SALT, else a secret made once for each user.
 
-    The same key gives the same pseudonym wherever the salt is the same; without the salt nobody can try keys out.
-    Raises SettingsError where the salt can be neither read nor made.
+    The same key gives the same pseudonym wherever the salt is the same; without the salt nobody can try out keys.
+    Raises SettingsError if the salt can be neither read nor made.
 
         >>> pseudonym("Jane Doe") == pseudonym("Jane Doe") != pseudonym("John Doe")
         True

@@ -42,7 +42,7 @@ class Calibration:
     posterior: Posterior | None = None
 
     def terms(self, measures: Mapping[str, Floats], log_ratios: Floats | None = None) -> dict[str, Floats]:
-        """Return the terms (n,) of raw measures, (n,) or (n, columns), and of the classes' ``log_ratios`` (n, kinds)."""
+        """Return the terms (n,) of raw measures, (n,) or (n, columns), and of log-ratios (n, kinds) of the classes."""
         if self.standardise:
             terms = {name: scale.term(measures[name]) for name, scale in self.term_scales.items()}
         else:

@@ -213,8 +213,8 @@ def in_stages(
     input_statistics = measure_input_statistics(x, pool(of_flows)).double().cpu().numpy()
     terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")
-    for values in (measures.residual_map, net.anomaly_map(measures)):
-        values.cpu().numpy()
+    for pixel_map in (measures.residual_map, net.anomaly_map(measures)):
+        pixel_map.cpu().numpy()
     clock.lap("maps")
     scorer = artifact.scorer
     values = [

@@ -44,17 +44,17 @@ class Losses:
 class Measures:
     """Raw measures and maps of a batch: higher means more abnormal."""
 
-    terms: dict[str, Tensor]  # of each of TERMS, (B,) or (B, columns)
+    terms: dict[str, Tensor]  # by name, see TERMS; (B,) or (B, columns)
     flow_maps: list[Tensor]  # (B, h, w) for each stage: the whole negative log-likelihood per dimension
-    brightness_map: Tensor  # (B, h, w) of the finest stage: how far a cell's grey value is from the mean normal image's
+    brightness_map: Tensor  # (B, h, w) of the finest stage: distance from the mean normal image's grey value
     residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
     x_hat: Tensor  # (B, 3, H, W)
     pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
-    log_ratios: Tensor | None = None  # (B, kinds) of each kind of abnormality against normal; see ClassMixture
+    log_ratios: Tensor | None = None  # (B, kinds), each kind of abnormality against normal; see ClassMixture
 
 
 class AEFlow(nn.Module):
-    """The whole model as one module; see the equations above."""
+    """The whole model as one module, by the equations above."""
 
     mean_image: Tensor
     map_mean: Tensor
@@ -101,10 +101,9 @@ class AEFlow(nn.Module):
         self.prior = chosen(PRIORS, settings.prior, "prior")()
         self.region = chosen(REGIONS, settings.region, "region")()
         self.latent_pca = LatentPCA((channels[-1], *(settings.image_size // stride,) * 2))
-        self.cell = strides[0]  # pixels a side
-        self.register_buffer(
-            "mean_image", torch.zeros(*(settings.image_size // self.cell,) * 2)
-        )  # of normals, in cells
+        self.cell = strides[0]  # side of a map's cell in pixels
+        # Mean image of normals, in cells.
+        self.register_buffer("mean_image", torch.zeros(*(settings.image_size // self.cell,) * 2))
         self.register_buffer("map_mean", torch.zeros(2))  # of flow and brightness map over held-out normals
         self.register_buffer("map_std", torch.ones(2))
         self._measures = {name: term.measure for name, term in TERMS.items()}
@@ -113,7 +112,7 @@ class AEFlow(nn.Module):
 
     @contextmanager
     def in_bfloat16(self, on: bool) -> Iterator[None]:
-        """``with net.in_bfloat16(True)``: flows and decoder under autocast; encoder, log-dets and measures never."""
+        """Run flows and decoder under autocast, ``with net.in_bfloat16(True)``; encoder, log-dets, measures never."""
         before, self._bfloat16 = self._bfloat16, on
         try:
             yield
@@ -121,30 +120,30 @@ class AEFlow(nn.Module):
             self._bfloat16 = before
 
     def initialise(self, features: list[Tensor], x: Tensor) -> None:
-        """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), and decoder and maps from these."""
+        """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), decoder and maps from ``x``."""
         self.decoder.initialise(x)  # type: ignore[operator]
         self.mean_image.copy_(self._cells(x).mean(dim=0))
         for flow, z in zip(self.flows, self.prepared(features), strict=True):
             flow.initialise(z)  # type: ignore[operator]
 
     def encode(self, features: list[Tensor]) -> Latent:
-        """The latents of features ``z`` (B, C, h, w) of each stage."""
+        """Return the latents of features ``z`` (B, C, h, w) of each stage."""
         with self._precision(features[0]):
             pairs = [flow(z) for flow, z in zip(self.flows, self.prepared(features), strict=True)]
         return Latent([u for u, _ in pairs], [log_det for _, log_det in pairs])
 
     def prepared(self, features: list[Tensor]) -> list[Tensor]:
-        """Features (B, C, h, w) as the flows take them."""
+        """Return features (B, C, h, w) as the flows take them."""
         return [unit_length(z) for z in features] if self.settings.unit_features else features
 
     def decode(self, latent: Latent) -> Tensor:
-        """The image (B, 3, H, W) of the deepest stage's latent."""
+        """Return the image (B, 3, H, W) of the deepest stage's latent."""
         with self._precision(latent.u[-1]):
             x_hat: Tensor = self.decoder(latent.u[-1])
         return x_hat.float()
 
     def losses(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Losses:
-        """The loss terms of images ``x`` (B, 3, H, W) and their weighted sum, (B,) each."""
+        """Return the loss terms of images ``x`` (B, 3, H, W) and their weighted sum, (B,) each."""
         nll = [m.mean(dim=(1, 2)) for m in latent.negative_log_likelihood(self.prior)]
         flow = torch.stack(nll).mean(dim=0)
         reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
@@ -164,10 +163,10 @@ class AEFlow(nn.Module):
         )
 
     def anomaly_map(self, measures: Measures) -> Tensor:
-        """``beta * flow map + (1 - beta) * brightness map``, each in standard deviations of normals; (B, H, W).
+        """Return ``beta * flow map + (1 - beta) * brightness map``, each in standard deviations of normals; (B, H, W).
 
-        The score is put together in the same way. The mean normal image stands for the reconstruction here: a decoder
-        that is any good reconstructs what is abnormal, too.
+        The score is composed in the same way. The mean normal image takes the place of the reconstruction here: a good
+        decoder reconstructs what is abnormal, too.
         """
         beta = self.settings.beta
         (flow_mean, brightness_mean), (flow_std, brightness_std) = self.map_mean, self.map_std
@@ -177,12 +176,15 @@ class AEFlow(nn.Module):
 
     @torch.no_grad()
     def scale_maps(self, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
-        """Set what ``anomaly_map`` standardises with, from features and images of normals that were not trained on."""
+        """Set the mean and spread by which ``anomaly_map`` standardises.
+
+        ``batches``: features and images of normals that were not trained on.
+        """
         count, total, squares = 0, torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
         for features, x in batches:
             latent = self.encode(features)
             maps = self._cell_maps(self.measure(latent, self.decode(latent), x))
-            both = torch.stack([one.flatten() for one in maps]).double().cpu()
+            both = torch.stack([values.flatten() for values in maps]).double().cpu()
             count += both.shape[1]
             total += both.sum(dim=1)
             squares += both.square().sum(dim=1)
@@ -191,16 +193,16 @@ class AEFlow(nn.Module):
         self.map_std.copy_((squares / count - mean.square()).clamp_min(1e-12).sqrt())
 
     def _cell_maps(self, measures: Measures) -> tuple[Tensor, Tensor]:
-        """Flow map, the mean over the stages, and brightness map at the finest stage's size, (B, h, w) each."""
+        """Return the flow map (mean over stages) and the brightness map at the finest stage's size, (B, h, w) each."""
         stages = [_resized(m, measures.brightness_map.shape[-2:]) for m in measures.flow_maps]
         return torch.stack(stages).mean(dim=0), measures.brightness_map
 
     def _cells(self, x: Tensor) -> Tensor:
-        """Mean grey value of each cell of images (B, 3, H, W), (B, h, w)."""
+        """Return the mean grey value of each cell of images (B, 3, H, W), (B, h, w)."""
         return F.avg_pool2d(x.mean(dim=1, keepdim=True), self.cell)[:, 0]
 
     def forward(self, x: Tensor) -> Measures:
-        """The terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
+        """Return the terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
         features = self.encoder(x)
         of_flows = self.of_stages(features, self.settings.stages)
         latent = self.encode(of_flows)
@@ -214,12 +216,12 @@ class AEFlow(nn.Module):
         return torch.autocast(x.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
 
     def of_stages(self, features: list[Tensor], stages: Sequence[int]) -> list[Tensor]:
-        """Those of the encoder's feature maps that belong to some of its stages."""
+        """Return the encoder's feature maps of some of its stages."""
         return [features[self.encoder.stages.index(stage)] for stage in stages]
 
 
 def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (B, h, w) at another size, (B, *size); bilinear."""
+    """Return maps (B, h, w) at another size, (B, *size); bilinear."""
     return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 

@@ -1,4 +1,4 @@
-"""The frozen encoder: a timm network with ImageNet weights, cut after the stages that are used."""
+"""Frozen encoder: a timm network with ImageNet weights, cut after the last stage that is used."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from aeflow.errors import SettingsError
 class Encoder(nn.Module):
     """``z_1, ..., z_k = f(x)``: feature maps of the chosen stages of a network that is never trained.
 
-    The network stays in evaluation mode whatever is asked, so that BatchNorm cannot drift. Input (B, 3, H, W) in
-    [0, 1]; the network's own mean and spread are taken off inside.
+    The network always stays in evaluation mode, so that BatchNorm cannot drift. Input (B, 3, H, W) in [0, 1]; it is
+    standardised inside by the network's own mean and spread.
     """
 
     mean: Tensor
@@ -42,10 +42,10 @@ class Encoder(nn.Module):
         self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1))
         self.net.prune_intermediate_layers(list(stages), prune_head=True)  # type: ignore[operator]
         self.requires_grad_(False).eval()
-        self.net.to(memory_format=torch.channels_last)  # half again as fast on a CPU
+        self.net.to(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
 
     def train(self, mode: bool = True) -> Encoder:
-        """Stays in evaluation mode."""
+        """Stay in evaluation mode, whatever ``mode`` says."""
         return super().train(False)
 
     @torch.no_grad()
@@ -57,7 +57,7 @@ class Encoder(nn.Module):
         return features
 
     def fingerprint(self) -> str:
-        """SHA-256 of the weights in use, in hex."""
+        """Return the SHA-256 of the weights in use, in hex."""
         digest = hashlib.sha256()
         for key, value in self.net.state_dict().items():
             digest.update(key.encode())
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
 
 
 def strides_of(name: str) -> list[int]:
-    """The stride of each stage of a timm network; raises SettingsError for an unknown name."""
+    """Return the stride of each stage of a timm network; raises SettingsError for an unknown name."""
     info: list[dict[str, Any]] = list(_build(name).feature_info)  # type: ignore[arg-type]
     return [stage["reduction"] for stage in info]
 

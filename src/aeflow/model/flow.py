@@ -38,7 +38,7 @@ class ActNorm(nn.Module):
     def initialise(self, z: Tensor) -> None:
         """Set scale and bias from a batch ``z`` (B, C, h, w)."""
         std, mean = torch.std_mean(z, dim=(0, 2, 3), keepdim=True, correction=0)
-        # A channel that is silent on the batch must not turn a later whisper into an explosion.
+        # A channel that hardly varies on this batch must not blow up small values later.
         std = std.clamp(min=1e-2 * float(std.mean()) + 1e-6)
         self.bias.copy_(-mean)
         self.log_scale.copy_(-std.log())
@@ -54,8 +54,8 @@ class ActNorm(nn.Module):
 class PositionNorm(nn.Module):
     """``u = (z - mean) / std`` with the mean and spread that normal images have at each position and channel.
 
-    Medical images are aligned: what is usual in one place is not in another. Fixed after ``initialise``; ``log_det`` is
-    ``-sum_c log std_c`` at each position.
+    Medical images are aligned: what is normal at one position is not at another. Fixed after ``initialise``;
+    ``log_det`` is ``-sum_c log std_c`` at each position.
     """
 
     mean: Tensor
@@ -71,7 +71,7 @@ class PositionNorm(nn.Module):
         """Set mean and spread from features ``z`` (B, C, h, w) of many images."""
         std, mean = torch.std_mean(z, dim=0, keepdim=True, correction=0)
         self.mean.copy_(mean)
-        # Few images say little about one place: a spread is never far below that of its channel.
+        # Few images say little about one position: a spread is never far below that of its channel.
         floor = 0.1 * std.mean(dim=(2, 3), keepdim=True) + 1e-3
         self.log_std.copy_(torch.maximum(std, floor).log())
 
@@ -84,7 +84,7 @@ class PositionNorm(nn.Module):
 
 
 def position_encoding(size: tuple[int, int], channels: int = POSITION_CHANNELS) -> Tensor:
-    """Sines and cosines of row and column, (1, channels, h, w): what tells a convolution where it is.
+    """Return sines and cosines of row and column, (1, channels, h, w), by which a convolution knows where it is.
 
     Frequencies from half a wave to some eight waves a side; CFLOW-AD (Gudovskiy et al. 2022) conditions likewise.
     """
@@ -174,7 +174,7 @@ class CouplingStep(nn.Module):
 
     Real NVP (Dinh et al. 2017), section 3.2, with the soft clamp ``s = clamp * tanh(r / clamp)``. ``log_det`` is
     ``sum_c s_c`` at each position; an additive coupling has ``s = 0`` and preserves volume. With ``size`` (h, w) the
-    sub-network is told the position as well.
+    sub-network gets the position as well.
     """
 
     position: Tensor | None
@@ -199,8 +199,8 @@ class CouplingStep(nn.Module):
         self.subnet: nn.Module = ConvSubnet(c_in, c_out, hidden) if subnet == "conv" else ResNetSubnet(c_in, c_out)
 
     def scale_and_shift(self, z_a: Tensor) -> tuple[Tensor | None, Tensor]:
-        """The log-scale ``s`` (None when additive) and the shift ``t``, both (B, changed, h, w)."""
-        # Under autocast the sub-network is in lower precision; what is made of it, the log-determinant too, is not.
+        """Return the log-scale ``s`` (None when additive) and the shift ``t``, both (B, changed, h, w)."""
+        # Under autocast the sub-network is in lower precision; what follows from it, the log-determinant too, is not.
         out = self.subnet(z_a, self.position).to(z_a.dtype)
         if not self.affine:
             return None, out
@@ -278,14 +278,14 @@ class Flow(nn.Module):
         return [*([] if self.positions is None else [self.positions]), *self.steps]
 
     def inverse(self, u: Tensor) -> Tensor:
-        """The features ``z`` with ``flow(z)[0] == u``."""
+        """Return the features ``z`` with ``flow(z)[0] == u``."""
         for part in reversed(self._parts()):
             u = part.inverse(u)  # type: ignore[operator]
         return u
 
     @torch.no_grad()
     def initialise(self, z: Tensor) -> None:
-        """Start every norm from features ``z`` (B, C, h, w) of a batch as large as may be, in evaluation mode."""
+        """Start every norm from features ``z`` (B, C, h, w) of a batch as large as possible, in evaluation mode."""
         training = self.training
         self.eval()
         if self.positions is not None:

@@ -1,7 +1,7 @@
-"""Images that the model makes itself: the healthy counterpart of an image, and images of a class from nothing.
+"""Images that the model generates: the healthy counterpart of an image, and images of a class from noise.
 
-Two moves turn an image healthy. Where classes were learnt, its pooled statistics go to the normal component
-(``ClassMixture.moved_to_normal``) by adaptive instance normalisation. Then each position's latent is drawn onto the
+Two steps make an image healthy. If classes were learnt, its pooled statistics move to the normal component
+(``ClassMixture.moved_to_normal``) by adaptive instance normalisation. Then each position's latent is pulled into the
 ball of radius ``sqrt(C)``, the length that a standard normal in ``C`` dimensions has.
 """
 
@@ -20,18 +20,18 @@ BATCH = 16
 
 @torch.no_grad()
 def healthy(net: AEFlow, x: Tensor) -> Tensor:
-    """The healthy counterparts (B, 3, H, W) of images ``x`` (B, 3, H, W), both in [0, 1]."""
+    """Return the healthy counterparts (B, 3, H, W) of images ``x`` (B, 3, H, W), both in [0, 1]."""
     features = net.encoder(x)
     z = net.prepared(net.of_stages(features, net.settings.stages))[-1]
     if net.classes is not None:
         s = pool(net.of_stages(features, net.settings.class_stages))
         z = with_class_statistics(net, z, net.classes.moved_to_normal(s))
-    return _decoded(net, drawn_in(net.flows[-1](z)[0]))
+    return _decoded(net, pulled_into_ball(net.flows[-1](z)[0]))
 
 
 @torch.no_grad()
 def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> Tensor:
-    """``n`` images (n, 3, H, W) in [0, 1] of whole latents, as normal images have them.
+    """Generate ``n`` images (n, 3, H, W) in [0, 1] from whole latents, distributed as those of normal images.
 
     With a ``component`` of the classes, their statistics move from the normal mean to that component's: the covariance
     is shared, so the moved draws are the component's own.
@@ -46,9 +46,9 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
 
 
 def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
-    """``z`` (B, C, h, w) of the deepest flow stage with its part of pooled vectors ``s`` (B, D), and its own lengths.
+    """Return the deepest flow stage's ``z`` (B, C, h, w) with its part of pooled vectors ``s`` (B, D), lengths kept.
 
-    ``z`` itself where the classes do not look at that stage.
+    ``z`` itself if the classes do not use that stage.
     """
     own = _own_part(net, s)
     if own is None:
@@ -58,7 +58,7 @@ def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
 
 
 def _shifted(net: AEFlow, u: Tensor, shift: Tensor) -> Tensor:
-    """Latents ``u`` (B, C, h, w) whose features' statistics are moved by ``shift`` (1, D)."""
+    """Return latents ``u`` (B, C, h, w) whose features' statistics are moved by ``shift`` (1, D)."""
     flow, own = net.flows[-1], _own_part(net, shift)
     if own is None:
         return u
@@ -70,7 +70,7 @@ def _shifted(net: AEFlow, u: Tensor, shift: Tensor) -> Tensor:
 
 
 def _own_part(net: AEFlow, s: Tensor) -> Tensor | None:
-    """The part of pooled vectors ``s`` (B, D) that belongs to the deepest flow stage; None if they hold none."""
+    """Return the part of pooled vectors ``s`` (B, D) that belongs to the deepest flow stage; None if they hold none."""
     stage, stages = net.settings.stages[-1], net.settings.class_stages
     if stage not in stages:
         return None
@@ -78,8 +78,8 @@ def _own_part(net: AEFlow, s: Tensor) -> Tensor | None:
     return torch.split(s, widths, dim=1)[stages.index(stage)]
 
 
-def drawn_in(u: Tensor) -> Tensor:
-    """``u / max(1, |u| / sqrt(C))`` at each position of ``u`` (B, C, h, w)."""
+def pulled_into_ball(u: Tensor) -> Tensor:
+    """Return ``u / max(1, |u| / sqrt(C))`` at each position of ``u`` (B, C, h, w)."""
     length: Tensor = u.norm(dim=1, keepdim=True) / math.sqrt(u.shape[1])
     return u / length.clamp(min=1)
 

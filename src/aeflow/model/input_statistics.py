@@ -1,4 +1,4 @@
-"""What of an image tells whether a model is meant for it; ``aeflow.input_guard`` says what is usual."""
+"""Statistics of an image by which ``calibration.input_guard`` decides if a model is meant for it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from torch import Tensor
 
 from aeflow.model.output_names import PICTURE_SIDE
 
-WHITE = 0.98  # pixels from this on are clipped
+WHITE = 0.98  # grey value from which pixels count as clipped
 
 
 def measure_input_statistics(x: Tensor, pooled: Tensor) -> Tensor:
-    """The traits (B, T) of images ``x`` (B, 3, H, W) in [0, 1] with pooled features (B, D), see ``model.pooled.pool``.
+    """Return the input statistics (B, T) of images ``x`` (B, 3, H, W) in [0, 1] with pooled features (B, D).
 
-    Five plain ones (``intended.PLAIN``), a small picture, and the pooled features.
+    Five plain ones (``calibration.input_guard.PLAIN``), a small picture, and the pooled features (``model.pooling``).
     """
     grey = x.mean(dim=1)
     spread, mean = torch.std_mean(grey, dim=(1, 2), correction=0)

@@ -1,4 +1,4 @@
-"""The latent of a batch, and its likelihood at each position."""
+"""Latent of a batch, and its likelihood at each position."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """Latents of a batch, one for each stage, with the log-determinants of the flows that gave them."""
+    """Latents of a batch, one for each stage, with the log-determinants of the flows that computed them."""
 
     u: list[Tensor]  # (B, C, h, w)
     log_det: list[Tensor]  # (B, h, w)

@@ -1,4 +1,4 @@
-"""Gaussian over latents as a whole, by their principal directions."""
+"""Gaussian over whole latents, by their principal directions."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-DIRECTIONS = 64  # of whole latents; three hundred images tell no more apart
+DIRECTIONS = 64  # principal directions; three hundred images do not determine more
 
 
 class LatentPCA(nn.Module):
-    """``u = mean + sum_i spread_i e_i directions_i`` with ``e ~ N(0, I)``: latents drawn whole, not place by place.
+    """``u = mean + sum_i spread_i e_i directions_i`` with ``e ~ N(0, I)``: latents drawn as a whole, not by position.
 
     A flow trained by likelihood leaves neighbouring positions dependent, so its own prior draws texture without
     anatomy. This is the Gaussian of real latents in their leading principal directions; it generates, it never scores.
@@ -27,7 +27,7 @@ class LatentPCA(nn.Module):
 
     @torch.no_grad()
     def fit(self, u: Tensor) -> None:
-        """Mean and leading directions of latents ``u`` (n, C, h, w)."""
+        """Fit mean and leading directions of latents ``u`` (n, C, h, w)."""
         self.mean.copy_(u.mean(dim=0))
         centred = (u - self.mean).flatten(1)
         _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -37,7 +37,7 @@ class LatentPCA(nn.Module):
         self.directions[:kept] = scaled.view(kept, *self.mean.shape)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` latents (n, C, h, w)."""
+        """Draw ``n`` latents (n, C, h, w)."""
         noise = torch.randn(n, len(self.directions), generator=generator, dtype=self.mean.dtype).to(self.mean.device)
         drawn: Tensor = self.mean + torch.tensordot(noise, self.directions, dims=1)
         return drawn

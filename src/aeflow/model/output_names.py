@@ -1,4 +1,4 @@
-"""Names of a model's outputs, for torch and for graphs that run without it; those of the terms stand in TERMS."""
+"""Names of a model's outputs, for torch and for graphs that run without it; those of the terms are in TERMS."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""What an image's features are like as a whole: mean and spread of each channel.
+"""Pooled features of an image: mean and spread of each channel.
 
-``z = mean + spread * rest`` takes features apart into the vector ``s = (mean, spread)`` and a rest of mean 0 and
-spread 1, and nothing is lost. Classes of images differ in ``s`` here: ``p(z, y) = p(y) p(s | y) p(rest | s)``, so the
-posterior of ``y`` needs ``s`` alone. Putting another ``s`` to the same rest is adaptive instance normalisation
-(Huang and Belongie 2017).
+``z = mean + spread * rest`` splits features into the vector ``s = (mean, spread)`` and a rest of mean 0 and spread 1,
+and nothing is lost. Classes of images differ in ``s`` here: ``p(z, y) = p(y) p(s | y) p(rest | s)``, so the posterior
+of ``y`` needs ``s`` alone. Another ``s`` with the same rest is adaptive instance normalisation (Huang and Belongie
+2017).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from aeflow.model.encoder import Encoder
 
 
 def pool(features: list[Tensor]) -> Tensor:
-    """``s`` (B, 2 * sum of C): mean and spread over the positions of unit-length features (B, C, h, w)."""
+    """Return ``s`` (B, 2 * sum of C): mean and spread over the positions of unit-length features (B, C, h, w)."""
     parts = []
     for z in map(unit_length, features):
         parts += [z.mean(dim=(2, 3)), z.std(dim=(2, 3), correction=0)]
@@ -26,14 +26,14 @@ def pool(features: list[Tensor]) -> Tensor:
 
 
 def with_statistics(z: Tensor, s: Tensor) -> Tensor:
-    """``z`` (B, C, h, w) with the mean and spread ``s`` (B, 2 C) in place of its own."""
+    """Return ``z`` (B, C, h, w) with the mean and spread ``s`` (B, 2 C) in place of its own."""
     mean, spread = s[:, :, None, None].chunk(2, dim=1)
     own = z.std(dim=(2, 3), correction=0, keepdim=True).clamp_min(1e-6)
     return mean + spread.clamp_min(0) * (z - z.mean(dim=(2, 3), keepdim=True)) / own
 
 
 def unit_length(z: Tensor) -> Tensor:
-    """``z * sqrt(C) / |z|`` at each position of ``z`` (B, C, h, w): what the features point to, not how strongly."""
+    """Return ``z * sqrt(C) / |z|`` at each position of ``z`` (B, C, h, w): directions without strength."""
     length: float = math.sqrt(z.shape[1])
     return F.normalize(z, dim=1) * length
 
@@ -50,5 +50,5 @@ class Pooled(nn.Module):
         return [pool(self.encoder(x))[:, :, None, None]]
 
     def fingerprint(self) -> str:
-        """That of the encoder."""
+        """Return the encoder's fingerprint."""
         return self.encoder.fingerprint()

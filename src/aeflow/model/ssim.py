@@ -6,10 +6,10 @@ from torch import Tensor
 
 
 def ssim_map(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
-    """SSIM (Wang et al. 2004) of ``x`` and ``y`` (B, C, H, W) in [0, 1], at each place of a uniform window.
+    """Return SSIM (Wang et al. 2004) of ``x`` and ``y`` (B, C, H, W) in [0, 1], at each position of a uniform window.
 
-    Returns (B, C, H - window + 1, W - window + 1) in [-1, 1]. Data range 1, K1 0.01, K2 0.03, sample covariance: the
-    definition of ``skimage.metrics.structural_similarity``.
+    Shape (B, C, H - window + 1, W - window + 1), values in [-1, 1]. Data range 1, K1 0.01, K2 0.03, sample covariance:
+    the definition of ``skimage.metrics.structural_similarity``.
     """
     n = window * window
     mean_x, mean_y, squares, product = (_window_means(moment, window) for moment in (x, y, x * x + y * y, x * y))
@@ -21,7 +21,7 @@ def ssim_map(x: Tensor, y: Tensor, window: int = 7) -> Tensor:
 
 
 def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Mean SSIM of the brightness of each image, (B,): Wang et al. define it on grey images."""
+    """Return the mean SSIM of the brightness of each image, (B,): Wang et al. define it on grey images."""
     return ssim_map(x.mean(dim=1, keepdim=True), y.mean(dim=1, keepdim=True)).mean(dim=(1, 2, 3))
 
 
@@ -30,7 +30,7 @@ def _window_means(x: Tensor, window: int) -> Tensor:
 
 
 def window_sums(x: Tensor, window: int, dim: int) -> Tensor:
-    """The sum of each ``window`` neighbours along a dimension, ``window - 1`` shorter.
+    """Return the sum of each ``window`` neighbours along a dimension, ``window - 1`` shorter.
 
     By sums of 1, 2, 4 ... neighbours: four additions make seven, and a tenth of the time that ``avg_pool2d`` takes.
     """

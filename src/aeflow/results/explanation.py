@@ -1,4 +1,4 @@
-"""Why an image got its score: the terms that drove it, its healthy counterpart, and the normals most like it."""
+"""Explanation of a score: the terms that drove it, the image's healthy counterpart, and the normals most like it."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from aeflow.model.generate import healthy, sample
 from aeflow.model.pooling import pool
 from aeflow.scoring.scorer import Score, score
 
-GENERATED = 32  # normals that are made up to find the nearest among
-SHOWN = 3
+GENERATED = 32  # normals that are generated, to find the nearest among them
+SHOWN = 3  # nearest normals of either source
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A score and what is behind it."""
+    """A score, and what explains it."""
 
     score: Score  # with maps and pictures
     threshold: float
     contributions: dict[str, float]  # of each term; they add up to the score less that of the average held-out normal
     healthy: Floats32  # (3, H, W) in [0, 1], the healthy counterpart
-    normals: list[NearNormal]  # nearest train normals; empty where the run folder does not hold them
-    generated: list[NearNormal]  # of GENERATED made-up normals those nearest to the reconstruction
+    normals: list[NearNormal]  # nearest train normals; empty if the run folder does not hold them
+    generated: list[NearNormal]  # of GENERATED generated normals those nearest to the reconstruction
     notes: list[str]
 
     @property
@@ -46,23 +46,23 @@ class Explanation:
 
     @property
     def shares(self) -> dict[str, float]:
-        """How much of all that moved the score each term is; they add up to one."""
+        """Share of each term in all that moved the score; they add up to one."""
         total = sum(map(abs, self.contributions.values())) or 1.0
         return {name: abs(value) / total for name, value in self.contributions.items()}
 
     @property
     def finding(self) -> str:
-        """Which term drove the score, as a sentence."""
+        """The term that drove the score, in a sentence."""
         side = 1 if sum(self.contributions.values()) > 0 else -1
         driver = max(self.contributions, key=lambda name: side * self.contributions[name])
         than = "above" if side > 0 else "below"
         return f"{than} the average normal image, driven by the {driver} term ({self.shares[driver]:.0%})"
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values; neighbours by number."""
+        """Return plain values; near normals by number."""
 
         def plain(found: list[NearNormal]) -> list[dict[str, Any]]:
-            return [{"number": one.number, "distance": one.distance} for one in found]
+            return [{"number": normal.number, "distance": normal.distance} for normal in found]
 
         terms = self.score.terms
         return {
@@ -100,31 +100,33 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
 
     s, s_hat = (pool(features(images))[0].cpu() for images in (x, x_hat))
     table = ReferenceNormals.load(run, len(s))
-    made_up = sample(net, GENERATED, component_of(artifact, "normal"))
+    generated = sample(net, GENERATED, component_of(artifact, "normal"))
+    table_of_generated = ReferenceNormals.of(features(generated), generated)
     return Explanation(
         score=result,
         threshold=artifact.calibration.threshold,
         contributions=contributions(artifact.calibration, result),
         healthy=healthy(net, x)[0].cpu().numpy(),
         normals=[] if table is None else table.nearest(s, SHOWN),
-        generated=ReferenceNormals.of(features(made_up), made_up).nearest(s_hat, SHOWN),  # both come from the decoder
+        generated=table_of_generated.nearest(s_hat, SHOWN),  # both come from the decoder
         notes=[] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"],
     )
 
 
 def contributions(calibration: Calibration, result: Score) -> dict[str, float]:
-    """``weight * (term - its mean over held-out normals)`` of each term, the weight as in ``Calibration.value``."""
+    """Return ``weight * (term - its mean over held-out normals)`` of each term, weights as in ``Calibration.value``."""
 
     def value(terms: dict[str, float]) -> float:
         return float(calibration.value({name: np.array([term]) for name, term in terms.items()})[0])
 
     nothing = dict.fromkeys(result.terms, 0.0)
     weights = {name: value({**nothing, name: 1.0}) - value(nothing) for name in result.terms}
-    usual = {**nothing, "flow": 0.0 if calibration.standardise else _mean_of_columns(calibration.term_scales["flow"])}
-    rest = float(np.mean(calibration.scores)) - value(usual)  # the posterior's mean is 0; this is the reconstruction's
+    average = {**nothing, "flow": 0.0 if calibration.standardise else _mean_of_columns(calibration.term_scales["flow"])}
+    # The posterior's mean is 0, so the rest is the reconstruction's.
+    rest = float(np.mean(calibration.scores)) - value(average)
     if weights["reconstruction"]:
-        usual["reconstruction"] = rest / weights["reconstruction"]
-    return {name: weights[name] * (term - usual[name]) for name, term in result.terms.items()}
+        average["reconstruction"] = rest / weights["reconstruction"]
+    return {name: weights[name] * (term - average[name]) for name, term in result.terms.items()}
 
 
 def _mean_of_columns(scale: TermScale) -> float:
@@ -133,13 +135,13 @@ def _mean_of_columns(scale: TermScale) -> float:
 
 
 def kinds_of(artifact: Artifact) -> list[str]:
-    """``normal``, and the kinds of abnormality that the model was taught."""
+    """Return ``normal`` and the kinds of abnormality that the model has learnt."""
     posterior = artifact.calibration.posterior
     return ["normal", *([] if posterior is None else posterior.kinds)]
 
 
 def component_of(artifact: Artifact, kind: str) -> int | None:
-    """The component of a kind in the model's classes; None for a model without classes, which is all normal.
+    """Return the component of a kind in the model's classes; None for a model without classes, whose kind is normal.
 
     Raises SettingsError for a kind that the model does not know.
     """

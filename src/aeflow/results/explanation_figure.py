@@ -1,4 +1,4 @@
-"""An explanation as a figure and as files."""
+"""Explanation as a figure and as files."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ LINE, HEAD, BAR, CAPTION = 0.25, 0.28, 0.42, 0.24  # inches
 
 
 def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out: Path) -> tuple[Path, Path]:
-    """Write ``explain.png`` and ``explain.json`` into the folder ``out``; ``scales`` as of ``Calibration``.
+    """Write ``explain.png`` and ``explain.json`` into the folder ``out``; ``scales``: see ``Calibration.map_limits``.
 
-    Raises DataError where ``out`` is a file.
+    Raises DataError if ``out`` is a file.
     """
     if out.is_file():
         raise DataError(out, "is a file", "give a folder with --out")
@@ -36,7 +36,10 @@ def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out:
 
 @styled
 def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
-    """Image, reconstruction, healthy counterpart, their difference and the anomaly map; below, the nearest normals."""
+    """Draw image, reconstruction, healthy counterpart, their difference and the anomaly map.
+
+    The nearest normals are below.
+    """
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, explanation.healthy))
@@ -80,10 +83,10 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
         text(left, second - HEAD / 2, head, fontweight="bold", fontsize=9.5)
         if not found:
             text(left, second + small / 2, "not in the run folder", color=MUTED)
-        for column, neighbour in enumerate(found):
+        for column, normal in enumerate(found):
             at = left + column * (small + GAP)
-            _draw(place(at, second, small, small), neighbour.picture)
-            caption = f"no. {neighbour.number}, distance {neighbour.distance:.3g}"
+            _draw(place(at, second, small, small), normal.picture)
+            caption = f"no. {normal.number}, distance {normal.distance:.3g}"
             text(at + small / 2, second + small + CAPTION / 2, caption, ha="center", fontsize=8, color=MUTED)
     return figure
 
@@ -94,5 +97,5 @@ def _draw(axes: Axes, pixels: Array) -> None:
 
 
 def _shown(picture: Array, grey: bool) -> Array:
-    """A picture (3, H, W) as (H, W) or (H, W, 3)."""
+    """Return a picture (3, H, W) as (H, W) or (H, W, 3)."""
     return picture.mean(axis=0) if grey else picture.transpose(1, 2, 0)

@@ -1,4 +1,4 @@
-"""A folder of pictures, one for each scored image: the image, its reconstruction and its maps."""
+"""Folder of pictures, one for each scored image: the image, its reconstruction and its maps."""
 
 from __future__ import annotations
 

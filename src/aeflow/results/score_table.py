@@ -1,4 +1,4 @@
-"""Scores as a table, one row an image in input order, written as they come: CSV for people, Parquet for programs."""
+"""Table of scores, one row per image in input order, written row by row: CSV for people, Parquet for programs."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from aeflow.privacy import shown_patient
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
-COLUMNS = {  # and their types in Parquet
+COLUMNS = {  # with their types in Parquet
     "path": "string",  # as the user gave it; the one name that leaves the program
     "slice": "int32",  # from 1, of a file that holds several images
     "label": "int8",  # 0 normal, 1 abnormal, empty unknown
     "patient": "string",  # salted hash, or the key with --identify
-    "study": "string",  # likewise, where the file names one
+    "study": "string",  # likewise, if the file names one
     "score": "float64",
     "p_value": "float64",
     "verdict": "string",
     "outside": "string",  # why the image is outside the intended input, empty if it is not
     "flow": "float64",
     "reconstruction": "float64",
-    "posterior": "float64",  # the term, as the two before it
-    "p_abnormal": "float64",  # the classes' probability; empty where the model has none
+    "posterior": "float64",  # the term of the classes, as the two before it
+    "p_abnormal": "float64",  # probability of the classes; empty if the model has none
     "error": "string",  # why the image was refused; the score is empty then
 }
-ROW_GROUP = 1024  # rows that wait before Parquet takes them
+ROW_GROUP = 1024  # rows that are written to Parquet at once
 
 Row = dict[str, Any]
 
 
 def score_row(record: Record, result: Score | ImageError) -> Row:
-    """Return one line of the table."""
+    """Return one row of the table."""
     line: Row = dict.fromkeys(COLUMNS)
     study = None if record.study is None else shown_patient(record.study)
     line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
@@ -75,7 +75,7 @@ class ScoreTable(Sink):
 
 
 class ScoreLines(Sink):
-    """Lines on stdout: JSON objects for machines, or for people the scores alone, refusals being told on stderr."""
+    """Lines on stdout: JSON objects for programs, or the scores alone for people; refusals go to stderr elsewhere."""
 
     def __init__(self, as_json: bool = False) -> None:
         self.as_json = as_json

@@ -1,4 +1,4 @@
-"""The table of studies, ``scores.studies.csv``: one line a study."""
+"""Table of studies, ``scores.studies.csv``: one line per study."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ COLUMNS = ("study", "patient", "label", "images", "refused", "score", "p_value",
 
 
 def study_table_of(scores: Path) -> Path:
-    """Where the studies of a table of scores are written: ``scores.csv`` -> ``scores.studies.csv``."""
+    """Return the path of the studies beside a table of scores: ``scores.csv`` -> ``scores.studies.csv``."""
     return scores.with_name(f"{scores.stem}.studies.csv")
 
 
 def write_studies(studies: Sequence[Study], path: Path) -> None:
-    """One line a study."""
+    """Write one line per study."""
     with path.open("w", encoding="utf-8", newline="") as file:
         lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         lines.writeheader()
@@ -27,7 +27,7 @@ def write_studies(studies: Sequence[Study], path: Path) -> None:
 
 
 def study_row(study: Study) -> dict[str, Any]:
-    """A study as a line; keys as pseudonyms unless names were asked for."""
+    """Return a study as a line; keys are pseudonyms unless names were asked for."""
     values = {name: getattr(study, name) for name in COLUMNS}
     keys = {"study": shown_patient(study.study), "patient": shown_patient(study.patient)}
     return values | keys | {"rows": " ".join(map(str, study.rows))}

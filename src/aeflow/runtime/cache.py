@@ -135,7 +135,7 @@ def _what(folder: Path) -> str:
 
 
 def _read(path: Path, otherwise: Any) -> Any:
-    """Return a JSON file's value; ``otherwise`` where it is missing or damaged, which is said when it is used."""
+    """Return a JSON file's value; ``otherwise`` if it is missing or damaged, which is reported when it is used."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Files written complete or not at all, their digests, and the place of the cache."""
+"""Files written as a whole or not at all, and digests of files and values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def content(path: Path) -> str | None:
-    """SHA-256 of a file's bytes in hex; None if it cannot be opened, which the reader then says."""
+    """Return the SHA-256 of a file in hex; None if it cannot be opened, which its reader then reports."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -19,23 +19,23 @@ def content(path: Path) -> str | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
+    """Write a file as a whole or not at all."""
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all."""
+    """Write a file as a whole or not at all."""
     temporary = path.with_name(path.name + ".part")
     temporary.write_bytes(content)
     os.replace(temporary, path)
 
 
 def digest(values: Any) -> str:
-    """SHA-256 of plain values, in hex."""
+    """Return the SHA-256 of plain values, in hex."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
+    """Return the SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

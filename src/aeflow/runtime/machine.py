@@ -1,4 +1,4 @@
-"""What a timing depends on beside the program: the machine, the libraries, their threads; and memory in use."""
+"""Facts of the machine that a timing depends on: hardware, libraries, their threads; and the memory in use."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_", "OPENBLAS_", "MALLOC_", "LD_PRELOA
 
 
 def machine() -> dict[str, Any]:
-    """CPU, cores and their load, memory, GPU, versions, and the thread settings of this process; no names or paths."""
+    """Return CPU, cores and their load, memory, GPU, versions, and thread settings, without names or paths."""
     import torch  # not above: memory is measured in processes that do without its 400 MB
 
     gpu = torch.cuda.is_available()
@@ -40,7 +40,7 @@ def cpu_model() -> str:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -52,21 +52,21 @@ def family(pid: int) -> list[int]:
             below += map(int, (thread / "children").read_text().split())
     except (FileNotFoundError, ProcessLookupError):  # it has just ended
         pass
-    return [pid, *(one for child in below for one in family(child))]
+    return [pid, *(process for child in below for process in family(child))]
 
 
 def peak_mb(pid: int) -> float | None:
     """Return the sum of the peak memory of a process and each below it, in MiB; None if there is no /proc.
 
-    Pages that several share are counted for each, and the peaks need not have been at once: an upper bound.
+    Pages that several share are counted for each, and the peaks need not be at the same time: an upper bound.
     """
-    found = [_kilobytes(Path(f"/proc/{one}/status"), "VmHWM:") for one in family(pid)]
+    found = [_kilobytes(Path(f"/proc/{process}/status"), "VmHWM:") for process in family(pid)]
     return sum(found) / 1024 if any(found) else None
 
 
 def resident_mb(pid: int) -> float:
-    """Memory that a process and all below it hold now, in MiB, pages that several share counted once (Linux)."""
-    return sum(_kilobytes(Path(f"/proc/{one}/smaps_rollup"), "Pss:") for one in family(pid)) / 1024
+    """Return the memory that a process and all below it hold now, in MiB, with shared pages counted once (Linux)."""
+    return sum(_kilobytes(Path(f"/proc/{process}/smaps_rollup"), "Pss:") for process in family(pid)) / 1024
 
 
 def _kilobytes(path: Path, field: str) -> int:

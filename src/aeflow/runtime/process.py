@@ -1,4 +1,4 @@
-"""What the process needs set before the first tensor, to be fast and repeatable on a CPU."""
+"""Settings of the process, made before the first tensor, to be fast and repeatable on a CPU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
-GPU_MARKS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's driver; on Windows' Linux; AMD's
+GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's; that of Linux on Windows; AMD's
 
 
 @functools.cache
@@ -35,13 +35,16 @@ def prepare() -> None:
 
 
 def may_have_gpu() -> bool:
-    """Whether a GPU's driver has left its mark: torch knows better, and takes two seconds to ask."""
-    return any(Path(mark).exists() for mark in GPU_MARKS)
+    """Return if there is a GPU's driver: a cheap check that avoids importing torch (two seconds)."""
+    return any(Path(driver).exists() for driver in GPU_DRIVERS)
 
 
 def pick_device(name: str) -> torch.device:
-    """``auto`` is CUDA where there is one, else the CPU; raises SettingsError for a device that is not there."""
-    import torch  # most who score do without
+    """Return the named device; ``auto`` is CUDA if there is one, else the CPU.
+
+    Raises SettingsError for a device that is not there.
+    """
+    import torch  # scoring with a graph does without
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

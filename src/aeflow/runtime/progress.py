@@ -28,20 +28,20 @@ class Advance:
         self._progress, self._task = progress, task
 
     def __call__(self, n: int = 1, note: str | None = None) -> None:
-        """Count ``n`` more as done, and show a note behind the times."""
+        """Count ``n`` more as done, and show a note after the times."""
         self._progress.update(self._task, advance=n)
         if note is not None:
             self._progress.update(self._task, note=note)
 
     def more(self, n: int) -> None:
-        """Add ``n`` to the total, which was not known to the end."""
+        """Add ``n`` to the total, if it was not known at the start."""
         total = self._progress.tasks[self._progress.task_ids.index(self._task)].total or 0
         self._progress.update(self._task, total=total + n)
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Advance]:
-    """Show a progress bar on a terminal; none within another.
+    """Show a progress bar; nothing is shown within another bar.
 
     ::
 

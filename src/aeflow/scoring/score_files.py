@@ -1,4 +1,4 @@
-"""The loop that scores many image files and hands each result to sinks: a table, pictures, DICOM objects, lines."""
+"""Loop that scores many image files and hands each result to sinks: a table, pictures, DICOM objects, lines."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score_images
 from aeflow.scoring.studies import Studies, Study
 
-AHEAD, FEW_AHEAD = 16, 4  # images that wait decoded; at their own size, some hold 50 MB each
+AHEAD, FEW_AHEAD = 16, 4  # decoded images that wait; at their own size, some hold 50 MB each
 
 
 class Sink(AbstractContextManager["Sink"], ABC):
-    """Base of what takes results one by one, in input order; a context, since it may hold files open."""
+    """Base of the receivers of results, one by one in input order; a context, since it may hold files open."""
 
     needs_maps = False
     needs_pictures = False  # the image as the network saw it, and its reconstruction

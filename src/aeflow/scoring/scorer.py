@@ -1,4 +1,4 @@
-"""Images -> scores: the only way to a score, whoever asks."""
+"""Scorer of images: the only way to a score, for every caller."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.model.output_names import MAPS as MAPS
 
-BATCH = 8  # images: 16 take a fifth more memory with torch, and save no time; OpenVINO does not care
+BATCH = 8  # images: 16 take a fifth more memory with torch, and save no time; with OpenVINO it makes no difference
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Scorer:
 class Measured:
     """One image's raw measures; ``maps`` and ``pictures`` are empty unless asked for."""
 
-    measures: dict[str, Floats]  # of each of TERMS, () or (columns,)
-    log_ratios: NDArray[np.float64] | None  # (kinds,) where the model has classes
+    measures: dict[str, Floats]  # by name, see TERMS; () or (columns,)
+    log_ratios: NDArray[np.float64] | None  # (kinds,) if the model has classes
     input_statistics: NDArray[np.float64]  # (T,) see ``model.input_statistics``
-    acquisition: Acquisition  # what the file says of how the image was taken
+    acquisition: Acquisition  # facts of the file on how the image was taken
     maps: dict[str, Floats32]  # (H, W) each
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each
     original: Original | None = None
@@ -50,7 +50,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How abnormal an image is, how sure that is, and where.
+    """Score of an image: how abnormal it is, how sure that is, and where.
 
     ``value`` is higher for more abnormal; ``p_value`` is the share of held-out normals at least as abnormal; ``maps``
     are to be shown on the model's fixed scale (``Calibration.maps``): ``residual`` is in grey values, ``anomaly`` in
@@ -94,7 +94,7 @@ def score_images(
     pictures: bool = False,
     batch_size: int = BATCH,
 ) -> Iterator[tuple[Record, Score | ImageError]]:
-    """Yield the same for images that are decoded already."""
+    """Yield what ``score`` does, for images that are already decoded."""
     for record, measured in measure_images(scorer.backend, images, maps, pictures, batch_size):
         if isinstance(measured, ImageError):
             yield record, measured
@@ -142,19 +142,19 @@ def measure_images(
     pictures: bool = False,
     batch_size: int = BATCH,
 ) -> Iterator[tuple[Record, Measured | ImageError]]:
-    """Yield the same for images that are decoded already."""
+    """Yield what ``measure`` does, for images that are already decoded."""
     for batch in in_batches(images, batch_size):
         read = [x for _, x in batch if not isinstance(x, ImageError)]
         done: Iterator[Measured] = iter(())
         if read:
-            x = np.stack([one.pixels for one in read])
+            x = np.stack([image.pixels for image in read])
             done = _split(backend.run(x, maps, pictures), read, x)
         for record, image in batch:
             yield record, image if isinstance(image, ImageError) else next(done)
 
 
 def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterator[Measured]:
-    """Yield the measures of each image; with the pixels ``x`` (B, 3, H, W) if there are reconstructions of them."""
+    """Yield the measures of each image, with its pixels from ``x`` (B, 3, H, W) if there is its reconstruction."""
     for i, image in enumerate(images):
         yield Measured(
             measures={name: np.asarray(measure[i]) for name, measure in raw.measures.items()},

@@ -1,8 +1,8 @@
-"""Scores of slices -> one for their study, with the slices that speak loudest.
+"""Scores of studies from those of their slices, with the slices that score highest.
 
-The p-value is Simes's: ``min_k n p_(k) / k`` over the rising p-values of the ``n`` slices (Simes 1986), valid where
-they depend on one another positively (Sarkar 1998), as slices of one patient do. The score, which only ranks, is the
-mean over the highest tenth of the slices.
+The p-value is Simes's: ``min_k n p_(k) / k`` over the rising p-values of the ``n`` slices (Simes 1986), valid if they
+depend on one another positively (Sarkar 1998), as slices of one patient do. The score, which only ranks, is the mean
+over the highest tenth of the slices.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ MAX_NAMED_SLICES = 5  # slices that are named
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What the slices of a study say together."""
+    """Result of a study from all its slices."""
 
     study: str  # raw key
     patient: str  # raw key
-    label: int | None  # abnormal where any slice is
+    label: int | None  # 1 if any slice is abnormal
     images: int
     refused: int
     score: float
@@ -37,11 +37,11 @@ class Study:
 
 
 def simes(p_values: Sequence[float]) -> float:
-    """``min_k n p_(k) / k``, at most 1.
+    """Return ``min_k n p_(k) / k``, at most 1.
 
     >>> simes([0.01, 0.2, 0.6, 0.9])
     0.04
-    >>> simes([0.5, 0.5, 0.5])  # three slices that agree say no less than one
+    >>> simes([0.5, 0.5, 0.5])  # three slices that agree count no less than one
     0.5
     """
     p = np.sort(np.asarray(p_values, dtype=float))
@@ -50,14 +50,14 @@ def simes(p_values: Sequence[float]) -> float:
 
 @dataclass
 class Studies:
-    """Gathers slices as they are scored; a few numbers each."""
+    """Collector of slices as they are scored; it keeps a few numbers each."""
 
     false_positive_rate: float
     found: dict[str, list[tuple[int, Record, float, float]]] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
 
     def add(self, row: int, record: Record, result: Score | ImageError) -> None:
-        """Add a slice, in the table's row ``row``; images of no study are passed over, as empty slices are."""
+        """Add a slice, at ``row`` of the table; images of no study, and empty slices, are passed over."""
         if record.study is None or isinstance(result, EmptyImageError):
             return
         if isinstance(result, ImageError):
@@ -66,13 +66,13 @@ class Studies:
             self.found.setdefault(record.study, []).append((row, record, result.value, result.p_value))
 
     def results(self) -> list[Study]:
-        """Every study of more than one scored image, in the order of their first ones."""
+        """Return every study of more than one scored image, in the order of their first ones."""
         return [self._study(key, slices) for key, slices in self.found.items() if len(slices) > 1]
 
     def _study(self, key: str, slices: list[tuple[int, Record, float, float]]) -> Study:
-        falling = sorted(slices, key=lambda one: -one[2])
+        falling = sorted(slices, key=lambda scored: -scored[2])
         top = falling[: max(1, math.ceil(TOP_SHARE * len(slices)))]
-        p = simes([one[3] for one in slices])
+        p = simes([p_value for *_, p_value in slices])
         labels = {record.label for _, record, _, _ in slices}
         return Study(
             study=key,
@@ -80,8 +80,8 @@ class Studies:
             label=1 if 1 in labels else 0 if labels == {0} else None,
             images=len(slices),
             refused=self.refused.get(key, 0),
-            score=float(np.mean([one[2] for one in top])),
+            score=float(np.mean([score for _, _, score, _ in top])),
             p_value=p,
             verdict="abnormal" if p <= self.false_positive_rate else "normal",
-            rows=[one[0] for one in falling[:MAX_NAMED_SLICES]],
+            rows=[row for row, *_ in falling[:MAX_NAMED_SLICES]],
         )

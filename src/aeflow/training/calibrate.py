@@ -22,10 +22,10 @@ from aeflow.scoring.scorer import measure
 from aeflow.training.class_mixture_em import MixtureFit
 from aeflow.training.learn_classes import LabelledSet, LearntClasses
 
-MAX_WEIGHED = 200  # abnormal images, labelled or found, on which the terms are weighed against each other
+MAX_WEIGHED = 200  # abnormal images, labelled or found, on which the weight of the classes' term is fitted
 
 
-def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: LearntClasses | None = None) -> Calibration:
+def calibrate_on(net: AEFlow, held_out: Sequence[Record], learnt: LearntClasses | None = None) -> Calibration:
     """Calibrate a model on normal images it was not trained on, read and scored as any other."""
     rows, mapped = [], set(evenly(held_out, MAX_MAPPED_NORMALS))
     ratios: list[np.ndarray[Any, Any]] = []
@@ -33,7 +33,7 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: LearntClasses 
     with bar("Calibrating", len(held_out)) as advance:
         for record, measured in measure(TorchBackend(net), held_out, maps=True):
             advance()
-            if isinstance(measured, ImageError):  # it could be read a minute ago
+            if isinstance(measured, ImageError):  # it could be read before the training
                 raise measured
             rows.append(measured.measures)
             ratios += [] if measured.log_ratios is None else [measured.log_ratios]
@@ -41,26 +41,26 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], taught: LearntClasses 
                 pixels.add(measured.maps)
     measures = {name: np.stack([row[name] for row in rows]) for name in TERMS}
     calibration = fit_calibration(net.settings, measures, pixels.scales())
-    if taught is None or taught.classes is None:
+    if learnt is None or learnt.classes is None:
         return calibration
     normals = calibration.normals_only(calibration.terms(measures)), np.stack(ratios)
-    share = net.settings.abnormal_share or (taught.pool.share if taught.pool is not None and taught.pool.used else 0.5)
-    weighed = _weigh(net, calibration, taught.lesson, taught.classes)
-    fitted = fit_posterior(taught.classes.kinds, normals, weighed, share)
+    share = net.settings.abnormal_share or (learnt.pool.share if learnt.pool is not None and learnt.pool.used else 0.5)
+    weighed = _weigh(net, calibration, learnt.labelled_set, learnt.classes)
+    fitted = fit_posterior(learnt.classes.kinds, normals, weighed, share)
     return with_posterior(calibration, net.settings, fitted, measures, normals[1])
 
 
 def _weigh(
-    net: AEFlow, calibration: Calibration, lesson: LabelledSet, learnt: MixtureFit
+    net: AEFlow, calibration: Calibration, labelled_set: LabelledSet, fit: MixtureFit
 ) -> tuple[Floats, Floats, Floats]:
-    """Normals-only scores, out-of-fold judgements and probabilities of images that are, or look, abnormal."""
-    rows = evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED)
+    """Return normals-only scores, out-of-fold judgements and probabilities of images that are, or look, abnormal."""
+    rows = evenly(np.flatnonzero(fit.abnormal > 0.5).tolist(), MAX_WEIGHED)
     scores = np.zeros(len(rows))
     with bar("Weighing", len(rows)) as advance:
-        for i, (_, measured) in enumerate(measure(TorchBackend(net), [lesson.records[row] for row in rows])):
+        for i, (_, measured) in enumerate(measure(TorchBackend(net), [labelled_set.records[row] for row in rows])):
             advance()
             if isinstance(measured, ImageError):
                 raise measured
             terms = calibration.terms({name: measure[None] for name, measure in measured.measures.items()})
             scores[i] = calibration.normals_only(terms)[0]
-    return scores, learnt.judged[rows], learnt.abnormal[rows]
+    return scores, fit.judged[rows], fit.abnormal[rows]

@@ -1,7 +1,7 @@
-"""An unfinished training on disk: one safetensors file, written whole after each epoch.
+"""Checkpoint of an unfinished training: one safetensors file, written as a whole after an epoch.
 
-Adam's moments, the weights and the best weights so far are tensors; the rest is JSON in the file's header. With the
-shuffling and the learning rate functions of seed and epoch, nothing else is needed to go on bit for bit.
+Adam's moments, the weights and the best weights so far are tensors; the rest is JSON in the file's header. Since
+shuffling and learning rate are functions of seed and epoch, nothing else is needed to continue bit for bit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ State = dict[str, Tensor]
 
 @dataclass(slots=True)
 class Progress:
-    """Where a training stands after ``epoch`` epochs."""
+    """State of a training after ``epoch`` epochs."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -42,12 +42,12 @@ class Progress:
 def save_checkpoint(
     run: Path, task: dict[str, Any], progress: Progress, weights: State, best: State, optimizer: torch.optim.Optimizer
 ) -> None:
-    """Replace the checkpoint of ``run``; ``task`` (settings, data) is what it can go on with."""
+    """Replace the checkpoint of ``run``; only a training with the same ``task`` (settings, data) may continue it."""
     tensors = {f"weights/{key}": value for key, value in weights.items()}
     tensors |= {f"best/{key}": value for key, value in best.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in moments.items()}
-    # A copy each, because tensors that share memory cannot be saved.
+    # Each is copied, because tensors that share memory cannot be saved.
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     header = {"task": json.dumps(task, sort_keys=True)}
     header["progress"] = json.dumps({name: getattr(progress, name) for name in Progress.__slots__})
@@ -59,9 +59,9 @@ def save_checkpoint(
 def load_checkpoint(
     run: Path, task: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Progress, State, State]:
-    """Progress, weights and best weights of ``run``; fills ``optimizer``.
+    """Return progress, weights and best weights of ``run``; fills ``optimizer``.
 
-    Raises ArtifactError where the checkpoint is missing, damaged, or of other settings or data.
+    Raises ArtifactError if the checkpoint is missing, damaged, or of other settings or data.
     """
     path = run / CHECKPOINT
     if not path.is_file():

@@ -1,16 +1,16 @@
-"""Learns to tell normal from abnormal images from known normals, a few labels, and a pool of unlabelled images.
+"""Fit of the class mixture by EM: from known normals, a few labels, and a pool of unlabelled images.
 
-The model is ``model.classes.ClassMixture``: ``p(s, k) = pi_k N(s; mu_k, Sigma)`` over pooled features ``s``. Its joint
-likelihood, labelled images under their own component and pool images under all of them, is maximised by EM with three
-things that a plain EM lacks here:
+The model is ``model.class_mixture.ClassMixture``: ``p(s, k) = pi_k N(s; mu_k, Sigma)`` over pooled features ``s``. Its
+joint likelihood, of labelled images under their own component and pool images under all of them, is maximised with
+three things that a plain EM lacks here:
 
-- **Consistency.** ``Sigma`` also counts, ``consistency`` times, how far ``s`` moves when an image is captured anew
+- **Consistency.** ``Sigma`` also counts, ``consistency`` times, how far ``s`` moves when an image is recaptured
   (``data.augment.recapture``): what another scanner would change is no sign of disease.
 - **Out-of-fold responsibilities.** In 256 directions every pool image looks abnormal to a model that has seen it in
   the pool. Each image is judged by models fitted without it and its patient.
 - **An anchored line.** That judgement is one number, ``log p(s | abnormal) - log p(s | normal)``, in standard
-  deviations of the known normals. What the pool has beyond their Gaussian is a second one, which is at least
-  ``MIN_SEPARATION`` away: a nearer one could be any wrinkle of the normals.
+  deviations of the known normals. Pool images beyond their Gaussian are fitted by a second one, which is at least
+  ``MIN_SEPARATION`` away: a nearer one could be any irregularity of the normals.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from aeflow.errors import DataError
 from aeflow.model.class_mixture import ClassMixture
 
 FOLDS = 5
-REPEATS = 4  # partitions into folds that a judgement is averaged over
-ROUNDS = 3  # of EM; more only repeat what the first ones believed
+REPEATS = 4  # partitions into folds, over which a judgement is averaged
+ROUNDS = 3  # of EM; more only confirm the first ones
 MIN_SEPARATION = 2.0  # of abnormal from normal, in standard deviations of the known normals
 KIND_PRIOR = 10.0  # images that the mean of all abnormal ones counts in the mean of each kind
-MIN_APART = 3.0  # nearer than that, in what capturing anew does, images found in a pool may only be of another scanner
-MAX_SHARE = 0.9  # of the pool; beyond, it is not the patients that differ but the images
+MIN_APART = 3.0  # in units of ``_apart``; nearer images found in a pool may only be of another scanner
+MAX_SHARE = 0.9  # of the pool; with more, the images differ, not the patients
 TINY = 1e-9
 
 
@@ -46,22 +46,22 @@ class Examples:
     """Images to learn from, as pooled vectors."""
 
     s: Floats  # (n, D)
-    recaptured: Floats  # (n, D), of another capture of each
+    recaptured: Floats  # (n, D), of each image recaptured
     label: NDArray[np.int64]  # (n,) 0 normal, 1 and up a kind of abnormality, -1 unlabelled
     patient: Sequence[str]
 
     def where(self, keep: NDArray[np.bool_]) -> Examples:
-        """Some of them."""
+        """Return some of the examples."""
         patients = [patient for patient, kept in zip(self.patient, keep, strict=True) if kept]
         return Examples(self.s[keep], self.recaptured[keep], self.label[keep], patients)
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What was found in the unlabelled images."""
+    """Findings in the unlabelled images."""
 
     images: int
-    share: float  # of abnormal images among them
+    share: float  # of abnormal images in the pool
     gain: float  # nats by which that share explains them better than none
     used: bool
     finding: str  # a sentence
@@ -69,7 +69,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class MixtureFit:
-    """A fitted mixture and what out-of-fold judgements say about it."""
+    """A fitted mixture, and the out-of-fold judgements of its examples."""
 
     mixture: ClassMixture
     kinds: list[str]  # of abnormality, one for each component after the normal one
@@ -79,7 +79,7 @@ class MixtureFit:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Two Gaussians on the line: known normals, and what the pool has beside them."""
+    """Two Gaussians on the line: the known normals, and the pool images beyond them."""
 
     abnormal: Floats  # (n,) probability of each pool image
     share: float
@@ -89,9 +89,9 @@ class Line:
 def fit_class_mixture(
     examples: Examples, kinds: Sequence[str], settings: Settings
 ) -> tuple[MixtureFit | None, Pool | None]:
-    """The mixture, and what was found in the pool; no mixture where no label and no pool image speaks for one.
+    """Fit the mixture, and look for abnormal images in the pool; no mixture if neither label nor pool shows any.
 
-    Raises DataError where all images look the same to the encoder, or the known normals are of one patient.
+    Raises DataError if all images look the same to the encoder, or the known normals are of one patient.
     """
     pool = _screen(examples, len(kinds), settings) if (examples.label < 0).any() else None
     used = (examples.label >= 0) | (pool is not None and pool.used)
@@ -102,32 +102,36 @@ def fit_class_mixture(
         return learnt, pool
     labelled = bool((examples.label > 0).any())
     if apart < MIN_APART:
-        # What sets the pool apart is what another capture changes: to learn it would be to learn the scanner.
+        # The pool differs by what a recapture changes: to learn it would be to learn the scanner.
         found = "what sets a part of the unlabelled images apart is what another scanner or export would change"
         pool = replace(pool, used=False, finding=f"{found}: they are not used; give those of one source at a time")
         return (_fit(examples, examples.label >= 0, kinds, settings)[0] if labelled else None), pool
     if labelled:
-        # Only now: by what labels see in a pool, nobody can tell that it is of another scanner.
+        # Only now: what labels find in a pool does not show that it is of another scanner.
         learnt, _, share = _fit(examples, used, kinds, settings, labels_first=True)
         pool = pool if share is None else replace(pool, share=share, finding=_finding(share))
     return learnt, pool
 
 
 def _fit(
-    everyone: Examples, used: NDArray[np.bool_], kinds: Sequence[str], settings: Settings, labels_first: bool = False
+    all_examples: Examples,
+    used: NDArray[np.bool_],
+    kinds: Sequence[str],
+    settings: Settings,
+    labels_first: bool = False,
 ) -> tuple[MixtureFit, float, float | None]:
-    """EM on the examples in use, ``_apart`` of what it found, and the pool's abnormal share by the labels alone.
+    """Run EM on the examples in use; also return ``_apart`` of the fit, and the pool's abnormal share by labels alone.
 
-    With ``labels_first`` it starts from what the labels alone say of the pool, if they see anything in it; where few of
+    With ``labels_first`` it starts from what the labels alone say of the pool, if they see anything in it; if few of
     the pool are abnormal, the start from the whole pool is mostly wrong.
     """
-    examples = everyone.where(used)
+    examples = all_examples.where(used)
     space = Subspace(examples, settings)
     known, unlabelled = examples.label == 0, examples.label < 0
     counts, responsibility, share = _counts(examples.label, settings), _start(examples.label, len(kinds)), None
 
     def judge(counts: Floats) -> tuple[Floats, Line, Floats]:
-        """Out-of-fold judgements, the pool on their line, and its responsibilities."""
+        """Return out-of-fold judgements, the pool on their line, and its responsibilities."""
         judged, ratios = _judge(space, examples, responsibility, counts, settings)
         line = anchored_line(judged[known], judged[unlabelled])
         among = np.exp(log_softmax(ratios[unlabelled], axis=1))
@@ -140,33 +144,33 @@ def _fit(
     for _ in range(ROUNDS if unlabelled.any() else 1):
         judged, _, responsibility[unlabelled] = judge(counts)
     means, root, log_weights = _components(space.x, responsibility, counts, space, settings)
-    by_image = np.zeros((2, len(everyone.label)))
+    by_image = np.zeros((2, len(all_examples.label)))
     by_image[:, used] = judged, 1 - responsibility[:, 0]
     apart = _apart(space, known, means[1:].mean(0) - means[0], settings)
     return MixtureFit(space.mixture(means, root, log_weights), list(kinds), *by_image), apart, share
 
 
 def _apart(space: Subspace, known: NDArray[np.bool_], difference: Floats, settings: Settings) -> float:
-    """How far abnormal images lie from normal ones, in standard deviations of what capturing a normal anew does.
+    """Return the separation of abnormal from normal images, in units of the spread that a recapture causes.
 
-    Along Fisher's way ``S^-1 difference`` with the known normals' shrunk covariance ``S``, blind to other captures: the
-    way on which, but for this number, a scanner would be learnt.
+    It is measured along Fisher's direction ``S^-1 difference``, with the known normals' shrunk covariance ``S`` that
+    does not count recaptures: along that direction, a scanner would be learnt but for this number.
     """
     within = np.cov(space.x[known].T, bias=True).reshape(len(difference), -1)
     shrunk = within + settings.shrinkage * np.trace(within) / len(within) * np.eye(len(within))
-    way = np.linalg.solve(shrunk + TINY * np.eye(len(within)), difference)
-    return float(way @ difference) / max(float(np.sqrt(np.square(space.moved[known] @ way).mean())), TINY)
+    direction = np.linalg.solve(shrunk + TINY * np.eye(len(within)), difference)
+    return float(direction @ difference) / max(float(np.sqrt(np.square(space.moved[known] @ direction).mean())), TINY)
 
 
 class Subspace:
-    """The leading directions of standardised vectors, and what capturing anew does in them."""
+    """Leading directions of standardised vectors, and the change by a recapture in them."""
 
     def __init__(self, examples: Examples, settings: Settings) -> None:
         self.centre, self.scale = examples.s.mean(0), examples.s.std(0)
         varies = (np.ptp(examples.s, axis=0) > 0) & (self.scale > 1e-6 * self.scale.max())
         if not varies.any():
             raise DataError("train", "all images look the same to the encoder", "give images that differ")
-        self.scale = np.where(varies, self.scale, np.inf)  # a channel that is constant says nothing
+        self.scale = np.where(varies, self.scale, np.inf)  # a constant channel says nothing
         z = (examples.s - self.centre) / self.scale
         variance, basis = np.linalg.eigh(z.T @ z / len(z))
         size = min(settings.directions, int((variance > 1e-6 * variance[-1]).sum()))
@@ -176,7 +180,7 @@ class Subspace:
         self.change = self.moved.T @ self.moved / len(self.moved)
 
     def mixture(self, means: Floats, root: Floats, log_weights: Floats) -> ClassMixture:
-        """The fitted components as a module."""
+        """Return the fitted components as a module."""
         scale = np.where(np.isfinite(self.scale), self.scale, 0.0)
         whitening = solve_triangular(root, self.directions.T / self.scale, lower=True)
         tensors = (
@@ -190,9 +194,9 @@ class Subspace:
 
 
 def anchored_line(known: Floats, pool: Floats) -> Line:
-    """EM for ``(1 - a) N(m0, s0) + a N(m1, s1)`` on the judgements ``pool``; ``m0, s0`` are those of ``known``.
+    """Fit ``(1 - a) N(m0, s0) + a N(m1, s1)`` to the judgements ``pool`` by EM; ``m0, s0`` are those of ``known``.
 
-    From a small, a middle and a large ``a``; the best likelihood wins. An empty pool holds nothing.
+    It starts from a small, a middle and a large ``a``; the best likelihood wins. An empty pool holds nothing.
     """
     if not len(pool):
         return Line(pool, 0.0, 0.0)
@@ -216,7 +220,7 @@ def anchored_line(known: Floats, pool: Floats) -> Line:
 
 
 def least_gain(n: int) -> float:
-    """Nats that a second Gaussian must gain on ``n`` images to be believed: ``3/2 log n``, for its three parameters.
+    """Return the nats that a second Gaussian must gain on ``n`` images: ``3/2 log n``, for its three parameters.
 
     Schwarz 1978. A second Gaussian always gains something.
     """
@@ -224,7 +228,7 @@ def least_gain(n: int) -> float:
 
 
 def _screen(examples: Examples, kinds: int, settings: Settings) -> Pool:
-    """Look for a sign of abnormal images in the pool."""
+    """Look for signs of abnormal images in the pool."""
     unlabelled = examples.label < 0
     start, counts = _start(examples.label, kinds), _counts(examples.label, settings)
     judged, _ = _judge(Subspace(examples, settings), examples, start, counts, settings)
@@ -243,9 +247,9 @@ def _finding(share: float) -> str:
 
 
 def _start(label: NDArray[np.int64], kinds: int) -> Floats:
-    """Responsibilities (n, 1 + kinds) to start from: labels, and the whole pool abnormal.
+    """Return responsibilities (n, 1 + kinds) to start from: labels, and the whole pool abnormal.
 
-    A start from the pool's most extreme images never finds the others where abnormal images are common.
+    A start from the pool's most extreme images never finds the others if abnormal images are common.
     """
     first = np.zeros((len(label), 1 + kinds))
     first[label >= 0, label[label >= 0]] = 1.0
@@ -260,7 +264,7 @@ def _counts(label: NDArray[np.int64], settings: Settings) -> Floats:
 def _judge(
     space: Subspace, examples: Examples, responsibility: Floats, counts: Floats, settings: Settings
 ) -> tuple[Floats, Floats]:
-    """Evidence (n,) and log-ratios of each kind (n, K - 1) by models fitted without an image and its patient.
+    """Return evidence (n,) and log-ratios of each kind (n, K - 1) by models fitted without an image and its patient.
 
     In standard deviations of the known normals that were left out along with it.
     """
@@ -285,12 +289,12 @@ def _judge(
             judged[out] += (evidence - normal.mean()) / spread
             ratios[out] += ratio
             times[out] += 1
-    times = times.clip(1)  # a fold without a known normal judges nobody: there are few patients
+    times = times.clip(1)  # a fold without a known normal judges no image: there are few patients
     return judged / times, ratios / times[:, None]
 
 
 def _folds(examples: Examples, repeat: int) -> NDArray[np.int64]:
-    """The fold of each image (n,), whole patients each, every label spread evenly."""
+    """Return the fold of each image (n,), whole patients each, every label spread evenly."""
 
     def key(patient: str) -> bytes:
         return hashlib.sha256(f"{repeat}/{patient}".encode("utf-8", "surrogatepass")).digest()
@@ -306,9 +310,9 @@ def _folds(examples: Examples, repeat: int) -> NDArray[np.int64]:
 def _components(
     x: Floats, responsibility: Floats, counts: Floats, space: Subspace, settings: Settings
 ) -> tuple[Floats, Floats, Floats]:
-    """Means (K, d), root (d, d) of the shared covariance and log-weights (K,): the M-step.
+    """Return means (K, d), root (d, d) of the shared covariance and log-weights (K,): the M-step.
 
-    A kind with few images borrows from the others; with no abnormal image at all, all lie on the normal mean, where
+    A kind with few images borrows from the others; without any abnormal image, all kinds have the normal mean, where
     they say nothing.
     """
     mass = responsibility * counts[:, None]

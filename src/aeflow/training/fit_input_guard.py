@@ -1,4 +1,4 @@
-"""Train normals, captured again: what the bounds of a model's intended input are learnt from."""
+"""Fit of the input guard: train normals in all views, and recaptured normals for the bounds."""
 
 from __future__ import annotations
 
@@ -17,13 +17,16 @@ from aeflow.model.input_statistics import measure_input_statistics
 from aeflow.model.pooling import pool
 from aeflow.runtime.progress import bar
 
-MAX_NORMALS = 300  # train normals, and held-out ones, that are captured again
+MAX_NORMALS = 300  # train normals, and held-out ones, that are recaptured
 BATCH = 32
 
 
 @torch.no_grad()
 def learn_input_guard(net: AEFlow, views: Sequence[Features], held_out: Features) -> InputGuard:
-    """Fit on the train normals in all their views, and on as many recaptured ones, kept and held out, as MAX_NORMALS."""
+    """Fit on the train normals in all their views, and on recaptured normals.
+
+    At most MAX_NORMALS of each are recaptured: train normals join the fit, held-out ones set the bounds.
+    """
     train = [measure_input_statistics(x, pool(z)) for features in views for z, x in features.batches(BATCH)]
     kept, held = (evenly(range(len(features)), MAX_NORMALS) for features in (views[0], held_out))
     with bar("Intended input", len(kept) + len(held)) as advance:
@@ -36,7 +39,7 @@ def learn_input_guard(net: AEFlow, views: Sequence[Features], held_out: Features
 def _recaptured(
     net: AEFlow, features: Features, indices: Sequence[int], advance: Callable[[int], None]
 ) -> list[Tensor]:
-    """The traits of some images as another scanner would have given them, in batches."""
+    """Return the input statistics of some images as another scanner would have given them, in batches."""
     device = next(net.parameters()).device
     found = []
     for start in range(0, len(indices), BATCH):

@@ -1,4 +1,4 @@
-"""Which train images teach the classes: known normals, abnormal images drawn by the seed, and unlabelled ones."""
+"""Labelled set of a training, and the classes learnt from it: normals, drawn abnormal images, unlabelled ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ANY_KIND = "abnormal"  # the kind of abnormal images for which none is named
 
 @dataclass(frozen=True, slots=True)
 class LabelledSet:
-    """The images that teach, in the order of ``labels``: 0 normal, 1 and up a kind, -1 unlabelled."""
+    """Images to learn the classes from, in the order of ``labels``: 0 normal, 1 and up a kind, -1 unlabelled."""
 
     records: list[Record]
     labels: list[int]
@@ -40,10 +40,10 @@ class LabelledSet:
 def choose_labelled_set(
     data: Path | str, train: Sequence[Record], test: Sequence[Record], known: Sequence[Record], settings: Settings
 ) -> LabelledSet:
-    """The lesson of a data folder: the ``known`` normals, ``settings.labels`` abnormal images, the unlabelled ones.
+    """Return the ``known`` normals, ``settings.labels`` abnormal images drawn by the seed, and the unlabelled ones.
 
-    Patients of the test split and of the held-out normals teach nothing. Raises DataError where fewer abnormal images
-    are there than asked for.
+    Images of patients of the test split and of the held-out normals are left out. Raises DataError if there are fewer
+    abnormal images than asked for.
     """
     others = [r for r in train if r.label != 0]
     held_out = leave_out_patients(of_label(train, 0), {r.patient for r in known})
@@ -61,16 +61,18 @@ def choose_labelled_set(
 
 
 def read_examples(
-    lesson: LabelledSet, encoder: Encoder, settings: Settings
+    labelled_set: LabelledSet, encoder: Encoder, settings: Settings
 ) -> tuple[LabelledSet, Examples, list[tuple[Record, ImageError]]]:
-    """The pooled features of a lesson, the lesson without the images that were refused, and the refusals."""
+    """Return the labelled set without the images that were refused, its pooled features, and the refusals."""
     cache = FeatureCache(Pooled(encoder), settings.image_size, change=recapture)
-    with bar("Classes", 2 * len(lesson.records)) as advance:
-        plain, refusals = cache.features(lesson.records, advance)
+    with bar("Classes", 2 * len(labelled_set.records)) as advance:
+        plain, refusals = cache.features(labelled_set.records, advance)
         again, _ = cache.features(plain.records, advance, view=1)
     refused = {record for record, _ in refusals}
-    labels = [label for record, label in zip(lesson.records, lesson.labels, strict=True) if record not in refused]
-    kept = LabelledSet(plain.records, labels, lesson.kinds, lesson.left_out)
+    labels = [
+        label for record, label in zip(labelled_set.records, labelled_set.labels, strict=True) if record not in refused
+    ]
+    kept = LabelledSet(plain.records, labels, labelled_set.kinds, labelled_set.left_out)
     patients = [record.patient for record in plain.records]
     return kept, Examples(plain.vectors(), again.vectors(), np.array(labels, dtype=np.int64), patients), refusals
 
@@ -81,27 +83,27 @@ def _key(seed: int, name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LearntClasses:
-    """The classes of a training, and what they were learnt from."""
+    """Classes of a training, and what they were learnt from."""
 
-    lesson: LabelledSet
+    labelled_set: LabelledSet
     classes: MixtureFit | None
     pool: Pool | None
 
     def to_json(self) -> dict[str, Any]:
-        """Counts for the model's file."""
-        kinds = {kind: self.lesson.labels.count(1 + i) for i, kind in enumerate(self.lesson.kinds)}
+        """Return counts for the model's file."""
+        kinds = {kind: self.labelled_set.labels.count(1 + i) for i, kind in enumerate(self.labelled_set.kinds)}
         return {
             "labelled_images": {kind: count for kind, count in kinds.items() if count},
-            "left_out_images": self.lesson.left_out,
+            "left_out_images": self.labelled_set.left_out,
             "unlabelled": None if self.pool is None else asdict(self.pool),
         }
 
     def notes(self) -> list[str]:
-        """What the user should know."""
+        """Return what the user should know."""
         notes = [self.pool.finding] if self.pool is not None else []
-        if self.lesson.left_out:
+        if self.labelled_set.left_out:
             reason = "their patients are in the test split, or held out"
-            notes.append(f"{self.lesson.left_out} train images teach nothing: {reason}")
+            notes.append(f"{self.labelled_set.left_out} train images are left out: {reason}")
         if self.classes is None:
             notes.append("nothing to learn classes from; this is the normals-only model")
         return notes
@@ -115,12 +117,15 @@ def learn_classes(
     encoder_weights: Path | None,
     device: torch.device,
 ) -> tuple[LearntClasses, Refusals]:
-    """Learn the classes from known normals, drawn labels and unlabelled images; ``records``: of train, of test."""
-    lesson = choose_labelled_set(data, *records, known, settings)
-    if not any(lesson.labels):
-        return LearntClasses(lesson, None, None), []
+    """Learn the classes from known normals, drawn abnormal images and unlabelled ones.
+
+    ``records``: those of the train split, and those of the test split.
+    """
+    labelled_set = choose_labelled_set(data, *records, known, settings)
+    if not any(labelled_set.labels):
+        return LearntClasses(labelled_set, None, None), []
     encoder = pretrained(settings.encoder, settings.class_stages, encoder_weights).to(device)
-    lesson, examples, refusals = read_examples(lesson, encoder, settings)
-    if 0 not in lesson.labels:
+    labelled_set, examples, refusals = read_examples(labelled_set, encoder, settings)
+    if 0 not in labelled_set.labels:
         raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
-    return LearntClasses(lesson, *fit_class_mixture(examples, lesson.kinds, settings)), refusals
+    return LearntClasses(labelled_set, *fit_class_mixture(examples, labelled_set.kinds, settings)), refusals

@@ -1,10 +1,10 @@
-"""How much of a flow's log-determinant counts in the score: chosen on train normals and synthetic anomalies of them.
+"""Choice of the log-determinant's weight in the score, on train normals and synthetic anomalies of them.
 
 A position's part of the score is ``-(log p(u) + w * log |det|) / C``. With ``w`` = 1 it is the likelihood, which finds
 what is focal; without the determinant it is the distance of the latent from the origin, which finds what is diffuse.
-Which of them a set of images needs nobody knows beforehand. So the held-out normals each get synthetic anomalies
-(``data.synthetic``), and the score keeps the ``w`` that ranks these best above the normals themselves (AUROC).
-No abnormal image and no test split is looked at.
+Which of them a set of images needs is not known beforehand. So the held-out normals each get synthetic anomalies
+(``data.synthetic_anomalies``), and the score keeps the ``w`` that ranks these best above the normals themselves
+(AUROC). It uses no abnormal image and no test split.
 """
 
 from __future__ import annotations
@@ -29,20 +29,23 @@ from aeflow.model.terms import TERMS
 from aeflow.model.terms.flow import mean_of_top
 
 WEIGHTS = tuple(eighth / 8 for eighth in range(9))
-MAX_ANOMALOUS = 300  # held-out normals that are given an anomaly, at most
-FEWEST = 100  # synthetic anomalies at least: several of an image where there are fewer normals
-VIEWS = 5  # anomalies of one image at most
+MAX_ANOMALOUS = 300  # held-out normals that get an anomaly
+MIN_ANOMALIES = 100  # several of an image if there are fewer normals
+MAX_VIEWS = 5  # anomalies of one image
 
 Measures = dict[str, Floats]  # raw measures of each term, (n,) or (n, columns)
 
 
 def views_of(images: int) -> int:
-    """How many anomalies each of so many images gets."""
-    return min(VIEWS, math.ceil(FEWEST / images))
+    """Return the number of synthetic anomalies per image."""
+    return min(MAX_VIEWS, math.ceil(MIN_ANOMALIES / images))
 
 
 def anomalies(cache: FeatureCache, normals: Features, advance: Callable[[int], None] = lambda n: None) -> Features:
-    """The features of at most MAX_ANOMALOUS of a cache's normals with an anomaly each, or several: view after view."""
+    """Return the features of at most MAX_ANOMALOUS of a cache's normals with a synthetic anomaly each.
+
+    With several anomalies per image they come view after view.
+    """
     anomalous, records = cache.changed_by(synthetic), evenly(normals.records, MAX_ANOMALOUS)
     views = range(1, 1 + views_of(len(records)))
     first, *others = [anomalous.features(records, advance, view)[0] for view in views]
@@ -80,52 +83,52 @@ def measures_under(
 
 
 def candidates(settings: Settings) -> list[Settings]:
-    """These settings, or where they leave ``log_det_weight`` open, these with each of WEIGHTS."""
+    """Return these settings; if they leave ``log_det_weight`` open, these with each of WEIGHTS."""
     if settings.log_det_weight is not None:
         return [settings]
     return [settings.model_copy(update={"log_det_weight": weight}) for weight in WEIGHTS]
 
 
 def choose(candidates: Sequence[Settings], scores: Sequence[Mapping[str, Floats]]) -> int:
-    """The place of the candidate whose ``scores`` rank ``synthetic`` best above ``clean``: see ``area``.
+    """Return the index of the candidate whose ``scores`` rank ``synthetic`` best above ``clean``: see ``area``.
 
-    Of equal ones that nearest to UNCHOSEN. Nothing is ranked where there is one candidate.
+    Of equal ones it is the nearest to UNCHOSEN. Nothing is ranked if there is one candidate.
     """
     if len(candidates) == 1:
         return 0
-    away = [abs((one.log_det_weight or 0.0) - UNCHOSEN) for one in candidates]
-    return max(range(len(candidates)), key=lambda i: (area(scores[i]), -away[i], -i))
+    distance = [abs((settings.log_det_weight or 0.0) - UNCHOSEN) for settings in candidates]
+    return max(range(len(candidates)), key=lambda i: (area(scores[i]), -distance[i], -i))
 
 
 def chosen(net: AEFlow, normals: Features, anomalous: Features) -> tuple[Settings, dict[str, float]]:
-    """The settings of ``net`` with their ``log_det_weight`` chosen, and the AUROC of each candidate by its weight."""
+    """Return the settings of ``net`` with ``log_det_weight`` chosen, and the AUROC of each candidate by its weight."""
     tried = candidates(net.settings)
     groups = {"clean": normals, "synthetic": anomalous}
-    measured = measures_under(net, groups, [pair_of(one) for one in tried])
-    scores = [scores_of(of_one, one) for of_one, one in zip(measured, tried, strict=True)]
-    areas = {f"{one.log_det_weight:g}": area(of_one) for one, of_one in zip(tried, scores, strict=True)}
+    measured = measures_under(net, groups, [pair_of(settings) for settings in tried])
+    scores = [scores_of(measures, settings) for measures, settings in zip(measured, tried, strict=True)]
+    areas = {f"{settings.log_det_weight:g}": area(found) for settings, found in zip(tried, scores, strict=True)}
     return tried[choose(tried, scores)], areas
 
 
 def pair_of(settings: Settings) -> tuple[float, float]:
-    """What ``measures_under`` asks of settings that leave nothing open."""
+    """Return the pair for ``measures_under`` of settings that leave nothing open."""
     assert settings.log_det_weight is not None
     return settings.log_det_weight, settings.top_share
 
 
 def scores_of(measured: Mapping[str, Measures], settings: Settings) -> dict[str, Floats]:
-    """The scores of each group from raw measures, calibrated on the clean normals' own."""
+    """Return the scores of each group from raw measures, calibrated on the clean normals themselves."""
     calibration = fit_calibration(settings, measured["clean"], maps={})
     return {name: calibration.value(calibration.terms(measures)) for name, measures in measured.items()}
 
 
 def area(scores: Mapping[str, Floats]) -> float:
-    """AUROC of the synthetic anomalies against the clean normals."""
+    """Return the AUROC of the synthetic anomalies against the clean normals."""
     return auroc(scores["clean"], scores["synthetic"])
 
 
 def auroc(low: Floats, high: Floats) -> float:
-    """The area by which the scores ``high`` (m,) rank above ``low`` (n,)."""
+    """Return the area by which the scores ``high`` (m,) rank above ``low`` (n,)."""
     return delong(np.r_[low, high], [0] * len(low) + [1] * len(high))[0]
 
 

@@ -26,30 +26,29 @@ from aeflow.runtime.progress import bar
 from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from aeflow.training.numerics import check_finite, check_gradients
 
-NORMS_FROM_IMAGES = 1024  # images, at most, that the norms of the flows start from
-CHECKPOINT_PAUSE = (
-    10  # times as long as a checkpoint took to write, until the next: half a gigabyte for the preset paper
-)
+NORMS_FROM_IMAGES = 1024  # images from which the norms of the flows start, at most
+# Pause before the next checkpoint, as a multiple of the time to write one: half a gigabyte for the preset paper.
+CHECKPOINT_PAUSE = 10
 
 PARTS = ("loss", "flow", "reconstruction")
 
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a model learns from, and what it is watched on."""
+    """Images that a model learns from, and those on which it is watched."""
 
     views: list[Features]  # of the train normals: as they are, then augmented
     held_out: Features  # normals that decide when to stop
     watched: Features  # abnormal images whose scores are drawn epoch by epoch; they decide nothing
 
     def fingerprint(self) -> str:
-        """SHA-256 over the content of the normal images, and the side each is on."""
+        """Return the SHA-256 over the content of the normal images, and the side that each is on."""
         return hashlib.sha256(json.dumps([self.views[0].contents, self.held_out.contents]).encode()).hexdigest()
 
     def shuffled(self, seed: int, epoch: int) -> list[int]:
-        """The train normals of an epoch in random order, as rows of all views one after the other.
+        """Return the train normals of an epoch in random order, as rows of all views one after the other.
 
-        Of each image its own view half of the time, else another.
+        Each image comes in its own view half of the time, else in another.
         """
         draw = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
         generator = torch.Generator().manual_seed(int.from_bytes(draw[:7], "big"))
@@ -74,10 +73,10 @@ def fit_network(
 ) -> Progress:
     """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
 
-    A checkpoint follows each epoch, or fewer of them where writing would take more than a tenth of the time. ``plan``
-    overrules that of the device. ``after_epoch`` may look at the model, or end the training by raising. Raises
-    NumericalError naming the layer where training leaves the finite numbers, SettingsError where the GPU's memory does
-    not hold one image.
+    A checkpoint follows each epoch, or fewer of them if writing would take more than a tenth of the time. ``plan``
+    replaces that of the device. ``after_epoch`` may look at the model, or end the training by raising. Raises
+    NumericalError naming the layer if training leaves the finite numbers, SettingsError if the GPU's memory does not
+    hold one image.
     """
     device = next(net.parameters()).device
     plan = plan or Plan.of(device)
@@ -88,8 +87,8 @@ def fit_network(
         fused=device.type == "cuda",
     )
     train, held_out, watched = (
-        Feed(one, device, plan.hold)
-        for one in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
+        Feed(features, device, plan.hold)
+        for features in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
     )
     task = {
         "settings": settings.model_dump(mode="json"),
@@ -142,7 +141,7 @@ def fit_network(
 
 
 class _Step:
-    """One step of the optimizer, in parts where the device's memory does not hold a batch.
+    """One step of the optimizer, in parts if the device's memory does not hold a batch.
 
     The gradient is that of the whole batch either way (but for BatchNorm of the ``resnet`` sub-networks, which sees the
     parts).
@@ -154,7 +153,7 @@ class _Step:
         self.losses = torch.compile(self._losses, backend=plan.compiler) if plan.compiler else self._losses
 
     def __call__(self, features: list[Tensor], x: Tensor, where: str) -> Tensor:
-        """The losses (3, B) of a batch before the step; raises NumericalError."""
+        """Make a step on a batch; return its losses (3, B) before the step, or raise NumericalError."""
         net = self.net
         with net.in_bfloat16(self.plan.train_bfloat16):
             losses, self.size = halving(lambda size: self._gradients(features, x, size), self.size)
@@ -168,7 +167,7 @@ class _Step:
         return losses
 
     def _gradients(self, features: list[Tensor], x: Tensor, size: int) -> Tensor:
-        """Gradients of a batch's mean loss, in parts of ``size`` images; its losses (3, B)."""
+        """Set the gradients of a batch's mean loss, in parts of ``size`` images; return its losses (3, B)."""
         self.optimizer.zero_grad()
         found = []
         for start in range(0, len(x), size):
@@ -185,7 +184,7 @@ class _Step:
 
 
 def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: int) -> Floats:
-    """One pass over the train normals; returns the mean losses (3,)."""
+    """Pass once over the train normals; return the mean losses (3,)."""
     settings, steps = step.settings, math.ceil(len(order) / step.settings.batch_size)
     step.net.train()
     losses = []
@@ -198,7 +197,10 @@ def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: 
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """Constant, or one cycle: a linear rise over the first fifth of all ``steps``, then half a cosine towards 0."""
+    """Return the constant rate, or that of one cycle.
+
+    A cycle is a linear rise over the first fifth of all ``steps``, then half a cosine towards 0.
+    """
     if settings.schedule == "constant":
         return settings.learning_rate
     rise = steps / 5
@@ -225,5 +227,5 @@ def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[
 
 
 def trainable(net: AEFlow) -> State:
-    """A copy of everything but the frozen encoder."""
+    """Return a copy of everything but the frozen encoder."""
     return {key: value.detach().clone() for key, value in net.state_dict().items() if not key.startswith("encoder.")}

@@ -1,4 +1,4 @@
-"""Finds the layer that made a number that is not finite."""
+"""Search for the layer that made a number that is not finite."""
 
 from __future__ import annotations
 

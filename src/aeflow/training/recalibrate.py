@@ -1,12 +1,12 @@
-"""A trained model and normal images from where it will be used -> the same model with another calibration.
+"""Recalibration of a trained model on normal images from where it will be used: another calibration, equal weights.
 
-No weight changes. The terms' mean and spread, the held-out scores behind p-values and threshold, and the maps' scale
-are taken from the local normals by the rule of training (``fit_calibration``). Two other rules were measured and dropped
-(benchmarks/shift): giving the held-out scores the local mean and spread promises finer p-values, and flags more
+The terms' mean and spread, the held-out scores behind p-values and threshold, and the maps' scale are taken from the
+local normals by the rule of training (``fit_calibration``). Two other rules were measured and dropped
+(benchmarks/shift): giving the held-out scores the local mean and spread promises finer p-values, but flags more images
 than the rank on both sets; widened by Student's t it still does on the brain.
 
-What the classes say (``posterior``) stays as it is: normals alone cannot tell where the abnormal images of another
-place lie. The threshold is that of the whole score.
+The classes' evidence (``posterior``) stays as it is: normals alone do not show how abnormal images of another place
+would score. The threshold is that of the whole score.
 """
 
 from __future__ import annotations
@@ -40,16 +40,16 @@ from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Measured, measure
 
-MIN_LOCAL_NORMALS = 20  # local normals: the fewest whose highest score says one in twenty
-MOST_OUTSIDE = 0.5  # share of local normals outside the intended input from which it is said
-COPIED_FILES = (HISTORY, EPOCH_SCORES, NORMALS)  # what goes along, where it is there
+MIN_LOCAL_NORMALS = 20  # about as many as a threshold of one in twenty needs
+MAX_OUTSIDE = 0.5  # share of local normals outside the intended input; a note warns of more
+COPIED_FILES = (HISTORY, EPOCH_SCORES, NORMALS)  # copied from the old run, if there
 
 Refusals = list[tuple[Record, ImageError]]
 
 
 @dataclass(frozen=True, slots=True)
 class Recalibrated:
-    """What a recalibration gives beside the files in its run folder."""
+    """Result of a recalibration, beside the files in its run folder."""
 
     artifact: Artifact
     refusals: Refusals
@@ -61,8 +61,8 @@ def recalibrate(
 ) -> Recalibrated:
     """Set threshold, p-values, terms and maps of a run on local normal images, and write it as the new run ``out``.
 
-    Raises DataError for fewer than ``MIN_LOCAL_NORMALS`` different readable images, or for a folder that holds other classes, too;
-    ArtifactError where ``out`` is there already or ``run`` holds no network.
+    Raises DataError for fewer than ``MIN_LOCAL_NORMALS`` different readable images, or for a folder that holds other
+    classes, too; ArtifactError if ``out`` is there already or ``run`` holds no network.
     """
     prepare()
     target = Path(out)
@@ -78,7 +78,7 @@ def recalibrate(
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
         remedy = f"give {MIN_LOCAL_NORMALS} or more, of as many patients as you can; 100 are better"
         raise DataError("normals", f"{different} different readable normal images{reason}", remedy)
-    outside = sum(bool(old.input_guard.outside(one.input_statistics, one.acquisition)) for _, one in measured)
+    outside = sum(bool(old.input_guard.outside(image.input_statistics, image.acquisition)) for _, image in measured)
     patients = len({record.patient for record in read})
     metadata = {
         "images": len(read),
@@ -89,7 +89,7 @@ def recalibrate(
         "original": _original(old),
     }
     measures = {name: np.stack([image.measures[name] for _, image in measured]) for name in TERMS}
-    ratios = [one.log_ratios for _, one in measured if one.log_ratios is not None]
+    ratios = [image.log_ratios for _, image in measured if image.log_ratios is not None]
     calibration = refit(old.calibration, old.settings, measures, np.stack(ratios) if ratios else None, maps)
     new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata})
     _write(new, Path(run), target)
@@ -97,7 +97,7 @@ def recalibrate(
 
 
 def _normals(given: Sequence[Path | str]) -> list[Record]:
-    """The images of files and folders; DataError where a folder holds those of another class."""
+    """Return the images of files and folders; DataError if a folder holds those of another class."""
     others = {name for name, label in LABELS.items() if label != 0}
     for path in map(Path, given):
         records = find_images([path])
@@ -110,20 +110,20 @@ def _normals(given: Sequence[Path | str]) -> list[Record]:
 def _measure(
     model: Artifact, records: Sequence[Record]
 ) -> tuple[list[tuple[Record, Measured]], Refusals, dict[str, MapScale]]:
-    """The raw measures of each image that can be read, the refusals, and the scale of each map over all pixels."""
+    """Return the raw measures of each image that can be read, the refusals, and the scale of each map."""
     measured: list[tuple[Record, Measured]] = []
     refusals: Refusals = []
     pixels = MapPixels()
     with bar("Recalibrating", len(records)) as advance:
         mapped = set(evenly(records, MAX_MAPPED_NORMALS))
-        for record, one in measure(model.scorer.backend, records, maps=True):
+        for record, found in measure(model.scorer.backend, records, maps=True):
             advance()
-            if isinstance(one, ImageError):
-                refusals += refusals_among([(record, one)])
+            if isinstance(found, ImageError):
+                refusals += refusals_among([(record, found)])
                 continue
             if record in mapped:
-                pixels.add(one.maps)
-            measured.append((record, replace(one, maps={})))
+                pixels.add(found.maps)
+            measured.append((record, replace(found, maps={})))
     return measured, refusals, pixels.scales()
 
 
@@ -134,7 +134,10 @@ def refit(
     log_ratios: Floats | None,
     maps: dict[str, MapScale],
 ) -> Calibration:
-    """The calibration on the raw measures of other normals, as ``fit_calibration`` takes them; ``posterior`` stays."""
+    """Return the calibration on the raw measures of other normals, as ``fit_calibration`` takes them.
+
+    ``posterior`` stays.
+    """
     calibration = fit_calibration(settings, measures, maps)
     if old.posterior is None or log_ratios is None:
         return calibration
@@ -142,7 +145,7 @@ def refit(
 
 
 def _original(model: Artifact) -> dict[str, Any]:
-    """The calibration that training gave, for reference, however often the model was recalibrated."""
+    """Return the calibration that training gave, for reference, however often the model was recalibrated."""
     if "recalibration" in model.metadata:
         original: dict[str, Any] = model.metadata["recalibration"]["original"]
         return original
@@ -151,7 +154,7 @@ def _original(model: Artifact) -> dict[str, Any]:
 
 
 def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
-    """What the user should know."""
+    """Return what the user should know."""
     images, patients, rate = metadata["images"], metadata["patients"], model.settings.false_positive_rate
     notes = []
     if patients < MIN_LOCAL_NORMALS:
@@ -160,18 +163,18 @@ def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
     if 1 / (images + 1) > rate:
         needed = math.ceil(1 / rate) - 1
         notes.append(f"{images} images cannot set a rate of {rate:.1%}: {needed} are needed; see the rule")
-    if metadata["outside"] > MOST_OUTSIDE * images:
+    if metadata["outside"] > MAX_OUTSIDE * images:
         what = f"{metadata['outside']} of {images} images are outside the model's intended input"
         notes.append(f"{what}: a new threshold does not mend that; train on images of this kind")
     return notes
 
 
 def _write(model: Artifact, run: Path, out: Path) -> None:
-    """The new run folder, whole or not at all."""
+    """Write the new run folder, as a whole or not at all."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
     try:
-        temporary.chmod(0o755)  # mkdtemp's is its owner's alone
+        temporary.chmod(0o755)  # mkdtemp lets only its owner in
         for name in COPIED_FILES:
             if (run / name).is_file():
                 shutil.copyfile(run / name, temporary / name)

@@ -40,7 +40,7 @@ from aeflow.training.learn_classes import LearntClasses, learn_classes
 from aeflow.training.loop import Material, fit_network
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
-MAX_LATENTS = 300  # train normals whose latents new ones are drawn after
+MAX_LATENTS = 300  # train normals whose latents the Gaussian of new ones is fitted on
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Gaussian mixture prior of FlowGMM, by which classes are told apart."""
+"""Gaussian mixture prior of FlowGMM, with a component for each class."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ class GaussianMixture(nn.Module):
         self.log_scales = nn.Parameter(scales, "scales" in learn)
 
     def joint(self, u: Tensor) -> Tensor:
-        """``log p(u, k)`` in nats of ``u`` (B, C, ...) for every component, (B, K, ...)."""
+        """Return ``log p(u, k)`` in nats of ``u`` (B, C, ...) for every component, (B, K, ...)."""
         return self._given(u) + _along(self.logits.log_softmax(0), u)
 
     def log_prob(self, u: Tensor) -> Tensor:
-        """``log p(u)`` in nats of ``u`` (B, C, ...), (B, ...)."""
+        """Return ``log p(u)`` in nats of ``u`` (B, C, ...), (B, ...)."""
         return self.joint(u).logsumexp(dim=1)
 
     def log_prob_given(self, u: Tensor, y: Tensor | int) -> Tensor:
-        """``log p(u | y)`` in nats of ``u`` (B, C, ...) under component ``y``, one for all or (B,); (B, ...)."""
+        """Return ``log p(u | y)`` in nats of ``u`` (B, C, ...) under component ``y``, one for all or (B,); (B, ...)."""
         given = self._given(u)
         if isinstance(y, int):
             return given[:, y]
         return given[torch.arange(len(u), device=u.device), y]
 
     def posterior(self, u: Tensor) -> Tensor:
-        """``p(k | u)`` of ``u`` (B, C, ...), (B, K, ...)."""
+        """Return ``p(k | u)`` of ``u`` (B, C, ...), (B, K, ...)."""
         return self.joint(u).softmax(dim=1)
 
     def sample(self, n: int, y: int | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """``n`` latents (n, C) of component ``y``, or of components drawn by their weights."""
+        """Draw ``n`` latents (n, C) of component ``y``, or of components drawn by their weights."""
         chosen = (
             torch.full((n,), y)
             if y is not None
@@ -62,7 +62,7 @@ class GaussianMixture(nn.Module):
         return self.means.detach()[chosen] + self.log_scales.detach().exp()[chosen] * noise.to(self.means.device)
 
     def _given(self, u: Tensor) -> Tensor:
-        """``log N(u; m_k, exp(2 t_k))``, (B, K, ...), by expanded squares: no (B, K, C, ...) tensor."""
+        """Return ``log N(u; m_k, exp(2 t_k))``, (B, K, ...), by expanded squares: no (B, K, C, ...) tensor."""
         precision = (-2 * self.log_scales).exp().expand_as(self.means)
         flat = u.flatten(2) if u.dim() > 2 else u[:, :, None]
         distance = (
@@ -76,5 +76,5 @@ class GaussianMixture(nn.Module):
 
 
 def _along(values: Tensor, u: Tensor) -> Tensor:
-    """``values`` (K,) shaped to be added to (B, K, ...)."""
+    """Return ``values`` (K,) in a shape to be added to (B, K, ...)."""
     return values.view(1, -1, *(1,) * (u.dim() - 2))

@@ -1,4 +1,4 @@
-"""Standard normal prior: what AE-FLOW's flow is trained to reach."""
+"""Standard normal prior, the density that AE-FLOW's flow is trained to reach."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class StandardNormal(nn.Module):
     """``log p(u) = -(|u|^2 + C log 2 pi) / 2`` at each position: AE-FLOW's prior."""
 
     def log_prob(self, u: Tensor) -> Tensor:
-        """Log-density in nats of ``u`` (B, C, h, w) at each position, (B, h, w); their sum is the image's."""
+        """Return the log-density in nats of ``u`` (B, C, h, w) at each position, (B, h, w); an image's is their sum."""
         return -0.5 * (u.float().square().sum(dim=1) + u.shape[1] * LOG_2PI)
 
     def sample(self, n: int, shape: tuple[int, int, int], generator: torch.Generator | None = None) -> Tensor:
-        """``n`` latents of ``shape`` (C, h, w)."""
+        """Draw ``n`` latents of ``shape`` (C, h, w)."""
         return torch.randn(n, *shape, generator=generator)

@@ -1,4 +1,4 @@
-"""The whole image: every position counts."""
+"""Whole image as a region: every position counts."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from torch import Tensor
 
 
 class Region(Protocol):
-    """A choice of the positions that count."""
+    """Choice of the positions that count."""
 
     def keep(self, values: Tensor) -> Tensor:
         """Return the values (B, P) of maps (B, h, w) at the positions that count."""
 
 
 class WholeImage:
-    """No restriction."""
+    """Region without a restriction."""
 
     def keep(self, values: Tensor) -> Tensor:
         """Return every value, (B, h * w)."""

@@ -1,7 +1,7 @@
 """Terms of the score, in one registry: a new term is one file here, with its ``measure``, and one line below.
 
 ``score = sum_i weight_i term_i`` over the terms, each standardised on held-out normals (``calibration.term_scale``).
-The registry itself imports no torch, so that scores can be put together where a graph gives the measures.
+The registry itself imports no torch, so that scores can be computed from a graph's measures without it.
 """
 
 from __future__ import annotations

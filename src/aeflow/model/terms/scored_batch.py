@@ -1,4 +1,4 @@
-"""Everything of a batch that a term of the score may look at."""
+"""Batch of images as the terms of the score see it."""
 
 from __future__ import annotations
 

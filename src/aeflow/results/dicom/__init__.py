@@ -1,4 +1,4 @@
-"""DICOM out: what a model found in a DICOM image as a Parametric Map, an overlay and a Structured Report."""
+"""DICOM results of a scored DICOM image: a Parametric Map, an overlay and a Structured Report."""
 
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.writer import DicomFolder, write_results

@@ -1,4 +1,4 @@
-"""Where the pixels of a source lie, as functional groups of an enhanced multi-frame image (PS3.3 C.7.6.16.2)."""
+"""Geometry of a source's pixels, as functional groups of an enhanced multi-frame image (PS3.3 C.7.6.16.2)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from aeflow.results.dicom.identifiers import uid
 from aeflow.results.dicom.referenced_image import KEYS, ReferencedImage
 
 MEASURES, POSITION, ORIENTATION = "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence"
-GROUPS = {  # the attributes of each group; without the first one it means nothing
+GROUPS = {  # attributes of each group; without the first one the group is left out
     MEASURES: ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
     POSITION: ("ImagePositionPatient",),
     ORIENTATION: ("ImageOrientationPatient",),
@@ -24,15 +24,15 @@ Groups = dict[str, Items]
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """The functional groups of each frame, and the frame of reference in which they hold."""
+    """Functional groups of each frame, and the frame of reference in which they hold."""
 
     frame_of_reference: UID
-    in_patient: bool  # False where the source does not say where it lies, and the frame of reference is the image's own
+    in_patient: bool  # False if the source does not say where it is, and the frame of reference is the image's own
     frames: list[Groups]
 
 
 def geometry(source: ReferencedImage, frames: Sequence[int | None]) -> Geometry:
-    """Where the frames lie.
+    """Return where in the patient the frames are.
 
     A Parametric Map must name a frame of reference and place each of its frames in it. Projection images and others
     that cannot be placed get one of their own, made for this one image: its origin is the centre of the first pixel,
@@ -57,7 +57,7 @@ def geometry(source: ReferencedImage, frames: Sequence[int | None]) -> Geometry:
 
 
 def _of_frame(source: ReferencedImage, frame: int | None) -> Groups:
-    """The groups that the source fills: an enhanced image in its own groups, another of one frame in its root."""
+    """Return the groups that the source fills: an enhanced image in its own groups, others of one frame in its root."""
     header, number = source.header, frame or 1
     of_each, of_all = (header.get(f"{kind}FunctionalGroupsSequence") or [] for kind in ("PerFrame", "Shared"))
     enhanced = [*of_each[number - 1 : number], *of_all[:1]]

@@ -1,4 +1,4 @@
-"""Who made a result, and under which numbers: the same for the same model and source, whenever it is made."""
+"""Identity of results: model, and UIDs that are the same for the same model and source, whenever they are made."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NAME = "aeflow"
 WARNING = "Research use, not a medical device"
-# A namespace of our own, so that our UIDs never meet those that others derive from the same names.
+# A namespace of our own, so that our UIDs never equal those that others derive from the same names.
 NAMESPACE = uuid.UUID("6f1b5c0e-2f0a-4b0e-9d1c-2a7f6f0d9a41")
 SERIES = {"map": 901, "overlay": 902, "report": 903}
 SERIES_STEP = 1000  # results of series 3 are series 3901, 3902 and 3903
@@ -26,7 +26,7 @@ SERIES_STEP = 1000  # results of series 3 are series 3901, 3902 and 3903
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """The model that made a result: the fingerprint of its run (SHA-256 of ``model.json``) and its calibration."""
+    """Model that made a result: the fingerprint of its run (SHA-256 of ``model.json``) and its calibration."""
 
     fingerprint: str
     calibration: Calibration
@@ -34,15 +34,15 @@ class ModelIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a model said of one image of a source; the score holds its maps."""
+    """Score of one image of a source, with its maps."""
 
     score: Score
-    frame: int | None = None  # its number in the source, from 1; None where the source holds a single image
-    outside: tuple[str, ...] | None = None  # why it is outside the intended input; None where that was not asked
+    frame: int | None = None  # its number in the source, from 1; None if the source holds a single image
+    outside: tuple[str, ...] | None = None  # why it is outside the intended input; None if that was not asked
 
 
 def uid(*parts: object) -> UID:
-    """The same UID for the same parts: a name-based UUID (RFC 9562, version 5) under the root 2.25."""
+    """Return the same UID for the same parts: a name-based UUID (RFC 9562, version 5) under the root 2.25."""
     return UID(f"2.25.{uuid.uuid5(NAMESPACE, '/'.join(map(str, parts))).int}")
 
 
@@ -55,10 +55,10 @@ def identity(
     *,
     alone: bool = False,
 ) -> dict[str, Any]:
-    """Series, instance and equipment of a result, as highdicom's constructors take them.
+    """Return series, instance and equipment of a result, as highdicom's constructors take them.
 
-    Results of one kind on the images of one series form a series; one that stands ``alone``, for it has a frame of
-    reference of its own, is a series by itself.
+    Results of one kind on the images of one series form a series. One with a frame of reference of its own stands
+    ``alone``, as a series by itself.
     """
     header, of = source.header, "SOPInstanceUID" if alone else "SeriesInstanceUID"
     named = [frame for frame in frames if frame is not None]

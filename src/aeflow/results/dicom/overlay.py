@@ -1,4 +1,4 @@
-"""An image with its anomaly map in colour -> a DICOM Secondary Capture for any viewer."""
+"""Overlay: an image with its anomaly map in colour, as a DICOM Secondary Capture for any viewer."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from aeflow.results.dicom.parametric_map import resample
 from aeflow.results.dicom.referenced_image import REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 
 Bytes = NDArray[np.uint8]
-LEAST_WIDTH = 512  # pixels; words in less cannot be read
+MIN_WIDTH = 512  # pixels; text in less cannot be read
 PAPER, INK = (16, 16, 16), (235, 235, 235)
-WIDEST = 0.96  # share of the width that the longest line may take
-SMALLEST, LARGEST = 9, 1 / 40  # height of letters in pixels, and as a share of the width
+MAX_LINE_WIDTH = 0.96  # share of the width that the longest line may take
+MIN_LETTER, MAX_LETTER = 9, 1 / 40  # height of letters in pixels, and as a share of the width
 BAR_HEIGHT, LINE = 0.7, 1.5  # in heights of letters
 
 
 def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
-    """The RGB picture of an overlay (H, W, 3): the coloured image, and below it words and colour bar."""
+    """Draw the RGB picture of an overlay (H, W, 3): the coloured image, and below it text and colour bar."""
     score, scale = result.score, model.calibration.map_limits["anomaly"]
     image = blend(pixels, score.maps["anomaly"], scale)
     words = f"{NAME} {__version__}: score {score.value:.3g}, p = {score.p_value:.2g}, called {score.verdict}"
@@ -41,10 +41,10 @@ def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
 
 
 def overlay(source: ReferencedImage, result: Result, pixels: Floats32, model: ModelIdentity) -> SCImage:
-    """The Secondary Capture of an image ``pixels`` (rows, columns) in [0, 1] as its reader gave it."""
+    """Build the Secondary Capture of an image ``pixels`` (rows, columns) in [0, 1] as its reader gave it."""
     if pixels.shape[:2] != source.shape:
-        read, said = (f"{rows} x {columns}" for rows, columns in (pixels.shape[:2], source.shape))
-        found = f"{read} pixels were read where its header says {said}"
+        read, stated = (f"{rows} x {columns}" for rows, columns in (pixels.shape[:2], source.shape))
+        found = f"{read} pixels were read where its header says {stated}"
         raise ImageError(source.path, found, REMEDY_EXPORT_FROM_ARCHIVE)
     frames = [result.frame]
     made = SCImage(
@@ -58,7 +58,7 @@ def overlay(source: ReferencedImage, result: Result, pixels: Floats32, model: Mo
     )
     source.file_image(made, frames)
     made.PatientOrientation = source.valid("PatientOrientation")
-    # It tells whether an image shows who it is of: our words do not, and what the source shows is still there.
+    # It says if an image shows whose it is: our text does not, and what the source shows is still there.
     if (burnt_in := source.valid("BurnedInAnnotation")) is not None:
         made.BurnedInAnnotation = burnt_in
     if (spacing := source.valid("PixelSpacing")) is not None:
@@ -71,10 +71,10 @@ def overlay(source: ReferencedImage, result: Result, pixels: Floats32, model: Mo
 
 
 def blend(pixels: Floats32, score_map: Floats32, scale: tuple[float, float]) -> Bytes:
-    """The image (H, W) or (H, W, 3) in [0, 1] in grey, under the colours of its map (h, w): RGB (k H, k W, 3).
+    """Draw the image (H, W) or (H, W, 3) in [0, 1] in grey under the colours of its map (h, w): RGB (k H, k W, 3).
 
     Clear at ``low`` and below, full at ``high`` and above, as the galleries colour it. Small images are enlarged by the
-    whole number ``k`` that makes them ``LEAST_WIDTH`` wide, each pixel to k x k; the map is resampled to all of them.
+    whole number ``k`` that makes them ``MIN_WIDTH`` wide, each pixel to k x k; the map is resampled to all of them.
     """
     low, high = scale
     grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
@@ -88,16 +88,16 @@ def blend(pixels: Floats32, score_map: Floats32, scale: tuple[float, float]) -> 
 
 
 def enlargement(columns: int) -> int:
-    """The whole number by which an image of so many columns is enlarged."""
-    return -(-LEAST_WIDTH // columns)
+    """Return the whole number by which an image of so many columns is enlarged."""
+    return -(-MIN_WIDTH // columns)
 
 
 def caption(width: int, lines: Sequence[str], scale: tuple[float, float]) -> Bytes:
-    """A band (height, width, 3) to stand below a picture: lines of text, then the colour bar between its two ends."""
+    """Draw a band (height, width, 3) to go below a picture: lines of text, then the colour bar between its two ends."""
     low, high = (f"{end:.3g}" for end in scale)
     left, right = f"{low} (in 90 % of normals)", f"{high} (in 99.9 %)"
     widest = max(_font(100).getlength(text) for text in (*lines, f"{left}{' ' * 20}{right}"))
-    size = max(SMALLEST, int(min(width * LARGEST, 100 * WIDEST * width / widest)))
+    size = max(MIN_LETTER, int(min(width * MAX_LETTER, 100 * MAX_LINE_WIDTH * width / widest)))
     font, step, margin = _font(size), round(LINE * size), size // 2
     band = PIL.Image.new("RGB", (width, step * (len(lines) + 1) + margin), PAPER)
     draw = ImageDraw.Draw(band)

@@ -1,4 +1,4 @@
-"""Anomaly maps -> a DICOM Parametric Map in float32 at the source's rows and columns, a frame for each scored one."""
+"""Parametric Map: anomaly maps in float32 at the source's rows and columns, a frame for each scored one."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MEANING = "Anomaly map, likelihood and brightness, standardised"
 
 
 def resample(score_map: Floats32, shape: tuple[int, int]) -> Floats32:
-    """A map (H, W) at ``shape`` (rows, columns): bilinear, and antialiased where it shrinks."""
+    """Return a map (H, W) at ``shape`` (rows, columns): bilinear, antialiased if it shrinks."""
     rows, columns = shape
     resized = PIL.Image.fromarray(score_map).resize((columns, rows), PIL.Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.float32)
 
 
 def parametric_map(source: ReferencedImage, results: Sequence[Result], model: ModelIdentity) -> ParametricMap:
-    """The anomaly maps of scored frames, in their order; raises ImageError where they are too many for one object."""
+    """Build the map of scored frames, in their order; raises ImageError if they are too many for one object."""
     rows, columns = source.shape
     needed = 4 * rows * columns * len(results)
     if needed > MAX_BYTES:
@@ -68,7 +68,7 @@ def parametric_map(source: ReferencedImage, results: Sequence[Result], model: Mo
 def _place_frames(
     made: ParametricMap, source: ReferencedImage, frames: Sequence[int | None], places: Sequence[Groups]
 ) -> None:
-    """Say of each frame which one of the source it belongs to and where it lies; what all share is said once."""
+    """Set for each frame which one of the source it belongs to and where it is; what all share is set once."""
     shared, first = made.SharedFunctionalGroupsSequence[0], made.PerFrameFunctionalGroupsSequence[0]
     common = {
         name: items
@@ -94,7 +94,7 @@ def _place_frames(
 
 
 def _frame(source: ReferencedImage, frame: int | None, index: int, groups: Groups, derivation: Items) -> Dataset:
-    """The functional groups of one frame of a map."""
+    """Build the functional groups of one frame of a map."""
     content, derived, reference, item = Dataset(), Dataset(), source.reference([frame]), Dataset()
     content.DimensionIndexValues = [index]
     content.FrameLabel = f"Frame {frame or 1}"

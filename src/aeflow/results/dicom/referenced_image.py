@@ -1,7 +1,7 @@
-"""The DICOM image that results are about: what is kept of its header, and how results refer to it.
+"""DICOM image that results refer to: the parts of its header that they carry, and references to it.
 
-highdicom never sees the patient, for it warns with the name itself where it doubts one: its constructors get a
-stand-in of the source, and ``ReferencedImage.file`` then puts the result among the images of the source's patient and study.
+highdicom never sees the patient, because its warnings quote a name that breaks a rule: its constructors get a stand-in
+of the source, and ``ReferencedImage.file`` then files the result under the source's patient and study.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from aeflow.imageio.limits import LIMITS
 from aeflow.imageio.reader import read_content
 
 KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-WHO = ("PatientName", "PatientID")
-MAY_BE_EMPTY = (*WHO, "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+PATIENT_KEYS = ("PatientName", "PatientID")
+MAY_BE_EMPTY = (*PATIENT_KEYS, "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 REMOVED_BY = ("DeidentificationMethod", "DeidentificationMethodCodeSequence")
 TERMS = {"PatientSex": ("M", "F", "O"), "Laterality": ("L", "R")}
 # Classes of one frame by definition: some files hold more all the same, but to name one is forbidden.
@@ -37,15 +37,15 @@ ONE_FRAME = (
     uids.SecondaryCaptureImageStorage,
     uids.UltrasoundImageStorage,
 )
-FRAMES = 0x5200  # the group that says something of each frame
+FRAMES = 0x5200  # the group of elements about single frames
 REMEDY_EXPORT_FROM_ARCHIVE = "export it from the archive again"
 
-# pydicom warns with the value itself where it doubts one; here every value is checked before it is used.
+# pydicom's warnings quote the value; here every value is checked before it is used.
 config.settings.reading_validation_mode = config.IGNORE
 
 
 class ReferencedImage:
-    """The header of a DICOM image file, as ``imageio`` read it; raises ImageError if no result can refer to it."""
+    """Header of a DICOM image file, as ``imageio`` read it; raises ImageError if no result can refer to it."""
 
     def __init__(self, path: Path, header: Dataset | ImageError) -> None:
         if isinstance(header, ImageError):
@@ -56,7 +56,7 @@ class ReferencedImage:
                 raise ImageError(
                     path, f"no valid {keyword}, so no DICOM result can refer to it", REMEDY_EXPORT_FROM_ARCHIVE
                 )
-        for keyword in WHO:
+        for keyword in PATIENT_KEYS:
             if keyword in self.header and not _valid(self.header[keyword]):
                 raise ImageError(
                     path,
@@ -73,26 +73,26 @@ class ReferencedImage:
 
     @property
     def several(self) -> bool:
-        """Whether the file holds several frames."""
+        """True if the file holds several frames."""
         return (self.number("NumberOfFrames") or 1) > 1
 
     def number(self, keyword: str) -> int | None:
-        """A positive integer of the header, or None where it says none."""
+        """Return a positive integer of the header; None if it has none."""
         value = self.valid(keyword)
         return int(value) if isinstance(value, int) and 0 < value < 2**31 else None
 
     def valid(self, keyword: str, dataset: Dataset | None = None) -> Any:
-        """A value of the header or of one of its items; None where it is absent, empty or breaks the rules of DICOM."""
+        """Return a value of the header or of one of its items; None if it is absent, empty or invalid."""
         dataset = self.header if dataset is None else dataset
         if keyword not in dataset or dataset[keyword].is_empty or not _valid(dataset[keyword]):
             return None
         return dataset[keyword].value
 
     def stand_in(self) -> Dataset:
-        """What highdicom must know of the source, without its patient.
+        """Build a stand-in of the source for highdicom, without its patient.
 
-        The class is one that highdicom knows, for real files have others, and the geometry is one that it accepts, for
-        projection images have none; what it writes of both is replaced by what is true.
+        Its class is one that highdicom knows, since real files have others, and its geometry is one that it accepts,
+        since projection images have none; what highdicom writes of both is replaced by the true values.
         """
         dataset = Dataset()
         for keyword in MAY_BE_EMPTY:
@@ -107,7 +107,7 @@ class ReferencedImage:
         return dataset
 
     def reference(self, frames: Sequence[int | None] = ()) -> Dataset:
-        """A reference to the source, or to those of its frames that are named."""
+        """Return a reference to the source, or to the named ones of its frames."""
         item = Dataset()
         item.ReferencedSOPClassUID = self.header.SOPClassUID
         item.ReferencedSOPInstanceUID = self.header.SOPInstanceUID
@@ -118,11 +118,11 @@ class ReferencedImage:
 
     @cached_property
     def _kept(self) -> Dataset:
-        """What keeps the rules of DICOM in the header, frames aside; patient and study are the same in every class."""
+        """Valid elements of the header without those of frames; patient and study are the same in every class."""
         kept = Dataset()
         for element in self.header:
             if element.keyword and element.tag.group != FRAMES and not element.is_empty and _valid(element):
-                kept.add(copy.deepcopy(element))  # or what is changed here changes the header
+                kept.add(copy.deepcopy(element))  # otherwise a change here would change the header
         kept.SOPClassUID = uids.SecondaryCaptureImageStorage
         return kept
 
@@ -134,7 +134,7 @@ class ReferencedImage:
         result.SpecificCharacterSet = "ISO_IR 192"
 
     def file_image(self, result: SOPClass, frames: Sequence[int | None]) -> None:
-        """The same for an image made of some frames, which refers to them and says which side is shown, how lossily."""
+        """Do the same for an image made of some frames: refer to them, and state laterality and lossy compression."""
         self.file(result)
         result.Laterality = self.valid("Laterality")
         result.LossyImageCompression = "01" if self.valid("LossyImageCompression") == "01" else "00"
@@ -157,7 +157,7 @@ def read_header(path: Path) -> Dataset | ImageError:
 
 
 def _valid(element: DataElement) -> bool:
-    """Whether a value, or everything in a sequence, keeps the rules of its value representation."""
+    """Return if a value, or everything in a sequence, keeps the rules of its value representation."""
     if element.VR == "SQ":
         return all(_valid(inner) for item in element.value for inner in item)
     values = element.value if element.VM > 1 else [element.value]

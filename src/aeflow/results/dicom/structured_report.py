@@ -1,4 +1,4 @@
-"""Scores -> a DICOM Structured Report after TID 1500, unverified: one measurement group for each scored image."""
+"""Structured Report after TID 1500, unverified: one measurement group for each scored image."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ TERMS = {
     "reconstruction": "Reconstruction term of the score",
     "posterior": "Class term of the score",
 }
-LONGEST = 64  # characters of a code's meaning
+MAX_MEANING = 64  # characters of a code's meaning
 
 
 def report(
     source: ReferencedImage, results: Sequence[Result], made: Sequence[Dataset], model: ModelIdentity
 ) -> ComprehensiveSR:
-    """The report on a source's scored images; ``made`` are the other results that were written beside it."""
+    """Build the report on a source's scored images; ``made`` are the other results that were written beside it."""
     frames = [result.frame for result in results]
     fingerprint = model.fingerprint
     observer = ObserverContext(
@@ -76,13 +76,13 @@ def report(
 
 
 def _group(source: ReferencedImage, result: Result, model: ModelIdentity) -> MeasurementsAndQualitativeEvaluations:
-    """What was measured on one image, by which algorithm, and what it says."""
+    """Build the group of one image: its measurements, the algorithm, and the verdict."""
     score, calibration, frame = result.score, model.calibration, result.frame
     reference = source.reference([frame])
     verdict = codes.SCT.Abnormal if score.verdict == "abnormal" else codes.SCT.Normal
     evaluations = [
         QualitativeEvaluation(_own("VERDICT", "Verdict of the model"), verdict),
-        QualitativeEvaluation(_own("USE", "InputGuard use"), _own("RESEARCH", WARNING)),
+        QualitativeEvaluation(_own("USE", "Intended use"), _own("RESEARCH", WARNING)),
     ]
     if result.outside is not None:
         answer = codes.SCT.Yes if result.outside else codes.SCT.No
@@ -120,7 +120,7 @@ def _group(source: ReferencedImage, result: Result, model: ModelIdentity) -> Mea
 
 
 def _own(code: str, meaning: str) -> CodedConcept:
-    return CodedConcept(code, SCHEME, meaning[:LONGEST])
+    return CodedConcept(code, SCHEME, meaning[:MAX_MEANING])
 
 
 def _number(code: str, meaning: str, value: float) -> Measurement:

@@ -1,4 +1,4 @@
-"""Results -> DICOM files, numbered as the rows of the table: ``00001_map.dcm``, ``_overlay.dcm``, ``_report.dcm``."""
+"""Files of DICOM results, numbered as the rows of the table: ``00001_map.dcm``, ``_overlay.dcm``, ``_report.dcm``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from aeflow.scoring.scorer import Score
 def write_results(
     source: Path, results: Iterable[tuple[Result, Floats32]], model: ModelIdentity, out: Path, number: int = 1
 ) -> tuple[list[Path], list[ImageError]]:
-    """Write what a model said of a DICOM file: the paths written, and why any object was not.
+    """Write the results on a DICOM file; return the paths written, and why any object was not.
 
     Each result comes with the image as its reader gave it, (rows, columns) or (rows, columns, 3) in [0, 1]. One image
     gets a map, an overlay and a report; frames of one file share map and report, and each has an overlay, numbered from
@@ -40,7 +40,7 @@ def write_results(
 
 
 class FileResults:
-    """The results on one file, written as they come; map and report follow at the end."""
+    """Results on one file: overlays are written as they come, map and report at the end."""
 
     def __init__(self, path: Path, header: Dataset | ImageError, model: ModelIdentity, out: Path, number: int) -> None:
         self.path, self.model, self.out, self.number = path, model, out, number
@@ -56,11 +56,11 @@ class FileResults:
 
     @property
     def first(self) -> int | None:
-        """The number of the first frame, None where the file holds a single image."""
+        """Number of the first frame; None if the file holds a single image."""
         return 1 if self._source is not None and self._source.several else None
 
     def holds(self, frame: int | None) -> bool:
-        """Whether a result on this frame was added."""
+        """Return if a result on this frame was added."""
         return any(result.frame == frame for result in self._results)
 
     def add(self, number: int, result: Result, pixels: Floats32) -> None:
@@ -72,7 +72,7 @@ class FileResults:
         self._write("overlay", number, lambda: overlay(source, result, pixels, self.model))
 
     def close(self) -> None:
-        """Write map and report of what was added."""
+        """Write map and report of all that was added."""
         if (source := self._source) is not None and self._results:
             results, model = self._results, self.model
             self._write("map", self.number, lambda: parametric_map(source, results, model))
@@ -104,7 +104,7 @@ class FileResults:
 
 
 class DicomFolder(Sink):
-    """A folder of DICOM results, written row by row; ``refused`` and ``not_dicom`` say which images have none."""
+    """Folder of DICOM results, written row by row; ``refused`` and ``not_dicom`` say which images have none."""
 
     needs_maps = True
     needs_original = True
@@ -140,7 +140,7 @@ class DicomFolder(Sink):
         of_file.add(number, Result(result, record.slice_number or of_file.first, result.outside), original.pixels)
 
     def close(self) -> None:
-        """Write what waits for the end of its file."""
+        """Write map and report of the file that is still open."""
         if self._open is not None:
             record, of_file = self._open
             of_file.close()
