@@ -1,4 +1,4 @@
-"""Progress bars on stderr; nothing where stderr is not a terminal."""
+"""Progress bars on stderr; nothing if stderr is not a terminal."""
 
 from __future__ import annotations
 

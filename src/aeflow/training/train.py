@@ -98,7 +98,7 @@ def train(
 
     Raises DataError for too few normals, or for normals that are in the test split, too, unless
     ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training,
-    NumericalError naming the layer where training leaves the finite numbers.
+    NumericalError naming the layer if training leaves the finite numbers.
     """
     started, paces = time.perf_counter(), Paces()
     prepare()
