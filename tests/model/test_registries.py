@@ -1,0 +1,106 @@
+"""Seams of the model: a new term, prior, decoder or region is one entry of a registry, and works from there on."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from aeflow.backends.score_graph import ScoreGraph
+from aeflow.backends.torch import TorchBackend
+from aeflow.calibration.calibration import fit_calibration
+from aeflow.calibration.map_scale import MapScale
+from aeflow.config import Settings
+from aeflow.errors import SettingsError
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.decoders import DECODERS
+from aeflow.model.decoders.transposed import TransposedDecoder
+from aeflow.model.encoder import Encoder
+from aeflow.model.priors import PRIORS
+from aeflow.model.priors.standard_normal import StandardNormal
+from aeflow.model.regions import REGIONS
+from aeflow.model.terms import TERMS, Term
+from aeflow.model.terms.scored_batch import ScoredBatch
+from aeflow.scoring.scorer import value_of
+from helpers.data import SIZE, TINY, small_settings
+
+
+def network(settings: Settings) -> AEFlow:
+    torch.manual_seed(0)
+    net, x = AEFlow(settings, Encoder(TINY, settings.stages)).eval(), images(8)
+    net.initialise(net.encoder(x), x)
+    return net
+
+
+def images(n: int) -> Tensor:
+    return torch.rand(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+
+
+def test_a_new_term_is_measured_calibrated_and_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(batch: ScoredBatch) -> Tensor:
+        return torch.stack([batch.x.mean(dim=(1, 2, 3)), batch.x.std(dim=(1, 2, 3))], dim=1)
+
+    module = ModuleType("aeflow.model.terms.brightness")
+    module.measure = measure  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(TERMS, "brightness", Term("brightness", lambda settings: 0.5, lambda settings: True))
+    settings = small_settings(encoder=TINY)
+    net = network(settings)
+    x = images(12)
+    raw = TorchBackend(net).run(x.numpy())
+    assert raw.measures["brightness"].shape == (12, 2)
+    maps = {name: MapScale(0.0, 1.0, 0.5) for name in ("residual", "anomaly")}
+    calibration = fit_calibration(settings, raw.measures, maps)
+    terms = calibration.terms(raw.measures)
+    assert list(terms) == ["flow", "reconstruction", "brightness"]
+    assert (terms["brightness"] >= 0).all()  # two-sided
+    np.testing.assert_allclose(
+        calibration.value(terms), 0.9 * terms["flow"] + 0.1 * terms["reconstruction"] + 0.5 * terms["brightness"]
+    )
+    graph = ScoreGraph(net, calibration).eval()
+    with torch.no_grad():
+        found = dict(zip(graph.outputs, graph(x), strict=True))
+    np.testing.assert_allclose(found["score"], value_of(calibration, raw), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found["brightness"], terms["brightness"], rtol=1e-3, atol=1e-3)
+
+
+def test_a_new_prior_decoder_and_region_are_chosen_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wide(StandardNormal):
+        def log_prob(self, u: Tensor) -> Tensor:
+            return super().log_prob(u / 2)
+
+    class Grey(TransposedDecoder):
+        def forward(self, u: Tensor) -> Tensor:
+            return super().forward(u).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+
+    class LeftHalf:
+        def keep(self, values: Tensor) -> Tensor:
+            return values[..., : values.shape[-1] // 2].flatten(1)
+
+    monkeypatch.setitem(PRIORS, "wide", Wide)
+    monkeypatch.setitem(DECODERS, "grey", Grey)
+    monkeypatch.setitem(REGIONS, "left half", LeftHalf)
+    usual = network(small_settings(encoder=TINY, top_share=1.0))
+    other = network(small_settings(encoder=TINY, top_share=1.0, prior="wide", decoder_type="grey", region="left half"))
+    x = images(3)
+    with torch.no_grad():
+        before, after = usual(x), other(x)
+    assert (after.x_hat == after.x_hat[:, :1]).all()
+    assert not (before.x_hat == before.x_hat[:, :1]).all()
+    latent = usual.encode(usual.of_stages(usual.encoder(x), (3,)))
+    [wide] = latent.negative_log_likelihood(Wide(), 0.5)
+    half = wide[..., : wide.shape[-1] // 2].mean(dim=(1, 2))
+    torch.testing.assert_close(after.terms["flow"][:, 0], half)
+    assert not torch.allclose(after.terms["flow"], before.terms["flow"])
+
+
+@pytest.mark.parametrize(
+    ("setting", "known"), [("prior", "normal"), ("decoder_type", "transposed"), ("region", "none")]
+)
+def test_an_unknown_entry_is_named_with_those_there_are(setting: str, known: str) -> None:
+    with pytest.raises(SettingsError, match=rf"{setting}: 'odd' is unknown; choose one of {known}"):
+        network(small_settings(encoder=TINY, **{setting: "odd"}))
