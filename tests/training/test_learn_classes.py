@@ -30,6 +30,7 @@ from aeflow.scoring.scorer import Score, score
 from aeflow.training import train as training
 from aeflow.training.learn_classes import LabelledSet, choose_labelled_set, read_examples
 from aeflow.training.train import Trained
+from helpers.command import error_of
 from helpers.data import SIZE, lesion, small_settings, texture, write_data
 
 KINDS = ("cyst", "tumour", "")
@@ -141,6 +142,16 @@ def test_whoever_names_labels_wants_the_classes() -> None:
     assert make_settings(labels=5, classifier="none").classifier == "none"  # what is said outright holds
     with pytest.raises(SettingsError, match="labels"):
         make_settings(labels=-1)
+
+
+def test_the_former_name_of_the_classifier_gets_an_error_that_names_the_new_one(data: Path, tmp_path: Path) -> None:
+    words = (
+        "prior: 'gmm' is now classifier 'mixture'; write classifier=mixture; prior is the density of the flow's latent"
+    )
+    with pytest.raises(SettingsError, match=words):
+        make_settings(prior="gmm")
+    for arguments in (["--prior", "gmm"], ["--set", "prior=gmm"]):
+        assert error_of("train", data, "--out", tmp_path / "run", *arguments) == f"error: {words}"
 
 
 def scores(artifact: training.Artifact, data: Path) -> list[Score]:
