@@ -10,7 +10,7 @@
         change_sd/<figure>       over seeds, null for one
     ranks/<set, or both>/<proxy>/   spearman, chosen, test, best, best_test: see ``rank``
 
-Written anew after each measurement, whole or not at all.
+It is written again after each measurement, whole or not at all.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Reliability:
 
     @property
     def error(self) -> float:
-        """Expected calibration error ``sum_b n_b / n |found_b - predicted_b|`` (Naeini et al. 2015)."""
+        """Return the expected calibration error ``sum_b n_b / n |found_b - predicted_b|`` (Naeini et al. 2015)."""
         return float(self.counts @ np.abs(self.found - self.predicted) / self.counts.sum())
 
 

@@ -47,10 +47,12 @@ class Scored:
 
     @property
     def labels(self) -> NDArray[np.int64]:
+        """Return the labels, (N,)."""
         return np.array(labels_of(self.records))
 
     @property
     def patients(self) -> list[str]:
+        """Return the patient of each image."""
         return [record.patient for record in self.records]
 
 

@@ -5,7 +5,7 @@
     quality.json            sets/<set>/<method>/[one row a seed], features/<set>, and the output of summarise()
     quality_scores.parquet  set, method, seed, image (its place among the test images), patient (a number), label, score
 
-Both are written anew after each run, whole or not at all.
+Both are written again after each run, whole or not at all.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def fastflow(
     """Train flows with 3x3 and 1x1 kernels in turn on three stages, by likelihood alone (Yu et al. 2021).
 
     Score: the highest place of the map, which is the negative log-likelihood per dimension, log-determinant included,
-    averaged over the stages at the size of the finest. ActNorm stands for the published LayerNorm.
+    averaged over the stages at the size of the finest. ActNorm replaces the published LayerNorm.
     """
     torch.manual_seed(normals.settings.seed)
     flows: list[Flow] = []

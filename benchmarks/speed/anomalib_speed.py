@@ -86,6 +86,7 @@ def predict(kind: str, options: argparse.Namespace, root: Path) -> dict[str, Any
 
 
 def main() -> None:
+    """Fit or score with each model that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", choices=["fit", "predict"])
     parser.add_argument("kinds", nargs="+", choices=["fastflow", "padim", "patchcore"])

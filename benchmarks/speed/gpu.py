@@ -138,7 +138,7 @@ def scoring(device: torch.device, tiny: bool, compiler: str) -> Iterator[dict[st
     exact = measures(net, images, 8 if tiny else 64, False, net)
     batches = (8,) if tiny else BATCHES
     plain = itertools.product((True, False), (None,), batches)
-    for bfloat16, compiled, batch in [*plain, (True, compiler, batches[-1])]:  # each batch would be compiled anew
+    for bfloat16, compiled, batch in [*plain, (True, compiler, batches[-1])]:  # each batch size would be compiled again
         run = torch.compile(net, backend=compiled) if compiled else net
 
         def once(batch: int = batch, bfloat16: bool = bfloat16, run: Any = run) -> torch.Tensor:

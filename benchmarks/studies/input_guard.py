@@ -82,7 +82,7 @@ def measure(folder: Path, runs: Path, seed: int) -> dict[str, Any]:
             if name != own and part in ("train normal", "train abnormal", *KEYS)
         }
         asked |= {"photos, in colour and in grey": photographs, "noise": static}
-        del asked["its own, train normal"]  # most of them taught the model
+        del asked["its own, train normal"]  # the model was trained on most of them
         found = {group: count(artifact, rows) for group, rows in asked.items()}
         results["models"][own] = {"groups": found, "cost": cost(artifact, folder / own)}
     return results

@@ -68,8 +68,8 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     abnormal, test = of_label(train, 1), read_records(data, "test")
     abnormal = leave_out_patients(abnormal, shared_patients(abnormal, test))
     if settings.classifier == "mixture":
-        taught = choose_labelled_set(data, train, test, kept, settings).records
-        abnormal = leave_out_patients(abnormal, shared_patients(abnormal, taught))
+        labelled = choose_labelled_set(data, train, test, kept, settings).records
+        abnormal = leave_out_patients(abnormal, shared_patients(abnormal, labelled))
     records = evenly(held, MAX_IMAGES) + evenly(abnormal, MAX_IMAGES)
     labels = np.array(labels_of(records))
 
@@ -132,7 +132,7 @@ def pooled(net: AEFlow, x: Tensor) -> Tensor:
 def of_flow_prior(net: AEFlow) -> Tensor:
     """Return images of latents drawn at each position by itself, as the flow's prior has them."""
     prior: Any = net.prior
-    noise = prior.sample(DRAWN, net.latent_pca.shape, torch.Generator().manual_seed(0))
+    noise = prior.sample(DRAWN, tuple(net.latent_pca.mean.shape), torch.Generator().manual_seed(0))
     return torch.cat([net.decoder(u) for u in torch.split(noise, BATCH)]).float()
 
 

@@ -106,7 +106,7 @@ def measure(name: str, table: Table, per_class: int, held_out: int, scaled: bool
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """One table, a row a method and a column a data set."""
+    """Return one table, a row a method and a column a data set."""
     head = [f"{n} ({r['labels']} labels, {r['unlabelled']} unlabelled)" for n, r in results.items()]
     lines = [
         f"Accuracy on held-out rows, mean of {len(DRAWS)} draws (spread: standard deviation over the draws).",

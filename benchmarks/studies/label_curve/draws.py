@@ -108,8 +108,8 @@ def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[
     plans = [(share, "same", k) for share in SHARES for k in (0, 10)]
     plans += [(share, scanner, 0) for share in (0.0, 0.1) for scanner in ("other", "mixed")]
     for share, scanner, k in plans:
-        sick = abnormal[10 : 10 + round(share / (1 - share) * POOL_NORMALS)]
-        pool = np.concatenate([others, sick])
+        abnormal_part = abnormal[10 : 10 + round(share / (1 - share) * POOL_NORMALS)]
+        pool = np.concatenate([others, abnormal_part])
         s = world.s.copy()
         moved = pool if scanner == "other" else pool[::3] if scanner == "mixed" else pool[:0]
         if len(moved):
