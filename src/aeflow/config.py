@@ -160,7 +160,7 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
         raise SettingsError(unknown[0], "no such setting", f"settings are {', '.join(Settings.model_fields)}")
     for (name, value), (new_name, new_value) in RENAMED.items():
         if changes.get(name) == value:
-            remedy = f"write {new_name}={new_value}; {name} is the density of the flow's latent now"
+            remedy = f"write {new_name}={new_value}; {name} is the density of the flow's latent"
             raise SettingsError(name, f"{value!r} is now {new_name} {new_value!r}", remedy)
     implied = {"classifier": "mixture"} if {"labels", "undrawn"} & changes.keys() else {}
     try:

@@ -216,7 +216,7 @@ def test_pool_alone_teaches(tmp_path: Path) -> None:
 def train(data: Path, run: Path, *arguments: str) -> object:
     """The exit code of the command."""
     with pytest.raises(SystemExit) as end:
-        main(["train", str(data), "--out", str(run), *SMALL, *arguments])
+        main(["train", str(data), "--out", str(run), "--no-graph", *SMALL, *arguments])
     return end.value.code
 
 
