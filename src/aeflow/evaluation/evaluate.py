@@ -16,7 +16,7 @@ from aeflow._version import __version__
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
 from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of
-from aeflow.data.records import Record, read_records
+from aeflow.data.records import Record, Refusals, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation import plots
@@ -38,8 +38,6 @@ GALLERY_IMAGES = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
 THRESHOLD_FROM = "held-out train normals"
 RECALIBRATED_FROM = "local normal images"
-
-Refusals = list[tuple[Record, ImageError]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from aeflow.artifacts.run import Artifact, load_run, save_run
 from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
 from aeflow.config import Settings
-from aeflow.data.records import LABELS, Record, find_images
+from aeflow.data.records import LABELS, Record, Refusals, find_images
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, DataError, count
@@ -43,8 +43,6 @@ from aeflow.scoring.scorer import Measured, measure
 MIN_LOCAL_NORMALS = 20  # about as many as a threshold of one in twenty needs
 MAX_OUTSIDE = 0.5  # share of local normals outside the intended input; a note warns of more
 COPIED_FILES = (HISTORY, EPOCH_SCORES, NORMALS)  # copied from the old run, if there
-
-Refusals = list[tuple[Record, ImageError]]
 
 
 @dataclass(frozen=True, slots=True)

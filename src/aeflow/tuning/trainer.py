@@ -13,10 +13,9 @@ from typing import Any, Self
 import torch
 
 from aeflow.config import Settings
-from aeflow.data.records import Record
+from aeflow.data.records import Refusals
 from aeflow.features.cache import FeatureCache
 from aeflow.features.dataset import Features
-from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.runtime.progress import bar
@@ -25,7 +24,6 @@ from aeflow.tuning.proxy import Proxy, Sides, value
 from aeflow.tuning.search_space import SearchSpace
 
 Figures = dict[str, float | None]
-Refusals = list[tuple[Record, ImageError]]
 
 
 @dataclass(frozen=True, slots=True)
