@@ -53,7 +53,7 @@ BATCH = 16  # images that pass the encoder together
 GRAPH_FROM_IMAGES = 500
 
 # Type of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
-# (benchmarks/studies/half_precision.py). The largest feature of the default encoder is near 60, the largest float16 65504.
+# (benchmarks/studies/half_precision.py). The default encoder's largest feature is near 60, the largest float16 65504.
 STORED: type[np.floating[Any]] = np.float16
 
 FORMAT_VERSION = 3  # version of the files above and of the preprocessing; another number makes old caches unused
