@@ -99,11 +99,9 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize("exported_run", ["onnx"], indirect=True)
 def test_a_backend(exported_run: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from importlib.util import find_spec
-
     evaluator = pytest.importorskip("onnx.reference").ReferenceEvaluator
     definition, line = BLOCKS["backend"]
-    known = defined(definition, base, find_spec=find_spec, ReferenceEvaluator=evaluator)
+    known = defined(definition, base, ReferenceEvaluator=evaluator)
     for name, backend in entries(line, known).items():
         monkeypatch.setitem(registry.GRAPH_BACKENDS, name, backend)
     x = np.stack([texture(i) for i in range(2)]).astype(np.float32)[:, None].repeat(3, axis=1) / 255
