@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +18,7 @@ from aeflow.backends.torch import TorchBackend
 from aeflow.calibration.calibration import fit_calibration
 from aeflow.calibration.map_scale import MapScale
 from aeflow.config import Settings
+from aeflow.data.records import Record
 from aeflow.errors import SettingsError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.decoders import DECODERS
@@ -25,7 +29,9 @@ from aeflow.model.priors.standard_normal import StandardNormal
 from aeflow.model.regions import REGIONS
 from aeflow.model.terms import TERMS, Term
 from aeflow.model.terms.scored_batch import ScoredBatch
-from aeflow.scoring.scorer import value_of
+from aeflow.results.explanation import contributions
+from aeflow.results.score_table import ScoreTable
+from aeflow.scoring.scorer import Score, value_of
 from helpers.data import SIZE, TINY, small_settings
 
 
@@ -40,7 +46,9 @@ def images(n: int) -> Tensor:
     return torch.rand(n, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
 
 
-def test_a_new_term_is_measured_calibrated_and_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_term_is_measured_calibrated_exported_written_and_explained(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     def measure(batch: ScoredBatch) -> Tensor:
         return torch.stack([batch.x.mean(dim=(1, 2, 3)), batch.x.std(dim=(1, 2, 3))], dim=1)
 
@@ -66,6 +74,18 @@ def test_a_new_term_is_measured_calibrated_and_in_the_graph(monkeypatch: pytest.
         found = dict(zip(graph.outputs, graph(x), strict=True))
     np.testing.assert_allclose(found["score"], value_of(calibration, raw), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found["brightness"], terms["brightness"], rtol=1e-3, atol=1e-3)
+    result = Score(1.0, 0.5, "normal", {name: float(term[3]) for name, term in terms.items()}, {}, {}, ())
+    with ScoreTable(tmp_path / "scores.csv") as lines, ScoreTable(tmp_path / "scores.parquet") as parquet:
+        for table in (lines, parquet):
+            table.add(1, Record(tmp_path / "a.png", "a.png", "test", 0, "p", None, None), result)
+    [row] = csv.DictReader((tmp_path / "scores.csv").open())
+    assert float(row["brightness"]) == result.terms["brightness"]
+    assert pq.read_table(tmp_path / "scores.parquet")["brightness"].to_pylist() == [result.terms["brightness"]]
+    parts = contributions(calibration, result)
+    expected = 0.5 * (terms["brightness"][3] - terms["brightness"].mean())
+    assert parts["brightness"] == pytest.approx(expected)
+    value = float(calibration.value(terms)[3])
+    assert sum(parts.values()) == pytest.approx(value - np.mean(calibration.scores))
 
 
 def test_a_new_prior_decoder_and_region_are_chosen_by_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

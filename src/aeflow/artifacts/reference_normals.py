@@ -23,7 +23,7 @@ from torch import Tensor
 
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.model.pooling import pool
 
 NORMALS = "normals.safetensors"

@@ -30,14 +30,19 @@ def upgraded_names(tensors: dict[str, T]) -> dict[str, T]:
 
 
 def _calibration(old: dict[str, Any]) -> dict[str, Any]:
-    """Return a calibration of schema 5, where each term had fields of its own, with today's term scales."""
+    """Return a calibration whose two terms were fields of its own."""
     terms = ("beta", "two_sided", "stages", "flow", "reconstruction")
-    flow = {"weight": old["beta"], "two_sided": False, "columns": old["stages"], "spread": old["flow"]}
+    beta, scores = old["beta"], old["scores"]
+    # The score's mean over held-out normals is the sum of the terms' means; a posterior keeps that of its part.
+    mean = sum(scores) / len(scores) if old["posterior"] is None else old["posterior"]["normals_only"][0]
+    flow_mean = 0.0 if old["standardise"] else sum(stage[0] for stage in old["stages"]) / len(old["stages"])
+    flow = {"weight": beta, "two_sided": False, "columns": old["stages"], "spread": old["flow"], "mean": flow_mean}
     reconstruction = {
-        "weight": 1 - old["beta"],
+        "weight": 1 - beta,
         "two_sided": old["two_sided"],
         "columns": None,
         "spread": old["reconstruction"],
+        "mean": (mean - beta * flow_mean) / (1 - beta) if beta < 1 else 0.0,
     }
     kept = {name: value for name, value in old.items() if name not in terms}
     return kept | {"term_scales": {"flow": flow, "reconstruction": reconstruction}}

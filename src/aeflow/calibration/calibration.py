@@ -109,7 +109,9 @@ def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: di
         for name, term in TERMS.items()
     }
     partial = Calibration(settings.standardise, scales, scores=[], threshold=math.inf, rule="", maps=maps)
-    return _with_threshold(partial, settings, partial.value(partial.terms(measures)))
+    terms = partial.terms(measures)
+    scales = {name: replace(scale, mean=float(terms[name].mean())) for name, scale in scales.items()}
+    return _with_threshold(replace(partial, term_scales=scales), settings, partial.value(terms))
 
 
 def with_posterior(

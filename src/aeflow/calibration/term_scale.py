@@ -24,6 +24,7 @@ class TermScale:
     two_sided: bool
     columns: list[MeanStd] | None
     spread: MeanStd
+    mean: float = 0.0  # of the term over held-out normals, as the score takes it
 
     @classmethod
     def fit(cls, name: str, measure: Floats, weight: float, two_sided: bool) -> Self:
@@ -54,6 +55,7 @@ class TermScale:
             two_sided=bool(values["two_sided"]),
             columns=None if columns is None else [_pair(pair) for pair in columns],
             spread=_pair(values["spread"]),
+            mean=float(values["mean"]),
         )
 
 

@@ -37,6 +37,9 @@ def train(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
+    graph: Annotated[
+        bool, typer.Option("--graph/--no-graph", help="Make now the graph that scores faster, or once it is needed.")
+    ] = True,
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
@@ -67,7 +70,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    make_ready(out, device)
+    if graph:
+        make_ready(out, device)
     metadata = trained.artifact.metadata["training"]
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:

@@ -112,6 +112,24 @@ def image_of(record: Record) -> Image:
     return decoders().submit(read_image, record.path, at=record.at).result()
 
 
+def header_of(path: Path) -> Dataset | ImageError:
+    """Return the header of a DICOM file, read in a worker, or why there is none."""
+    try:
+        found = decoders().submit(load_dataset, path).result()
+    except ImageError as error:
+        return error
+    return (
+        ImageError(path, "not DICOM, so no DICOM result can refer to it", "name a DICOM image")
+        if found is None
+        else found
+    )
+
+
+def load_dataset(path: Path) -> Dataset | ImageError | None:
+    """Read the DICOM header of a file; None if it is none."""
+    return read_dataset(read_content(path, LIMITS), path)
+
+
 def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
     """Return the mask (size, size) of a record, None if it has none; ImageError if it cannot be read."""
     if record.mask is None:

@@ -36,7 +36,7 @@ from aeflow.data.augment import Change, augment, of_reach
 from aeflow.data.loader import batches
 from aeflow.data.records import Record
 from aeflow.errors import NumericalError
-from aeflow.features.dataset import Features, Row
+from aeflow.features.cached_features import Features, Row
 from aeflow.features.openvino_encoder import EncoderGraph
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition

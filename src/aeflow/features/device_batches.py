@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.runtime.device import has_room, moved
 
 IMAGES_AT_ONCE = 256  # images that are read from disk together when all are copied to the device

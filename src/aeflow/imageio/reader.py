@@ -22,7 +22,7 @@ from pydicom import Dataset
 from aeflow._types import Axis
 from aeflow.imageio import dicom, nifti
 from aeflow.imageio.errors import EmptyImageError, ImageError, ImageLimitError
-from aeflow.imageio.formats import DICOM, NIFTI, SNIFFED, recognise
+from aeflow.imageio.formats import FORMATS, SNIFFED, recognise
 from aeflow.imageio.image import Header, Image, RawImage, Slice
 from aeflow.imageio.limits import LIMITS, Limits
 
@@ -119,7 +119,7 @@ def kind_of_content(content: bytes) -> Kind:
     start = content[:SNIFFED]
     if dicom.is_dicom(start) and DICOMDIR.search(start):
         return "directory"
-    return "headed" if any(form.matches(start) for form in (DICOM, NIFTI)) else "plain"
+    return "headed" if any(form.matches(start) for form in FORMATS if form.header is not None) else "plain"
 
 
 def read_content(path: Path, limits: Limits) -> bytes:

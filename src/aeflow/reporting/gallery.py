@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import ListedColormap, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from aeflow.errors import DataError
+from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
 from aeflow.reporting.style import MUTED, WIDTH, styled
 from aeflow.scoring.scorer import Score
 
@@ -43,23 +43,6 @@ def panel_title(
     known = f"   ·   truth: {truth}" if truth else ""
     warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
     return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
-
-
-def _heat(background: float | None = None) -> ListedColormap:
-    """Return colours that are clear for typical values, then red to pale yellow and ever more opaque.
-
-    With ``background`` they are mixed onto that grey.
-    """
-    value = np.linspace(0, 1, 256)
-    colours = colormaps["inferno"](0.35 + 0.6 * value)
-    colours[:, 3] = 0.7 * value**0.7
-    if background is not None:
-        colours[:, :3] = background + colours[:, 3:] * (colours[:, :3] - background)
-        colours[:, 3] = 1
-    return ListedColormap(colours, "heat")
-
-
-HEAT, HEAT_ON_GREY = _heat(), _heat(0.4)
 
 
 @styled

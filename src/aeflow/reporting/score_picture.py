@@ -21,7 +21,8 @@ from matplotlib import get_data_path
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from aeflow.reporting.gallery import DPI, HEAT, TITLE_SIZE, Panel, gallery, grey, panel
+from aeflow.reporting.gallery import DPI, TITLE_SIZE, Panel, gallery, grey, panel
+from aeflow.reporting.heat_colours import HEAT
 from aeflow.reporting.style import INK, png
 from aeflow.runtime.files import write_bytes
 from aeflow.scoring.scorer import Score

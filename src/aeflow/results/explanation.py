@@ -14,7 +14,6 @@ from aeflow._types import Floats32
 from aeflow.artifacts.reference_normals import NORMALS, NearNormal, ReferenceNormals
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import Calibration
-from aeflow.calibration.term_scale import TermScale
 from aeflow.data.slices import one_image
 from aeflow.errors import SettingsError
 from aeflow.imageio.errors import ImageError
@@ -119,19 +118,10 @@ def contributions(calibration: Calibration, result: Score) -> dict[str, float]:
     def value(terms: dict[str, float]) -> float:
         return float(calibration.value({name: np.array([term]) for name, term in terms.items()})[0])
 
-    nothing = dict.fromkeys(result.terms, 0.0)
-    weights = {name: value({**nothing, name: 1.0}) - value(nothing) for name in result.terms}
-    average = {**nothing, "flow": 0.0 if calibration.standardise else _mean_of_columns(calibration.term_scales["flow"])}
-    # The posterior's mean is 0, so the rest is the reconstruction's.
-    rest = float(np.mean(calibration.scores)) - value(average)
-    if weights["reconstruction"]:
-        average["reconstruction"] = rest / weights["reconstruction"]
-    return {name: weights[name] * (term - average[name]) for name, term in result.terms.items()}
-
-
-def _mean_of_columns(scale: TermScale) -> float:
-    """Return the mean of a raw measure over held-out normals."""
-    return float(np.mean([mean for mean, _ in scale.columns or [scale.spread]]))
+    zero = dict.fromkeys(result.terms, 0.0)
+    weights = {name: value({**zero, name: 1.0}) - value(zero) for name in result.terms}
+    means = zero | {name: scale.mean for name, scale in calibration.term_scales.items()}  # the posterior's is 0
+    return {name: weights[name] * (term - means[name]) for name, term in result.terms.items()}
 
 
 def kinds_of(artifact: Artifact) -> list[str]:

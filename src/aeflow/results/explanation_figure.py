@@ -11,7 +11,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from aeflow.errors import DataError
-from aeflow.reporting.gallery import GAP, HEAT, HEAT_ON_GREY, Array, panel_title
+from aeflow.reporting.gallery import GAP, Array, panel_title
+from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
 from aeflow.reporting.style import DPI, MUTED, WIDTH, save_png, styled
 from aeflow.results.explanation import SHOWN, Explanation
 from aeflow.runtime.files import write_text

@@ -13,34 +13,38 @@ from typing import Any, Self
 from aeflow.data.records import Record
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
+from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_patient
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
-COLUMNS = {  # with their types in Parquet
-    "path": "string",  # as the user gave it; the one name that leaves the program
-    "slice": "int32",  # from 1, of a file that holds several images
-    "label": "int8",  # 0 normal, 1 abnormal, empty unknown
-    "patient": "string",  # salted hash, or the key with --identify
-    "study": "string",  # likewise, if the file names one
-    "score": "float64",
-    "p_value": "float64",
-    "verdict": "string",
-    "outside": "string",  # why the image is outside the intended input, empty if it is not
-    "flow": "float64",
-    "reconstruction": "float64",
-    "posterior": "float64",  # the term of the classes, as the two before it
-    "p_abnormal": "float64",  # probability of the classes; empty if the model has none
-    "error": "string",  # why the image was refused; the score is empty then
-}
 ROW_GROUP = 1024  # rows that are written to Parquet at once
 
 Row = dict[str, Any]
 
 
+def columns() -> dict[str, str]:
+    """Return the columns of the table, with their types in Parquet."""
+    return {
+        "path": "string",  # as the user gave it; the one name that leaves the program
+        "slice": "int32",  # from 1, of a file that holds several images
+        "label": "int8",  # 0 normal, 1 abnormal, empty unknown
+        "patient": "string",  # salted hash, or the key with --identify
+        "study": "string",  # likewise, if the file names one
+        "score": "float64",
+        "p_value": "float64",
+        "verdict": "string",
+        "outside": "string",  # why the image is outside the intended input, empty if it is not
+        **dict.fromkeys(TERMS, "float64"),
+        "posterior": "float64",  # the term of the classes, as the two before it
+        "p_abnormal": "float64",  # probability of the classes; empty if the model has none
+        "error": "string",  # why the image was refused; the score is empty then
+    }
+
+
 def score_row(record: Record, result: Score | ImageError) -> Row:
     """Return one row of the table."""
-    line: Row = dict.fromkeys(COLUMNS)
+    line: Row = dict.fromkeys(columns())
     study = None if record.study is None else shown_patient(record.study)
     line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
     line |= {"patient": shown_patient(record.patient), "study": study}
@@ -94,7 +98,7 @@ class ScoreLines(Sink):
 @contextmanager
 def _csv(path: Path) -> Iterator[Callable[[Row], None]]:
     with path.open("w", encoding="utf-8", newline="") as file:
-        lines = csv.DictWriter(file, list(COLUMNS), lineterminator="\n")
+        lines = csv.DictWriter(file, list(columns()), lineterminator="\n")
         lines.writeheader()
         yield lines.writerow
 
@@ -104,7 +108,7 @@ def _parquet(path: Path) -> Iterator[Callable[[Row], None]]:
     import pyarrow as pa  # takes a third of a second to import, and CSV does without
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns().items()])
     waiting: list[Row] = []
     with pq.ParquetWriter(path, schema) as parquet:
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from aeflow.data.files import load_files
+from aeflow.data.load_files import load_files
 from aeflow.data.records import Record
 from aeflow.data.slices import refusals_among
 from aeflow.imageio.errors import ImageError

@@ -11,7 +11,7 @@ from torch import Tensor
 from aeflow.calibration.input_guard import InputGuard, SeenInputs, fit_guard
 from aeflow.data.augment import recapture
 from aeflow.data.splits import evenly
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.input_statistics import measure_input_statistics
 from aeflow.model.pooling import pool

@@ -17,7 +17,7 @@ from aeflow._types import Floats
 from aeflow.calibration.calibration import fit_calibration
 from aeflow.config import Settings
 from aeflow.data.splits import evenly
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.terms import TERMS

@@ -26,7 +26,7 @@ from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
 from aeflow.runtime.files import write_text

@@ -31,7 +31,7 @@ from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out, leave_out_patients
 from aeflow.errors import DataError
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder

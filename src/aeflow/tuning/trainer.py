@@ -15,7 +15,7 @@ import torch
 from aeflow.config import Settings
 from aeflow.data.records import Refusals
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.runtime.progress import bar

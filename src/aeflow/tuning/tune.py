@@ -43,7 +43,7 @@ from aeflow.runtime.progress import bar
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from aeflow.tuning.trials import Search
+    from aeflow.tuning.search import Search
 
 PRESET, RESULT = "preset.json", "tune.json"
 UNITS = {"s": 1, "m": 60, "h": 3600}
@@ -90,9 +90,9 @@ def tune(
         raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
     from aeflow.model.encoder import strides_of
     from aeflow.model.encoder_weights import pretrained
+    from aeflow.tuning.search import Search
     from aeflow.tuning.search_space import SearchSpace
     from aeflow.tuning.trainer import TrialTrainer  # these need optuna
-    from aeflow.tuning.trials import Search
 
     folder, on = Path(out), pick_device(device)
     with _alone(folder), _stoppable():
@@ -124,7 +124,7 @@ def write(search: Search, folder: Path) -> dict[str, Any]:
 
 def summarise(search: Search) -> dict[str, Any]:
     """Return all results as plain values without names; the preset's own trial must be finished."""
-    from aeflow.tuning.trials import importances, seconds_of_trial, state_of
+    from aeflow.tuning.search import importances, seconds_of_trial, state_of
 
     default, best, trainer = search.default(), search.study.best_trial, search.trainer
     assert default is not None

@@ -25,7 +25,7 @@ from aeflow.cli import main
 from aeflow.data.records import find_images
 from aeflow.data.slices import unfold
 from aeflow.imageio.reader import read_image
-from aeflow.reporting.gallery import HEAT
+from aeflow.reporting.heat_colours import HEAT
 from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import MIN_WIDTH, blend, picture

@@ -18,7 +18,7 @@ from pydicom.valuerep import DSfloat
 from aeflow._types import Floats32
 from aeflow._version import __version__
 from aeflow.imageio.errors import ImageError
-from aeflow.reporting.gallery import HEAT, HEAT_ON_GREY
+from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
 from aeflow.results.dicom.identifiers import NAME, WARNING, ModelIdentity, Result, identity
 from aeflow.results.dicom.parametric_map import resample
 from aeflow.results.dicom.referenced_image import REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage

@@ -19,10 +19,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import validate_value
 
-from aeflow.imageio.dicom import dataset
 from aeflow.imageio.errors import ImageError
-from aeflow.imageio.limits import LIMITS
-from aeflow.imageio.reader import read_content
 
 KEYS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 PATIENT_KEYS = ("PatientName", "PatientID")
@@ -146,14 +143,6 @@ class ReferencedImage:
         series.SeriesInstanceUID = self.header.SeriesInstanceUID
         series.ReferencedInstanceSequence = [self.reference()]
         result.ReferencedSeriesSequence = [series]
-
-
-def read_header(path: Path) -> Dataset | ImageError:
-    """Read the header of a file that results are to refer to."""
-    try:
-        return dataset(read_content(path, LIMITS), path)
-    except ImageError as error:
-        return error
 
 
 def _valid(element: DataElement) -> bool:

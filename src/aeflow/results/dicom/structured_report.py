@@ -23,15 +23,11 @@ from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
 from aeflow._version import __version__
+from aeflow.model.output_names import POSTERIOR
 from aeflow.results.dicom.identifiers import NAME, WARNING, ModelIdentity, Result, identity, uid
 from aeflow.results.dicom.referenced_image import ReferencedImage
 
 SCHEME = "99AEFLOW"  # 99: a private coding scheme (PS3.16 chapter 8); no standard one knows these terms
-TERMS = {
-    "flow": "Flow term of the score",
-    "reconstruction": "Reconstruction term of the score",
-    "posterior": "Class term of the score",
-}
 MAX_MEANING = 64  # characters of a code's meaning
 
 
@@ -102,7 +98,7 @@ def _group(source: ReferencedImage, result: Result, model: ModelIdentity) -> Mea
             _number("SCORE", "Anomaly score, higher is more abnormal", score.value),
             _number("P_VALUE", "Share of held-out normals that score as high", score.p_value),
             _number("THRESHOLD", "Anomaly score above which an image is called abnormal", calibration.threshold),
-            *(_number(f"TERM_{name}".upper()[:16], TERMS[name], value) for name, value in score.terms.items()),
+            *(_number(f"TERM_{name}".upper()[:16], _meaning(name), value) for name, value in score.terms.items()),
             *(
                 _number(f"PROBABILITY_{number}", f"Probability of {kind}", probability)
                 for number, (kind, probability) in enumerate(score.posterior.items())
@@ -121,6 +117,12 @@ def _group(source: ReferencedImage, result: Result, model: ModelIdentity) -> Mea
 
 def _own(code: str, meaning: str) -> CodedConcept:
     return CodedConcept(code, SCHEME, meaning[:MAX_MEANING])
+
+
+def _meaning(term: str) -> str:
+    """Return a term's meaning in words."""
+    name = "class" if term == POSTERIOR else term.replace("_", " ")
+    return f"{name.capitalize()} term of the score"
 
 
 def _number(code: str, meaning: str, value: float) -> Measurement:

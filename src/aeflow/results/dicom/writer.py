@@ -12,12 +12,13 @@ from typing import Self
 from pydicom.dataset import Dataset
 
 from aeflow._types import Floats32
+from aeflow.data.loader import header_of
 from aeflow.data.records import Record
 from aeflow.imageio.errors import ImageError
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import overlay
 from aeflow.results.dicom.parametric_map import parametric_map
-from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage, read_header
+from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 from aeflow.results.dicom.structured_report import report
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
@@ -32,7 +33,7 @@ def write_results(
     gets a map, an overlay and a report; frames of one file share map and report, and each has an overlay, numbered from
     ``number``. An object that cannot be made leaves the others alone.
     """
-    of_file = FileResults(source, read_header(source), model, out, number)
+    of_file = FileResults(source, header_of(source), model, out, number)
     for row, (result, pixels) in enumerate(results, number):
         of_file.add(row, result, pixels)
     of_file.close()
