@@ -41,8 +41,8 @@ def _check_fragments(source: ParsedDicom, value: bytes, extended: bytes | None, 
     try:
         basic = parse_basic_offsets(buffer)
         count, starts = parse_fragments(buffer)
-    except (ValueError, struct.error) as error:
-        raise source.refuse("compressed pixels that are cut off or damaged") from error
+    except (ValueError, struct.error):
+        raise source.refuse("compressed pixels that are cut off or damaged") from None  # its text may hold values
     if not count:
         raise source.refuse("no compressed pixels")
     if starts[-1] + 8 + int.from_bytes(value[starts[-1] + 4 : starts[-1] + 8], "little") > len(value):
