@@ -9,7 +9,7 @@ from aeflow._types import Floats32
 from aeflow.data.loader import stream
 from aeflow.data.records import Record
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.imageio.errors import ImageError
 from aeflow.scoring.scorer import Score, Scorer, score
 

@@ -16,7 +16,7 @@ from aeflow.config import Settings
 from aeflow.data.augment import Change, recapture
 from aeflow.data.synthetic_anomalies import synthetic
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from aeflow.config import Settings
 from aeflow.data.records import read_records
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import strides_of
 from aeflow.model.encoder_weights import pretrained

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aeflow.config import Settings
 from aeflow.data.records import Record
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.metrics.image import auroc
 from aeflow.model.pooling import pool, unit_length
 from benchmarks.inputs import labels_of

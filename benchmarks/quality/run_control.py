@@ -16,7 +16,7 @@ from aeflow.calibration.map_scale import MapScale
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import hold_out
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.encoder_weights import pretrained
 from benchmarks.inputs import features_of

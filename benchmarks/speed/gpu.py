@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 from aeflow.config import make_settings
 from aeflow.data.records import Record
-from aeflow.features.dataset import Features, Row
+from aeflow.features.cached_features import Features, Row
 from aeflow.imageio.image import Acquisition
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder

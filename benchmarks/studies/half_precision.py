@@ -28,7 +28,7 @@ from aeflow.data.records import of_label, read_records
 from aeflow.data.splits import hold_out, leave_out_patients, shared_patients
 from aeflow.features import cache as features
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.metrics.image import auroc
 from aeflow.model.aeflow import AEFlow

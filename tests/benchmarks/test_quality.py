@@ -16,7 +16,7 @@ from PIL import Image
 
 from aeflow.config import PRESETS, make_settings
 from aeflow.data.records import Record
-from aeflow.features.dataset import Features, Row
+from aeflow.features.cached_features import Features, Row
 from aeflow.imageio.image import Acquisition
 from aeflow.metrics.image import auroc, average_precision, confusion, oracle_threshold
 from aeflow.metrics.intervals import delong, delong_paired

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
@@ -26,7 +27,9 @@ def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
     tables = [source.data.get(f"ExtendedOffsetTable{part}") for part in ("", "Lengths")]
     extended = (tables[0], tables[1]) if all(tables) else None
     _check_fragments(source, value, tables[0], frames)
-    found = list(generate_fragmented_frames(value, number_of_frames=frames, extended_offsets=extended))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of too few frames, which are refused below
+        found = list(generate_fragmented_frames(value, number_of_frames=frames, extended_offsets=extended))
     if len(found) != frames:
         raise source.refuse(f"{len(found)} compressed frames where it says to have {frames}")
     stream = b"".join(found[frame])
