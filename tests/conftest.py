@@ -1,9 +1,10 @@
-"""Shared by the tests: isolated caches, a synthetic data set, a small trained model."""
+"""Shared by the tests: isolated caches, a synthetic data set, small trained models and their graphs."""
 
 # ruff: noqa: E402 (assertions of the helpers are rewritten before anything imports them)
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,21 +15,29 @@ import torch
 
 pytest.register_assert_rewrite("helpers")
 
+from aeflow.config import Settings
 from aeflow.deploy.export import export
+from aeflow.deploy.open_model import open_model
 from aeflow.privacy import identify
-from aeflow.training import train as training
-from aeflow.training.train import Trained
+from aeflow.training.train import Trained, train
 from helpers.data import TINY, small_settings, write_data
+from helpers.once import of_session, once
 
 hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long one takes hangs on what runs beside it
 hypothesis.settings.load_profile("aeflow")
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all processes of this session share; what lies there is made once and never changed."""
+    return of_session(tmp_path_factory.getbasetemp())
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _isolated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _isolated(shared: Path) -> Iterator[None]:
     """No test reads or writes the user's caches and secrets."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("AEFLOW_CACHE", os.environ.get("AEFLOW_TEST_CACHE") or str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("AEFLOW_CACHE", os.environ.get("AEFLOW_TEST_CACHE") or str(shared / "cache"))
     patch.setenv("AEFLOW_SALT", "salt of the tests")
     yield
     patch.undo()
@@ -42,37 +51,83 @@ def _names_are_hidden() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_data(tmp_path_factory.mktemp("data"))
+def data(shared: Path) -> Path:
+    return once(shared / "data", write_data)
 
 
 @pytest.fixture(scope="session")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("runs") / "small"
+def run(shared: Path) -> Path:
+    """The folder of the small run, there once ``trained`` was asked for."""
+    return shared / "runs" / "small"
 
 
 @pytest.fixture(scope="session")
-def trained(data: Path, run: Path) -> Trained:
-    return training.train(data, run, small_settings(), device="cpu")
+def trained(data: Path, run: Path, shared: Path) -> Trained:
+    """What a small training returned, as it was in memory: nothing of it went through the run's own files."""
+    return trained_once(shared / "small.pickle", data, run, small_settings())
+
+
+def trained_once(place: Path, data: Path, run: Path, settings: Settings) -> Trained:
+    """Train once for all processes of the session; ``place`` keeps what the training returned."""
+
+    def make(place: Path) -> None:
+        place.write_bytes(pickle.dumps(train(data, run, settings, device="cpu")))
+
+    found: Trained = pickle.loads(once(place, make).read_bytes())
+    return found
 
 
 @pytest.fixture(scope="session")
-def tiny_run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def taught(data: Path, shared: Path) -> tuple[Path, Trained]:
+    """A small run that has learned classes, and what its training returned, as it was in memory."""
+    run = shared / "runs" / "taught"
+    return run, trained_once(shared / "taught.pickle", data, run, small_settings(labels=5))
+
+
+@pytest.fixture(scope="session")
+def tiny_weights(shared: Path) -> Path:
+    """Random weights of the tiny encoder."""
+
+    def make(place: Path) -> None:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            torch.save(timm.create_model(TINY).state_dict(), place)
+
+    return once(shared / "tiny.pth", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(data: Path, tiny_weights: Path, shared: Path) -> Path:
     """A run with a tiny encoder and classes, whose graphs are made in seconds."""
-    folder = tmp_path_factory.mktemp("tiny")
-    torch.manual_seed(0)
-    torch.save(timm.create_model(TINY).state_dict(), folder / "weights.pth")
     settings = small_settings(encoder=TINY, stages=(3,), class_stages=(2, 3), labels=5, epochs=1)
-    training.train(data, folder / "run", settings, encoder_weights=folder / "weights.pth", device="cpu")
-    return folder / "run"
+    return once(
+        shared / "runs" / "tiny",
+        lambda run: train(data, run, settings, encoder_weights=tiny_weights, device="cpu"),
+    )
+
+
+def exported(tiny_run: Path, form: str, shared: Path) -> Path:
+    return once(shared / "exports" / form, lambda folder: export(tiny_run, form, folder))
 
 
 @pytest.fixture(scope="session", params=["openvino", "onnx"])
-def exported_run(request: pytest.FixtureRequest, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported_run(request: pytest.FixtureRequest, tiny_run: Path, shared: Path) -> Path:
     """The tiny run as a graph of each format, in a folder of its own."""
-    return export(tiny_run, request.param, tmp_path_factory.mktemp("exports") / request.param)[0]
+    return exported(tiny_run, request.param, shared)
 
 
 @pytest.fixture(scope="session")
-def openvino_export(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return export(tiny_run, "openvino", tmp_path_factory.mktemp("exports") / "graph")[0]
+def graph_cache(tiny_run: Path, shared: Path) -> Path:
+    """A cache that holds the graph which OpenVINO scores the tiny run with; to be copied, not to be used."""
+
+    def make(cache: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AEFLOW_CACHE", str(cache))
+            open_model(tiny_run, "openvino", "cpu")
+
+    return once(shared / "graph cache", make)
+
+
+@pytest.fixture(scope="session")
+def openvino_export(tiny_run: Path, shared: Path) -> Path:
+    return exported(tiny_run, "openvino", shared)

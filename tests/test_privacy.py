@@ -1,142 +1,100 @@
-"""No name of a patient, and no name of a file, in anything a run writes: every byte is searched for planted ones."""
+"""Pseudonyms: stable under one secret, useless without it, and the secret is made once."""
 
 from __future__ import annotations
 
-import csv
+import hashlib
+import hmac
 import os
+import stat
 import subprocess
 import sys
-from pathlib import Path
 
-import nibabel
-import numpy as np
-import pydicom
 import pytest
-from PIL import Image
-from pydicom.data import get_testdata_file
 
-from helpers.data import lesion, texture
-
-CANARY = "Kanarienvogel"
-SMALL = ("image_size=64", "hidden=16", "flow_steps=2", "batch_size=8")
+from aeflow.errors import SettingsError
+from aeflow.privacy import SALT_BYTES, pseudonym
 
 
-def plant(root: Path) -> Path:
-    """A data set whose folders, files, manifest-less patients and headers all carry the canary."""
-
-    def put(pixels: np.ndarray, name: str) -> None:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(root / name, pnginfo=_text())
-
-    for i in range(30):
-        put(texture(i), f"train/normal/{CANARY}_ward/{CANARY}_{i}.png")
-    for i in range(6):
-        put(lesion(100 + i)[0], f"train/abnormal/{CANARY}{i}.png")
-        put(texture(200 + i), f"train/unlabelled/{CANARY}{i}.png")
-        put(texture(300 + i), f"test/normal/{CANARY}{i}.png")
-        image, mask = lesion(400 + i)
-        put(image, f"test/abnormal/{CANARY}_{i}.png")
-        put(mask.astype(np.uint8) * 255, f"test/mask/{CANARY}_{i}.png")
-    for split in ("train", "test"):
-        (root / split / "normal" / f"{CANARY}_broken.png").write_bytes(
-            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + f"{CANARY}{split}".encode()
-        )
-        (root / split / "normal" / f"{CANARY}.txt").write_text(CANARY + split)
-        for name, change in (("whole", lambda b: b), ("cut", lambda b: b[:-2000])):
-            path = root / split / "normal" / f"{CANARY}_{name}.dcm"
-            dicom(path, split)
-            path.write_bytes(change(path.read_bytes()))
-        slices = [texture(10 * len(split) + i) for i in range(3)]
-        volume = nibabel.Nifti1Image(np.stack(slices, axis=2).astype(np.int16), np.eye(4))
-        volume.header["descrip"] = volume.header["db_name"] = CANARY.encode()
-        nibabel.save(volume, root / split / "normal" / f"{CANARY}.nii.gz")
-    return root
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    monkeypatch.delenv("AEFLOW_SALT", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
-def dicom(path: Path, split: str) -> None:
-    found = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
-    found.PatientName, found.PatientID, found.AccessionNumber = f"{CANARY}^A", f"{CANARY}-{split}", CANARY
-    found.StudyDescription = found.SeriesDescription = found.InstitutionName = CANARY
-    found.PatientBirthDate = CANARY  # not a date: what a reader complains about, it quotes
-    found.StudyInstanceUID = f"1.2.826.0.1.{len(split)}"
-    found.save_as(path)
+def test_it_is_hmac_sha256_of_the_key_under_the_salt(monkeypatch):
+    monkeypatch.setenv("AEFLOW_SALT", "pepper")
+    assert pseudonym("Jane Doe") == hmac.new(b"pepper", b"Jane Doe", hashlib.sha256).hexdigest()[:12]
+    assert pseudonym("Jürgen") == hmac.new(b"pepper", "Jürgen".encode(), hashlib.sha256).hexdigest()[:12]
+    assert len(pseudonym("\udcff")) == 12  # a byte of a file name that is not UTF-8
 
 
-def _text():
-    from PIL.PngImagePlugin import PngInfo
-
-    info = PngInfo()
-    info.add_text("Patient", CANARY)
-    return info
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
-    """The data, the folder of everything that was written, and everything that was printed."""
-    data = plant(tmp_path_factory.mktemp("data"))
-    home = tmp_path_factory.mktemp("home")
-    printed = ""
-    changes = [part for change in SMALL for part in ("--set", change)]
-    run, picture = home / "run", data / f"test/abnormal/{CANARY}_0.png"
-    for ok, arguments in (
-        (1, ["train", data, "--out", run, "--epochs", "2", "--labels", "4", "--device", "cpu", *changes]),
-        (1, ["evaluate", run, data, "--out", home / "evaluated"]),
-        (1, ["score", run, data / "test", "--out", home / "scores.csv", "--maps", home / "maps"]),
-        (0, ["explain", run, picture, "--out", home / "explained"]),
-        (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "explained"]),
-        (0, ["info", run]),
-        (1, ["audit", data, "--out", home / "audit"]),
-    ):
-        done = call(home, *arguments)
-        assert done.returncode == ok, done.stdout + done.stderr
-        printed += done.stdout + done.stderr
-    return data, home, printed
+def test_another_salt_gives_other_pseudonyms(state, monkeypatch):
+    keys = [f"person{i}" for i in range(1000)]
+    own = {pseudonym(key) for key in keys}
+    monkeypatch.setenv("AEFLOW_SALT", "pepper")
+    given = {pseudonym(key) for key in keys}
+    assert len(own) == len(given) == 1000
+    assert not own & given
 
 
-def call(home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """A command whose caches and secrets lie in ``home``, too."""
-    places = {"HOME": home, "XDG_CACHE_HOME": home / "cache", "XDG_STATE_HOME": home / "state", "TMPDIR": home / "tmp"}
-    (home / "tmp").mkdir(exist_ok=True)
-    env = {k: v for k, v in os.environ.items() if k not in ("AEFLOW_CACHE", "AEFLOW_SALT")}
-    env |= {"OMP_NUM_THREADS": "1", **{name: str(place) for name, place in places.items()}}
-    command = [sys.executable, "-c", "from aeflow.cli import main; main()", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=env)
+def test_the_secret_is_made_once_and_for_its_owner_alone(state):
+    first = pseudonym("Jane Doe")
+    salt = state / "aeflow" / "salt"
+    assert len(salt.read_bytes()) == SALT_BYTES
+    assert stat.S_IMODE(salt.stat().st_mode) == 0o600
+    assert stat.S_IMODE(salt.parent.stat().st_mode) == 0o700
+    assert os.listdir(salt.parent) == ["salt"]
+    assert first == hmac.new(salt.read_bytes(), b"Jane Doe", hashlib.sha256).hexdigest()[:12]
+    assert ask(state) == first
 
 
-def test_nothing_printed_names_anybody(world: tuple[Path, Path, str]) -> None:
-    _, _, printed = world
-    assert "images refused" in printed
-    assert "--identify shows their names" in printed
-    assert CANARY.lower() not in printed.lower()
+def test_an_empty_variable_is_no_salt(state, monkeypatch):
+    own = pseudonym("Jane Doe")
+    monkeypatch.setenv("AEFLOW_SALT", "")
+    assert pseudonym("Jane Doe") == own
 
 
-def test_nothing_written_names_anybody_but_the_paths_of_the_tables(world: tuple[Path, Path, str]) -> None:
-    _, home, _ = world
-    files = [path for path in home.rglob("*") if path.is_file()]
-    assert len(files) > 40
-    spellings = [CANARY.encode(), CANARY.lower().encode(), CANARY.upper().encode(), CANARY.encode("utf-16-le")]
-    telling = {path for path in files if any(word in path.read_bytes() for word in spellings)}
-    assert {path.name for path in telling} <= {"scores.csv", "scores.parquet"}
-    assert not any(CANARY.lower() in str(path.relative_to(home)).lower() for path in files)
-    for table in home.rglob("scores.csv"):
-        for row in csv.DictReader(table.open()):
-            assert CANARY in row.pop("path")
-            assert CANARY.lower() not in str(row).lower()
+@pytest.mark.parametrize("value", ["", "relative/path"])  # the XDG specification says to ignore a relative one
+def test_without_xdg_it_lies_below_the_home_folder(tmp_path, monkeypatch, value):
+    monkeypatch.delenv("AEFLOW_SALT", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", value)
+    monkeypatch.chdir(tmp_path)
+    pseudonym("Jane Doe")
+    assert (tmp_path / ".local/state/aeflow/salt").is_file()
 
 
-def test_names_are_shown_on_request(world: tuple[Path, Path, str]) -> None:
-    data, home, _ = world
-    done = call(
-        home, "explain", home / "run", data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "e", "--identify"
-    )
-    assert f"{CANARY}_cut.dcm: " in done.stderr
-    done = call(home, "score", home / "run", data / "test/normal", "--out", home / "named.csv", "--identify")
-    assert f"{CANARY}_broken.png: " in done.stderr
-    patients = {row["patient"] for row in csv.DictReader((home / "named.csv").open())}
-    assert f"{CANARY}-test" in patients
+ASK = "from aeflow.privacy import pseudonym; print(pseudonym('Jane Doe'))"
 
 
-def test_the_canary_would_be_found(world: tuple[Path, Path, str]) -> None:
-    """The search itself works: the tables that may hold it do."""
-    _, home, _ = world
-    assert CANARY.encode() in (home / "scores.csv").read_bytes()
+def start(state) -> subprocess.Popen[str]:
+    environment = {**os.environ, "XDG_STATE_HOME": str(state)}
+    return subprocess.Popen([sys.executable, "-c", ASK], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def ask(state) -> str:
+    return start(state).communicate()[0].strip()
+
+
+def test_processes_that_race_agree_on_one_secret(state):
+    racers = [start(state) for _ in range(6)]
+    assert len({racer.communicate()[0].strip() for racer in racers}) == 1
+    assert os.listdir(state / "aeflow") == ["salt"]
+
+
+def test_a_damaged_secret_is_an_error(state):
+    (state / "aeflow").mkdir(parents=True)
+    (state / "aeflow" / "salt").write_bytes(b"short")
+    with pytest.raises(SettingsError) as caught:
+        pseudonym("Jane Doe")
+    expected = f"{state}/aeflow/salt: 5 bytes where a salt has 32; delete it to have a new one made; "
+    assert str(caught.value).startswith(expected)
+
+
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.delenv("AEFLOW_SALT", raising=False)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    with pytest.raises(SettingsError, match=r"can be neither read nor made .*; set AEFLOW_SALT to a secret"):
+        pseudonym("Jane Doe")

@@ -92,7 +92,7 @@ def test_training_stops_on_leakage_before_it_writes_anything(leaky, tmp_path):
 
 
 def test_training_goes_on_where_it_is_told_to_and_says_so(leaky, tmp_path, capsys):
-    arguments = ["train", str(leaky), "--out", str(tmp_path / "run"), "--device", "cpu"]
+    arguments = ["train", str(leaky), "--out", str(tmp_path / "run"), "--device", "cpu", "--no-graph"]
     small = [f"--set={name}" for name in ("image_size=64", "hidden=16", "flow_steps=2", "epochs=1", "batch_size=8")]
     with pytest.raises(SystemExit) as left:
         main([*arguments, *small])

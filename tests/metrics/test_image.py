@@ -81,8 +81,8 @@ def test_rates_at_a_threshold_equal_scikit_learn(data: tuple[np.ndarray, np.ndar
 @given(scored())
 def test_no_threshold_beats_the_oracle(data: tuple[np.ndarray, np.ndarray]) -> None:
     scores, labels = data
-    candidates = [*scores, np.nextafter(scores.min(), -np.inf)]
-    best = max(oracle.f1_score(labels, scores > t, zero_division=0.0) for t in candidates)
+    called = scores > np.unique([*scores, np.nextafter(scores.min(), -np.inf)])[:, None]
+    best = max(2 * (called @ labels) / (called.sum(1) + labels.sum()))  # F1 = 2 true positives / (called + abnormal)
     found = oracle.f1_score(labels, scores > metrics.oracle_threshold(scores, labels))
     assert found == pytest.approx(best)
 

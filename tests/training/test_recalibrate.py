@@ -13,13 +13,13 @@ from scipy.stats import binom
 import aeflow
 from aeflow.artifacts.layout import HISTORY, WEIGHTS
 from aeflow.artifacts.reference_normals import NORMALS
-from aeflow.artifacts.run import load_run
+from aeflow.artifacts.run import load_run, save_run
 from aeflow.calibration import calibration as calibrate
 from aeflow.cli import main
 from aeflow.config import make_settings
 from aeflow.data.records import find_images, of_label, read_records
 from aeflow.data.splits import hold_out
-from aeflow.deploy.export import export
+from aeflow.deploy.open_model import open_model
 from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation.evaluate import evaluate
 from aeflow.runtime.files import file_digest
@@ -117,9 +117,11 @@ def test_classes_keep_what_they_say(tiny_run, recalibrated, data):
     assert all(a.posterior == b.posterior and a.value != b.value for a, b in pairs)
 
 
-def test_a_graph_of_it_scores_as_it_does(recalibrated, data, tmp_path):
+def test_a_graph_of_it_scores_as_it_does(recalibrated, data, tmp_path, monkeypatch):
+    monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path / "cache"))
     records = read_records(data, "test")[:6]
-    folder, _ = export(recalibrated, "openvino", tmp_path / "graph")
+    open_model(recalibrated, "openvino", "cpu")
+    [folder] = (tmp_path / "cache" / "graphs").iterdir()
     graph = aeflow.load(folder).scorer
     assert graph.metadata["recalibration"]["images"] == 24
     assert_same_scores(scores(load_run(recalibrated).scorer, records), scores(graph, records), graph)
@@ -195,8 +197,8 @@ def test_notes_of_what_the_images_cannot_bear(tiny_run, local, tmp_path):
     assert "are of 2 patients" in notes
     assert "outside the model's intended input" in notes
     run = shutil.copytree(tiny_run, tmp_path / "strict")
-    strict = aeflow.artifact.load(run)
-    aeflow.artifact.save(
+    strict = load_run(run)
+    save_run(
         type(strict)(
             strict.net,
             strict.settings.model_copy(update={"false_positive_rate": 0.01}),

@@ -27,6 +27,7 @@ from aeflow.training import checkpoint
 from aeflow.training import train as training
 from aeflow.training.loop import learning_rate
 from aeflow.training.train import Trained
+from helpers.command import within
 from helpers.data import small_settings, write_data
 
 
@@ -85,22 +86,22 @@ def test_abnormal_images_change_no_bit(run: Path, trained: Trained, tmp_path: Pa
 def test_resume_after_a_kill_gives_the_same_bits(data: Path, tmp_path: Path) -> None:
     """A real process, killed without warning once it has written a checkpoint."""
     arguments = ["train", str(data), "--set", "image_size=64", "--set", "hidden=16", "--set", "flow_steps=2"]
-    arguments += ["--set", "batch_size=8", "--epochs", "12", "--set", "patience=12", "--device", "cpu", "--out"]
-    aeflow = [sys.executable, "-c", "from aeflow.cli import main; main()"]
-    subprocess.run([*aeflow, *arguments, str(tmp_path / "whole")], check=True, capture_output=True)
-    process = subprocess.Popen([*aeflow, *arguments, str(tmp_path / "killed")], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "killed" / checkpoint.CHECKPOINT).exists():
-        assert time.monotonic() < deadline
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    arguments += ["--set", "batch_size=8", "--epochs", "12", "--set", "patience=12", "--device", "cpu", "--no-graph"]
+    within(*arguments, "--out", tmp_path / "whole")
+    command = [sys.executable, "-c", "from aeflow.cli import main; main()", *arguments, "--out", tmp_path / "killed"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "killed" / checkpoint.CHECKPOINT).exists():
+                assert time.monotonic() < deadline
+                assert process.poll() is None, process.stderr.read() if process.stderr else ""
+                time.sleep(0.01)
+        finally:
+            process.send_signal(signal.SIGKILL)
     assert not (tmp_path / "killed" / "model.json").exists()
-    again = subprocess.run([*aeflow, *arguments, str(tmp_path / "killed")], capture_output=True, text=True)
-    assert again.returncode == 2
-    assert "unfinished training; go on with --resume" in again.stderr
-    subprocess.run([*aeflow, *arguments, str(tmp_path / "killed"), "--resume"], check=True, capture_output=True)
+    _, again = within(*arguments, "--out", tmp_path / "killed", ok=2)
+    assert "unfinished training; go on with --resume" in again
+    within(*arguments, "--out", tmp_path / "killed", "--resume")
     assert_same_bits(tmp_path / "whole", tmp_path / "killed")
     first, second = (json.loads((tmp_path / name / "model.json").read_text()) for name in ("whole", "killed"))
     assert first["calibration"] == second["calibration"]

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -81,8 +82,8 @@ def test_features_are_listed_by_what_made_them(root: Path, data: Path, encoder: 
     assert time.time() - entry.used < 60
 
 
-def test_a_graph_is_listed_and_made_again_after_clearing(root: Path, tiny_run: Path) -> None:
-    open_model(tiny_run, "openvino", "cpu")
+def test_a_graph_is_listed_and_made_again_after_clearing(root: Path, tiny_run: Path, graph_cache: Path) -> None:
+    shutil.copytree(graph_cache, root)
     [entry] = entries(root)
     assert entry.kind == "graph"
     assert re.fullmatch(r"openvino (fp32|bf16) of model [0-9a-f]{12}", entry.what)
@@ -183,9 +184,9 @@ def test_a_shard_that_goes_while_it_is_opened_is_no_damage(
 
 
 def test_a_graph_that_goes_while_it_is_opened_is_made_again(
-    root: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tiny_run: Path, graph_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    open_model(tiny_run, "openvino", "cpu")
+    shutil.copytree(graph_cache, root)
     read = deploying.read_export
 
     def gone(folder: Path):

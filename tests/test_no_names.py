@@ -1,0 +1,162 @@
+"""No name of a patient, and no name of a file, in anything a run writes: every byte is searched for planted ones."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.data import get_testdata_file
+
+from helpers.data import lesion, texture
+
+CANARY = "Kanarienvogel"
+SMALL = ("image_size=64", "hidden=16", "flow_steps=2", "batch_size=8")
+
+
+def plant(root: Path) -> Path:
+    """A data set whose folders, files, manifest-less patients and headers all carry the canary."""
+
+    def put(pixels: np.ndarray, name: str) -> None:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / name, pnginfo=_text())
+
+    for i in range(30):
+        put(texture(i), f"train/normal/{CANARY}_ward/{CANARY}_{i}.png")
+    for i in range(6):
+        put(lesion(100 + i)[0], f"train/abnormal/{CANARY}{i}.png")
+        put(texture(200 + i), f"train/unlabelled/{CANARY}{i}.png")
+        put(texture(300 + i), f"test/normal/{CANARY}{i}.png")
+        image, mask = lesion(400 + i)
+        put(image, f"test/abnormal/{CANARY}_{i}.png")
+        put(mask.astype(np.uint8) * 255, f"test/mask/{CANARY}_{i}.png")
+    for split in ("train", "test"):
+        (root / split / "normal" / f"{CANARY}_broken.png").write_bytes(
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + f"{CANARY}{split}".encode()
+        )
+        (root / split / "normal" / f"{CANARY}.txt").write_text(CANARY + split)
+        for name, change in (("whole", lambda b: b), ("cut", lambda b: b[:-2000])):
+            path = root / split / "normal" / f"{CANARY}_{name}.dcm"
+            dicom(path, split)
+            path.write_bytes(change(path.read_bytes()))
+        slices = [texture(10 * len(split) + i) for i in range(3)]
+        volume = nibabel.Nifti1Image(np.stack(slices, axis=2).astype(np.int16), np.eye(4))
+        volume.header["descrip"] = volume.header["db_name"] = CANARY.encode()
+        nibabel.save(volume, root / split / "normal" / f"{CANARY}.nii.gz")
+    return root
+
+
+def dicom(path: Path, split: str) -> None:
+    found = pydicom.dcmread(get_testdata_file("CT_small.dcm"))
+    found.PatientName, found.PatientID, found.AccessionNumber = f"{CANARY}^A", f"{CANARY}-{split}", CANARY
+    found.StudyDescription = found.SeriesDescription = found.InstitutionName = CANARY
+    found.PatientBirthDate = CANARY  # not a date: what a reader complains about, it quotes
+    found.StudyInstanceUID = f"1.2.826.0.1.{len(split)}"
+    found.save_as(path)
+
+
+def _text():
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text("Patient", CANARY)
+    return info
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """The data, the folder of everything that was written, and everything that was printed."""
+    data = plant(tmp_path_factory.mktemp("data"))
+    home = tmp_path_factory.mktemp("home")
+    changes = [part for change in SMALL for part in ("--set", change)]
+    run, picture = home / "run", data / f"test/abnormal/{CANARY}_0.png"
+    commands = (
+        (1, ["train", data, "--out", run, "--epochs", "2", "--labels", "4", "--device", "cpu", *changes]),
+        (1, ["evaluate", run, data, "--out", home / "evaluated"]),
+        (1, ["score", run, data / "test", "--out", home / "scores.csv", "--maps", home / "maps"]),
+        (0, ["explain", run, picture, "--out", home / "explained"]),
+        (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "explained"]),
+        (0, ["info", run]),
+        (1, ["audit", data, "--out", home / "audit"]),
+    )
+    done = call(home, *(arguments for _, arguments in commands))
+    assert done.returncode == 0, done.stdout + done.stderr
+    *shown, codes = done.stdout.splitlines(keepends=True)
+    assert json.loads(codes) == [code for code, _ in commands], done.stdout + done.stderr
+    assert len(list((home / "cache" / "aeflow" / "graphs").iterdir())) == 1  # training has made a graph
+    return data, home, "".join(shown) + done.stderr
+
+
+PROGRAM = """
+import json, sys
+from aeflow.cli import main
+codes = []
+for arguments in json.load(sys.stdin):
+    try:
+        main(arguments)
+    except SystemExit as end:
+        codes.append(end.code)
+print(json.dumps(codes))
+"""
+
+
+def call(home: Path, *commands: Sequence[object]) -> subprocess.CompletedProcess[str]:
+    """Run commands one after the other in one process, whose caches and secrets lie in ``home``, too.
+
+    The last line that it prints are the commands' exit codes.
+    """
+    places = {"HOME": home, "XDG_CACHE_HOME": home / "cache", "XDG_STATE_HOME": home / "state", "TMPDIR": home / "tmp"}
+    (home / "tmp").mkdir(exist_ok=True)
+    env = {k: v for k, v in os.environ.items() if k not in ("AEFLOW_CACHE", "AEFLOW_SALT")}
+    env |= {"OMP_NUM_THREADS": "1", **{name: str(place) for name, place in places.items()}}
+    asked = json.dumps([list(map(str, arguments)) for arguments in commands])
+    return subprocess.run([sys.executable, "-c", PROGRAM], input=asked, capture_output=True, text=True, env=env)
+
+
+def test_nothing_printed_names_anybody(world: tuple[Path, Path, str]) -> None:
+    _, _, printed = world
+    assert "images refused" in printed
+    assert "--identify shows their names" in printed
+    assert CANARY.lower() not in printed.lower()
+
+
+def test_nothing_written_names_anybody_but_the_paths_of_the_tables(world: tuple[Path, Path, str]) -> None:
+    _, home, _ = world
+    files = [path for path in home.rglob("*") if path.is_file()]
+    assert len(files) > 40
+    spellings = [CANARY.encode(), CANARY.lower().encode(), CANARY.upper().encode(), CANARY.encode("utf-16-le")]
+    telling = {path for path in files if any(word in path.read_bytes() for word in spellings)}
+    assert {path.name for path in telling} <= {"scores.csv", "scores.parquet"}
+    assert not any(CANARY.lower() in str(path.relative_to(home)).lower() for path in files)
+    for table in home.rglob("scores.csv"):
+        for row in csv.DictReader(table.open()):
+            assert CANARY in row.pop("path")
+            assert CANARY.lower() not in str(row).lower()
+
+
+def test_names_are_shown_on_request(world: tuple[Path, Path, str]) -> None:
+    data, home, _ = world
+    done = call(
+        home,
+        ["explain", home / "run", data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "e", "--identify"],
+        ["score", home / "run", data / "test/normal", "--out", home / "named.csv", "--identify"],
+    )
+    assert f"{CANARY}_cut.dcm: " in done.stderr
+    assert f"{CANARY}_broken.png: " in done.stderr
+    patients = {row["patient"] for row in csv.DictReader((home / "named.csv").open())}
+    assert f"{CANARY}-test" in patients
+
+
+def test_the_canary_would_be_found(world: tuple[Path, Path, str]) -> None:
+    """The search itself works: the tables that may hold it do."""
+    _, home, _ = world
+    assert CANARY.encode() in (home / "scores.csv").read_bytes()
