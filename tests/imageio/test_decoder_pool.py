@@ -21,6 +21,7 @@ from aeflow.data import preprocess
 from aeflow.data.loader import stream
 from aeflow.data.records import Record, find_images
 from aeflow.errors import AeflowError
+from aeflow.imageio import errors as image_errors
 from aeflow.imageio.decoder_pool import Decoders, decoders
 from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.limits import Limits
@@ -57,7 +58,8 @@ ENDS = {
 
 
 def test_every_error_survives_pickling():
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, AeflowError)]
+    found = {**vars(errors), **vars(image_errors)}.values()
+    kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, AeflowError)]
     assert len(kinds) == 9
     for kind in kinds:
         error = kind(FILE, "found  this", "do that")

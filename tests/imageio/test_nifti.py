@@ -380,7 +380,8 @@ def test_a_bomb_takes_no_memory():
 def test_nothing_is_printed_and_nibabel_is_loaded_only_for_nifti(tmp_path):
     (tmp_path / "odd.nii").write_bytes(nifti(voxels(), pixdim=(0, -1, 1, 1, 1, 1, 1, 1), bitpix=7))
     code = (
-        "import sys; from pathlib import Path; from aeflow.data import Limits, nifti\n"
+        "import sys; from pathlib import Path\n"
+        "from aeflow.imageio import nifti; from aeflow.imageio.limits import Limits\n"
         "assert 'nibabel' not in sys.modules\n"
         "path = Path(sys.argv[1]); print(nifti.read(path.read_bytes(), path, Limits(), 1, 'axial').samples.shape)"
     )
