@@ -23,11 +23,11 @@ docs: $(INSTALLED) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: check ## Check the code, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist loadfile
-	$(BIN)/python -m pytest -m timing
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
+	$(BIN)/python -m pytest -m timing $$(grep -rl --include='*.py' 'mark\.timing' tests)
 
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist loadfile --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal --cov
 
 check: $(INSTALLED) ## Style (ruff), types (mypy strict) and the direction of imports
 	$(BIN)/ruff check .

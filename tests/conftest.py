@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -106,14 +106,21 @@ def tiny_run(data: Path, tiny_weights: Path, shared: Path) -> Path:
     )
 
 
-def exported(tiny_run: Path, form: str, shared: Path) -> Path:
-    return once(shared / "exports" / form, lambda folder: export(tiny_run, form, folder))
+@pytest.fixture(scope="session")
+def exports(tiny_run: Path, shared: Path) -> Callable[[str], Path]:
+    """A function that gives the folder of the tiny run's graph in a format."""
+    return lambda form: once(shared / "exports" / form, lambda folder: export(tiny_run, form, folder))
 
 
 @pytest.fixture(scope="session", params=["openvino", "onnx"])
-def exported_run(request: pytest.FixtureRequest, tiny_run: Path, shared: Path) -> Path:
+def exported_run(request: pytest.FixtureRequest, exports: Callable[[str], Path]) -> Path:
     """The tiny run as a graph of each format, in a folder of its own."""
-    return exported(tiny_run, request.param, shared)
+    return exports(request.param)
+
+
+@pytest.fixture(scope="session")
+def openvino_export(exports: Callable[[str], Path]) -> Path:
+    return exports("openvino")
 
 
 @pytest.fixture(scope="session")
@@ -126,8 +133,3 @@ def graph_cache(tiny_run: Path, shared: Path) -> Path:
             open_model(tiny_run, "openvino", "cpu")
 
     return once(shared / "graph cache", make)
-
-
-@pytest.fixture(scope="session")
-def openvino_export(tiny_run: Path, shared: Path) -> Path:
-    return exported(tiny_run, "openvino", shared)

@@ -1,4 +1,4 @@
-"""Backends: the same scores whoever runs the network, the fastest that is proven, and no torch where none is needed."""
+"""The choice of a backend: the fastest that is proven, and no torch where none is needed."""
 
 from __future__ import annotations
 
@@ -7,25 +7,18 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import aeflow
 from aeflow.artifacts import run as artifacts
-from aeflow.artifacts.exported_graph import load_export
-from aeflow.artifacts.layout import read_export
-from aeflow.backends.openvino import OpenVINOBackend
+from aeflow.backends.registry import GRAPH_BACKENDS
 from aeflow.cli import main
-from aeflow.data.records import find_images, read_records
 from aeflow.deploy import open_model as choose
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import ArtifactError, SettingsError
-from aeflow.imageio.errors import ImageError
-from aeflow.scoring.scorer import score
-from helpers.data import SIZE
-from helpers.same_scores import assert_same_scores, scores
 
 HEAVY = ["torch", "timm", "torchvision", "matplotlib", "sklearn", "pandas", "pyarrow"]
 
@@ -41,62 +34,6 @@ def run_with_graph(tiny_run: Path, openvino_export: Path, tmp_path: Path) -> Pat
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
-
-
-@pytest.mark.parametrize("batch_size", [1, 5, 16])
-def test_every_backend_gives_the_same(tiny_run: Path, exported_run: Path, data: Path, batch_size: int) -> None:
-    torch_scorer, graph = artifacts.load_run(tiny_run).scorer, load_export(exported_run)
-    records = read_records(data, "test")
-    assert_same_scores(
-        scores(graph, records, maps=True, batch_size=batch_size), scores(torch_scorer, records, maps=True), torch_scorer
-    )
-
-
-def test_openvino_reads_onnx(exported_run: Path, tiny_run: Path, data: Path) -> None:
-    """So an ONNX export needs nothing that aeflow does not bring."""
-    scorer = load_export(exported_run, "openvino")
-    assert scorer.backend.name == "openvino"
-    records = read_records(data, "test")[:5]
-    assert_same_scores(scores(scorer, records), scores(artifacts.load_run(tiny_run).scorer, records), scorer)
-
-
-def test_order_and_refusals_are_the_same(tiny_run: Path, exported_run: Path, data: Path, tmp_path: Path) -> None:
-    good = sorted((data / "test" / "normal").iterdir())[:3]
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"GIF? no")
-    records = find_images([bad, good[0], bad, good[1], good[2], bad])
-    found = []
-    for scorer in (artifacts.load_run(tiny_run).scorer, load_export(exported_run)):
-        rows = list(score(scorer, records, batch_size=2))
-        assert [record.path for record, _ in rows] == [record.path for record in records]
-        found.append([str(result) if isinstance(result, ImageError) else "" for _, result in rows])
-    assert found[0] == found[1]
-
-
-def test_only_what_is_asked_for_comes_back(exported_run: Path) -> None:
-    backend = load_export(exported_run).backend
-    x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
-    plain, whole = backend.run(x), backend.run(x, maps=True, pictures=True)
-    assert (plain.maps, plain.x_hat) == ({}, None)
-    assert {name: m.shape for name, m in whole.maps.items()} == dict.fromkeys(("residual", "anomaly"), (3, SIZE, SIZE))
-    assert whole.x_hat is not None
-    assert whole.x_hat.shape == x.shape
-    np.testing.assert_allclose(plain.measures["flow"], whole.measures["flow"], rtol=1e-5)
-    one_by_one = np.concatenate([backend.run(x[i : i + 1]).measures["flow"] for i in range(3)])
-    np.testing.assert_allclose(plain.measures["flow"], one_by_one, rtol=1e-4)
-    turned = np.ascontiguousarray(x.transpose(0, 1, 3, 2)).transpose(0, 1, 3, 2)  # the same images, not as they lie
-    np.testing.assert_array_equal(backend.run(turned).measures["flow"], plain.measures["flow"])
-
-
-@pytest.mark.skipif("bf16" not in OpenVINOBackend.native_precisions(), reason="this CPU has no bfloat16")
-def test_in_bfloat16_the_encoder_stays_exact(openvino_export: Path) -> None:
-    graph, outputs = openvino_export / OpenVINOBackend.graph_file, read_export(openvino_export)["outputs"]
-    exact, coarse = (OpenVINOBackend(graph, SIZE, outputs, precision) for precision in ("fp32", "bf16"))
-    x = np.random.default_rng(0).random((3, 3, SIZE, SIZE), np.float32)
-    one, other = exact.run(x), coarse.run(x)
-    np.testing.assert_allclose(other.input_statistics, one.input_statistics, rtol=1e-5, atol=1e-5)
-    assert (other.measures["reconstruction"] != one.measures["reconstruction"]).any()
-    np.testing.assert_allclose(other.measures["flow"], one.measures["flow"], rtol=0.02)
 
 
 def test_auto_takes_torch_for_few_images_and_a_graph_that_is_at_hand(
@@ -155,8 +92,9 @@ def test_wrong_backends(
     assert open_model(tiny_run, device="cpu", images=choose.GRAPH_FROM_IMAGES).backend.name == "torch"
 
 
+@pytest.mark.parametrize("kind", ["a run with a graph", *GRAPH_BACKENDS])
 def test_a_graph_is_scored_without_torch_and_without_a_trace(
-    run_with_graph: Path, exported_run: Path, data: Path, tmp_path: Path
+    kind: str, run_with_graph: Path, exports: Callable[[str], Path], data: Path, tmp_path: Path
 ) -> None:
     """In a fresh process, as a user starts it; nothing is written into the home folder."""
     program = (
@@ -168,13 +106,11 @@ def test_a_graph_is_scored_without_torch_and_without_a_trace(
     home.mkdir()
     environment = {**os.environ, "HOME": str(home), "AEFLOW_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
     environment.pop("CI", None)
-    for folder in (run_with_graph, exported_run):
-        arguments = ["score", str(folder), str(data / "test" / "normal"), "--out", str(tmp_path / "scores.csv")]
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stderr.strip() == "[]"
+    folder = exports(kind) if kind in GRAPH_BACKENDS else run_with_graph
+    arguments = ["score", str(folder), str(data / "test" / "normal"), "--out", str(tmp_path / "scores.csv")]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.strip() == "[]"
     assert list(home.rglob("*")) == []
 
 

@@ -8,13 +8,12 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import timm
-import torch
 
 from aeflow.cli import main
 from aeflow.config import OF_A_RUN, PRESETS, Settings, make_settings, preset_text
@@ -50,11 +49,8 @@ def settings() -> Settings:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("encoder") / "weights.pth"
-    torch.save(timm.create_model(TINY).state_dict(), path)
-    return path
+def weights(tiny_weights: Path) -> Path:
+    return tiny_weights
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +89,17 @@ def wait_for(out: Path, count: int) -> None:
     while begun(out) < count:
         assert time.monotonic() < ends
         time.sleep(0.05)
+
+
+@contextmanager
+def search(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a search in a process of its own, which is over when the context is."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*command, "--device", "cpu"], **quiet) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_it_is_never_worse_than_the_preset(found: Tuned, settings: Settings) -> None:
@@ -191,19 +198,19 @@ def test_another_search_in_the_same_folder_is_refused(found: Tuned, folder: Path
 def test_a_killed_search_goes_on(folder: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [*CALL, str(folder), "--out", str(out), "--budget", "1h", *SETS, "--encoder-weights", str(weights)]
-    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(out, 2)
-    process.kill()
-    process.wait()
+    with search(command) as process:
+        wait_for(out, 2)
+        process.kill()
     before = trials_in(out)
     done = [trial for trial in before if trial.state.name == "COMPLETE"]
     assert done
 
     # In a process of its own, as a user's: in this one OpenVINO has left a stack for signals that no handler survives.
-    process = subprocess.Popen([*command, "--device", "cpu"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_for(out, len(before) + 2)
-    process.terminate()
-    assert process.wait() == 130  # as after Ctrl-C, and orderly: what is finished is written
+    with search(command) as process:
+        wait_for(out, len(before) + 2)
+        process.terminate()
+        ended = process.wait()
+    assert ended == 130  # as after Ctrl-C, and orderly: what is finished is written
     after = trials_in(out)
     assert [(trial.params, trial.value) for trial in after[: len(done)]] == [(t.params, t.value) for t in done]
     for trial in before:
