@@ -24,7 +24,7 @@ docs: $(INSTALLED) ## Build the documentation into site/
 
 test: check ## Check the code, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
-	$(BIN)/python -m pytest -m timing $$(grep -rl --include='*.py' 'mark\.timing' tests)
+	$(BIN)/python -m pytest -m timing
 
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal --cov

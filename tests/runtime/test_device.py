@@ -12,7 +12,7 @@ from aeflow.backends.torch import TorchBackend
 from aeflow.data.records import read_records
 from aeflow.errors import SettingsError
 from aeflow.features.cache import FeatureCache
-from aeflow.features.dataset import Features
+from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
