@@ -28,8 +28,6 @@ from aeflow.scoring.scorer import BATCH, score
 from aeflow.training.train import Trained
 from helpers.command import call, error_of
 
-pytestmark = pytest.mark.timing
-
 
 @pytest.fixture(scope="module")
 def artifact(trained: Trained, run: Path) -> Artifact:
@@ -41,6 +39,7 @@ def found(artifact: Artifact, data: Path) -> Bench:
     return bench(artifact, artifact.scorer, images_of(data / "test", "axial"), batch=8)
 
 
+@pytest.mark.timing
 def test_stages_give_the_very_scores_and_leave_no_time_out(artifact: Artifact, data: Path) -> None:
     records = images_of(data / "test" / "abnormal", "axial")
     read = [x for _, x in decoded(records, artifact.settings.image_size) if not isinstance(x, ImageError)]
@@ -55,6 +54,7 @@ def test_stages_give_the_very_scores_and_leave_no_time_out(artifact: Artifact, d
     assert list(seconds) == list(STAGES[3:])
 
 
+@pytest.mark.timing
 def test_stages_add_up_to_about_the_whole(found: Bench) -> None:
     assert list(found.stages) == ["1", "8"]
     for stages in found.stages.values():
@@ -67,6 +67,7 @@ def test_stages_add_up_to_about_the_whole(found: Bench) -> None:
     assert together / 6 < 1000 / found.rates["score with maps"] < 6 * together
 
 
+@pytest.mark.timing
 def test_the_whole_is_set_beside_the_bare_encoder(found: Bench) -> None:
     assert found.images == 24
     for name in ("score", "score with maps"):
@@ -133,6 +134,7 @@ def test_machine_facts_say_what_a_timing_depends_on(monkeypatch: pytest.MonkeyPa
     assert "somebody/" not in str(facts)
 
 
+@pytest.mark.timing
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_is_that_of_the_whole_family() -> None:
     before = resident_mb(os.getpid())
@@ -148,6 +150,7 @@ def test_memory_is_that_of_the_whole_family() -> None:
     assert resident_mb(child.pid) == 0
 
 
+@pytest.mark.timing
 def test_spread_is_of_an_image(found: Bench) -> None:
     spread = benches.Spread.of([0.001] * 90 + [0.1] * 10)
     assert asdict(spread) == {"median": 1.0, "p95": 100.0}

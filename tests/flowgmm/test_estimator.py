@@ -190,12 +190,12 @@ def test_unit_of_a_feature_does_not_matter() -> None:
 
 
 def test_unlabelled_points_help_on_two_moons() -> None:
-    x, y = moons(1000)
+    x, y = moons(400)
     scores = []
     for seed in range(2):
         few = hide_labels(y, 5, seed)
         known = few != -1
-        model = FlowGMM(max_steps=240, learning_rate=1e-2, random_state=0)
+        model = FlowGMM(max_steps=160, learning_rate=1e-2, random_state=0)
         scores.append((model.fit(x, few).score(x, y), model.fit(x[known], few[known]).score(x, y)))
     with_pool, labels_only = np.transpose(scores)
     assert with_pool.mean() > 0.94

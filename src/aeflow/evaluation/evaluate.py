@@ -28,6 +28,7 @@ from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.output_names import MAPS
 from aeflow.privacy import shown
 from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
 from aeflow.runtime.files import write_text
 from aeflow.runtime.progress import bar
@@ -119,9 +120,10 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
         metrics["notes"].append(_outside_note(metrics))
     write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
+    pictures = {name: png(figure) for name, figure in figures.items()}
     (out / "plots").mkdir(exist_ok=True)
-    for name, figure in figures.items():
-        plots.save_png(figure, out / "plots" / f"{name}.png")
+    for name, picture in pictures.items():
+        (out / "plots" / f"{name}.png").write_bytes(picture)
     metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
@@ -129,7 +131,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
         run=metadata,
         metrics=metrics,
         history=history,
-        figures=figures,
+        figures=pictures,
         refusals=[
             {"path": shown(record.name), "error": f"{error.found}; {error.remedy}"} for record, error in refusals
         ],
