@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import CancelledError
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -204,18 +205,23 @@ def test_no_worker_outlives_the_run(tmp_path, end):
     (tmp_path / "script.py").write_text(SCRIPT)
     command = [sys.executable, str(tmp_path / "script.py"), "return" if end == "returns" else "wait"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    run = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, process_group=0)
-    workers = [int(text) for text in run.stdout.readline().split()]
-    assert workers
-    time.sleep(0.2)
-    if end == "SIGINT":
-        os.killpg(run.pid, signal.SIGINT)  # as a terminal does
-    elif end != "returns":
-        run.send_signal(getattr(signal, end))
-    began = time.perf_counter()
-    run.wait(timeout=20)
-    assert time.perf_counter() - began < 10  # and not the 30 s that a hanging file may take
-    assert all(gone(worker) for worker in workers)
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "process_group": 0}
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which what a shell runs in the background ignores
+    with subprocess.Popen(command, env=environment, preexec_fn=heard, **quiet) as run:
+        try:
+            workers = [int(text) for text in run.stdout.readline().split()]
+            assert workers
+            time.sleep(0.2)
+            if end == "SIGINT":
+                os.killpg(run.pid, signal.SIGINT)  # as a terminal does
+            elif end != "returns":
+                run.send_signal(getattr(signal, end))
+            began = time.perf_counter()
+            run.wait(timeout=20)
+            assert time.perf_counter() - began < 10  # and not the 30 s that a hanging file may take
+            assert all(gone(worker) for worker in workers)
+        finally:
+            run.kill()
 
 
 def test_a_forked_process_gets_workers_of_its_own():
