@@ -206,7 +206,7 @@ def test_no_worker_outlives_the_run(tmp_path, end):
     command = [sys.executable, str(tmp_path / "script.py"), "return" if end == "returns" else "wait"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "process_group": 0}
-    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # which what a shell runs in the background ignores
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background of a shell ignores it
     with subprocess.Popen(command, env=environment, preexec_fn=heard, **quiet) as run:
         try:
             workers = [int(text) for text in run.stdout.readline().split()]
