@@ -195,7 +195,7 @@ def test_unlabelled_points_help_on_two_moons() -> None:
     for seed in range(2):
         few = hide_labels(y, 5, seed)
         known = few != -1
-        model = FlowGMM(max_steps=160, learning_rate=1e-2, random_state=0)
+        model = FlowGMM(max_steps=120, learning_rate=1e-2, random_state=0)
         scores.append((model.fit(x, few).score(x, y), model.fit(x[known], few[known]).score(x, y)))
     with_pool, labels_only = np.transpose(scores)
     assert with_pool.mean() > 0.94
