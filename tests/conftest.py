@@ -17,7 +17,6 @@ pytest.register_assert_rewrite("helpers")
 
 from aeflow.config import Settings
 from aeflow.deploy.export import export
-from aeflow.deploy.open_model import open_model
 from aeflow.privacy import identify
 from aeflow.training.train import Trained, train
 from helpers.data import TINY, small_settings, write_data
@@ -121,15 +120,3 @@ def exported_run(request: pytest.FixtureRequest, exports: Callable[[str], Path])
 @pytest.fixture(scope="session")
 def openvino_export(exports: Callable[[str], Path]) -> Path:
     return exports("openvino")
-
-
-@pytest.fixture(scope="session")
-def graph_cache(tiny_run: Path, shared: Path) -> Path:
-    """A cache that holds the graph which OpenVINO scores the tiny run with; to be copied, not to be used."""
-
-    def make(cache: Path) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("AEFLOW_CACHE", str(cache))
-            open_model(tiny_run, "openvino", "cpu")
-
-    return once(shared / "graph cache", make)

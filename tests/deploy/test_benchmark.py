@@ -26,7 +26,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.runtime.machine import family, machine, peak_mb, resident_mb
 from aeflow.scoring.scorer import BATCH, score
 from aeflow.training.train import Trained
-from helpers.command import call, error_of
+from helpers.command import error_of, within
 
 
 @pytest.fixture(scope="module")
@@ -106,11 +106,13 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
         bench(artifact, artifact.scorer, images_of(folder, "axial"))
     for number in range(3):
         Image.open(data / "test" / "normal" / f"{number:03}.png").save(folder / f"{number}.png")
-    done = call("bench", run, "--images", folder, "--backend", "torch", "--out", tmp_path / "bench.json", ok=1)
-    assert "1 images refused" in done.stderr
-    assert "notes" not in done.stderr
-    assert all(f"│ {stage} " in done.stdout for stage in STAGES)
-    assert "of the bare encoder" in done.stdout
+    shown, error = within(
+        "bench", run, "--images", folder, "--backend", "torch", "--out", tmp_path / "bench.json", ok=1
+    )
+    assert "1 images refused" in error
+    assert "notes" not in error
+    assert all(f"│ {stage} " in shown for stage in STAGES)
+    assert "of the bare encoder" in shown
     text = (tmp_path / "bench.json").read_text()
     values = json.loads(text)
     assert (values["images"], values["refusals"], values["batch"]) == (3, 1, BATCH)

@@ -23,7 +23,7 @@ SIZE = (40, 48)
 
 
 def values(bits: int, signed: bool = False, *channels: int, seed: int = 0) -> NDArray[Any]:
-    """Noise over the full range of so many bits, both ends included; (40, 48, *channels)."""
+    """Return noise over the full range of so many bits, both ends included; (40, 48, *channels)."""
     low = -(1 << (bits - 1)) if signed else 0
     noise = np.random.default_rng(seed).integers(low, low + (1 << bits), (*SIZE, *channels))
     noise.flat[:2] = low, low + (1 << bits) - 1
@@ -32,7 +32,7 @@ def values(bits: int, signed: bool = False, *channels: int, seed: int = 0) -> ND
 
 
 def dataset(pixels: NDArray[Any], bits: int | None = None, frames: int = 0, **elements: Any) -> Dataset:
-    """Native pixels, (H, W), (H, W, 3) or either behind an axis of frames, and any further elements."""
+    """Return native pixels, (H, W), (H, W, 3) or either behind an axis of frames, with any further elements."""
     shape = pixels.shape[1:] if frames else pixels.shape
     data = Dataset()
     data.file_meta = FileMetaDataset()
@@ -65,7 +65,7 @@ def dataset(pixels: NDArray[Any], bits: int | None = None, frames: int = 0, **el
 
 
 def content(data: Dataset, syntax: str | None = None) -> bytes:
-    """The bytes of a Part 10 file; ``syntax`` for another native one."""
+    """Return the bytes of a Part 10 file; ``syntax`` for another native one."""
     if syntax:
         data.file_meta.TransferSyntaxUID = syntax
     if syntax == "1.2.840.10008.1.2.2":
@@ -84,7 +84,7 @@ def compressed(data: Dataset, syntax: str, **options: Any) -> bytes:
 
 
 def by_gdcm(data: Dataset, syntax: int, folder: Path) -> bytes:
-    """The same image with its pixels compressed by GDCM, which alone writes lossless and 12-bit JPEG."""
+    """Return the same image with its pixels compressed by GDCM, which alone writes lossless and 12-bit JPEG."""
     plain, file = folder / "plain.dcm", folder / "compressed.dcm"
     plain.write_bytes(content(data))
     reader = gdcm.ImageReader()
@@ -109,7 +109,7 @@ def by_gdcm(data: Dataset, syntax: int, folder: Path) -> bytes:
 
 
 def items(**elements: Any) -> Sequence:
-    """A sequence of one item."""
+    """Return a sequence of one item."""
     data = Dataset()
     for keyword, value in elements.items():
         setattr(data, keyword, value)
@@ -117,7 +117,7 @@ def items(**elements: Any) -> Sequence:
 
 
 def lookup(first: int, entries: list[int], bits: int, **more: Any) -> Sequence:
-    """A table of words, in a sequence."""
+    """Return a table of words, in a sequence."""
     table = items(LUTDescriptor=[len(entries) % 65536, first, bits], LUTData=entries, **more)
     table[0]["LUTDescriptor"].VR = "SS" if first < 0 else "US"
     table[0]["LUTData"].VR = "US"
@@ -133,7 +133,7 @@ def parsed(content: bytes) -> Dataset:
 
 
 def element(tag: int, vr: bytes, value: bytes, length: int | None = None) -> bytes:
-    """One element in Explicit VR Little Endian, as long as said."""
+    """Return one element in Explicit VR Little Endian, as long as said."""
     length = len(value) if length is None else length
     size = struct.pack("<HL", 0, length) if vr in (b"SQ", b"OB", b"OW", b"UN") else struct.pack("<H", length)
     return struct.pack("<HH2s", tag >> 16, tag & 0xFFFF, vr) + size + value

@@ -1,4 +1,4 @@
-"""DICOM images written for the tests of DICOM out: one for each kind of source."""
+"""DICOM images to write results for: one for each kind of source."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ AXIAL = [1, 0, 0, 0, 1, 0]
 
 
 def texture(*shape: int, seed: int = 0) -> NDArray[np.float32]:
-    """Pixels in [0, 1] of any shape, coarse enough to be seen."""
+    """Return pixels in [0, 1] of any shape, coarse enough to be seen."""
     rng = np.random.default_rng(seed)
     coarse = rng.random([*shape[:-2], 8, 8], dtype=np.float32)
     return coarse.repeat(-(-shape[-2] // 8), -2).repeat(-(-shape[-1] // 8), -1)[..., : shape[-2], : shape[-1]]
 
 
 def write(path: Path, kind: str, pixels: NDArray[np.integer], **attributes: object) -> Path:
-    """A DICOM file of a kind of source with integer pixels (rows, columns) or (frames, rows, columns)."""
+    """Write a DICOM file of a kind of source with integer pixels (rows, columns) or (frames, rows, columns)."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -65,13 +65,13 @@ def write(path: Path, kind: str, pixels: NDArray[np.integer], **attributes: obje
 
 
 def cr(path: Path) -> Path:
-    """MONOCHROME1 in 12 of 16 bits, with neither frame of reference nor orientation."""
+    """Write MONOCHROME1 in 12 of 16 bits, with neither frame of reference nor orientation."""
     stored = (4095 * texture(90, 70)).astype(np.uint16)
     return write(path, "CR", stored, PhotometricInterpretation="MONOCHROME1", BitsStored=12, HighBit=11)
 
 
 def dx(path: Path) -> Path:
-    """16 bits with the spacing at the detector, an orientation and a side."""
+    """Write 16 bits with the spacing at the detector, an orientation and a side."""
     return write(
         path,
         "DX",
@@ -87,7 +87,7 @@ def dx(path: Path) -> Path:
 
 
 def ct(path: Path) -> Path:
-    """Signed 16 bits, oblique, in a frame of reference."""
+    """Write signed 16 bits, oblique, in a frame of reference."""
     return write(
         path,
         "CT",
@@ -104,7 +104,7 @@ def ct(path: Path) -> Path:
 
 
 def mr(path: Path) -> Path:
-    """Unsigned 16 bits in a frame of reference, with no SliceThickness."""
+    """Write unsigned 16 bits in a frame of reference, with no SliceThickness."""
     return write(
         path,
         "MR",
@@ -117,12 +117,12 @@ def mr(path: Path) -> Path:
 
 
 def us(path: Path) -> Path:
-    """8 bits, five frames in time that lie nowhere."""
+    """Write 8 bits, five frames in time that lie nowhere."""
     return write(path, "US", (255 * texture(5, 40, 60)).astype(np.uint8), FrameTime=40)
 
 
 def enhanced_mr(path: Path) -> Path:
-    """16 bits, four slices, top first, with functional groups."""
+    """Write 16 bits, four slices, top first, with functional groups."""
     shared, frames = Dataset(), []
     shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [Dataset()], [Dataset()]
     shared.PixelMeasuresSequence[0].PixelSpacing = ["0.5", "0.5"]

@@ -1,6 +1,6 @@
 """Hostile files by the thousand, from a seed: cut, flipped, spliced, lied about, bombs, loops and bottomless nesting.
 
-    python tests/hostile.py FOLDER
+    PYTHONPATH=tests python -m helpers.hostile_files FOLDER
 
 writes them all. Seeds that have room for text carry the patient's name ``CANARY``, which no refusal may repeat.
 """
@@ -36,7 +36,7 @@ HUGE = (0, 1, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0x
 
 
 def corpus(seed: int = 0) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of all hostile files, the same for the same seed."""
+    """Yield names and contents of all hostile files, the same for the same seed."""
     rng = np.random.default_rng(seed)
     good = seeds()
     for each in good:
@@ -75,7 +75,7 @@ def _damaged(inner: bytes, rng: np.random.Generator) -> Iterator[bytes]:
 
 
 def _bombs() -> Iterator[tuple[str, bytes]]:
-    """Little that unfolds to much, within what the header says and beyond it."""
+    """Yield little that unfolds to much, within what the header says and beyond it."""
     for side in (4000, 14_000):
         rows = zeros(side * (side + 1))
         yield f"bomb-png-{side}", packed_png(struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0), rows, packed=True)
@@ -104,7 +104,7 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
 
 
 def _lies() -> Iterator[tuple[str, bytes]]:
-    """Sizes that are huge, zero, negative, or do not agree with what follows."""
+    """Yield sizes that are huge, zero, negative, or do not agree with what follows."""
     numbers = (0, 1, 31, 33, 2**15, 2**16 - 1, 2**31 - 1, 2**31, 2**32 - 1)
     for width in numbers:
         for height in (40, width):
@@ -149,7 +149,7 @@ def _lies() -> Iterator[tuple[str, bytes]]:
 
 
 def _mazes() -> Iterator[tuple[str, bytes]]:
-    """Ways without an end: loops of directories, sequences in sequences, lengths that nothing closes."""
+    """Yield ways without an end: loops of directories, sequences in sequences, lengths that nothing closes."""
     flat = tiff(noise("u1"))
     directory = struct.unpack("<I", flat[4:8])[0]
     following = directory + 2 + 12 * struct.unpack("<H", flat[directory : directory + 2])[0]

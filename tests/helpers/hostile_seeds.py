@@ -51,7 +51,7 @@ class Seed:
 
 
 def seeds() -> list[Seed]:
-    """A small good file of each kind that is read."""
+    """Return a small good file of each kind that is read."""
     text = chunk(b"tEXt", b"Comment\0" + CANARY)
     exif = PIL.Image.Exif()
     exif[0x010E] = CANARY.decode()
@@ -110,7 +110,7 @@ def scanlines(pixels: np.ndarray) -> bytes:
 
 
 def zeros(n: int) -> bytes:
-    """``n`` zero bytes, compressed by zlib, made without holding them."""
+    """Return ``n`` zero bytes, compressed by zlib, made without holding them."""
     return packed(zlib.compressobj(1), b"", n)
 
 
@@ -129,7 +129,7 @@ def packed(packer: zlib._Compress, head: bytes, then: int) -> bytes:
 
 
 def dicom(syntax: str, **elements: object) -> bytes:
-    """A secondary capture, 40 x 48, 8 bits; ``elements`` replace what it says of itself."""
+    """Return a secondary capture, 40 x 48, 8 bits; ``elements`` replace what it says of itself."""
     pixels = noise("u1")
     file = Dataset()
     file.file_meta = FileMetaDataset()
@@ -161,7 +161,7 @@ def dicom(syntax: str, **elements: object) -> bytes:
 
 
 def meta_length(content: bytes) -> int:
-    """Where the data set begins, after preamble and file meta information."""
+    """Return where the data set begins, after preamble and file meta information."""
     return 144 + int.from_bytes(content[140:144], "little")
 
 

@@ -22,7 +22,7 @@ ORIENTED = {  # EXIF orientation -> how the stored pixels look when shown
 
 
 def noise(dtype: str, *channels: int, seed: int = 0) -> NDArray:
-    """Pixels over the full range of an integer type, or over [-50, 50] for floats; (HEIGHT, WIDTH, *channels)."""
+    """Return pixels (HEIGHT, WIDTH, *channels) over an integer type's full range, or over [-50, 50]."""
     rng, kind = np.random.default_rng(seed), np.dtype(dtype)
     if kind.kind == "f":
         return rng.uniform(-50, 50, (HEIGHT, WIDTH, *channels)).astype(kind)
@@ -35,7 +35,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(pixels: NDArray, colour: int, *, extra: bytes = b"", size: tuple[int, int] | None = None) -> bytes:
-    """8- or 16-bit PNG of colour type 0 grey, 2 RGB, 3 palette, 4 grey + alpha or 6 RGBA, with ``extra`` chunks."""
+    """Return an 8- or 16-bit PNG with ``extra`` chunks; colour 0 grey, 2 RGB, 3 palette, 4 grey + alpha, 6 RGBA."""
     height, width = size or pixels.shape[:2]
     depth = 8 * pixels.dtype.itemsize
     rows = b"".join(b"\0" + row.tobytes() for row in pixels.astype(pixels.dtype.newbyteorder(">")))
@@ -55,7 +55,7 @@ def tiff(
     tags: dict[int, list[int]] | None = None,
     size: tuple[int, int] | None = None,
 ) -> bytes:
-    """One-strip TIFF of any sample type; ``data`` replaces the packed pixels, ``tags`` are added as shorts."""
+    """Return a one-strip TIFF of any sample type; ``data`` replaces the packed pixels, ``tags`` are added as shorts."""
     order = ">" if big_endian else "<"
     height, width = size or pixels.shape[:2]
     channels = pixels.shape[2] if pixels.ndim == 3 else 1

@@ -44,7 +44,7 @@ def nifti(
     data: bytes | None = None,
     **fields: object,
 ) -> bytes:
-    """A single-file NIfTI of (x, y, z[, ...]) voxels, or (x, y, z, 3) with ``rgb``; ``fields`` replace the header's."""
+    """Return a NIfTI file of (x, y, z[, ...]) voxels, or (x, y, z, 3) with ``rgb``; ``fields`` replace the header's."""
     order = ">" if big_endian else "<"
     shape = voxels.shape[:3] if rgb else voxels.shape
     length = (348, 540)[version - 1]

@@ -17,7 +17,7 @@ _seed = iter(range(10_000))
 
 
 def put(path: Path, pixels: np.ndarray | None = None) -> None:
-    """An image that differs from all others, in the format of its name."""
+    """Write an image that differs from all others, in the format of its name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(texture(next(_seed)) if pixels is None else pixels).save(path)
 
@@ -27,7 +27,7 @@ def write_dicom(path: Path) -> None:
 
 
 def chest_xray(root: Path) -> None:
-    """Two train pneumonias are of a patient of the test; an archive's own leftovers lie about."""
+    """Write a set of which two train pneumonias are of a patient of the test; an archive's own leftovers lie about."""
     for i in range(6):
         put(root / f"chest_xray/train/NORMAL/IM-{i:04}-0001.jpeg")
         put(root / f"chest_xray/train/PNEUMONIA/person{i}_{('bacteria', 'virus')[i % 2]}_{i}.jpeg")
@@ -50,7 +50,7 @@ def oct2017(root: Path) -> None:
 
 
 def isic2018(root: Path) -> None:
-    """The first part's table in a folder of its own, as its archive has it; the second part's beside."""
+    """Write the first part's table in a folder of its own, as its archive has it; the second part's beside."""
     kinds = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
     head = ",".join(("image", *kinds))
     for part, chosen in (("Training", ("NV", "NV", "NV", "MEL", "DF")), ("Validation", ("NV", "BCC"))):
@@ -69,7 +69,7 @@ def isic2018(root: Path) -> None:
 
 
 def brats2021(root: Path) -> None:
-    """Volumes of 48 x 40 x 110 voxels of 1 mm, with a tumour in the axial slices 62 to 81, and no head above 90."""
+    """Write volumes of 48 x 40 x 110 voxels of 1 mm, a tumour in the axial slices 62 to 81, no head above 90."""
     for case in range(5):
         folder = root / f"BraTS2021_{case:05}"
         folder.mkdir(parents=True)

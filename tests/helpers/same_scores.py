@@ -1,4 +1,4 @@
-"""What the tests of exports and backends compare by."""
+"""Scores of a scorer, and the differences of two that count as none."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def scores(scorer: Scorer, records: list, **options: object) -> list[Score]:
 
 
 def assert_same_scores(a: list[Score], b: list[Score], scorer: Scorer) -> None:
-    """Within a thousandth of the held-out normals' standard deviation, and the same in all that is read off a score."""
+    """Compare within a thousandth of the held-out normals' standard deviation, and all that is read off a score."""
     spread = float(np.std(scorer.calibration.scores))
     np.testing.assert_allclose([one.value for one in a], [one.value for one in b], atol=1e-3 * spread, rtol=0)
     assert [one.verdict for one in a] == [one.verdict for one in b]

@@ -1,4 +1,4 @@
-"""What the tests ask workers to do; a module of its own, because a worker imports it."""
+"""Tasks for workers, in a module of their own because a worker imports it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def whoami(path: Path, seconds: float = 0) -> tuple[int, str]:
 
 
 def attempt(path: Path, limits: Limits) -> tuple[ImageError | tuple[int, ...], float, int]:
-    """How reading a file ends (its shape or its refusal), in how many seconds, and the process's peak bytes so far."""
+    """Return how reading a file ends (shape or refusal), the seconds it took, and the process's peak bytes so far."""
     began = time.perf_counter()
     outcome: ImageError | tuple[int, ...]
     try:

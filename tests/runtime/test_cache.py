@@ -25,6 +25,7 @@ from aeflow.runtime import cache as caching
 from aeflow.runtime.cache import cache_root, clear, entries
 from helpers.command import within
 from helpers.data import SIZE
+from helpers.once import once
 
 DAY = 24 * 3600
 KEY = "0123456789abcdef" * 2
@@ -39,6 +40,18 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="module")
 def encoder() -> Encoder:
     return pretrained(EMBEDDED, (3, 4))
+
+
+@pytest.fixture(scope="session")
+def graph_cache(tiny_run: Path, shared: Path) -> Path:
+    """A cache that holds the graph which OpenVINO scores the tiny run with; to be copied, not to be used."""
+
+    def make(cache: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AEFLOW_CACHE", str(cache))
+            open_model(tiny_run, "openvino", "cpu")
+
+    return once(shared / "graph cache", make)
 
 
 def put(folder: Path, days: float = 0, **files: str) -> Path:
