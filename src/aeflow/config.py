@@ -12,8 +12,10 @@ from aeflow._types import Axis
 from aeflow.errors import SettingsError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+REGION_NAMES = ("none", "body", "lungs")  # as model.regions has them
+PAINTED = "painted"  # the region is learnt from painted normals
 UNCHOSEN = 0.5  # ``log_det_weight`` of a model in training until one is chosen; it only matters for the curves
-LEFT_OPEN = ("log_det_weight",)  # settings that a training chooses if they are None
+LEFT_OPEN = ("terms", "log_det_weight")  # settings that a training chooses if they are None
 
 
 class Settings(BaseModel):
@@ -38,6 +40,8 @@ class Settings(BaseModel):
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
     positions: bool = True  # flow and decoder know what is normal at each position; right for aligned images
 
+    region: str = "body"  # what score and maps are restricted to: one of REGION_NAMES, or PAINTED
+    described_stages: tuple[int, ...] = (1, 2, 3)  # encoder's stages that describe a position; the last of stride 16
     prior: str = "normal"  # density of the flow's latent, one of model.priors
 
     # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
@@ -55,9 +59,10 @@ class Settings(BaseModel):
     patience: int = Field(5, ge=1)  # epochs without a better held-out loss before training stops
     max_grad_norm: float = Field(1.0, gt=0.0)  # of the flows, and of the decoder apart
 
-    # Score: beta * flow + (1 - beta) * reconstruction, each a term of model.terms
-    region: str = "none"  # what score and maps are restricted to, one of model.regions
-    beta: Fraction = 0.9
+    # Score: a sum of terms of model.terms
+    looks_for: Literal["diffuse", "focal", "unknown"] = "unknown"  # what disease does: the one thing a user knows
+    terms: tuple[str, ...] | None = None  # that the score sums; None: planned, see ``training.plan``
+    beta: Fraction = 0.9  # where flow and reconstruction are terms, beta * flow + (1 - beta) * reconstruction
     log_det_weight: Fraction | None = (
         None  # of the log-determinant in the flow term; None: chosen, see ``training.log_det_weight``
     )
@@ -85,16 +90,36 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _stages_rise(self) -> Self:
-        for name in ("stages", "class_stages"):
+        for name in ("stages", "class_stages", "described_stages"):
             stages = getattr(self, name)
             if not stages or list(stages) != sorted(set(stages)):
                 raise ValueError(f"{name} must be given in rising order, each once")
         return self
 
     @property
+    def chosen_terms(self) -> tuple[str, ...]:
+        """Terms that the score sums; none before they are planned."""
+        return self.terms or ()
+
+    @property
+    def describes(self) -> bool:
+        """If positions are described, within a region; AE-FLOW's own two terms on the whole image need none of it."""
+        return self.region != "none" or self.terms is None or not {"flow", "reconstruction"} >= {*self.terms}
+
+    @property
+    def has_flow(self) -> bool:
+        """If the model has a flow: a term reads its likelihood, or its prior was chosen."""
+        return "flow" in self.chosen_terms or self.prior != "normal"
+
+    @property
+    def model_stages(self) -> tuple[int, ...]:
+        """Stages of the encoder that flows, decoder and classifier read, in rising order."""
+        return tuple(sorted({*self.stages, *(self.class_stages if self.classifier == "mixture" else ())}))
+
+    @property
     def encoder_stages(self) -> tuple[int, ...]:
         """Stages of the encoder that the model needs, in rising order."""
-        return tuple(sorted({*self.stages, *(self.class_stages if self.classifier == "mixture" else ())}))
+        return tuple(sorted({*self.model_stages, *(self.described_stages if self.describes else ())}))
 
     def completed_as(self, other: Settings) -> bool:
         """Return if ``other`` is these settings, or these with a choice for what they leave to the training."""
@@ -102,9 +127,13 @@ class Settings(BaseModel):
         return other.model_copy(update=left_open) == self
 
 
+# The first release's default: AE-FLOW's two terms on the whole image.
+AEFLOW_1: dict[str, Any] = {"region": "none", "terms": ("flow", "reconstruction")}
+
 # The published configuration for chest X-rays. Figures that are not published, with those chosen here: batch size 32,
 # hidden width 512 (23.1 M parameters in the flow), held-out share and patience (all 100 epochs are trained).
 PAPER: dict[str, Any] = {
+    **AEFLOW_1,
     "encoder": "wide_resnet50_2",
     "stages": (3,),
     "image_size": 256,
@@ -133,7 +162,7 @@ PAPER: dict[str, Any] = {
 # A larger encoder, which takes longer: the one change that the search preferred on both sets (docs/quality.md).
 LARGE: dict[str, Any] = {"encoder": "tf_efficientnet_lite2"}
 
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "large": LARGE, "paper": PAPER}
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "large": LARGE, "aeflow-1": AEFLOW_1, "paper": PAPER}
 
 
 # Settings that belong to a run and its data, and never to a preset.
@@ -206,6 +235,6 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise SettingsError(f"--set {pair}", "no '=' in it", "write NAME=VALUE, e.g. --set beta=0.5")
         name = name.strip().replace("-", "_")
-        several = name in ("stages", "class_stages", "decoder")
+        several = name in ("stages", "class_stages", "described_stages", "decoder", "terms")
         changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
     return changes

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aeflow.artifacts.upgrade import OLD_SCHEMA, SCHEMA, upgraded
+from aeflow.artifacts.upgrade import OLD_SCHEMAS, SCHEMA, upgraded
 from aeflow.errors import ArtifactError
 from aeflow.runtime.files import digest, write_text
 
@@ -51,7 +51,7 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = read_export(folder)["model"]
         return metadata
     give = "give the folder that `aeflow train --out` wrote"
-    return _upgraded(folder / MODEL_JSON, read_checked(folder, MODEL_JSON, (SCHEMA, OLD_SCHEMA), give, REMEDY_TRAIN))
+    return _upgraded(folder / MODEL_JSON, read_checked(folder, MODEL_JSON, (SCHEMA, *OLD_SCHEMAS), give, REMEDY_TRAIN))
 
 
 def read_export(folder: Path) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def _upgraded(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     try:
         return upgraded(metadata)
     except (KeyError, TypeError) as error:
-        found = f"does not describe a model of schema {OLD_SCHEMA} ({type(error).__name__})"
+        found = f"does not describe a model of an earlier schema ({type(error).__name__})"
         raise ArtifactError(path, found, "load it with the version that wrote it, or train again") from error
 
 

@@ -24,6 +24,7 @@ from torch import Tensor
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError
 from aeflow.features.cached_features import Features
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.pooling import pool
 
 NORMALS = "normals.safetensors"
@@ -56,10 +57,11 @@ class ReferenceNormals:
         return cls(pool(features).float().cpu(), (255 * small).round().to(torch.uint8).cpu())
 
     @classmethod
-    def of_training(cls, normals: Features) -> Self:
-        """Build from train normals, at most MAX_NORMALS of them, evenly chosen."""
+    def of_training(cls, net: AEFlow, normals: Features) -> Self:
+        """Build from train normals, as the model sees them, at most MAX_NORMALS of them, evenly chosen."""
         rows = evenly(range(len(normals)), MAX_NORMALS)
-        parts = [cls.of(*normals.batch(rows[start : start + BATCH])) for start in range(0, len(rows), BATCH)]
+        batches = [net.encoded(*normals.batch(rows[start : start + BATCH])) for start in range(0, len(rows), BATCH)]
+        parts = [cls.of(net.flow_features(encoded), encoded.x) for encoded in batches]
         return cls(torch.cat([part.vectors for part in parts]), torch.cat([part.pictures for part in parts]))
 
     def distances(self, s: Tensor) -> Tensor:

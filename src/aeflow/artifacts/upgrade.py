@@ -1,21 +1,31 @@
-"""Upgrade of runs of the first release (schema 5) to the present one; weights and scores stay equal to the last bit."""
+"""Upgrade of runs of earlier versions (schemas 5 and 6) to the present one; scores stay equal to the last bit."""
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any
 
-SCHEMA, OLD_SCHEMA = 6, 5
-T = TypeVar("T")
+SCHEMA, OLD_SCHEMAS = 7, (5, 6)
 
 
 def upgraded(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return the content of a ``model.json`` in today's names; its checksum stays that of the file.
 
-    Raises KeyError or TypeError if it lacks what schema 5 holds.
+    Raises KeyError or TypeError if it lacks what its schema holds.
     """
-    if metadata["schema"] != OLD_SCHEMA:
+    if metadata["schema"] not in OLD_SCHEMAS:
         return metadata
-    new = {**metadata, "schema": SCHEMA, "settings": dict(metadata["settings"]), "labelled_set": metadata["lesson"]}
+    return _of_the_whole_image(_in_terms(metadata) if metadata["schema"] == 5 else metadata)
+
+
+def _of_the_whole_image(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return schema 7: the score of schema 6 was AE-FLOW's two terms on the whole image."""
+    settings = metadata["settings"] | {"region": "none", "terms": ["flow", "reconstruction"]}
+    return metadata | {"schema": SCHEMA, "settings": settings, "intended": metadata["intended"] | {"region": None}}
+
+
+def _in_terms(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return schema 6."""
+    new = {**metadata, "schema": 6, "settings": dict(metadata["settings"]), "labelled_set": metadata["lesson"]}
     del new["lesson"]
     # The former prior "gmm" is a classifier on pooled features; the flow's own prior was the standard normal all along.
     new["settings"] |= {"prior": "normal", "classifier": {"normal": "none", "gmm": "mixture"}[new["settings"]["prior"]]}
@@ -23,10 +33,19 @@ def upgraded(metadata: dict[str, Any]) -> dict[str, Any]:
     return new
 
 
-def upgraded_names(tensors: dict[str, T]) -> dict[str, T]:
-    """Return the tensors of a ``model.safetensors`` of either schema by today's names."""
-    renamed = {"usual": "mean_image", "decoder.usual": "decoder.mean_image"}
-    return {renamed.get(name, name.replace("whole.", "latent_pca.", 1)): tensor for name, tensor in tensors.items()}
+def upgraded_names(tensors: dict[str, Any]) -> dict[str, Any]:
+    """Return the tensors of a ``model.safetensors`` of any schema by today's names."""
+    renamed = {
+        "usual": "terms.reconstruction.mean_image",
+        "mean_image": "terms.reconstruction.mean_image",
+        "decoder.usual": "decoder.mean_image",
+    }
+    tensors = {renamed.get(name, name.replace("whole.", "latent_pca.", 1)): tensor for name, tensor in tensors.items()}
+    for name in ("map_mean", "map_std"):
+        if name in tensors:
+            both = tensors.pop(name)
+            tensors |= {f"terms.flow.{name}": both[0], f"terms.reconstruction.{name}": both[1]}
+    return tensors
 
 
 def _calibration(old: dict[str, Any]) -> dict[str, Any]:

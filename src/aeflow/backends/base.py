@@ -21,18 +21,25 @@ from aeflow.model.terms import TERMS
 class BackendOutput:
     """The raw measures of a batch, before calibration; ``maps`` and ``x_hat`` only if they were asked for."""
 
-    measures: dict[str, Floats]  # of each of TERMS, (B,) or (B, columns)
+    measures: dict[str, Floats]  # of each of the model's TERMS, (B,) or (B, columns)
     log_ratios: Floats | None  # (B, kinds) if the model has classes
     input_statistics: Floats  # (B, T), see ``model.input_statistics``
     maps: dict[str, Floats32]  # (B, H, W) each
-    x_hat: Floats32 | None  # (B, 3, H, W)
+    x_hat: Floats32 | None  # (B, 3, H, W), in the box around the region
+    region: Floats32 | None = None  # (B, H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
+    region_statistics: Floats | None = None  # (B, T), if the region was learnt; see ``model.regions.plausibility``
 
     @classmethod
     def of(cls, outputs: Mapping[str, NDArray[Any]]) -> Self:
         """Build from a mapping of output name to array."""
         ratios = outputs.get(output_names.LOG_RATIOS)
+        statistics = outputs.get(output_names.REGION_STATISTICS)
         return cls(
-            measures={name: np.asarray(outputs[term.output], np.float64) for name, term in TERMS.items()},
+            measures={
+                name: np.asarray(outputs[term.output], np.float64)
+                for name, term in TERMS.items()
+                if term.output in outputs
+            },
             log_ratios=None if ratios is None else np.asarray(ratios, np.float64),
             input_statistics=np.asarray(outputs[output_names.INPUT_STATISTICS], np.float64),
             maps={
@@ -40,6 +47,8 @@ class BackendOutput:
                 for name in output_names.MAPS
                 if output_names.of_map(name) in outputs
             },
+            region=outputs.get(output_names.REGION),
+            region_statistics=None if statistics is None else np.asarray(statistics, np.float64),
             x_hat=outputs.get(output_names.X_HAT),
         )
 
@@ -100,10 +109,15 @@ class GraphBackend(ABC):
 
 def wanted(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...]:
     """Return the names of a graph's outputs that ``BackendOutput`` needs."""
-    always = {*(term.output for term in TERMS.values()), output_names.LOG_RATIOS, output_names.INPUT_STATISTICS}
+    always = {
+        *(term.output for term in TERMS.values()),
+        output_names.LOG_RATIOS,
+        output_names.INPUT_STATISTICS,
+        output_names.REGION_STATISTICS,
+    }
     asked = (
         always
-        | (set(map(output_names.of_map, output_names.MAPS)) if maps else set())
+        | ({*map(output_names.of_map, output_names.MAPS), output_names.REGION} if maps else set())
         | ({output_names.X_HAT} if pictures else set())
     )
     return tuple(name for name in outputs if name in asked)

@@ -20,18 +20,23 @@ from aeflow.model.terms import TERMS
 
 def measured(net: AEFlow, x: Tensor, maps: bool = True) -> dict[str, Tensor]:
     """Return the raw measures, the maps if asked for, and the reconstruction of images ``x`` (B, 3, H, W), by name."""
-    m = net(x)
+    m = net(x, maps)
     found = {TERMS[name].output: measure for name, measure in m.terms.items()} | {
-        output_names.INPUT_STATISTICS: measure_input_statistics(x, m.pooled),
-        output_names.X_HAT: m.x_hat,
+        output_names.INPUT_STATISTICS: measure_input_statistics(m.encoded.x, m.pooled),
+        output_names.X_HAT: net.reconstruction(m, x),
     }
+    if net.front.recognises:
+        assert m.encoded.statistics is not None
+        found[output_names.REGION_STATISTICS] = m.encoded.statistics
     if m.log_ratios is not None:
         found[output_names.LOG_RATIOS] = m.log_ratios
     if maps:
         found |= {
-            output_names.of_map("residual"): m.residual_map,
+            output_names.of_map("residual"): net.residual_map(m),
             output_names.of_map("anomaly"): net.anomaly_map(m),
         }
+        if m.encoded.region is not None:
+            found[output_names.REGION] = net.region_map(m.encoded)
     return found
 
 
@@ -85,7 +90,19 @@ class ScoreGraph(nn.Module):
         terms = [*calibration.term_scales, *([output_names.POSTERIOR] if calibration.posterior is not None else [])]
         maps = map(output_names.of_map, output_names.MAPS)
         measures = (*(TERMS[name].output for name in calibration.term_scales), *classes, output_names.INPUT_STATISTICS)
-        self.outputs = (output_names.SCORE, output_names.P_VALUE, *terms, *maps, output_names.X_HAT, *measures)
+        regions = [
+            *([output_names.REGION] if net.settings.describes else []),
+            *([output_names.REGION_STATISTICS] if net.front.recognises else []),
+        ]
+        self.outputs = (
+            output_names.SCORE,
+            output_names.P_VALUE,
+            *terms,
+            *maps,
+            output_names.X_HAT,
+            *measures,
+            *regions,
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         found = measured(self.net, x)

@@ -94,7 +94,7 @@ class Calibration:
 
 
 def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: dict[str, MapScale]) -> Calibration:
-    """Calibrate on the raw measures of held-out normals, (n,) or (n, columns) for each of TERMS.
+    """Calibrate on the raw measures of held-out normals, (n,) or (n, columns) for each of the settings' terms.
 
     The threshold is the conformal quantile: at most ``false_positive_rate`` of new normals exceed it on average, or
     ``1 / (n + 1)`` if n held-out normals resolve no less; ``rule`` names the share.
@@ -107,6 +107,7 @@ def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: di
     scales = {
         name: TermScale.fit(name, measures[name], term.weight(settings), term.two_sided(settings))
         for name, term in TERMS.items()
+        if name in settings.chosen_terms
     }
     partial = Calibration(settings.standardise, scales, scores=[], threshold=math.inf, rule="", maps=maps)
     terms = partial.terms(measures)

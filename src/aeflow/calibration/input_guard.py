@@ -45,6 +45,10 @@ PLAIN = {
 # distance of the pooled features. The first may be high but not low, the second low but not high.
 REASONS = {**PLAIN, "layout": "layout", "features": "features"}
 
+REGION, REGION_SPREADS = "region", 5.0  # reason if a learnt region is beyond so many spreads of the train normals
+MIN_REGION_STD = 0.02  # of a statistic; one that hardly varies must not put every image outside
+
+MeanStd = tuple[float, float]
 Bounds = tuple[float | None, float | None]
 
 
@@ -96,6 +100,7 @@ class InputGuard:
     picture: Floats  # (SIDE * SIDE,) the average train normal, of mean 0 and length 1
     bounds: dict[str, Bounds]
     seen: SeenInputs = field(default_factory=SeenInputs)
+    region: list[MeanStd] | None = None  # of each statistic of a learnt region; None if the region was not learnt
 
     def values(self, input_statistics: Floats) -> dict[str, Floats]:
         """Return each statistic of images on its scale, (n,) each, from ``input_statistics`` (n, T)."""
@@ -109,14 +114,20 @@ class InputGuard:
             "features": 0.5 * np.log(np.square(deviations).mean(axis=1) + 1e-12),
         }
 
-    def outside(self, input_statistics: Floats, acquisition: Acquisition | None = None) -> tuple[str, ...]:
+    def outside(
+        self, input_statistics: Floats, acquisition: Acquisition | None = None, region_statistics: Floats | None = None
+    ) -> tuple[str, ...]:
         """Return why an image with ``input_statistics`` (T,) is outside the intended input.
 
-        Each reason comes once; there is none for an image within.
+        ``region_statistics`` are those of ``model.regions.plausibility``. Each reason comes once; there is none for an
+        image within.
         """
         values = {name: float(value[0]) for name, value in self.values(input_statistics[None]).items()}
         found = [REASONS[name] for name, value in values.items() if not _within(value, self.bounds[name])]
         known = self.seen.outside(acquisition) if acquisition is not None else ()
+        if self.region is not None and region_statistics is not None:
+            mean, std = np.array(self.region).T
+            found += [REGION] if (np.abs(region_statistics - mean) > REGION_SPREADS * std).any() else []
         return tuple(dict.fromkeys([*known, *reversed(found)]))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -125,7 +136,7 @@ class InputGuard:
 
     def to_json(self) -> dict[str, Any]:
         """Return the rest as plain values."""
-        return {"bounds": self.bounds, "seen": asdict(self.seen)}
+        return {"bounds": self.bounds, "seen": asdict(self.seen), "region": self.region}
 
     @classmethod
     def of(cls, kept: Mapping[str, NDArray[np.float32]], values: dict[str, Any]) -> Self:
@@ -140,14 +151,20 @@ class InputGuard:
             **arrays,
             bounds=bounds,
             seen=SeenInputs(tuple(seen["modalities"]), tuple(seen["colours"]), seen["shortest"]),
+            region=None if values["region"] is None else [(float(mean), float(std)) for mean, std in values["region"]],
         )
 
 
 ARRAYS = ("mean", "scale", "factor", "picture")
 
 
-def fit_guard(train: Floats, recaptured: Floats, seen: SeenInputs | None = None) -> InputGuard:
-    """Fit on the input statistics (n, T) of train normals and those (m, T) of recaptured held-out ones."""
+def fit_guard(
+    train: Floats, recaptured: Floats, seen: SeenInputs | None = None, regions: Floats | None = None
+) -> InputGuard:
+    """Fit on the input statistics (n, T) of train normals and those (m, T) of recaptured held-out ones.
+
+    ``regions`` (n, T) are the statistics of train normals' learnt regions.
+    """
     from sklearn.covariance import ledoit_wolf  # a second to import, and scoring does without
 
     _, pictures, s = np.split(np.asarray(train, float), [len(PLAIN), len(PLAIN) + SIDE * SIDE], axis=1)
@@ -161,7 +178,11 @@ def fit_guard(train: Floats, recaptured: Floats, seen: SeenInputs | None = None)
     bounds: dict[str, Bounds] = {name: bounds_of(value, MARGIN) for name, value in values.items()}
     low, _ = bounds_of(values["layout"], margin=0.0)  # disease hardly moves it, and inverted images are not far below
     bounds |= {"layout": (low, None), "features": (None, bounds["features"][1])}
-    return InputGuard(**arrays, bounds=bounds, seen=seen or SeenInputs())
+    region = None
+    if regions is not None:
+        spreads = np.maximum(regions.std(axis=0), MIN_REGION_STD)
+        region = list(zip(regions.mean(axis=0).tolist(), spreads.tolist(), strict=True))
+    return InputGuard(**arrays, bounds=bounds, seen=seen or SeenInputs(), region=region)
 
 
 def bounds_of(values: Floats, margin: float) -> tuple[float, float]:

@@ -33,10 +33,10 @@ class MapPixels:
     def __init__(self) -> None:
         self._pixels: dict[str, list[NDArray[np.float32]]] = {}
 
-    def add(self, maps: Mapping[str, NDArray[np.float32]]) -> None:
-        """Add the map pixels of one image."""
+    def add(self, maps: Mapping[str, NDArray[np.float32]], region: NDArray[np.float32] | None) -> None:
+        """Add the map pixels of one image, those that count: ``region`` (H, W) in [0, 1], None if all of them do."""
         for name, values in maps.items():
-            self._pixels.setdefault(name, []).append(values.ravel())
+            self._pixels.setdefault(name, []).append(values.ravel() if region is None else values[region > 0.5])
 
     def scales(self) -> dict[str, MapScale]:
         """Return the scale of each map, over all pixels."""

@@ -19,6 +19,13 @@ def train(
     preset: Preset = "default",
     encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
     encoder_weights: Weights = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="What counts: none, body, lungs, or a folder with masks of 20 to 50 painted train normals."),
+    ] = None,
+    looks_for: Annotated[
+        str | None, typer.Option(help="What disease does: diffuse (much of the region), focal (a spot), or unknown.")
+    ] = None,
     classifier: Annotated[
         str | None, typer.Option(help="none, or mixture: learn from labelled abnormal and unlabelled images, too.")
     ] = None,
@@ -44,12 +51,14 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Learn from the normal images of DATA; with --classifier mixture from abnormal and unlabelled ones, too."""
-    from aeflow.config import make_settings, parse_changes
+    from aeflow.config import PAINTED, REGION_NAMES, make_settings, parse_changes
     from aeflow.deploy.open_model import make_ready
     from aeflow.training.train import train as train_run
 
     named = {
         "encoder": encoder,
+        "region": region,
+        "looks_for": looks_for,
         "classifier": classifier,
         "prior": prior,
         "labels": labels,
@@ -58,6 +67,9 @@ def train(
         "seed": seed,
         "allow_leakage": allow_leakage,
     }
+    painted = None
+    if region is not None and region not in (PAINTED, *REGION_NAMES):
+        painted, named["region"] = Path(region), PAINTED
     settings = make_settings(
         preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
     )
@@ -66,6 +78,7 @@ def train(
         out,
         settings,
         encoder_weights=encoder_weights,
+        painted=painted,
         device=device,
         resume=resume,
         overwrite=overwrite,
@@ -76,14 +89,33 @@ def train(
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
         score = {"log_det_weight": weight, "threshold": trained.artifact.calibration.threshold}
-        print_json({"run": str(out), **metadata, "labelled_set": trained.artifact.metadata["labelled_set"], **score})
+        print_json(
+            {
+                "run": str(out),
+                **metadata,
+                "plan": trained.artifact.metadata["plan"],
+                "labelled_set": trained.artifact.metadata["labelled_set"],
+                **score,
+            }
+        )
     else:
         print(
             f"trained on {metadata['normal_images']} normal images, {metadata['held_out_images']} held out; "
             f"best of {metadata['epochs']} epochs: {metadata['best_epoch']}; {metadata['seconds']:.0f} s"
         )
-        phases = {"features": "features", "training": "flow and decoder", "calibration": "calibration"}
-        print("; ".join(f"{name} {_pace(metadata, phase)}" for phase, name in phases.items()))
+        for sentence in trained.artifact.metadata["plan"]:
+            print(sentence)
+        phases = {
+            "features": "features",
+            "terms": "terms",
+            "training": "flow and decoder",
+            "calibration": "calibration",
+        }
+        print(
+            "; ".join(
+                f"{name} {_pace(metadata, phase)}" for phase, name in phases.items() if f"{phase}_seconds" in metadata
+            )
+        )
         if weights:
             best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
             print(f"the score counts {weight:g} of the log-determinant ({best})")

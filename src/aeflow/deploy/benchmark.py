@@ -197,23 +197,21 @@ def in_stages(
 
     The stages are those of ``AEFlow.forward`` and ``score``.
     """
-    net, settings, clock = artifact.net, artifact.settings, _Clock(x.device)
-    features = net.encoder(x)
+    net, clock = artifact.net, _Clock(x.device)
+    encoded = net.seen(x)
     clock.lap("encoder")
-    of_flows = net.of_stages(features, settings.stages)
-    latent = net.encode(of_flows)
+    latent = net.encode(encoded)
     clock.lap("flow")
-    x_hat = net.decode(latent)
+    x_hat = net.decode(net.code(encoded, latent))
     clock.lap("decoder")
-    measures = net.measure(latent, x_hat, x)
+    measures = net.measure(encoded, latent, x_hat)
     ratios = None
     if net.classes is not None:
-        u = net.classes.latent(net.of_stages(features, settings.class_stages))
-        ratios = net.classes.log_ratios(u).double().cpu().numpy()
-    input_statistics = measure_input_statistics(x, pool(of_flows)).double().cpu().numpy()
+        ratios = net.classes.log_ratios(net.class_latent(encoded)).double().cpu().numpy()
+    input_statistics = measure_input_statistics(encoded.x, pool(net.flow_features(encoded))).double().cpu().numpy()
     terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")
-    for pixel_map in (measures.residual_map, net.anomaly_map(measures)):
+    for pixel_map in (net.residual_map(measures), net.anomaly_map(measures)):
         pixel_map.cpu().numpy()
     clock.lap("maps")
     scorer = artifact.scorer

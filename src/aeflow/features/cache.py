@@ -3,8 +3,9 @@
 ::
 
     CACHE/<key of encoder, preprocessing and change>/<shard>/
-        features.npy   (n, d), all stages of an image in one row: float16, pooled vectors float32
-        pixels.npy     (n, 3, H, W) uint8, the target of the decoder; none for pooled features
+        features.npy   (n, d), all maps of an image in one row: float16, pooled vectors float32
+        pixels.npy     (n, 3, H, W) uint8, the image as seen in its box, the target of the decoder; none for pooled
+                       features
         images.json    SHA-256 of each row's image file, its slice and view, and its acquisition
 
 On a CPU the features of many images are computed by OpenVINO, after a check that they equal torch's.
@@ -41,6 +42,7 @@ from aeflow.features.openvino_encoder import EncoderGraph
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.model.encoder import Encoder
+from aeflow.model.front import Front
 from aeflow.model.pooling import Pooled
 from aeflow.runtime.cache import IMAGES, SHARD, WRITING, cache_root, describe, discard, feature_folder, mark_used
 from aeflow.runtime.device import images_on, in_parts
@@ -63,13 +65,14 @@ class FeatureCache:
     """Features of one encoder at one image size, under ``root``; ``change`` makes the augmented views."""
 
     def __init__(
-        self, encoder: Encoder | Pooled, image_size: int, root: Path | None = None, change: Change = augment
+        self, encoder: Encoder | Front | Pooled, image_size: int, root: Path | None = None, change: Change = augment
     ) -> None:
         self.encoder = encoder
         self.image_size = image_size
         self.root = root or cache_root()
         self.change = change
-        self.pixels = isinstance(encoder, Encoder)
+        self.pixels = isinstance(encoder, Encoder | Front)
+        self._sees = isinstance(encoder, Front)  # its first map is the image as seen
         self.dtype = np.dtype(STORED if self.pixels else np.float32)  # pooled vectors are small
         self.batch_size = BATCH  # fewer once the device's memory has run out
         key = [FORMAT_VERSION, encoder.name, list(encoder.stages), encoder.fingerprint(), image_size, change.__name__]
@@ -83,9 +86,9 @@ class FeatureCache:
         self._many = False  # images that are missing now
 
     @classmethod
-    def of(cls, encoder: Encoder, settings: Settings, root: Path | None = None) -> Self:
+    def of(cls, front: Front | Encoder, settings: Settings, root: Path | None = None) -> Self:
         """Return the cache of a training with these settings."""
-        return cls(encoder, settings.image_size, root, of_reach(settings.view_reach))
+        return cls(front, settings.image_size, root, of_reach(settings.view_reach))
 
     def changed_by(self, change: Change) -> FeatureCache:
         """Return the cache whose views another change makes; it shares the OpenVINO graph, once proven, of this one."""
@@ -119,7 +122,8 @@ class FeatureCache:
 
     def _shapes(self) -> list[tuple[int, int, int]]:
         blank = torch.zeros(1, 3, self.image_size, self.image_size, device=self.device)
-        return [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
+        shapes = [(z.shape[1], z.shape[2], z.shape[3]) for z in self.encoder(blank)]
+        return shapes[1:] if self._sees else shapes
 
     def _known(self) -> dict[str | None, Row]:
         """Return the stored rows by key; a damaged shard is deleted with a warning."""
@@ -166,8 +170,9 @@ class FeatureCache:
                     x if "/" not in (key := str(contents[record])) else self.change(x, key) for record, x in read
                 ]
                 x = torch.from_numpy(np.stack(pictures))
-                rows.append(self._encode(x))
-                pixels.append((x * 255).round().to(torch.uint8).numpy())
+                found, seen = self._encode(x)
+                rows.append(found)
+                pixels.append((seen * 255).round().clip(0, 255).astype(np.uint8))
             advance(len(batch))
         if not images:
             return {}, refused
@@ -182,18 +187,23 @@ class FeatureCache:
         writing.rename(self.folder / f"{SHARD}{writing.name.removeprefix(WRITING)}")
         return known, refused
 
-    def _encode(self, x: Tensor) -> NDArray[Any]:
-        """Return the features of images ``x`` (B, 3, H, W), one row each, as they are stored."""
+    def _encode(self, x: Tensor) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Return the features of images ``x`` (B, 3, H, W) as they are stored, one row each, and the images as seen."""
         full = self._by_torch(x) if self._graph is None else self._graph(x.numpy())
+        if self._many and self._graph_untried:
+            self._graph_untried = False
+            widths = [math.prod(shape) for shape in self.shapes]
+            seen = [math.prod(x.shape[1:])] if self._sees else []
+            self._graph = EncoderGraph.proven(self.encoder, seen + widths, x.numpy(), full)
+        pixels: NDArray[np.float32] = x.numpy()
+        if self._sees:
+            count = math.prod(x.shape[1:])
+            pixels, full = full[:, :count].reshape(x.shape), full[:, count:]
         largest, limit = float(np.abs(full).max()), float(np.finfo(self.dtype).max)
         if not largest <= limit:  # true for NaN, too
             found = f"its features reach {largest:g} where the cache holds up to {limit:g}"
             raise NumericalError(f"encoder {self.encoder.name}", found, "take other --set stages, or another encoder")
-        if self._many and self._graph_untried:
-            self._graph_untried = False
-            widths = [math.prod(shape) for shape in self.shapes]
-            self._graph = EncoderGraph.proven(self.encoder, widths, x.numpy(), full)
-        return full.astype(self.dtype)
+        return full.astype(self.dtype), pixels
 
     def _by_torch(self, x: Tensor) -> NDArray[np.float32]:
         def rows(part: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""AE-FLOW: frozen encoder, normalizing flow, decoder (Zhao, Ding, Zhang, ICLR 2023).
+"""AE-FLOW: frozen encoder, normalizing flow, decoder (Zhao, Ding, Zhang, ICLR 2023), within a region.
 
 ``z = f(x)``, ``u, log_det = flow(z)``, ``x_hat = g(u)``. With several stages each has its own flow, and the decoder
 reads the latent of the deepest. All likelihoods here are per dimension: nats divided by the number of latent
-dimensions, since a raw one (1e5 nats) would drown the reconstruction.
+dimensions, since a raw one (1e5 nats) would drown the reconstruction. A model none of whose terms reads a likelihood
+has no flow, and its decoder reads the features.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,16 +19,22 @@ from torch import Tensor, nn
 
 from aeflow.config import Settings
 from aeflow.errors import SettingsError
+from aeflow.model.box import paste
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.decoders import DECODERS, decoder_halvings
+from aeflow.model.described import STRIDE
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
+from aeflow.model.front import Encoded, Front
 from aeflow.model.latent import Latent
 from aeflow.model.latent_pca import LatentPCA
 from aeflow.model.pooling import pool, unit_length
 from aeflow.model.priors import PRIORS
 from aeflow.model.regions import REGIONS
+from aeflow.model.regions.base import Region
 from aeflow.model.terms import TERMS
+from aeflow.model.terms.base import Layout, TermModule
+from aeflow.model.terms.flow import resized
 from aeflow.model.terms.scored_batch import ScoredBatch
 
 
@@ -45,10 +52,9 @@ class Measures:
     """Raw measures and maps of a batch: higher means more abnormal."""
 
     terms: dict[str, Tensor]  # by name, see TERMS; (B,) or (B, columns)
-    flow_maps: list[Tensor]  # (B, h, w) for each stage: the whole negative log-likelihood per dimension
-    brightness_map: Tensor  # (B, h, w) of the finest stage: distance from the mean normal image's grey value
-    residual_map: Tensor  # (B, H, W) absolute difference of input and reconstruction
-    x_hat: Tensor  # (B, 3, H, W)
+    maps: dict[str, Tensor]  # of each term, (B, h, w) in standard deviations of held-out normals
+    encoded: Encoded
+    x_hat: Tensor  # (B, 3, H, W) in the box
     pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
     log_ratios: Tensor | None = None  # (B, kinds), each kind of abnormality against normal; see ClassMixture
 
@@ -56,15 +62,22 @@ class Measures:
 class AEFlow(nn.Module):
     """The whole model as one module, by the equations above."""
 
-    mean_image: Tensor
-    map_mean: Tensor
-    map_std: Tensor
-
-    def __init__(self, settings: Settings, encoder: Encoder, classes: ClassMixture | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        encoder: Encoder,
+        classes: ClassMixture | None = None,
+        region: Region | None = None,
+    ) -> None:
+        """Build the model; ``region`` is one learnt from painted images, if the settings say ``painted``."""
         super().__init__()
         self.settings = settings
         self.encoder = encoder
         self.classes = classes
+        if region is None and settings.describes:
+            region = chosen(REGIONS, settings.region, "region")(encoder)
+        self.region = region
+        self._front = [Front(encoder, region, settings)]  # in a list: its parts are registered
         at = [encoder.stages.index(stage) for stage in settings.stages]
         channels, strides = [encoder.channels[i] for i in at], [encoder.strides[i] for i in at]
         self.flows = nn.ModuleList(
@@ -79,6 +92,7 @@ class AEFlow(nn.Module):
                 size=(settings.image_size // stride,) * 2 if settings.positions else None,
             )
             for index, (channels, stride) in enumerate(zip(channels, strides, strict=True))
+            if settings.has_flow
         )
         stride = strides[-1]
         layers = decoder_halvings(stride)
@@ -99,14 +113,11 @@ class AEFlow(nn.Module):
         decoder = chosen(DECODERS, settings.decoder_type, "decoder_type")
         self.decoder = decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
         self.prior = chosen(PRIORS, settings.prior, "prior")()
-        self.region = chosen(REGIONS, settings.region, "region")()
         self.latent_pca = LatentPCA((channels[-1], *(settings.image_size // stride,) * 2))
-        self.cell = strides[0]  # side of a map's cell in pixels
-        # Mean image of normals, in cells.
-        self.register_buffer("mean_image", torch.zeros(*(settings.image_size // self.cell,) * 2))
-        self.register_buffer("map_mean", torch.zeros(2))  # of flow and brightness map over held-out normals
-        self.register_buffer("map_std", torch.ones(2))
-        self._measures = {name: term.measure for name, term in TERMS.items()}
+        layout = Layout(self.front.described_channels, settings.image_size // STRIDE, strides[0])
+        self.terms = nn.ModuleDict(
+            {name: chosen(TERMS, name, "terms").module(settings, layout) for name in settings.chosen_terms}
+        )
         self._bfloat16 = False
         self.to(memory_format=torch.channels_last)
 
@@ -119,110 +130,168 @@ class AEFlow(nn.Module):
         finally:
             self._bfloat16 = before
 
-    def initialise(self, features: list[Tensor], x: Tensor) -> None:
-        """Start every norm from features (B, C, h, w) of images ``x`` (B, 3, H, W), decoder and maps from ``x``."""
-        self.decoder.initialise(x)  # type: ignore[operator]
-        self.mean_image.copy_(self._cells(x).mean(dim=0))
-        for flow, z in zip(self.flows, self.prepared(features), strict=True):
-            flow.initialise(z)  # type: ignore[operator]
+    @property
+    def front(self) -> Front:
+        """The frozen front, made of this model's encoder and region."""
+        return self._front[0]
 
-    def encode(self, features: list[Tensor]) -> Latent:
-        """Return the latents of features ``z`` (B, C, h, w) of each stage."""
+    def encoded(self, parts: Sequence[Tensor], x: Tensor) -> Encoded:
+        """Return what the front gave of images ``x`` (B, 3, H, W) as seen, from the tensors that a cache keeps."""
+        return self.front.encoded(parts, x)
+
+    def initialise(self, encoded: Encoded) -> None:
+        """Start every norm, the decoder and the mean normal image from a batch of normals."""
+        self.decoder.initialise(encoded.x)  # type: ignore[operator]
+        if "reconstruction" in self.terms:
+            self.terms["reconstruction"].initialise(encoded.x)  # type: ignore[operator]
+        if self.flows:
+            for flow, z in zip(self.flows, self.of_flows(encoded), strict=True):
+                flow.initialise(z)  # type: ignore[operator]
+
+    def of_flows(self, encoded: Encoded) -> list[Tensor]:
+        """Return the features (B, C, h, w) of the flows' stages, as the flows take them."""
+        return self.prepared(self.flow_features(encoded))
+
+    def flow_features(self, encoded: Encoded) -> list[Tensor]:
+        """Return the features (B, C, h, w) of the flows' stages, as the encoder gives them."""
+        return [encoded.features[self.front.stages.index(stage)] for stage in self.settings.stages]
+
+    def encoder_features(self, x: Tensor, stages: Sequence[int]) -> list[Tensor]:
+        """Return the encoder's features of images ``x`` (B, 3, H, W) as they are, with no region and no box."""
+        features = self.encoder(x)
+        return [features[self.encoder.stages.index(stage)] for stage in stages]
+
+    def encode(self, encoded: Encoded) -> Latent | None:
+        """Return the latents of a batch, one for each stage; None if the model has no flow."""
+        if not self.flows:
+            return None
+        features = self.of_flows(encoded)
         with self._precision(features[0]):
-            pairs = [flow(z) for flow, z in zip(self.flows, self.prepared(features), strict=True)]
+            pairs = [flow(z) for flow, z in zip(self.flows, features, strict=True)]
         return Latent([u for u, _ in pairs], [log_det for _, log_det in pairs])
 
     def prepared(self, features: list[Tensor]) -> list[Tensor]:
         """Return features (B, C, h, w) as the flows take them."""
         return [unit_length(z) for z in features] if self.settings.unit_features else features
 
-    def decode(self, latent: Latent) -> Tensor:
-        """Return the image (B, 3, H, W) of the deepest stage's latent."""
-        with self._precision(latent.u[-1]):
-            x_hat: Tensor = self.decoder(latent.u[-1])
+    def code(self, encoded: Encoded, latent: Latent | None) -> Tensor:
+        """Return what the decoder reads, (B, C, h, w): the deepest stage's latent, or its features without a flow."""
+        return self.of_flows(encoded)[-1] if latent is None else latent.u[-1]
+
+    def decode(self, code: Tensor) -> Tensor:
+        """Return the image (B, 3, H, W) of a code."""
+        with self._precision(code):
+            x_hat: Tensor = self.decoder(code)
         return x_hat.float()
 
-    def losses(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Losses:
+    def losses(self, latent: Latent | None, x_hat: Tensor, x: Tensor) -> Losses:
         """Return the loss terms of images ``x`` (B, 3, H, W) and their weighted sum, (B,) each."""
+        reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
+        if latent is None:
+            return Losses(reconstruction, torch.zeros_like(reconstruction), reconstruction)
         nll = [m.mean(dim=(1, 2)) for m in latent.negative_log_likelihood(self.prior)]
         flow = torch.stack(nll).mean(dim=0)
-        reconstruction = (x_hat - x).square().mean(dim=(1, 2, 3))
         alpha = self.settings.alpha
         return Losses(alpha * flow + (1 - alpha) * reconstruction, flow, reconstruction)
 
-    def measure(self, latent: Latent, x_hat: Tensor, x: Tensor) -> Measures:
-        """Return the raw measures and maps of images ``x`` (B, 3, H, W) with this latent and reconstruction."""
-        batch = ScoredBatch(self.settings, self.prior, self.region, latent, x, x_hat)
+    def batch(self, encoded: Encoded, latent: Latent | None, x_hat: Tensor) -> ScoredBatch:
+        """Return a batch as the terms see it."""
+        return ScoredBatch(self.settings, self.prior, encoded.x, x_hat, latent, encoded.described)
+
+    def measure(self, encoded: Encoded, latent: Latent | None, x_hat: Tensor, maps: bool = True) -> Measures:
+        """Return the raw measures, and the maps if asked for, of a batch with this latent and reconstruction."""
+        batch = self.batch(encoded, latent, x_hat)
         return Measures(
-            terms={name: measure(batch) for name, measure in self._measures.items()},
-            flow_maps=latent.negative_log_likelihood(self.prior),
-            brightness_map=(self._cells(x) - self.mean_image).abs(),
-            residual_map=(x - x_hat).abs().mean(dim=1),
+            terms={name: term(batch) for name, term in self.terms.items()},
+            maps={name: term.standardised_map(batch) for name, term in self._term_modules()} if maps else {},
+            encoded=encoded,
             x_hat=x_hat,
-            pooled=x.new_empty(x.shape[0], 0),
+            pooled=encoded.x.new_empty(len(encoded.x), 0),
         )
 
     def anomaly_map(self, measures: Measures) -> Tensor:
-        """Return ``beta * flow map + (1 - beta) * brightness map``, each in standard deviations of normals; (B, H, W).
+        """Return ``sum_i weight_i map_i`` over the terms, as the score is composed, in the whole picture, (B, H, W).
 
-        The score is composed in the same way. The mean normal image takes the place of the reconstruction here: a good
-        decoder reconstructs what is abnormal, too.
+        Each map is in standard deviations of held-out normals. What does not count is 0 there.
         """
-        beta = self.settings.beta
-        (flow_mean, brightness_mean), (flow_std, brightness_std) = self.map_mean, self.map_std
-        flow, brightness = self._cell_maps(measures)
-        cells = beta * (flow - flow_mean) / flow_std + (1 - beta) * (brightness - brightness_mean) / brightness_std
-        return _resized(cells, measures.residual_map.shape[-2:])
+        size = measures.x_hat.shape[-2:]
+        parts = [TERMS[name].weight(self.settings) * resized(m, size) for name, m in measures.maps.items()]
+        return self.in_picture(torch.stack(parts).sum(dim=0), measures.encoded)
+
+    def residual_map(self, measures: Measures) -> Tensor:
+        """Return the absolute difference of image and reconstruction, mean over the colours, (B, H, W)."""
+        residual = (measures.encoded.x - measures.x_hat).abs().mean(dim=1)
+        return self.in_picture(residual, measures.encoded)
+
+    def in_picture(self, maps: Tensor, encoded: Encoded) -> Tensor:
+        """Return maps (B, H, W) of the box laid back into the whole picture, and 0 where nothing counts."""
+        if encoded.region is None or encoded.box is None:
+            return maps
+        inside = resized(encoded.region[:, 0], maps.shape[-2:])
+        return paste(maps * inside, encoded.box, (maps.shape[-2], maps.shape[-1]))
+
+    def reconstruction(self, measures: Measures, x: Tensor) -> Tensor:
+        """Return images ``x`` (B, 3, H, W) with the reconstruction in their boxes, (B, 3, H, W)."""
+        box = measures.encoded.box
+        if box is None or not self.front.boxed:
+            return measures.x_hat
+        size = (x.shape[-2], x.shape[-1])
+        inside = paste(torch.ones_like(x[:, 0]), box, size)[:, None]
+        laid = torch.stack([paste(channel, box, size) for channel in measures.x_hat.unbind(dim=1)], dim=1)
+        return laid + (1 - inside) * x
+
+    def seen(self, x: Tensor) -> Encoded:
+        """Return what the frozen front gives of images ``x`` (B, 3, H, W) in [0, 1]."""
+        boxed, *parts = self.front(x)
+        return self.encoded(parts, boxed)
+
+    def region_map(self, encoded: Encoded) -> Tensor:
+        """Return how far each pixel of the whole picture counts, (B, H, W) in [0, 1]."""
+        return self.in_picture(torch.ones_like(encoded.x[:, 0]), encoded)
 
     @torch.no_grad()
-    def scale_maps(self, batches: Iterable[tuple[list[Tensor], Tensor]]) -> None:
-        """Set the mean and spread by which ``anomaly_map`` standardises.
+    def scale_maps(self, batches: Iterable[Encoded]) -> None:
+        """Set each term's ``map_mean`` and ``map_std`` from normals that were not trained on."""
+        sums: dict[str, Tensor] = {}
+        for encoded in batches:
+            latent = self.encode(encoded)
+            batch = self.batch(encoded, latent, self.decode(self.code(encoded, latent)))
+            for name, term in self._term_modules():
+                values = term.map(batch)
+                weight = torch.ones_like(values)
+                if encoded.described is not None:
+                    weight = F.adaptive_avg_pool2d(
+                        encoded.described.weight[:, None], (values.shape[-2], values.shape[-1])
+                    )[:, 0]
+                moments = torch.stack([weight.sum(), (weight * values).sum(), (weight * values.square()).sum()])
+                sums[name] = sums.get(name, 0) + moments.double().cpu()
+        for name, term in self._term_modules():
+            count, total, squares = sums[name]
+            mean = total / count
+            term.map_mean.copy_(mean)
+            term.map_std.copy_((squares / count - mean.square()).clamp_min(1e-12).sqrt())
 
-        ``batches``: features and images of normals that were not trained on.
-        """
-        count, total, squares = 0, torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
-        for features, x in batches:
-            latent = self.encode(features)
-            maps = self._cell_maps(self.measure(latent, self.decode(latent), x))
-            both = torch.stack([values.flatten() for values in maps]).double().cpu()
-            count += both.shape[1]
-            total += both.sum(dim=1)
-            squares += both.square().sum(dim=1)
-        mean = total / count
-        self.map_mean.copy_(mean)
-        self.map_std.copy_((squares / count - mean.square()).clamp_min(1e-12).sqrt())
-
-    def _cell_maps(self, measures: Measures) -> tuple[Tensor, Tensor]:
-        """Return the flow map (mean over stages) and the brightness map at the finest stage's size, (B, h, w) each."""
-        stages = [_resized(m, measures.brightness_map.shape[-2:]) for m in measures.flow_maps]
-        return torch.stack(stages).mean(dim=0), measures.brightness_map
-
-    def _cells(self, x: Tensor) -> Tensor:
-        """Return the mean grey value of each cell of images (B, 3, H, W), (B, h, w)."""
-        return F.avg_pool2d(x.mean(dim=1, keepdim=True), self.cell)[:, 0]
-
-    def forward(self, x: Tensor) -> Measures:
+    def forward(self, x: Tensor, maps: bool = True) -> Measures:
         """Return the terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
-        features = self.encoder(x)
-        of_flows = self.of_stages(features, self.settings.stages)
-        latent = self.encode(of_flows)
-        measures = replace(self.measure(latent, self.decode(latent), x), pooled=pool(of_flows))
+        encoded = self.seen(x)
+        latent = self.encode(encoded)
+        measures = self.measure(encoded, latent, self.decode(self.code(encoded, latent)), maps)
+        measures = replace(measures, pooled=pool(self.flow_features(encoded)))
         if self.classes is None:
             return measures
-        u = self.classes.latent(self.of_stages(features, self.settings.class_stages))
-        return replace(measures, log_ratios=self.classes.log_ratios(u))
+        return replace(measures, log_ratios=self.classes.log_ratios(self.class_latent(encoded)))
+
+    def class_latent(self, encoded: Encoded) -> Tensor:
+        """Return the classifier's latent (B, d) of a batch."""
+        assert self.classes is not None
+        stages = [encoded.features[self.front.stages.index(stage)] for stage in self.settings.class_stages]
+        return self.classes.latent(stages)
+
+    def _term_modules(self) -> list[tuple[str, TermModule]]:
+        return [(name, cast(TermModule, term)) for name, term in self.terms.items()]
 
     def _precision(self, x: Tensor) -> AbstractContextManager[Any]:
         return torch.autocast(x.device.type, torch.bfloat16) if self._bfloat16 else nullcontext()
-
-    def of_stages(self, features: list[Tensor], stages: Sequence[int]) -> list[Tensor]:
-        """Return the encoder's feature maps of some of its stages."""
-        return [features[self.encoder.stages.index(stage)] for stage in stages]
-
-
-def _resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Return maps (B, h, w) at another size, (B, *size); bilinear."""
-    return F.interpolate(maps[:, None], tuple(size), mode="bilinear", align_corners=False)[:, 0]
 
 
 T = TypeVar("T")

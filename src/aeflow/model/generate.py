@@ -21,11 +21,14 @@ BATCH = 16
 @torch.no_grad()
 def healthy(net: AEFlow, x: Tensor) -> Tensor:
     """Return the healthy counterparts (B, 3, H, W) of images ``x`` (B, 3, H, W), both in [0, 1]."""
-    features = net.encoder(x)
-    z = net.prepared(net.of_stages(features, net.settings.stages))[-1]
+    encoded = net.seen(x)
+    z = net.of_flows(encoded)[-1]
     if net.classes is not None:
-        s = pool(net.of_stages(features, net.settings.class_stages))
+        stages = net.settings.class_stages
+        s = pool([encoded.features[net.front.stages.index(stage)] for stage in stages])
         z = with_class_statistics(net, z, net.classes.moved_to_normal(s))
+    if not net.flows:
+        return _decoded(net, z)
     return _decoded(net, pulled_into_ball(net.flows[-1](z)[0]))
 
 
@@ -59,13 +62,13 @@ def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
 
 def _shifted(net: AEFlow, u: Tensor, shift: Tensor) -> Tensor:
     """Return latents ``u`` (B, C, h, w) whose features' statistics are moved by ``shift`` (1, D)."""
-    flow, own = net.flows[-1], _own_part(net, shift)
+    flow, own = net.flows[-1] if net.flows else None, _own_part(net, shift)
     if own is None:
         return u
-    z = flow.inverse(u)  # type: ignore[operator]
+    z = u if flow is None else flow.inverse(u)  # type: ignore[operator]
     length = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
     moved = length * unit_length(with_statistics(unit_length(z), pool([z]) + own))
-    found: Tensor = flow(moved)[0]
+    found: Tensor = moved if flow is None else flow(moved)[0]
     return found
 
 

@@ -6,6 +6,8 @@ LOG_RATIOS = "log_ratios"  # (B, kinds), if the model has classes
 INPUT_STATISTICS = "traits"  # (B, T), see ``model.input_statistics``; the name in graphs of earlier versions
 
 MAPS = ("residual", "anomaly")  # as "residual_map" and "anomaly_map", (B, H, W)
+REGION = "region"  # (B, H, W) in [0, 1], how far each pixel counts; none if all of the image does
+REGION_STATISTICS = "region_statistics"  # (B, T) of a learnt region, see ``model.regions.plausibility``
 X_HAT = "x_hat"  # (B, 3, H, W)
 
 # Calibrated: what a graph gives to those who run it without aeflow, beside each term by its name.

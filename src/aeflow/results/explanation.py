@@ -91,11 +91,11 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
     [(_, result)] = score(artifact.scorer, [record], maps=True, pictures=True)
     if isinstance(result, ImageError):
         raise result
-    net, stages = artifact.net, artifact.settings.stages
+    net = artifact.net
     x, x_hat = (torch.from_numpy(picture[None]).to(artifact.device) for picture in result.pictures)
 
     def features(images: Tensor) -> list[Tensor]:
-        return net.of_stages(net.encoder(images), stages)
+        return net.flow_features(net.seen(images))
 
     s, s_hat = (pool(features(images))[0].cpu() for images in (x, x_hat))
     table = ReferenceNormals.load(run, len(s))

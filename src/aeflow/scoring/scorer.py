@@ -45,6 +45,8 @@ class Measured:
     acquisition: Acquisition  # facts of the file on how the image was taken
     maps: dict[str, Floats32]  # (H, W) each
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each
+    region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
+    region_statistics: NDArray[np.float64] | None = None  # (T,) of a learnt region
     original: Original | None = None
 
 
@@ -64,6 +66,7 @@ class Score:
     posterior: dict[str, float]  # probability of "normal" and of each kind of abnormality; empty without classes
     maps: dict[str, Floats32]
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
+    region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
     outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
     original: Original | None = None  # the image at its own size, if asked for
 
@@ -123,7 +126,8 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
         else {},
         maps=measured.maps,
         pictures=measured.pictures,
-        outside=scorer.input_guard.outside(measured.input_statistics, measured.acquisition),
+        region=measured.region,
+        outside=scorer.input_guard.outside(measured.input_statistics, measured.acquisition, measured.region_statistics),
         original=measured.original,
     )
 
@@ -163,6 +167,8 @@ def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterat
             acquisition=image.acquisition,
             maps={name: m[i] for name, m in raw.maps.items()},
             pictures=() if raw.x_hat is None else (x[i], raw.x_hat[i]),
+            region=None if raw.region is None else raw.region[i],
+            region_statistics=None if raw.region_statistics is None else raw.region_statistics[i],
             original=image.original,
         )
 

@@ -16,7 +16,6 @@ from aeflow.data.records import Record
 from aeflow.data.splits import evenly
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.terms import TERMS
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import measure
 from aeflow.training.class_mixture_em import MixtureFit
@@ -38,8 +37,8 @@ def calibrate_on(net: AEFlow, held_out: Sequence[Record], learnt: LearntClasses 
             rows.append(measured.measures)
             ratios += [] if measured.log_ratios is None else [measured.log_ratios]
             if record in mapped:
-                pixels.add(measured.maps)
-    measures = {name: np.stack([row[name] for row in rows]) for name in TERMS}
+                pixels.add(measured.maps, measured.region)
+    measures = {name: np.stack([row[name] for row in rows]) for name in net.settings.chosen_terms}
     calibration = fit_calibration(net.settings, measures, pixels.scales())
     if learnt is None or learnt.classes is None:
         return calibration

@@ -27,13 +27,19 @@ def learn_input_guard(net: AEFlow, views: Sequence[Features], held_out: Features
 
     At most MAX_NORMALS of each are recaptured: train normals join the fit, held-out ones set the bounds.
     """
-    train = [measure_input_statistics(x, pool(z)) for features in views for z, x in features.batches(BATCH)]
+    train, regions = [], []
+    for features in views:
+        for parts, x in features.batches(BATCH):
+            encoded = net.encoded(parts, x)
+            train.append(measure_input_statistics(x, pool(net.flow_features(encoded))))
+            regions += [encoded.statistics] if net.front.recognises and encoded.statistics is not None else []
     kept, held = (evenly(range(len(features)), MAX_NORMALS) for features in (views[0], held_out))
     with bar("Intended input", len(kept) + len(held)) as advance:
         train += _recaptured(net, views[0], kept, advance)
         fresh = _recaptured(net, held_out, held, advance)
     seen = SeenInputs.of([*views[0].acquisitions, *held_out.acquisitions])
-    return fit_guard(torch.cat(train).double().numpy(), torch.cat(fresh).double().numpy(), seen)
+    known = torch.cat(regions).double().numpy() if regions else None
+    return fit_guard(torch.cat(train).double().numpy(), torch.cat(fresh).double().numpy(), seen, known)
 
 
 def _recaptured(
@@ -47,7 +53,7 @@ def _recaptured(
         _, x = features.batch(batch)
         views = [recapture(image.numpy(), features.contents[i]) for image, i in zip(x, batch, strict=True)]
         x = torch.from_numpy(np.stack(views)).to(device)
-        pooled = pool(net.of_stages(net.encoder(x), net.settings.stages))
+        pooled = pool(net.encoder_features(x, net.settings.stages))
         found.append(measure_input_statistics(x, pooled).cpu())
         advance(len(batch))
     return found

@@ -25,8 +25,7 @@ from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.terms import TERMS
-from aeflow.model.terms.flow import mean_of_top
+from aeflow.model.terms.flow import measure_at
 
 WEIGHTS = tuple(eighth / 8 for eighth in range(9))
 MAX_ANOMALOUS = 300  # held-out normals that get an anomaly
@@ -62,20 +61,20 @@ def measures_under(
     """
     net.eval()
     device, columns = next(net.parameters()).device, len(net.settings.stages)
-    weights = dict.fromkeys(weight for weight, _ in pairs)
     found: list[dict[str, Measures]] = [{} for _ in pairs]
     for group, features in groups.items():
         flows: list[list[Floats]] = [[np.zeros((0, columns))] for _ in pairs]
-        others: dict[str, list[Floats]] = {name: [np.zeros(0)] for name in TERMS if name != "flow"}
+        others: dict[str, list[Floats]] = {name: [] for name in net.terms if name != "flow"}
         for z, x in Feed(features, device).batches(net.settings.batch_size):
-            latent = net.encode(z)
-            measured = net.measure(latent, net.decode(latent), x).terms
+            encoded = net.encoded(z, x)
+            latent = net.encode(encoded)
+            x_hat = net.decode(net.code(encoded, latent))
+            measured = net.measure(encoded, latent, x_hat, maps=False).terms
             for name, parts in others.items():
                 parts.append(_numbers(measured[name]))
-            maps = {weight: latent.negative_log_likelihood(net.prior, weight) for weight in weights}
+            batch = net.batch(encoded, latent, x_hat)
             for (weight, share), flow in zip(pairs, flows, strict=True):
-                kept = [net.region.keep(values) for values in maps[weight]]
-                flow.append(_numbers(torch.stack([mean_of_top(values, share) for values in kept], dim=1)))
+                flow.append(_numbers(measure_at(batch, weight, share)))
         unchanged = {name: np.concatenate(parts) for name, parts in others.items()}
         for of_pair, flow in zip(found, flows, strict=True):
             of_pair[group] = {"flow": np.concatenate(flow), **unchanged}

@@ -20,7 +20,6 @@ from aeflow.data.splits import evenly
 from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.terms import TERMS
 from aeflow.runtime.device import Plan, halving
 from aeflow.runtime.progress import bar
 from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
@@ -100,7 +99,7 @@ def fit_network(
         net.load_state_dict(weights, strict=False)
     else:
         rows = range(len(material.views[0]))
-        halving(lambda size: net.initialise(*train.batch(evenly(rows, size))), NORMS_FROM_IMAGES)
+        halving(lambda size: net.initialise(net.encoded(*train.batch(evenly(rows, size)))), NORMS_FROM_IMAGES)
         progress, best = Progress(), trainable(net)
 
     step = _Step(net, settings, optimizer, plan)
@@ -136,7 +135,7 @@ def fit_network(
             after_epoch(epoch, epochs)
     net.load_state_dict(best, strict=False)
     net.eval()
-    net.scale_maps(held_out.batches(step.size))
+    net.scale_maps(net.encoded(*batch) for batch in held_out.batches(step.size))
     return progress
 
 
@@ -157,10 +156,12 @@ class _Step:
         net = self.net
         with net.in_bfloat16(self.plan.train_bfloat16):
             losses, self.size = halving(lambda size: self._gradients(features, x, size), self.size)
-        parts = (net.flows, net.decoder)  # apart: the flows' far larger gradients would silence the decoder
+        parts = (
+            (net.flows, net.decoder) if net.flows else (net.decoder,)
+        )  # apart: the flows' far larger gradients would silence the decoder
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.settings.max_grad_norm) for part in parts]
         if not bool(torch.isfinite(torch.cat([losses.flatten(), *map(torch.atleast_1d, norms)])).all()):  # one wait
-            check_finite(net, losses[0], lambda: net.decode(net.encode(features)), where)
+            check_finite(net, losses[0], lambda: self._x_hat(features, x), where)
             for norm in norms:
                 check_gradients(net, norm, where)
         self.optimizer.step()
@@ -178,9 +179,14 @@ class _Step:
         return torch.cat(found, dim=1)
 
     def _losses(self, features: list[Tensor], x: Tensor) -> Tensor:
-        latent = self.net.encode(features)
-        losses = self.net.losses(latent, self.net.decode(latent), x)
+        encoded = self.net.encoded(features, x)
+        latent = self.net.encode(encoded)
+        losses = self.net.losses(latent, self.net.decode(self.net.code(encoded, latent)), x)
         return torch.stack((losses.total, losses.flow, losses.reconstruction))
+
+    def _x_hat(self, features: list[Tensor], x: Tensor) -> Tensor:
+        encoded = self.net.encoded(features, x)
+        return self.net.decode(self.net.code(encoded, self.net.encode(encoded)))
 
 
 def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: int) -> Floats:
@@ -213,11 +219,12 @@ def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[
     """Return the mean losses (3,), and the raw measures (n, ...) of each term, in evaluation mode."""
     net.eval()
     losses = [torch.zeros(3, 0)]
-    measured: dict[str, list[Tensor]] = {name: [] for name in TERMS}
+    measured: dict[str, list[Tensor]] = {name: [] for name in net.terms}
     for z, x in feed.batches(batch_size):
-        latent = net.encode(z)
-        x_hat = net.decode(latent)
-        loss, measures = net.losses(latent, x_hat, x), net.measure(latent, x_hat, x)
+        encoded = net.encoded(z, x)
+        latent = net.encode(encoded)
+        x_hat = net.decode(net.code(encoded, latent))
+        loss, measures = net.losses(latent, x_hat, x), net.measure(encoded, latent, x_hat, maps=False)
         losses.append(torch.stack((loss.total, loss.flow, loss.reconstruction)).cpu())
         for name, measure in measures.terms.items():
             measured[name].append(measure.cpu())
@@ -227,5 +234,6 @@ def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[
 
 
 def trainable(net: AEFlow) -> State:
-    """Return a copy of everything but the frozen encoder."""
-    return {key: value.detach().clone() for key, value in net.state_dict().items() if not key.startswith("encoder.")}
+    """Return a copy of everything but the frozen encoder and the region."""
+    frozen = ("encoder.", "region.")
+    return {key: value.detach().clone() for key, value in net.state_dict().items() if not key.startswith(frozen)}

@@ -34,7 +34,6 @@ from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.errors import ImageError
-from aeflow.model.terms import TERMS
 from aeflow.runtime.files import content
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
@@ -76,7 +75,10 @@ def recalibrate(
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
         remedy = f"give {MIN_LOCAL_NORMALS} or more, of as many patients as you can; 100 are better"
         raise DataError("normals", f"{different} different readable normal images{reason}", remedy)
-    outside = sum(bool(old.input_guard.outside(image.input_statistics, image.acquisition)) for _, image in measured)
+    outside = sum(
+        bool(old.input_guard.outside(image.input_statistics, image.acquisition, image.region_statistics))
+        for _, image in measured
+    )
     patients = len({record.patient for record in read})
     metadata = {
         "images": len(read),
@@ -86,7 +88,7 @@ def recalibrate(
         "content": sorted({digest for digest in digests.values() if digest}),
         "original": _original(old),
     }
-    measures = {name: np.stack([image.measures[name] for _, image in measured]) for name in TERMS}
+    measures = {name: np.stack([image.measures[name] for _, image in measured]) for name in old.settings.chosen_terms}
     ratios = [image.log_ratios for _, image in measured if image.log_ratios is not None]
     calibration = refit(old.calibration, old.settings, measures, np.stack(ratios) if ratios else None, maps)
     new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata})
@@ -120,7 +122,7 @@ def _measure(
                 refusals += refusals_among([(record, found)])
                 continue
             if record in mapped:
-                pixels.add(found.maps)
+                pixels.add(found.maps, found.region)
             measured.append((record, replace(found, maps={})))
     return measured, refusals, pixels.scales()
 

@@ -19,7 +19,7 @@ from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, MODEL_JSON
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.calibration.calibration import MIN_NORMALS
-from aeflow.config import Settings
+from aeflow.config import PAINTED, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
 from aeflow.data.records import Record, Refusals, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
@@ -27,8 +27,12 @@ from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
-from aeflow.model.aeflow import AEFlow
+from aeflow.model.aeflow import AEFlow, chosen
+from aeflow.model.described import Described
 from aeflow.model.encoder_weights import pretrained
+from aeflow.model.front import Front
+from aeflow.model.regions import REGIONS
+from aeflow.model.regions.base import Region
 from aeflow.runtime.files import write_text
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
@@ -36,8 +40,11 @@ from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.checkpoint import CHECKPOINT, Progress
 from aeflow.training.fit_input_guard import learn_input_guard
+from aeflow.training.fit_terms import described, fit_terms
 from aeflow.training.learn_classes import LearntClasses, learn_classes
 from aeflow.training.loop import Material, fit_network
+from aeflow.training.painted_region import learn_painted
+from aeflow.training.plan import fingerprint, plan_terms
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
 MAX_LATENTS = 300  # train normals whose latents the Gaussian of new ones is fitted on
@@ -90,14 +97,16 @@ def train(
     settings: Settings,
     *,
     encoder_weights: Path | None = None,
+    painted: Path | None = None,
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
 ) -> Trained:
     """Learn from the train normals of ``data`` and write the run folder ``out``.
 
-    Raises DataError for too few normals, or for normals that are in the test split, too, unless
-    ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training,
+    ``painted``: folder of masks of 20 to 50 train normals, from which the region is learnt if the settings say so; by
+    default ``train/region`` of the data. Raises DataError for too few normals, or for normals that are in the test
+    split, too, unless ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training,
     NumericalError naming the layer if training leaves the finite numbers.
     """
     started, paces = time.perf_counter(), Paces()
@@ -106,18 +115,23 @@ def train(
     _check_run(run, resume, overwrite)
     images = read_images(data, settings)
     learnt, settings, refusals = _learn_classes(data, images, settings, encoder_weights, on)
-    cache = FeatureCache.of(pretrained(settings.encoder, settings.stages, encoder_weights).to(on), settings)
-    net = build_network(settings, learnt, encoder_weights, on)
+    region = find_region(data, painted, images, settings, encoder_weights, on)
+    cache = FeatureCache.of(frozen_front(settings, region, encoder_weights, on), settings)
     material, refused = compute_features(cache, images, settings, paces)
     refusals = _all_refusals(refusals, refused)
     _check_enough(material, settings, data, refusals)
+    settings, plan, normals = plan_score(cache, material, settings)
+    net = build_network(settings, learnt, region, encoder_weights, on)
+    if normals is not None:
+        with paces.of("terms", len(material.views[0])):
+            fit_terms(net, material.views[0], normals, settings.seed)
 
     run.mkdir(parents=True, exist_ok=True)
     progress = fit_network(net, settings, run, material, resume)
     paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
     with paces.of("calibration", len(material.held_out)):
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
-        net.latent_pca.fit(latents(net, material.views[0]))
+        net.latent_pca.fit(codes(net, material.views[0]))
         calibration = calibrate_on(net, material.held_out.records, learnt)
         guard = learn_input_guard(net, material.views, material.held_out)
     metadata = {
@@ -127,6 +141,7 @@ def train(
             **paces.values,
             "device": str(on),
         },
+        "plan": list(plan),
         "log_det_weights": ranked,
         "labelled_set": None if learnt is None else learnt.to_json(),
     }
@@ -159,12 +174,51 @@ def _learn_classes(
     return learnt, settings, refusals
 
 
-def build_network(settings: Settings, learnt: LearntClasses | None, weights: Path | None, on: torch.device) -> AEFlow:
-    """Return the network before its training, started by the seed, with the classes that were learnt."""
+def find_region(
+    data: Path | str,
+    painted: Path | None,
+    images: TrainingImages,
+    settings: Settings,
+    weights: Path | None,
+    on: torch.device,
+) -> Region | None:
+    """Return the region of a training, learnt now if it is a painted one; None if all of the image counts."""
+    if not settings.describes:
+        return None
+    encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(on)
+    if settings.region != PAINTED:
+        return chosen(REGIONS, settings.region, "region")(encoder).to(on)
+    return learn_painted(painted or Path(data) / "train" / "region", images.kept, encoder, settings)
+
+
+def frozen_front(settings: Settings, region: Region | None, weights: Path | None, on: torch.device) -> Front:
+    """Return the front of a training, whose features are cached."""
+    return Front(pretrained(settings.encoder, settings.encoder_stages, weights).to(on), region, settings)
+
+
+def plan_score(
+    cache: FeatureCache, material: Material, settings: Settings
+) -> tuple[Settings, tuple[str, ...], Described | None]:
+    """Return the settings with the terms planned, the plan in words, and the described normals if positions are."""
+    front = cache.encoder
+    assert isinstance(front, Front)
+    if not front.describes:
+        return settings, (), None
+    normals = described(front, material.views[0])
+    if settings.terms is not None:
+        return settings, (f"terms as set: {', '.join(settings.terms)}",), normals
+    plan = plan_terms(settings, fingerprint(normals, front.beside))
+    return settings.model_copy(update={"terms": plan.terms}), plan.words, normals
+
+
+def build_network(
+    settings: Settings, learnt: LearntClasses | None, region: Region | None, weights: Path | None, on: torch.device
+) -> AEFlow:
+    """Return the network before its training, started by the seed, with the classes and region that were learnt."""
     mixture = learnt.classes.mixture if learnt is not None and learnt.classes is not None else None
     encoder = pretrained(settings.encoder, settings.encoder_stages, weights)
     torch.manual_seed(settings.seed)
-    return AEFlow(settings, encoder, mixture).to(on)
+    return AEFlow(settings, encoder, mixture, region).to(on)
 
 
 def compute_features(
@@ -183,7 +237,7 @@ def compute_features(
 
 def choose_log_det_weight(net: AEFlow, cache: FeatureCache, held_out: Features) -> tuple[Settings, dict[str, float]]:
     """Return the settings with the weight chosen if they leave it open, and the AUROC of each weight that was tried."""
-    if net.settings.log_det_weight is not None:
+    if net.settings.log_det_weight is not None or "flow" not in net.terms:
         return net.settings, {}
     normals = min(len(held_out), log_det_weight.MAX_ANOMALOUS)
     with bar("Synthetic anomalies", normals * log_det_weight.views_of(normals)) as advance:
@@ -192,12 +246,16 @@ def choose_log_det_weight(net: AEFlow, cache: FeatureCache, held_out: Features) 
 
 
 @torch.no_grad()
-def latents(net: AEFlow, normals: Features) -> torch.Tensor:
-    """Return the deepest latents (n, C, h, w) of some train normals, at most MAX_LATENTS of them."""
+def codes(net: AEFlow, normals: Features) -> torch.Tensor:
+    """Return what the decoder reads (n, C, h, w) of some train normals, at most MAX_LATENTS of them."""
     rows, device = evenly(range(len(normals)), MAX_LATENTS), next(net.parameters()).device
     starts = range(0, len(rows), net.settings.batch_size)
-    batches = (normals.batch(rows[start : start + net.settings.batch_size])[0] for start in starts)
-    return torch.cat([net.encode([z.to(device) for z in features]).u[-1] for features in batches])
+    found = []
+    for start in starts:
+        parts, x = normals.batch(rows[start : start + net.settings.batch_size])
+        encoded = net.encoded([part.to(device) for part in parts], x.to(device))
+        found.append(net.code(encoded, net.encode(encoded)))
+    return torch.cat(found)
 
 
 def _all_refusals(first: Refusals, second: Refusals) -> Refusals:
@@ -238,7 +296,7 @@ def _write_run(model: Artifact, run: Path, material: Material, progress: Progres
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
     write_text(run / HISTORY, _csv(history))
     write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
-    ReferenceNormals.of_training(material.views[0]).save(run)
+    ReferenceNormals.of_training(model.net, material.views[0]).save(run)
     save_run(model, run)
     (run / CHECKPOINT).unlink()
     return history

@@ -1,7 +1,8 @@
-"""Terms of the score, in one registry: a new term is one file here, with its ``measure``, and one line below.
+"""Terms of the score, in one registry: a new term is one file here, with its ``Module``, and one line below.
 
-``score = sum_i weight_i term_i`` over the terms, each standardised on held-out normals (``calibration.term_scale``).
-The registry itself imports no torch, so that scores can be computed from a graph's measures without it.
+``score = sum_i weight_i term_i`` over the model's terms, each standardised on held-out normals
+(``calibration.term_scale``). The registry itself imports no torch, so that scores can be computed from a graph's
+measures without it.
 """
 
 from __future__ import annotations
@@ -14,17 +15,16 @@ from typing import TYPE_CHECKING, cast
 from aeflow.config import Settings
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from aeflow.model.terms.scored_batch import ScoredBatch
+    from aeflow.model.terms.base import Layout, TermModule
 
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A named part of the score; ``measure`` is the function of that name in the file of the term's name."""
+    """A named part of the score; its ``Module`` is in the file of the term's name."""
 
     name: str
-    weight: Callable[[Settings], float]
+    words: str  # what it measures, in plain words
+    weight: Callable[[Settings], float] = lambda settings: 1.0
     two_sided: Callable[[Settings], bool] = lambda settings: False  # unusually low counts as unusually high does
 
     @property
@@ -32,16 +32,30 @@ class Term:
         """Name of the raw measure among a graph's outputs."""
         return f"{self.name}_measure"
 
-    @property
-    def measure(self) -> Callable[[ScoredBatch], Tensor]:
-        """The function from a batch to its raw measure, (B,) or (B, columns); higher is more abnormal."""
-        return cast("Callable[[ScoredBatch], Tensor]", import_module(f"{__name__}.{self.name}").measure)
+    def module(self, settings: Settings, layout: Layout) -> TermModule:
+        """Return the term's module for a model of this layout."""
+        made = import_module(f"{__name__}.{self.name}").Module
+        return cast("TermModule", made.of(settings, layout))
+
+
+def _beta(settings: Settings) -> float:
+    return settings.beta if "reconstruction" in settings.chosen_terms else 1.0
 
 
 TERMS: dict[str, Term] = {
     term.name: term
     for term in (
-        Term("flow", lambda settings: settings.beta),
-        Term("reconstruction", lambda settings: 1 - settings.beta, lambda settings: settings.two_sided),
+        Term("flow", "likelihood of the features under the flow", _beta),
+        Term(
+            "reconstruction",
+            "distance from the reconstruction",
+            lambda settings: 1 - settings.beta,
+            lambda settings: settings.two_sided,
+        ),
+        Term("pooled_filter", "brightness and texture of the region against what lies beside it"),
+        Term("pooled_energy", "look of the region as a whole, by quarters and by sides"),
+        Term("lesion_residual", "places that look as no normal does"),
+        Term("mirror_difference", "places that look different from the other side"),
+        Term("mirror_filter", "places brighter or smoother than the other side"),
     )
 }

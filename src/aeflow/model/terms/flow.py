@@ -1,24 +1,52 @@
-"""Flow term: the negative log-likelihood per dimension, mean over the highest positions of the region."""
+"""Flow term, AE-FLOW's own: the negative log-likelihood per dimension, mean over the highest positions."""
 
 from __future__ import annotations
 
+from typing import Self
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from aeflow.config import UNCHOSEN
+from aeflow.config import UNCHOSEN, Settings
+from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.scored_batch import ScoredBatch
+from aeflow.model.terms.top_mean import top_mean
 
 
-def measure(batch: ScoredBatch) -> Tensor:
-    """Return ``mean_top(-(log p(u) + w log |det|) / C)`` of each image and stage, (B, stages)."""
-    chosen = batch.settings.log_det_weight
-    maps = batch.latent.negative_log_likelihood(batch.prior, UNCHOSEN if chosen is None else chosen)
-    share = batch.settings.top_share
-    return torch.stack([mean_of_top(batch.region.keep(values), share) for values in maps], dim=1)
+class Module(TermModule):
+    """``mean_top(-(log p(u) + w log |det|) / C)`` of each stage."""
+
+    @classmethod
+    def of(cls, settings: Settings, layout: Layout) -> Self:
+        """Build for a model of this layout."""
+        return cls()
+
+    def forward(self, batch: ScoredBatch) -> Tensor:
+        """Return the measure of each image and stage, (B, stages)."""
+        chosen = batch.settings.log_det_weight
+        weight = UNCHOSEN if chosen is None else chosen
+        return measure_at(batch, weight, batch.settings.top_share)
+
+    def map(self, batch: ScoredBatch) -> Tensor:
+        """Return the whole negative log-likelihood per dimension, mean over stages at the finest one's size."""
+        maps = batch.needed_latent().negative_log_likelihood(batch.prior)
+        return torch.stack([resized(m, maps[0].shape[-2:]) for m in maps]).mean(dim=0)
 
 
-def mean_of_top(values: Tensor, share: float) -> Tensor:
-    """Return the mean over the highest ``share`` of the values (B, ...) of each image, at least one; (B,)."""
-    flat = values.flatten(1)
-    highest, _ = torch.topk(flat, max(1, round(share * flat.shape[1])), dim=1)
-    return highest.mean(dim=1)
+def measure_at(batch: ScoredBatch, log_det_weight: float, share: float) -> Tensor:
+    """Return the measure with another weight of the log-determinant and share of positions, (B, stages)."""
+    maps = batch.needed_latent().negative_log_likelihood(batch.prior, log_det_weight)
+    return torch.stack([top_mean(values, share, _at_size(batch.weight, values)) for values in maps], dim=1)
+
+
+def _at_size(weight: Tensor | None, values: Tensor) -> Tensor | None:
+    """Return weights (B, h, w) at the size of a stage's map."""
+    return (
+        None if weight is None else F.adaptive_avg_pool2d(weight[:, None], (values.shape[-2], values.shape[-1]))[:, 0]
+    )
+
+
+def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Return maps (B, h, w) at another size, (B, *size); bilinear."""
+    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]

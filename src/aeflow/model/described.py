@@ -1,0 +1,101 @@
+"""Description of images at each position of a coarse grid, as the terms of the score see it.
+
+At stride ``STRIDE``: the encoder's feature vectors of several stages, each of unit length, and beside them how bright
+the tissue is and how much texture it has. Brightness counts relative to a reference, for no exposure is absolute, and
+an ImageNet encoder throws it away (``INTENSITIES`` channels, the last ones).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+STRIDE = 16
+BRIGHTNESS_SCALES = (2.0, 4.0, 8.0)  # pixels: spread of the Gaussians whose mean is a brightness
+TEXTURE_SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels: ends of the bands whose spread is a texture
+TEXTURE_REACH = 4.0  # pixels: spread of the Gaussian over which a band's spread is taken
+INTENSITIES = len(BRIGHTNESS_SCALES) + len(TEXTURE_SCALES)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """Descriptions of images, and how far each position counts."""
+
+    z: Tensor  # (B, D, h, w): encoder's channels, then INTENSITIES
+    mirrored: Tensor  # (B, D, h, w): of the images flipped left to right
+    weight: Tensor  # (B, h, w) in [0, 1]: the region's share of each position
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def at(self, rows: Tensor) -> Described:
+        """Return the descriptions of some images."""
+        return Described(self.z[rows], self.mirrored[rows], self.weight[rows])
+
+
+def describe_appearance(features: Sequence[Tensor]) -> Tensor:
+    """Return features (B, C_i, h_i, w_i) of several stages as one (B, sum C_i, h, w), at the coarsest one's grid.
+
+    Each stage's vector has unit length at each of its positions: directions without strength.
+    """
+    size = features[-1].shape[-2:]
+    parts = []
+    for z in features:
+        unit = F.normalize(z.float(), dim=1)
+        stride = unit.shape[-1] // size[-1]
+        parts.append(F.avg_pool2d(unit, stride) if stride > 1 else unit)
+    return torch.cat(parts, dim=1)
+
+
+def describe_intensity(x: Tensor, region: Tensor, beside: bool) -> Tensor:
+    """Return brightness and texture (B, INTENSITIES, H / STRIDE, W / STRIDE) of images ``x`` (B, 3, H, W).
+
+    Brightness at several scales less a reference, over the picture's spread; then the logarithm of the spread of
+    several bands over it. The reference is the mean of what lies beside the ``region`` (B, 1, H, W), or the region's
+    own if nothing but background does.
+    """
+    grey = x.mean(dim=1, keepdim=True)
+    reference, spread = _mean_and_spread(grey, region, beside)
+    channels = [(blurred(grey, sigma) - reference) / spread for sigma in BRIGHTNESS_SCALES]
+    before = grey
+    for sigma in TEXTURE_SCALES:
+        smooth = blurred(grey, sigma)
+        power = blurred((before - smooth).square(), TEXTURE_REACH).clamp_min(0)
+        channels.append(torch.log((power + 1e-9).sqrt() / spread + 1e-3))
+        before = smooth
+    return F.avg_pool2d(torch.cat(channels, dim=1), STRIDE)
+
+
+def _mean_and_spread(grey: Tensor, region: Tensor, beside: bool) -> tuple[Tensor, Tensor]:
+    """Return the reference of brightness and the spread of grey values, (B, 1, 1, 1) each."""
+    seen = torch.ones_like(region) if beside else region
+    mean = _mean_within(grey, seen)
+    spread = _mean_within((grey - mean).square(), seen).sqrt()
+    return _mean_within(grey, 1 - region) if beside else mean, (SPREAD_RANGE * spread).clamp_min(0.05)
+
+
+SPREAD_RANGE = 2.5  # standard deviations that count as the picture's range
+
+
+def _mean_within(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of each image, (B, 1, 1, 1)."""
+    total = weight.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
+    return (values * weight).sum(dim=(2, 3), keepdim=True) / total
+
+
+def blurred(x: Tensor, sigma: float) -> Tensor:
+    """Return images (B, C, H, W) under a Gaussian of spread ``sigma`` in pixels; edges are repeated."""
+    half = math.ceil(2 * sigma)
+    steps = torch.arange(-half, half + 1, dtype=x.dtype, device=x.device)
+    window = torch.exp(-steps.square() / (2 * sigma**2))
+    window = window / window.sum()
+    channels = x.shape[1]
+    rows = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
+    x = F.conv2d(F.pad(x, (0, 0, half, half), mode="replicate"), rows, groups=channels)
+    columns = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
+    return F.conv2d(F.pad(x, (half, half, 0, 0), mode="replicate"), columns, groups=channels)

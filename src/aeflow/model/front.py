@@ -1,0 +1,158 @@
+"""Frozen front of the model: the region of an image, the box around it, and the encoder's features there.
+
+::
+
+    x -> region r(x) -> box b(r) -> x, r seen in the box -> encoder -> features of its stages -> description
+
+Nothing here is trained with the model, so all of it is computed once an image and cached (``features``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aeflow.config import Settings
+from aeflow.model.box import box_of, crop
+from aeflow.model.described import STRIDE, Described, describe_appearance, describe_intensity
+from aeflow.model.encoder import Encoder
+from aeflow.model.regions.base import Region
+from aeflow.model.regions.learned import LearnedRegion
+from aeflow.model.regions.plausibility import region_statistics
+
+CELL = 4  # side in pixels of the cells in which a region is kept
+GROWN = 3  # cells of the square whose greatest value a region takes in its box: its edge belongs to it
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Images as seen in the box around their region."""
+
+    x: Tensor  # (B, 3, H, W)
+    region: Tensor  # (B, 1, H / CELL, W / CELL) in [0, 1]
+    box: Tensor  # (B, 4), see ``box_of``
+    statistics: Tensor  # (B, T) of the region in the whole picture, see ``region_statistics``
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What the frozen front gives of images; the rest of the model reads nothing else."""
+
+    x: Tensor  # (B, 3, H, W) as seen in the box
+    features: list[Tensor]  # (B, C, h, w) of each of the encoder's stages that the model uses
+    region: Tensor | None = None  # (B, 1, H / CELL, W / CELL) in the box; None if all of the image counts
+    described: Described | None = None  # None if no term reads it
+    box: Tensor | None = None  # (B, 4)
+    statistics: Tensor | None = None  # (B, T)
+
+
+class Front(nn.Module):
+    """Region, box, encoder and description, from images (B, 3, H, W) in [0, 1].
+
+    As a function it gives a list of tensors, as caches keep them: the image in its box, the features of ``stages``, and
+    if it ``describes`` the region, box, statistics and description; ``encoded`` takes them apart again.
+    """
+
+    def __init__(self, encoder: Encoder, region: Region | None, settings: Settings) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.region = region
+        self.size = settings.image_size
+        self.stages = settings.model_stages
+        self.described_stages = settings.described_stages
+        self.boxed = region is not None and region.boxed
+        self.beside = region is not None and region.beside
+
+    @property
+    def describes(self) -> bool:
+        """If positions are described, within a region."""
+        return self.region is not None
+
+    @property
+    def recognises(self) -> bool:
+        """If the region was learnt, so that an implausible one is told by its statistics."""
+        return isinstance(self.region, LearnedRegion)
+
+    @property
+    def name(self) -> str:
+        """Name for people."""
+        return self.encoder.name
+
+    @property
+    def mean(self) -> Tensor:
+        """A tensor on the device of the encoder."""
+        return self.encoder.mean
+
+    @property
+    def described_channels(self) -> tuple[int, ...]:
+        """Channels of each of the encoder's stages that describe a position; none if the whole image counts."""
+        if self.region is None:
+            return ()
+        return tuple(self.encoder.channels[self.encoder.stages.index(stage)] for stage in self.described_stages)
+
+    @torch.no_grad()
+    def forward(self, x: Tensor) -> list[Tensor]:
+        if self.region is None:
+            return [x, *self._of_stages(self.encoder(x), self.stages)]
+        seen = self.see(x)
+        encoded = self.of_seen(seen)
+        assert encoded.described is not None
+        flat = [seen.box[:, :, None, None], seen.statistics[:, :, None, None]]
+        return [encoded.x, *encoded.features, seen.region, *flat, encoded.described.z]
+
+    def see(self, x: Tensor) -> Seen:
+        """Return images ``x`` (B, 3, H, W) as seen in the box around their region."""
+        assert self.region is not None, "the whole image counts"
+        found = F.adaptive_avg_pool2d(self.region(x, self.encoder), x.shape[-1] // CELL)
+        box = box_of(found)
+        if not self.boxed:
+            box = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(x), 4)
+            return Seen(x, found, box, region_statistics(found))
+        inside = crop(F.max_pool2d(found, GROWN, stride=1, padding=GROWN // 2), box)
+        return Seen(crop(x, box), inside, box, region_statistics(found))
+
+    def of_seen(self, seen: Seen) -> Encoded:
+        """Return the features and descriptions of images in their boxes."""
+        features = self.encoder(seen.x)
+        appearance = describe_appearance(self._of_stages(features, self.described_stages))
+        region = F.interpolate(seen.region, scale_factor=CELL, mode="nearest")
+        intensity = describe_intensity(seen.x, region, self.beside)
+        described = described_of(torch.cat([appearance, intensity], dim=1), seen.region)
+        of_flows = self._of_stages(features, self.stages)
+        return Encoded(seen.x, of_flows, seen.region, described, seen.box, seen.statistics)
+
+    def encoded(self, parts: Sequence[Tensor], x: Tensor) -> Encoded:
+        """Return the parts that ``forward`` gave after the first, and images ``x`` as seen, taken apart."""
+        features = list(parts[: len(self.stages)])
+        if self.region is None:
+            return Encoded(x, features)
+        region, box, statistics, z = parts[len(self.stages) :]
+        return Encoded(x, features, region, described_of(z, region), box.flatten(1), statistics.flatten(1))
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of all that the output depends on beside the image, in hex."""
+        digest = hashlib.sha256(self.encoder.fingerprint().encode())
+        if self.region is not None:
+            digest.update(f"{type(self.region).__name__} {self.described_stages}".encode())
+            for key, value in self.region.state_dict().items():
+                digest.update(key.encode())
+                digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+    def _of_stages(self, features: Sequence[Tensor], stages: Sequence[int]) -> list[Tensor]:
+        return [features[self.encoder.stages.index(stage)] for stage in stages]
+
+
+def described_of(z: Tensor, region: Tensor) -> Described:
+    """Return descriptions ``z`` (B, D, h, w) with their mirror images, within regions (B, 1, H / CELL, W / CELL).
+
+    The mirror image of an image's description stands for the description of its mirror image, which would take a second
+    pass through the encoder; the terms take off their mean difference.
+    """
+    weight = F.avg_pool2d(region, STRIDE // CELL)[:, 0]
+    return Described(z, z.flip(3), weight)

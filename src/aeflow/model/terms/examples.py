@@ -1,0 +1,70 @@
+"""Described train normals, with synthetic anomalies and recaptures of some, that the terms are fitted on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from aeflow.model.described import Described
+
+CHANGED = 0.4  # share of change from which a position counts as anomalous
+SHRINKAGE = 0.1  # pull of each covariance towards a multiple of the identity
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """What the terms are fitted on; nothing in it is abnormal, and nothing is held out."""
+
+    clean: Described  # (n) train normals
+    changed: Described  # (m) images with a synthetic anomaly
+    origin: Tensor  # (m,) the row in ``clean`` of the image that each was made from
+    change: Tensor  # (m, h, w) in [0, 1]: how much of each position was changed
+    recaptured: Described  # (r) images as another scanner or exposure would give them
+    recaptured_origin: Tensor  # (r,)
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean description of each position, (1, D, h, w)."""
+        return self.clean.z.mean(dim=0, keepdim=True)
+
+    @property
+    def inside(self) -> Tensor:
+        """Positions of the normals that count, (n * h * w,)."""
+        return (self.clean.weight > 0.5).flatten()
+
+    @property
+    def anomalous(self) -> Tensor:
+        """Positions of the changed images that were changed, (m * h * w,)."""
+        return (self.change > CHANGED).flatten()
+
+
+def rows_of(z: Tensor) -> Tensor:
+    """Return maps (B, C, h, w) as one row a position, (B * h * w, C)."""
+    return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
+
+
+def covariance(rows: Tensor) -> Tensor:
+    """Return the covariance (C, C) of rows (n, C), shrunk by SHRINKAGE towards a multiple of the identity."""
+    found = torch.cov(rows.T.double())
+    return shrunk(found)
+
+
+def shrunk(found: Tensor) -> Tensor:
+    """Return a covariance (C, C) pulled by SHRINKAGE towards a multiple of the identity."""
+    identity = torch.eye(len(found), dtype=found.dtype, device=found.device)
+    pulled: Tensor = (1 - SHRINKAGE) * found + SHRINKAGE * found.diagonal().mean() * identity
+    return pulled
+
+
+def lesion_directions(normal: Tensor, deltas: Tensor, count: int) -> Tensor:
+    """Return the directions (count, C) in which anomalies stand out most from normal variation.
+
+    The leading generalised eigenvectors of (mean of ``delta delta'``, covariance of the normals), scaled so that the
+    normals have variance 1 along each; ``normal`` (n, C), ``deltas`` (m, C).
+    """
+    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance(normal)))
+    white = deltas.double() @ whitening.T
+    _, vectors = torch.linalg.eigh(white.T @ white / len(white))
+    return (vectors[:, -count:].T @ whitening).float()

@@ -1,0 +1,55 @@
+"""Mirror matched filter: brightness and texture against the other side's, with a sign."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from aeflow.config import Settings
+from aeflow.model.described import INTENSITIES
+from aeflow.model.terms.base import Layout, TermModule
+from aeflow.model.terms.examples import Examples, covariance, rows_of
+from aeflow.model.terms.mirror_difference import difference
+from aeflow.model.terms.scored_batch import ScoredBatch
+from aeflow.model.terms.top_mean import top_mean
+
+CHANNELS = slice(-INTENSITIES, None)
+
+
+class Module(TermModule):
+    """``mean_top w (z_p - z'_p - m_p)`` with ``w = C^-1 mean(delta)``: Fisher's direction of the mean anomaly."""
+
+    mean: Tensor
+    weights: Tensor
+
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        """Take descriptions of ``shape`` (D, h, w)."""
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(1, INTENSITIES, *shape[1:]))
+        self.register_buffer("weights", torch.zeros(INTENSITIES))
+
+    @classmethod
+    def of(cls, settings: Settings, layout: Layout) -> Self:
+        """Build for a model of this layout."""
+        return cls(layout.shape)
+
+    def forward(self, batch: ScoredBatch) -> Tensor:
+        """Return the measure of each image, (B,)."""
+        return top_mean(self.map(batch), batch.settings.top_share, batch.weight)
+
+    def map(self, batch: ScoredBatch) -> Tensor:
+        """Return the filter at each position, (B, h, w)."""
+        centred = difference(batch.needed_description(), CHANNELS) - self.mean
+        return torch.einsum("c,bchw->bhw", self.weights, centred)
+
+    def fit(self, examples: Examples) -> None:
+        """Set mean and weights from normals' differences and synthetic anomalies."""
+        differences = difference(examples.clean, CHANNELS)
+        self.mean.copy_(differences.mean(dim=0, keepdim=True))
+        normal = rows_of(differences - self.mean)[examples.inside]
+        deltas = rows_of(examples.changed.z[:, CHANNELS] - examples.clean.z[examples.origin][:, CHANNELS])
+        scale = normal.std(dim=0) + 1e-8
+        mean_delta = (deltas[examples.anomalous] / scale).double().mean(dim=0)
+        self.weights.copy_((torch.linalg.solve(covariance(normal / scale), mean_delta) / scale).float())

@@ -1,0 +1,106 @@
+"""Fitting of the score's terms on described train normals, synthetic anomalies in their regions, and recaptures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aeflow.data.exposure import another_exposure
+from aeflow.data.splits import evenly
+from aeflow.data.synthetic_anomalies.in_region import anomalies_in
+from aeflow.features.cached_features import Features
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.described import STRIDE, Described
+from aeflow.model.front import CELL, Encoded, Front, Seen
+from aeflow.model.terms.base import TermModule
+from aeflow.model.terms.examples import Examples
+from aeflow.runtime.progress import bar
+
+MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
+MAX_CHANGED = 400  # of them that get synthetic anomalies, and another exposure
+MIN_CHANGED = 400  # synthetic anomalies: several of an image if there are fewer normals
+MAX_VIEWS = 5  # anomalies of one image
+BATCH = 25
+
+
+def described(front: Front, normals: Features) -> Described:
+    """Return the descriptions of at most MAX_NORMALS normals from their cached features."""
+    rows = evenly(range(len(normals)), MAX_NORMALS)
+    parts = [_encoded(front, normals, rows[start : start + BATCH]) for start in range(0, len(rows), BATCH)]
+    return joined([part.described for part in parts if part.described is not None])
+
+
+def fit_terms(net: AEFlow, normals: Features, clean: Described, seed: int) -> None:
+    """Fit every term of a model; ``clean`` describes the normals, as ``described`` does."""
+    examples = make_examples(net.front, normals, clean, seed)
+    for term in net.terms.values():
+        cast(TermModule, term).fit(examples)
+
+
+@torch.no_grad()
+def make_examples(front: Front, normals: Features, clean: Described, seed: int) -> Examples:
+    """Return described normals with synthetic anomalies and recaptures of some of them; ``seed`` decides all."""
+    generator = torch.Generator().manual_seed(seed)
+    known = evenly(range(len(normals)), MAX_NORMALS)
+    chosen = evenly(range(len(known)), MAX_CHANGED)
+    views = min(MAX_VIEWS, math.ceil(MIN_CHANGED / len(chosen)))
+    changed: list[Described] = []
+    recaptured: list[Described] = []
+    changes: list[Tensor] = []
+    origin: list[int] = []
+    with bar("Synthetic anomalies", len(chosen) * (views + 1)) as advance:
+        for view in range(views + 1):
+            for start in range(0, len(chosen), BATCH):
+                rows = chosen[start : start + BATCH]
+                seen = _seen(front, normals, [known[row] for row in rows])
+                if view == views:
+                    x = another_exposure(seen.x, generator)
+                    recaptured.append(_described_as(front, seen, x))
+                else:
+                    x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
+                    changed.append(_described_as(front, seen, x))
+                    changes.append(F.avg_pool2d(change, STRIDE)[:, 0])
+                    origin += rows
+                advance(len(rows))
+    return Examples(
+        clean=clean,
+        changed=joined(changed),
+        origin=torch.tensor(origin),
+        change=torch.cat(changes),
+        recaptured=joined(recaptured),
+        recaptured_origin=torch.tensor(chosen),
+    )
+
+
+def joined(parts: list[Described]) -> Described:
+    """Return descriptions one after the other."""
+    together: Callable[[str], Tensor] = lambda name: torch.cat([getattr(part, name) for part in parts])  # noqa: E731
+    return Described(together("z"), together("mirrored"), together("weight"))
+
+
+def _encoded(front: Front, normals: Features, rows: list[int]) -> Encoded:
+    parts, x = normals.batch(rows)
+    return front.encoded(parts, x)
+
+
+def _seen(front: Front, normals: Features, rows: list[int]) -> Seen:
+    """Return cached images as seen."""
+    encoded = _encoded(front, normals, rows)
+    assert encoded.region is not None
+    assert encoded.box is not None
+    assert encoded.statistics is not None
+    return Seen(encoded.x, encoded.region, encoded.box, encoded.statistics)
+
+
+def _described_as(front: Front, seen: Seen, x: Tensor) -> Described:
+    """Return the description of changed images within the regions of the unchanged ones."""
+    device = front.mean.device
+    changed = Seen(x.to(device), seen.region.to(device), seen.box.to(device), seen.statistics.to(device))
+    found = front.of_seen(changed).described
+    assert found is not None
+    return Described(found.z.cpu(), found.mirrored.cpu(), found.weight.cpu())
