@@ -47,8 +47,7 @@ def rows_of(z: Tensor) -> Tensor:
 
 def covariance(rows: Tensor) -> Tensor:
     """Return the covariance (C, C) of rows (n, C), shrunk by SHRINKAGE towards a multiple of the identity."""
-    found = torch.cov(rows.T.double())
-    return shrunk(found)
+    return shrunk(torch.cov(rows.T.double()))
 
 
 def shrunk(found: Tensor) -> Tensor:
@@ -67,4 +66,5 @@ def lesion_directions(normal: Tensor, deltas: Tensor, count: int) -> Tensor:
     whitening = torch.linalg.inv(torch.linalg.cholesky(covariance(normal)))
     white = deltas.double() @ whitening.T
     _, vectors = torch.linalg.eigh(white.T @ white / len(white))
-    return (vectors[:, -count:].T @ whitening).float()
+    directions: Tensor = vectors[:, -count:].T @ whitening
+    return directions.float()

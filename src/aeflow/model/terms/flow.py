@@ -37,7 +37,9 @@ class Module(TermModule):
 def measure_at(batch: ScoredBatch, log_det_weight: float, share: float) -> Tensor:
     """Return the measure with another weight of the log-determinant and share of positions, (B, stages)."""
     maps = batch.needed_latent().negative_log_likelihood(batch.prior, log_det_weight)
-    return torch.stack([top_mean(values, share, _at_size(batch.weight, values)) for values in maps], dim=1)
+    weights = [None if batch.weight is None else averaged(batch.weight, values) for values in maps]
+    found = [top_mean(values, share, weight) for values, weight in zip(maps, weights, strict=True)]
+    return torch.stack(found, dim=1)
 
 
 def _at_size(weight: Tensor | None, values: Tensor) -> Tensor | None:
