@@ -118,7 +118,7 @@ def test_file_size_is_found_in_real_chest_x_rays_and_nothing_wrong_with_their_pa
     sizes = [(r.path.stat().st_size, r.label) for r in found.records if r.split == "test"]
     expected = 1 - roc_auc_score([label for _, label in sizes], [size for size, _ in sizes])
     assert f"AUROC {expected:.3f}" in finding.found
-    assert not found.near  # 540 persons: none is a copy of another
+    assert not found.near  # 620 persons: none is a copy of another
     assert not any("patient" in f.name or "copies" in f.name for f in found.findings)
 
 
