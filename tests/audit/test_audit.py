@@ -278,6 +278,7 @@ def test_everything_that_is_wrong_is_found(bad):
         "images without a split": ("warn", ["unknown"]),
         "masks missing": ("warn", ["a0", "pixels"]),
         "mask files missing": ("warn", [f"a{i}" for i in range(1, 20)]),
+        "region files missing": ("warn", ["unknown"]),
     }
     for name, (severity, images) in expected.items():
         assert names[name].severity == severity, name

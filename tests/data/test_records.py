@@ -123,7 +123,9 @@ def test_folder_errors(data, tmp_path_factory):
 def test_a_misspelt_class_is_not_passed_over(data):
     (data / "test/Abnormal").mkdir()
     folder = f"folder {pseudonym('Abnormal')}"
-    found = f"{folder} is not one of normal, abnormal, unlabelled, mask, region; rename or move it; --identify shows names"
+    found = (
+        f"{folder} is not one of normal, abnormal, unlabelled, mask, region; rename or move it; --identify shows names"
+    )
     assert error_of(read_records, data) == f"{data}/test: {found}"
     identify()
     assert "test: Abnormal is not one of" in error_of(read_records, data)
@@ -305,7 +307,9 @@ def test_the_sample_is_what_it_says():
     expected = {"train": (300, 40), "val": (40, 40), "test": (100, 100)}
     assert counts == {(split, label): n for split, both in expected.items() for label, n in enumerate(both)}
     kinds = Counter((record.split, record.kind) for record in records if record.label)
-    assert kinds == {(split, kind): n for split, n in (("train", 20), ("val", 20), ("test", 50)) for kind in ("bacteria", "virus")}
+    assert kinds == {
+        (split, kind): n for split, n in (("train", 20), ("val", 20), ("test", 50)) for kind in ("bacteria", "virus")
+    }
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
         assert not shared_patients(read_records(SAMPLE, a), read_records(SAMPLE, b))
     regions = {record.path: record.region for record in records if record.region is not None}
