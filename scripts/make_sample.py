@@ -49,7 +49,8 @@ train normals in scanner, size and crop, as in the whole set. The numbers are to
 sample shows that the software works.
 
 `{{train,val}}/region/` holds masks of the lungs, where pneumonia can be: white is lung, the part behind the heart
-included. {train_masks} train images have one, and all of val; images of the published test split have none. They are from
+included. {train_masks} train images have one, and all of val; images of the published test split have none.
+They are from
 
 > V7 Labs: *COVID-19 X-ray dataset*, 2020, lungs drawn and reviewed by people.
 > [github.com/v7labs/covid-19-xray-dataset](https://github.com/v7labs/covid-19-xray-dataset)

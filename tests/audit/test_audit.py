@@ -240,15 +240,17 @@ def test_groups_of_one_digest():
 def bad(tmp_path_factory) -> Path:
     """A data folder with everything wrong that an audit knows of, under names that must not get out."""
     root = tmp_path_factory.mktemp("bad")
-    rows = ["path,split,label,patient,mask"]
+    rows = ["path,split,label,patient,mask,region"]
 
-    def put(image, name: str, split: str, label: int | str, patient: str, mask: str = "", **how) -> None:
+    def put(
+        image, name: str, split: str, label: int | str, patient: str, mask: str = "", region: str = "", **how
+    ) -> None:
         path = root / f"{name}_CANARY"
         if isinstance(image, bytes):
             path.write_bytes(image)
         else:
             (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **how)
-        rows.append(f"{path.name},{split},{label},{patient},{mask}")
+        rows.append(f"{path.name},{split},{label},{patient},{mask},{region}")
 
     for i in range(20):
         put(texture(i), f"n{i}", "train", 0, f"CANARY{i}", format="JPEG", quality=90)
@@ -259,7 +261,7 @@ def bad(tmp_path_factory) -> Path:
     put(Image.open(root / "n2_CANARY"), "pixels", "test", 1, "CANARY302", format="PNG")
     put(Image.open(root / "n3_CANARY"), "near", "test", 0, "CANARY303", format="JPEG", quality=40)
     put(b"", "empty", "train", 0, "CANARY304")
-    put(texture(305), "unknown", "", 0, "", format="PNG")
+    put(texture(305), "unknown", "", 0, "", region="gone.png", format="PNG")
     (root / "manifest.csv").write_text("\n".join(rows))
     return root
 
