@@ -15,9 +15,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs,onnx,tune]'
 	@touch $@
 
-demo: $(INSTALLED) ## Train and evaluate on the bundled chest X-rays, write runs/demo/report.html
+demo: $(INSTALLED) ## Train and evaluate on the bundled chest X-rays, write runs/demo/report.html and runs/demo/val/report.html
 	@$(BIN)/aeflow train sample --out runs/demo --overwrite
 	@$(BIN)/aeflow evaluate runs/demo sample
+	@$(BIN)/aeflow evaluate runs/demo sample --split val --out runs/demo/val
 
 docs: $(INSTALLED) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

@@ -19,6 +19,7 @@ from aeflow.errors import SettingsError
 
 SALT_BYTES = 32
 NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --identify
+REMEDY_IDENTIFY = "--identify shows names"
 
 
 def identify(on: bool = True) -> None:

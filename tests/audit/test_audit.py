@@ -118,7 +118,7 @@ def test_file_size_is_found_in_real_chest_x_rays_and_nothing_wrong_with_their_pa
     sizes = [(r.path.stat().st_size, r.label) for r in found.records if r.split == "test"]
     expected = 1 - roc_auc_score([label for _, label in sizes], [size for size, _ in sizes])
     assert f"AUROC {expected:.3f}" in finding.found
-    assert not found.near  # 540 persons: none is a copy of another
+    assert not found.near  # 620 persons: none is a copy of another
     assert not any("patient" in f.name or "copies" in f.name for f in found.findings)
 
 
@@ -240,15 +240,17 @@ def test_groups_of_one_digest():
 def bad(tmp_path_factory) -> Path:
     """A data folder with everything wrong that an audit knows of, under names that must not get out."""
     root = tmp_path_factory.mktemp("bad")
-    rows = ["path,split,label,patient,mask"]
+    rows = ["path,split,label,patient,mask,region"]
 
-    def put(image, name: str, split: str, label: int | str, patient: str, mask: str = "", **how) -> None:
+    def put(
+        image, name: str, split: str, label: int | str, patient: str, mask: str = "", region: str = "", **how
+    ) -> None:
         path = root / f"{name}_CANARY"
         if isinstance(image, bytes):
             path.write_bytes(image)
         else:
             (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(path, **how)
-        rows.append(f"{path.name},{split},{label},{patient},{mask}")
+        rows.append(f"{path.name},{split},{label},{patient},{mask},{region}")
 
     for i in range(20):
         put(texture(i), f"n{i}", "train", 0, f"CANARY{i}", format="JPEG", quality=90)
@@ -259,7 +261,7 @@ def bad(tmp_path_factory) -> Path:
     put(Image.open(root / "n2_CANARY"), "pixels", "test", 1, "CANARY302", format="PNG")
     put(Image.open(root / "n3_CANARY"), "near", "test", 0, "CANARY303", format="JPEG", quality=40)
     put(b"", "empty", "train", 0, "CANARY304")
-    put(texture(305), "unknown", "", 0, "", format="PNG")
+    put(texture(305), "unknown", "", 0, "", region="gone.png", format="PNG")
     (root / "manifest.csv").write_text("\n".join(rows))
     return root
 
@@ -278,6 +280,7 @@ def test_everything_that_is_wrong_is_found(bad):
         "images without a split": ("warn", ["unknown"]),
         "masks missing": ("warn", ["a0", "pixels"]),
         "mask files missing": ("warn", [f"a{i}" for i in range(1, 20)]),
+        "region files missing": ("warn", ["unknown"]),
     }
     for name, (severity, images) in expected.items():
         assert names[name].severity == severity, name

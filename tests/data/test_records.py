@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from aeflow.data.preprocess import preprocess_mask
 from aeflow.data.records import find_images, of_label, patient_of, read_records
 from aeflow.data.splits import shared_patients
 from aeflow.errors import DataError
@@ -122,7 +123,9 @@ def test_folder_errors(data, tmp_path_factory):
 def test_a_misspelt_class_is_not_passed_over(data):
     (data / "test/Abnormal").mkdir()
     folder = f"folder {pseudonym('Abnormal')}"
-    found = f"{folder} is not one of normal, abnormal, unlabelled, mask; rename or move it; --identify shows names"
+    found = (
+        f"{folder} is not one of normal, abnormal, unlabelled, mask, region; rename or move it; --identify shows names"
+    )
     assert error_of(read_records, data) == f"{data}/test: {found}"
     identify()
     assert "test: Abnormal is not one of" in error_of(read_records, data)
@@ -136,6 +139,26 @@ def test_ambiguous_masks_are_refused(data):
     (data / "test/abnormal/b/a.png").touch()
     identify()
     expected = f"{data}/test/abnormal/b/a.png and {data}/test/abnormal/a.png share a mask; give masks in a column of"
+    assert expected in error_of(read_records, data)
+
+
+def test_regions_serve_images_of_any_label(data):
+    for name in ("a.png", "b.png", "u.png"):
+        (data / "train/region").mkdir(exist_ok=True)
+        (data / "train/region" / name).touch()
+    regions = {r.name: r.region for r in read_records(data)}
+    found = {name: region.name for name, region in regions.items() if region is not None}
+    assert found == {f"train/{name}.png": f"{name[-1]}.png" for name in ("normal/a", "normal/b", "unlabelled/u")}
+    assert len(find_images([data / "train"])) == 4  # no mask is scored as an image
+    (data / "train/region/a.tif").touch()
+    assert "keep one region for each stem" in error_of(read_records, data)
+
+
+def test_images_of_two_classes_cannot_share_a_region(data):
+    (data / "test/region").mkdir()
+    (data / "test/region/a.png").touch()
+    identify()
+    expected = f"{data}/test/abnormal/a.png and {data}/test/normal/a.png share a region; give regions in a column of"
     assert expected in error_of(read_records, data)
 
 
@@ -182,6 +205,16 @@ def test_subtype_stands_for_kind_and_masks_are_found_without_a_column(manifest):
     assert (normal.kind, normal.mask) == (None, None)
 
 
+def test_regions_come_from_their_column_or_else_from_their_folder(manifest, data):
+    (data / "test/region").mkdir()
+    (data / "test/region/z.png").touch()
+    rows = "test/abnormal/z.png,test,1", "test/normal/a.png,test,0"
+    z, a = read_records(manifest("path,split,label\n" + "\n".join(rows)))
+    assert (z.region, a.region) == (data / "test/region/z.png", None)
+    z, a = read_records(manifest(f"path,split,label,region\n{rows[0]},\n{rows[1]},any/r.png"))
+    assert (z.region, a.region) == (None, data / "any/r.png")
+
+
 def test_folders_and_the_manifest_that_lists_them_agree(manifest, data):
     by_folder = read_records(data)
     rows = [f"{r.name},{r.split},{'' if r.label is None else r.label}" for r in by_folder]
@@ -204,6 +237,7 @@ def test_folders_and_the_manifest_that_lists_them_agree(manifest, data):
         ("path\nx/../../a.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path\n/etc/passwd\n", ", line 2", "its path leads out of the data folder; "),
         ("path,mask\na.png,../m.png\n", ", line 2", "its path leads out of the data folder; "),
+        ("path,region\na.png,/m.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path,label\n,1\n", ", line 2", "names no file; give every row a path"),
         ("path\na\0.png\n", ", line 2", "names no file; give every row a path"),
         ("path\na.png\n\n./a.png\n", ", line 4", "its image is listed before, in line 2; list each image once"),
@@ -270,10 +304,19 @@ def test_a_file_of_any_name_is_a_candidate(tmp_path):
 def test_the_sample_is_what_it_says():
     records = read_records(SAMPLE)
     counts = Counter((record.split, record.label) for record in records)
-    assert counts == {("train", 0): 300, ("train", 1): 40, ("test", 0): 100, ("test", 1): 100}
+    expected = {"train": (300, 40), "val": (40, 40), "test": (100, 100)}
+    assert counts == {(split, label): n for split, both in expected.items() for label, n in enumerate(both)}
     kinds = Counter((record.split, record.kind) for record in records if record.label)
-    assert kinds == {(split, kind): n for split, n in (("train", 20), ("test", 50)) for kind in ("bacteria", "virus")}
-    assert not shared_patients(read_records(SAMPLE, "train"), read_records(SAMPLE, "test"))
+    assert kinds == {
+        (split, kind): n for split, n in (("train", 20), ("val", 20), ("test", 50)) for kind in ("bacteria", "virus")
+    }
+    for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
+        assert not shared_patients(read_records(SAMPLE, a), read_records(SAMPLE, b))
+    regions = {record.path: record.region for record in records if record.region is not None}
+    assert set(regions.values()) == set(SAMPLE.rglob("*.png"))
+    assert Counter(path.parts[-3] for path in regions) == {"train": 87, "val": 80}
+    assert all(region.stem == path.stem for path, region in regions.items())
+    assert all(0.1 < preprocess_mask(region, 224).mean() < 0.6 for region in regions.values())  # a pair of lungs
     assert len({record.path.read_bytes() for record in records}) == len(records)
     listed = {record.path for record in records}
     assert listed == set(SAMPLE.rglob("*.jpeg"))

@@ -220,6 +220,19 @@ def test_the_command_writes_a_manifest_that_works_in_the_data_folder(unsplit, tm
     assert not shared_patients(read_records(unsplit, "train"), read_records(unsplit, "test"))
 
 
+def test_the_command_keeps_regions_and_names_no_column_that_stays_empty(unsplit, tmp_path):
+    assert code("data", "split", unsplit, "--out", tmp_path / "plain.csv") == 0
+    assert "region" not in (tmp_path / "plain.csv").read_text().splitlines()[0]
+    first = read_records(unsplit)[0]
+    (unsplit / "region").mkdir()
+    (unsplit / "region" / f"{first.path.stem}.png").touch()
+    before = {record.name: record.region for record in read_records(unsplit)}
+    assert code("data", "split", unsplit, "--out", tmp_path / "manifest.csv") == 0
+    (tmp_path / "manifest.csv").rename(unsplit / "manifest.csv")
+    assert {record.name: record.region for record in read_records(unsplit)} == before
+    assert sum(region is not None for region in before.values()) == 1
+
+
 def test_the_command_overwrites_nothing_and_splits_nothing_twice(unsplit, tmp_path, capsys):
     out = tmp_path / "manifest.csv"
     assert code("data", "split", unsplit, "--out", out, "--val", 0) == 0

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from aeflow.audit.findings import Finding, Severity
+from aeflow.data.masks import MASK_FOLDERS
 from aeflow.data.records import Record
 from aeflow.errors import count
 
@@ -123,8 +124,10 @@ def _masks(records: Sequence[Record]) -> list[Finding]:
         text = f"{len(bare):,} of {count(len(ill), 'abnormal image')} outside train have no mask"
         remedy = "add them to {split}/mask/ or manifest.csv; pixel metrics pass over these images"
         found.append(Finding("warn", "masks missing", text, remedy, bare))
-    gone = tuple(i for i, record in enumerate(records) if record.mask is not None and not os.path.exists(record.mask))
-    if gone:
-        text = f"{count(len(gone), 'mask')} that manifest.csv names {'does' if len(gone) == 1 else 'do'} not exist"
-        found.append(Finding("warn", "mask files missing", text, "correct the column mask", gone))
+    for what in MASK_FOLDERS:
+        named = ((i, getattr(record, what)) for i, record in enumerate(records))
+        gone = tuple(i for i, mask in named if mask is not None and not os.path.exists(mask))
+        if gone:
+            text = f"{count(len(gone), what)} that manifest.csv names {'does' if len(gone) == 1 else 'do'} not exist"
+            found.append(Finding("warn", f"{what} files missing", text, f"correct the column {what}", gone))
     return found

@@ -131,10 +131,18 @@ def load_dataset(path: Path) -> Dataset | ImageError | None:
 
 
 def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
-    """Return the mask (size, size) of a record, None if it has none; ImageError if it cannot be read."""
-    if record.mask is None:
-        return None
-    return decoders().submit(preprocess_mask, record.mask, size, at=record.at).result()
+    """Return the lesion's mask (size, size) of a record, None if it has none; ImageError if it cannot be read."""
+    return _mask(record.mask, record, size)
+
+
+def region_of(record: Record, size: int) -> NDArray[np.bool_] | None:
+    """Return where disease can be, (size, size), None if that is not known; ImageError if it cannot be read."""
+    return _mask(record.region, record, size)
+
+
+def _mask(path: Path | None, record: Record, size: int) -> NDArray[np.bool_] | None:
+    """Return the mask of a record in a file."""
+    return None if path is None else decoders().submit(preprocess_mask, path, size, at=record.at).result()
 
 
 def batches(

@@ -7,12 +7,13 @@ import io
 from dataclasses import replace
 from pathlib import Path
 
+from aeflow.data.masks import REGION
 from aeflow.data.records import Record, patient_of, read_records
 from aeflow.data.slices import unfold
 from aeflow.data.splits import split_by_patient
 from aeflow.errors import DataError
 
-COLUMNS = ("path", "split", "label", "patient", "mask", "kind", "position")
+COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "position")
 
 
 def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], seed: int) -> dict[str, list[Record]]:
@@ -32,12 +33,19 @@ def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], 
 
 
 def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Record]]) -> None:
-    """Write the records of each split as a manifest; raises DataError if ``out`` exists or cannot be written."""
+    """Write the records of each split as a manifest; raises DataError if ``out`` exists or cannot be written.
+
+    Without any region the column is left out: regions added later are then found in their folders.
+    """
+    regions = any(record.region is not None for records in splits.values() for record in records)
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    writer = csv.DictWriter(
+        text, [name for name in COLUMNS if regions or name != REGION], extrasaction="ignore", lineterminator="\n"
+    )
+    writer.writeheader()
     for split, records in splits.items():
-        writer.writerows(_row(record, split, Path(data)) for record in records)
+        rows = (_row(record, split, Path(data)) for record in records)
+        writer.writerows(dict(zip(COLUMNS, row, strict=True)) for row in rows)
     try:
         content = text.getvalue().encode()
     except UnicodeEncodeError as error:
@@ -58,7 +66,7 @@ def _row(record: Record, split: str, data: Path) -> tuple[str, ...]:
         split,
         "" if record.label is None else str(record.label),
         "" if record.patient == patient_of(record.name) else record.patient,  # the name holds it otherwise
-        "" if record.mask is None else record.mask.relative_to(data).as_posix(),
+        *("" if mask is None else mask.relative_to(data).as_posix() for mask in (record.mask, record.region)),
         record.kind or "",
         "" if record.position is None else repr(record.position),
     )

@@ -4,12 +4,14 @@
 
     DATA/{train,val,test}/{normal,abnormal,unlabelled}/**   images, at any depth below the class folder
     DATA/{train,val,test}/mask/**                           masks of the abnormal images, found by the image's stem
-    DATA/{normal,abnormal,unlabelled,mask}/**               the same without a split, for `aeflow data split`
-    DATA/manifest.csv                                       path, split, label, patient, mask, kind; wins if it is there
+    DATA/{train,val,test}/region/**                         masks of where disease can be, of images of any label
+    DATA/{normal,abnormal,unlabelled,mask,region}/**        the same without a split, for `aeflow data split`
+    DATA/manifest.csv                                       path, split, label, patient, mask, region, kind; wins
 
 In the manifest only ``path`` is required. An empty label means unlabelled, and ``subtype`` may stand for ``kind``. The
 first of the columns ``position``, ``rel_pos``, ``slice`` that holds nothing but numbers is the slice's position. Other
-columns are ignored, and without a column ``mask`` the masks are looked for in ``{split}/mask/``.
+columns are ignored, and without a column ``mask`` or ``region`` these are looked for in ``{split}/mask/`` and
+``{split}/region/``.
 """
 
 from __future__ import annotations
@@ -23,16 +25,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Slice
-from aeflow.privacy import shown
+from aeflow.privacy import REMEDY_IDENTIFY, shown
 
 SPLITS = ("train", "val", "test")
 LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
 MANIFEST = "manifest.csv"
-MASKS = "mask"
-REMEDY_IDENTIFY = "--identify shows names"
 POSITIONS = ("position", "rel_pos", "slice")  # columns that may hold a slice's position in its volume
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
@@ -50,7 +51,8 @@ class Record:
     label: int | None  # 0 normal, 1 abnormal, None unknown
     patient: str  # raw key, never printed
     kind: str | None  # of abnormality
-    mask: Path | None
+    mask: Path | None  # of the lesion
+    region: Path | None = None  # mask of where disease can be, such as the lungs
     at: Slice | None = None  # the image's place in its file; None if the file holds one image
     study: str | None = None  # raw key of the study that a slice belongs to, never printed
     position: float | None = None  # of a slice in its volume, in any unit: smaller comes first
@@ -126,7 +128,7 @@ def label_name(label: int | None) -> str:
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield all files below a folder in sorted order.
 
-    Hidden ones, manifests, and masks beside their class folders are left out.
+    Hidden ones, manifests, and masks of either kind beside their class folders are left out.
     """
     real = folder.resolve()
     if real in above:  # a link that leads back to where it came from
@@ -135,7 +137,7 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     classes = any(entry.name in LABELS for entry in entries)
     for entry in entries:
         if os.path.isdir(entry):
-            if not (classes and entry.name == MASKS):
+            if not (classes and entry.name in MASK_FOLDERS):
                 yield from _files(entry, (*above, real))
         elif entry.name != MANIFEST:
             yield entry
@@ -160,17 +162,17 @@ def _of_folders(data: Path) -> list[Record]:
     records = []
     for split in splits:
         for folder in _entries(data / split):
-            if os.path.isdir(folder) and folder.name not in (*LABELS, MASKS):
+            if os.path.isdir(folder) and folder.name not in (*LABELS, *MASK_FOLDERS):
                 # skipping a misspelt class would silently train or test on fewer images
-                found = f"{shown(folder.name, 'folder')} is not one of normal, abnormal, unlabelled, mask"
+                found = f"{shown(folder.name, 'folder')} is not one of {', '.join((*LABELS, *MASK_FOLDERS))}"
                 raise DataError(data / split, found, f"rename or move it; {REMEDY_IDENTIFY}")
-        masks = _Masks(data, split)
+        masks, regions = _mask_folder(data, split, MASK), _mask_folder(data, split, REGION)
         for name, label in LABELS.items():
             folder = data / split / name
             for path in _files(folder) if os.path.isdir(folder) else ():
                 relative = path.relative_to(data).as_posix()
-                mask = masks.of(path) if label == 1 else None
-                records.append(Record(path, relative, split or None, label, patient_of(relative), None, mask))
+                mask, region = masks.of(path) if label == 1 else None, regions.of(path)
+                records.append(Record(path, relative, split or None, label, patient_of(relative), None, mask, region))
     return records
 
 
@@ -187,7 +189,7 @@ def _of_manifest(data: Path) -> list[Record]:
         raise DataError(manifest, f"{len(columns)} columns, none of them 'path'", "add it to the first line")
     place = _place(columns, [fields for _, fields in rows[1:]])
     lines: dict[Path, int] = {}
-    masks: dict[str, _Masks] = {}
+    folders: dict[tuple[str, str], MaskFolder] = {}
     records = []
     for number, fields in rows[1:]:
         where = f"{manifest}, line {number}"
@@ -206,13 +208,13 @@ def _of_manifest(data: Path) -> list[Record]:
             )
         if split not in ("", *SPLITS):
             raise DataError(where, "a split of another name", f"write {', '.join(SPLITS)} or nothing")
-        mask = None
-        if row.get("mask"):
-            mask = _inside(data, row["mask"], where)
-        elif "mask" not in row and split and label == "1":
-            if split not in masks:
-                masks[split] = _Masks(data, split)
-            mask = masks[split].of(path)
+        masks: dict[str, Path | None] = {}
+        for what in MASK_FOLDERS:
+            masks[what] = _inside(data, row[what], where) if row.get(what) else None
+            if what not in row and split and (what == REGION or label == "1"):
+                if (split, what) not in folders:
+                    folders[split, what] = _mask_folder(data, split, what)
+                masks[what] = folders[split, what].of(path)
         records.append(
             Record(
                 path=path,
@@ -221,7 +223,8 @@ def _of_manifest(data: Path) -> list[Record]:
                 label=int(label) if label else None,
                 patient=row.get("patient") or patient_of(row["path"]),
                 kind=row.get("kind") or row.get("subtype") or None,
-                mask=mask,
+                mask=masks[MASK],
+                region=masks[REGION],
                 position=float(row[place]) if place and row[place] else None,
             )
         )
@@ -253,26 +256,10 @@ def _inside(data: Path, text: str, where: str) -> Path:
     return data / relative
 
 
-class _Masks:
-    """Masks of one split by stem; each may serve one image."""
-
-    def __init__(self, data: Path, split: str) -> None:
-        self.folder = folder = data / split / MASKS
-        self.paths: dict[str, Path] = {}
-        self.taken: dict[Path, Path] = {}
-        for path in _files(folder) if os.path.isdir(folder) else ():
-            if path.stem in self.paths:
-                found = f"{shown(path, 'mask')} has the stem of {shown(self.paths[path.stem], 'mask')}"
-                raise DataError(folder, found, f"keep one mask for each stem; {REMEDY_IDENTIFY}")
-            self.paths[path.stem] = path
-
-    def of(self, image: Path) -> Path | None:
-        """Return the mask of an image, None if it has none; DataError if another image has taken it."""
-        mask = self.paths.get(image.stem)
-        if mask is not None and (other := self.taken.setdefault(mask, image)) != image:
-            found = f"{shown(image)} and {shown(other)} share a mask"
-            raise DataError(self.folder, found, f"give masks in a column of {MANIFEST}; {REMEDY_IDENTIFY}")
-        return mask
+def _mask_folder(data: Path, split: str, kind: str) -> MaskFolder:
+    """Return the masks of a kind in one split; raises as MaskFolder."""
+    folder = data / split / kind
+    return MaskFolder(folder, _files(folder) if os.path.isdir(folder) else ())
 
 
 Refusals = list[tuple[Record, ImageError]]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image as Picture
 
 from aeflow.data.loader import ahead_of
-from aeflow.data.records import MASKS, Record
+from aeflow.data.masks import MASK
+from aeflow.data.records import Record
 from aeflow.datasets.recipe import Splits, entry
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import EmptyImageError, ImageError
@@ -61,7 +62,7 @@ def write_slices(splits: Splits, out: Path) -> Splits:
     with bar("Cutting volumes", sum(map(len, splits.values()))) as advance:
         for split, volumes in splits.items():
             done[split] = []
-            for name in ("normal", "abnormal", MASKS):
+            for name in ("normal", "abnormal", MASK):
                 (out / split / name).mkdir(parents=True, exist_ok=True)
             submitted = ahead_of(volumes, lambda volume: pool.submit(cut, volume.path, _mask(volume)), ahead=4)
             for volume, found in submitted:
@@ -86,7 +87,7 @@ def _save(volume: Record, image: Cut, split: str, out: Path) -> Record:
     file = f"{volume.patient}_{index:03}.png"
     name = f"{split}/{('normal', 'abnormal')[label]}/{file}"
     Picture.fromarray(pixels).save(out / name)
-    mask = out / split / MASKS / file if label else None
+    mask = out / split / MASK / file if label else None
     if mask is not None:
         Picture.fromarray(np.where(tumour, np.uint8(255), np.uint8(0))).save(mask)
     path = out / name

@@ -15,11 +15,12 @@ from matplotlib.figure import Figure
 from aeflow._version import __version__
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
 from aeflow.data.leakage import among
-from aeflow.data.loader import mask_of
+from aeflow.data.loader import mask_of, region_of
 from aeflow.data.records import Record, Refusals, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation import plots
+from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.evaluation.report import write_model_card, write_report
 from aeflow.evaluation.study_metrics import of_studies
 from aeflow.imageio.errors import ImageError
@@ -102,7 +103,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     _refuse_calibration_images(scorer, records, data)
     history, epochs = _history(run)
     out.mkdir(parents=True, exist_ok=True)
-    scored, pixel, refusals = _score_all(scorer, records, out)
+    scored, maps, refusals = _score_all(scorer, records, out)
     if not scored.records:
         raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
     calibration, seed = scorer.calibration, scorer.settings.seed
@@ -110,7 +111,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     metrics = {
         "split": split,
         **image_metrics(scored.values, scored.labels, scored.patients, threshold, seed),
-        "pixel": pixel,
+        **maps,
         "study": of_studies(scored.studies.results(), out),
         "outside": scored.count_outside(),
         "refused": len(refusals),
@@ -160,22 +161,23 @@ def _outside_note(metrics: dict[str, Any]) -> str:
     return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
 
 
-def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any] | None, Refusals]:
-    """Score everything once, writing both tables as the scores come."""
-    masks = any(record.mask for record in records)
+def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any], Refusals]:
+    """Score everything once, writing both tables as the scores come; also return the metrics of the maps."""
+    masks, regions = any(record.mask for record in records), any(record.region for record in records)
     calibration = scorer.calibration
     pixels = {name: PixelMetrics(calibration.map_limits[name], calibration.maps[name].threshold) for name in MAPS}
+    where = WhereMapsLook(scorer.settings.seed)
     scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
         ScoreTable(out / "scores.csv") as to_csv,
         ScoreTable(out / "scores.parquet") as to_parquet,
     ):
-        for number, (record, result) in enumerate(score(scorer, records, maps=masks), 1):
-            mask = None
-            if record.mask is not None and isinstance(result, Score):
+        for number, (record, result) in enumerate(score(scorer, records, maps=masks or regions), 1):
+            mask = region = None
+            if isinstance(result, Score):
                 try:
-                    mask = mask_of(record, scorer.settings.image_size)
+                    mask, region = (read(record, scorer.settings.image_size) for read in (mask_of, region_of))
                 except ImageError as error:
                     result = error
             to_csv.add(number, record, result)
@@ -188,12 +190,15 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
             if mask is not None:
                 for name, metric in pixels.items():
                     metric.update(result.maps[name], mask, record.patient)
+            if mask is not None or region is not None:
+                where.add(record, result.maps["anomaly"], mask, region)
             if record.label is not None:
                 scored.records.append(record)
                 scored.values.append(result.value)
                 scored.verdicts.append(result.verdict)
                 scored.outside.append(bool(result.outside))
-    return scored, {name: metric.result() for name, metric in pixels.items()} if masks else None, refusals
+    pixel = {name: metric.result() for name, metric in pixels.items()} if masks else None
+    return scored, {"pixel": pixel, "localisation": where.result()}, refusals
 
 
 def _result_figures(scorer: Scorer, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:
@@ -243,8 +248,8 @@ def _gallery(scorer: Scorer, records: Sequence[Record]) -> Figure:
     for record, result in score(scorer, records, maps=True, pictures=True):
         if isinstance(result, ImageError):  # it was readable in the first pass
             raise result
-        mask = mask_of(record, scorer.settings.image_size)
-        rows.append(panel(result, TRUTH[record.label], mask))
+        read = mask_of if record.mask is not None else region_of  # to be outlined
+        rows.append(panel(result, TRUTH[record.label], read(record, scorer.settings.image_size)))
     return gallery(rows, scorer.calibration.map_limits)
 
 

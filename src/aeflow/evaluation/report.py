@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from matplotlib.figure import Figure
 
 from aeflow.errors import DataError
+from aeflow.evaluation import localisation
 from aeflow.reporting.html import public, render
 from aeflow.reporting.style import as_data_uri
 
@@ -157,4 +158,6 @@ TEMPLATE_NAMES = {
     "pixel_names": PIXEL_METRIC_TEXTS,
     "galleries": GALLERIES,
     "surplus_alarms": surplus_alarms,
+    "localisation_lines": localisation.lines,
+    "localisation_words": localisation.words,
 }

@@ -143,6 +143,12 @@ def image_metrics(
     }
 
 
+def auroc_metric(scores: ArrayLike, labels: ArrayLike, patients: Sequence[str], seed: int = 0) -> Metric | None:
+    """Return the AUROC with its interval, as `image_metrics` has it; None if a class is missing."""
+    x, y = _checked(scores, labels)
+    return _ranking(x, y, patients, seed)["auroc"] if y.any() and not y.all() else None
+
+
 def _ranking(x: Floats, y: Bools, patients: Sequence[str], seed: int) -> dict[str, Metric]:
     """Return AUROC and average precision, which need no threshold."""
     area, precision = _bootstrapped(_areas, x, y, patients, seed)

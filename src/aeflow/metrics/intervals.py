@@ -45,14 +45,14 @@ def grouped_wilson(successes: ArrayLike, patients: Sequence[str]) -> tuple[float
 
     The number of images is divided by the design effect: the variance between patients over the binomial one (Rao &
     Scott, 1992), at least 1. If all images agree it cannot be estimated, and the number of patients counts. With one
-    image a patient it is exactly `wilson`.
+    image a patient it is exactly `wilson`. A success may be partial, in [0, 1]: a tie that half won.
 
         >>> [round(bound, 3) for bound in grouped_wilson([1, 1, 1, 1, 0, 1, 0, 0], list("aaaabcdd"))]
         [0.184, 0.925]
         >>> [round(bound, 3) for bound in wilson(5, 8)]  # as if each image had a patient of its own
         [0.306, 0.863]
     """
-    y = np.asarray(successes, bool)
+    y = np.asarray(successes, np.float64)
     _, patient = np.unique(np.asarray(patients, str), return_inverse=True)
     n, groups, p = len(y), int(patient.max(initial=-1)) + 1, float(y.mean()) if len(y) else 0.0
     if groups == n:
