@@ -89,15 +89,8 @@ def train(
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
         score = {"log_det_weight": weight, "threshold": trained.artifact.calibration.threshold}
-        print_json(
-            {
-                "run": str(out),
-                **metadata,
-                "plan": trained.artifact.metadata["plan"],
-                "labelled_set": trained.artifact.metadata["labelled_set"],
-                **score,
-            }
-        )
+        found = {name: trained.artifact.metadata[name] for name in ("plan", "labelled_set")}
+        print_json({"run": str(out), **metadata, **found, **score})
     else:
         print(
             f"trained on {metadata['normal_images']} normal images, {metadata['held_out_images']} held out; "
@@ -105,17 +98,9 @@ def train(
         )
         for sentence in trained.artifact.metadata["plan"]:
             print(sentence)
-        phases = {
-            "features": "features",
-            "terms": "terms",
-            "training": "flow and decoder",
-            "calibration": "calibration",
-        }
-        print(
-            "; ".join(
-                f"{name} {_pace(metadata, phase)}" for phase, name in phases.items() if f"{phase}_seconds" in metadata
-            )
-        )
+        phases = {"features": "features", "terms": "terms", "training": "networks", "calibration": "calibration"}
+        timed = {phase: name for phase, name in phases.items() if f"{phase}_seconds" in metadata}
+        print("; ".join(f"{name} {_pace(metadata, phase)}" for phase, name in timed.items()))
         if weights:
             best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
             print(f"the score counts {weight:g} of the log-determinant ({best})")

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.config import Settings
@@ -260,9 +259,7 @@ class AEFlow(nn.Module):
                 values = term.map(batch)
                 weight = torch.ones_like(values)
                 if encoded.described is not None:
-                    weight = F.adaptive_avg_pool2d(
-                        encoded.described.weight[:, None], (values.shape[-2], values.shape[-1])
-                    )[:, 0]
+                    weight = averaged(encoded.described.weight, values)
                 moments = torch.stack([weight.sum(), (weight * values).sum(), (weight * values.square()).sum()])
                 sums[name] = sums.get(name, 0) + moments.double().cpu()
         for name, term in self._term_modules():

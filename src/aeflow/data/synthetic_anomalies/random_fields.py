@@ -11,7 +11,8 @@ from torch import Tensor
 def power_law_fields(n: int, side: int, slopes: tuple[float, float], generator: torch.Generator) -> Tensor:
     """Return ``n`` random fields (n, 1, side, side) of mean 0 and spread 1.
 
-    Their amplitude falls as ``(1 + (k / k0)^2)^(-slope / 2)`` with wave number k; slopes are drawn from a range. Scale k0, direction and stretch are random, too.
+    Their amplitude falls as ``(1 + (k / k0)^2)^(-slope / 2)`` with wave number k; the slopes are drawn
+    from a range. Scale k0, direction and stretch are random, too.
     """
 
     def uniform(low: float, high: float) -> Tensor:

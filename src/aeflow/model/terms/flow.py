@@ -42,11 +42,9 @@ def measure_at(batch: ScoredBatch, log_det_weight: float, share: float) -> Tenso
     return torch.stack(found, dim=1)
 
 
-def _at_size(weight: Tensor | None, values: Tensor) -> Tensor | None:
-    """Return weights (B, h, w) at the size of a stage's map."""
-    return (
-        None if weight is None else F.adaptive_avg_pool2d(weight[:, None], (values.shape[-2], values.shape[-1]))[:, 0]
-    )
+def averaged(weight: Tensor, values: Tensor) -> Tensor:
+    """Return weights (B, h, w) at the size of maps ``values``, by averages over their cells."""
+    return F.adaptive_avg_pool2d(weight[:, None], (values.shape[-2], values.shape[-1]))[:, 0]
 
 
 def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
