@@ -33,7 +33,7 @@ from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.model.terms import TERMS
 from aeflow.model.terms.base import Layout, TermModule
-from aeflow.model.terms.flow import resized
+from aeflow.model.terms.flow import averaged, resized
 from aeflow.model.terms.scored_batch import ScoredBatch
 
 
