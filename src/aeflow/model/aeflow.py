@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-from aeflow.config import Settings
+from aeflow.config import PAINTED, Settings
 from aeflow.errors import SettingsError
 from aeflow.model.box import paste
 from aeflow.model.class_mixture import ClassMixture
@@ -31,6 +31,7 @@ from aeflow.model.pooling import pool, unit_length
 from aeflow.model.priors import PRIORS
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
+from aeflow.model.regions.learned import LearnedRegion
 from aeflow.model.terms import TERMS
 from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.flow import averaged, resized
@@ -74,7 +75,11 @@ class AEFlow(nn.Module):
         self.encoder = encoder
         self.classes = classes
         if region is None and settings.describes:
-            region = chosen(REGIONS, settings.region, "region")(encoder)
+            region = (
+                LearnedRegion(encoder)
+                if settings.region == PAINTED
+                else chosen(REGIONS, settings.region, "region")(encoder)
+            )
         self.region = region
         self._front = [Front(encoder, region, settings)]  # in a list: its parts are registered
         at = [encoder.stages.index(stage) for stage in settings.stages]
