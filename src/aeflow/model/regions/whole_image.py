@@ -1,22 +1,19 @@
-"""Whole image as a region: every position counts."""
+"""Whole image as a region: every pixel counts."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import torch
+from torch import Tensor, nn
 
-from torch import Tensor
-
-
-class Region(Protocol):
-    """Choice of the positions that count."""
-
-    def keep(self, values: Tensor) -> Tensor:
-        """Return the values (B, P) of maps (B, h, w) at the positions that count."""
+from aeflow.model.regions.base import Region
 
 
-class WholeImage:
+class WholeImage(Region):
     """Region without a restriction."""
 
-    def keep(self, values: Tensor) -> Tensor:
-        """Return every value, (B, h * w)."""
-        return values.flatten(1)
+    beside = False
+    boxed = False
+
+    def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
+        """Return ones (B, 1, H, W)."""
+        return torch.ones_like(x[:, :1])
