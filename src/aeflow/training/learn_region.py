@@ -111,7 +111,7 @@ def with_opacities(x: Tensor, masks: Tensor) -> Tensor:
 
 
 def random_fields(n: int, height: int, width: int) -> Tensor:
-    """Return random fields (n, 1, height, width) of mean 0 and spread 1, of power-law spectra of random slope and scale.
+    """Return random fields (n, 1, height, width) of mean 0 and spread 1, of power-law spectra of random slope, scale.
 
     Amplitude ``(1 + (k / k0)^2)^(-s / 2)`` at k cycles a picture.
     """

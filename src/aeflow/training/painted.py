@@ -1,4 +1,4 @@
-"""Normals of which somebody has painted a region: masks in a folder, found by the image's stem."""
+"""Images of which somebody has painted a region: masks in a folder, found by the image's stem."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from aeflow.imageio.errors import ImageError
 from aeflow.imageio.reader import read_mask
 from aeflow.privacy import shown
 
-LEAST = 20  # painted normals from which a region is learnt
+LEAST = 20  # painted images from which a region is learnt
 RATIO = 0.02  # relative difference between the shapes of image and mask that rounding may cause
 
 
-def read_painted_normals(folder: Path, records: Sequence[Record], size: int) -> tuple[Tensor, Tensor]:
-    """Return the images (n, 3, size, size) in [0, 1] of which ``folder`` has a mask, and the masks (n, 1, size, size).
+def read_painted(folder: Path, records: Sequence[Record], size: int) -> tuple[list[Record], Tensor, Tensor]:
+    """Return the records that have a mask in ``folder``, their images (n, 3, size, size) and masks (n, 1, size, size).
 
-    Mask and image have one stem. Raises DataError if fewer than ``LEAST`` are found, for two masks of one stem, and for
-    a mask that is empty or has another shape; ImageError for a mask that cannot be read.
+    Both are in [0, 1]; mask and image have one stem. Raises DataError if fewer than ``LEAST`` are found, for two masks
+    of one stem, and for a mask that is empty or has another shape; ImageError for one that cannot be read.
     """
     masks = _masks(folder)
     painted = [replace(record, mask=masks[record.path.stem]) for record in records if record.path.stem in masks]
-    images, regions = [], []
+    found, images, regions = [], [], []
     for record, image in decoded(painted, size, original=True):
         if isinstance(image, ImageError) or image.original is None or record.mask is None:
             continue
@@ -40,6 +40,7 @@ def read_painted_normals(folder: Path, records: Sequence[Record], size: int) -> 
         if record.at is not None and not mask.any():
             continue  # a slice of a volume that shows none of it
         _check(mask, image.original.pixels.shape[:2], record)
+        found.append(record)
         images.append(torch.from_numpy(image.pixels))
         regions.append(F.interpolate(torch.from_numpy(mask)[None, None].float(), size=(size, size), mode="area")[0])
     if len(images) < LEAST:
