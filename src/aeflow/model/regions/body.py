@@ -33,7 +33,10 @@ class Body(Region):
     def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
         """Return tissue without strokes, (B, 1, H, W)."""
         grey = x.mean(dim=1, keepdim=True)
-        return tissue(grey) * (1 - strokes(grey))
+        square = _odd(STROKE * _scale(grey))
+        thick = _dilated(-_dilated(-grey, square), square)
+        left_out = strokes(grey, thick)
+        return tissue(grey - left_out * (grey - thick)) * (1 - left_out)  # or a letter would glow into the background
 
 
 def tissue(grey: Tensor) -> Tensor:
@@ -46,15 +49,14 @@ def tissue(grey: Tensor) -> Tensor:
     return -_dilated(-_dilated(bright, _odd(HOLE * scale)), _odd(HOLE * scale))
 
 
-def strokes(grey: Tensor) -> Tensor:
+def strokes(grey: Tensor, thick: Tensor) -> Tensor:
     """Return where thin, short, very bright strokes of burned-in text and markers are, and a margin around them.
 
     White top-hats ``x - open(x)`` (Serra, 1982): of a square, which has all that is thin, and of lines in eight
-    directions, which has all that is short. Lines are opened in the dilated picture, so that a bent one counts as long.
+    directions, which has all that is short. ``thick`` is the opening by the square. Lines are opened in the dilated
+    picture, so that a bent one counts as long.
     """
     scale = _scale(grey)
-    square = _odd(STROKE * scale)
-    thick = _dilated(-_dilated(-grey, square), square)
     long = _long(_dilated(grey, 3), LETTER * scale)
     thin = ((grey - thick - THIN) / THIN_SOFTNESS).sigmoid()
     short = ((grey - long - SHORT) / SHORT_SOFTNESS).sigmoid()
