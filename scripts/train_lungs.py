@@ -25,7 +25,7 @@ from aeflow.training.learn_region import learn_region
 from aeflow.training.painted import read_painted
 
 SIZE = 224
-COPIES, STEPS = 2600, 1200
+COPIES, STEPS = 1700, 800
 STAGES = (1, 2, 3)  # of EfficientNet-Lite, at STRIDES
 FOLDER = Path(__file__).parents[1] / "src" / "aeflow" / "model" / "regions" / "weights"
 ATTRIBUTION = (

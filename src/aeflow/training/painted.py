@@ -44,11 +44,10 @@ def read_painted(folder: Path, records: Sequence[Record], size: int) -> tuple[li
         images.append(torch.from_numpy(image.pixels))
         regions.append(F.interpolate(torch.from_numpy(mask)[None, None].float(), size=(size, size), mode="area")[0])
     if len(images) < LEAST:
-        found = f"{len(images)} masks with the stem of a readable train normal where at least {LEAST} are needed"
-        raise DataError(
-            folder, found, "paint the region of more normals and save each mask as the image's stem and .png"
-        )
-    return torch.stack(images), torch.stack(regions)
+        few = f"{len(images)} masks with the stem of a readable image where at least {LEAST} are needed"
+        remedy = "paint the region of more normals and save each mask under its image's stem, as PNG"
+        raise DataError(folder, few, remedy)
+    return found, torch.stack(images), torch.stack(regions)
 
 
 def _masks(folder: Path) -> dict[str, Path]:
