@@ -13,7 +13,8 @@ from aeflow.model.regions.base import Region
 
 NORMAL_SIDE = 224  # pixels of the picture that the lengths below are for; they scale with the shorter side
 SMOOTHING = 3.0  # spread of the Gaussian that takes noise and gaps out of the background
-TISSUE, TISSUE_SOFTNESS = 0.08, 0.01  # brightness from which a smoothed pixel is tissue
+TISSUE, TISSUE_SOFTNESS = 0.06, 0.01  # brightness from which a smoothed pixel is tissue
+HOLE = 25  # pixels across that a dark hole in the body may have
 STROKE = 5  # side of the square that no stroke of a letter fills
 LETTER = 21  # pixels that no letter is long in any direction, and ribs, the skull's rim are
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))  # (rows, columns) of a step
@@ -32,23 +33,30 @@ class Body(Region):
     def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
         """Return tissue without strokes, (B, 1, H, W)."""
         grey = x.mean(dim=1, keepdim=True)
-        return tissue(grey) * (1 - strokes(grey))
+        square = _odd(STROKE * _scale(grey))
+        thick = _dilated(-_dilated(-grey, square), square)
+        left_out = strokes(grey, thick)
+        return tissue(grey - left_out * (grey - thick)) * (1 - left_out)  # or a letter would glow into the background
 
 
 def tissue(grey: Tensor) -> Tensor:
-    """Return where a smoothed picture (B, 1, H, W) in [0, 1] is brighter than the background."""
-    return ((_blurred(grey, SMOOTHING * _scale(grey)) - TISSUE) / TISSUE_SOFTNESS).sigmoid()
+    """Return where a smoothed picture (B, 1, H, W) in [0, 1] is brighter than the background, holes filled.
+
+    Ventricles and cysts are as dark as the background and belong to the body: a closing takes them in.
+    """
+    scale = _scale(grey)
+    bright = ((_blurred(grey, SMOOTHING * scale) - TISSUE) / TISSUE_SOFTNESS).sigmoid()
+    return -_dilated(-_dilated(bright, _odd(HOLE * scale)), _odd(HOLE * scale))
 
 
-def strokes(grey: Tensor) -> Tensor:
+def strokes(grey: Tensor, thick: Tensor) -> Tensor:
     """Return where thin, short, very bright strokes of burned-in text and markers are, and a margin around them.
 
     White top-hats ``x - open(x)`` (Serra, 1982): of a square, which has all that is thin, and of lines in eight
-    directions, which has all that is short. Lines are opened in the dilated picture, so that a bent one counts as long.
+    directions, which has all that is short. ``thick`` is the opening by the square. Lines are opened in the dilated
+    picture, so that a bent one counts as long.
     """
     scale = _scale(grey)
-    square = _odd(STROKE * scale)
-    thick = _dilated(-_dilated(-grey, square), square)
     long = _long(_dilated(grey, 3), LETTER * scale)
     thin = ((grey - thick - THIN) / THIN_SOFTNESS).sigmoid()
     short = ((grey - long - SHORT) / SHORT_SOFTNESS).sigmoid()

@@ -12,7 +12,7 @@ from aeflow.model.encoder import Encoder
 from aeflow.model.regions.base import Region
 
 STRIDES = (4, 8, 16)  # of the stages whose features it sees
-SIDE = 112  # pixels a side of the picture in which the region is looked for
+SIDE = 144  # pixels a side of the picture in which the region is looked for
 WIDTH = 24  # channels of its convolutions
 SHARPNESS = 3.0  # factor on the logit: edges are a pixel or two wide, not as wide as a cell of the finest stage
 
