@@ -43,10 +43,12 @@ from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
 from aeflow.training.learn_classes import LearntClasses, learn_classes
 from aeflow.training.loop import Material, fit_network
-from aeflow.training.painted_region import learn_painted
+from aeflow.training.learn_region import learn_region
+from aeflow.training.painted import read_painted
 from aeflow.training.plan import fingerprint, plan_terms
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
+MOST_PAINTED = 100  # painted normals that a region is learnt from; more teach nothing new
 MAX_LATENTS = 300  # train normals whose latents the Gaussian of new ones is fitted on
 
 
@@ -188,7 +190,11 @@ def find_region(
     encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(on)
     if settings.region != PAINTED:
         return chosen(REGIONS, settings.region, "region")(encoder).to(on)
-    return learn_painted(painted or Path(data) / "train" / "region", images.kept, encoder, settings)
+    folder = painted or Path(data) / "train" / "region"
+    known = {path.stem for path in folder.iterdir()} if folder.is_dir() else set()
+    of_painter = evenly([record for record in images.kept if record.path.stem in known], MOST_PAINTED)
+    _, x, masks = read_painted(folder, of_painter, settings.image_size)
+    return learn_region(x, masks, encoder, settings.seed)
 
 
 def frozen_front(settings: Settings, region: Region | None, weights: Path | None, on: torch.device) -> Front:
