@@ -1,4 +1,4 @@
-"""The healthy counterpart: the image where it is healthy, the other side where one is hot, the normal where both are."""
+"""The healthy counterpart: the image where it is healthy, else the other side, else what is normal."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from aeflow.errors import SettingsError
 
-# Channels at each stride: 7 million multiplications at stride 16, 16 to 29 at the others. A deeper stage has as many as 16.
+# Channels at each stride: at most 29 million multiplications at 224 px each. A deeper stage has as many as stride 16.
 WIDTHS = {16: 64, 8: 48, 4: 32, 2: 16}
 FINE = 4  # channels that are carried to full size
 
 
 class UpsamplingDecoder(nn.Module):
-    """``x_hat = sigmoid(g(z) + mean)``: from the deepest stage up in bilinear doublings, finer stages joining on the way.
+    """``x_hat = sigmoid(g(z) + mean)``: bilinear doublings from the deepest stage up, finer ones join on the way.
 
     A transposed convolution whose steps are as wide as its kernel paints each block of pixels alone, and the seams show
     as a comb (Odena, Dumoulin, Olah, Distill 2016). A bilinear step and a 3x3 convolution weigh all pixels alike.
@@ -64,18 +64,20 @@ class UpsamplingDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Map features (B, C, H / stride, W / stride) of each stage, fine to deep, to images (B, 3, H, W) in [0, 1]."""
-        joining = dict(zip(self.strides, features, strict=True))
-        y: Tensor | None = None
+        joining = {
+            stride: self.lateral[str(stride)](self._standardised(z, stride))
+            for stride, z in zip(self.strides, features, strict=True)
+        }
+        y: Tensor = joining.pop(self.levels[0])
         for stride, mix, narrow in zip(self.levels, self.mix, self.narrow, strict=True):
             if stride in joining:
-                mean, std = self.get_buffer(f"feature_mean_{stride}"), self.get_buffer(f"feature_std_{stride}")
-                z = self.lateral[str(stride)]((joining[stride] - mean) / std)
-                y = z if y is None else y + z
-            assert y is not None  # the first level is the deepest stage's
+                y = y + joining[stride]
             y = y + mix(F.relu(y))
             y = F.interpolate(narrow(F.relu(y)), scale_factor=2, mode="bilinear", align_corners=False)
-        assert y is not None
         return torch.sigmoid(self.paint(F.relu(y)) + self.mean_image)
+
+    def _standardised(self, z: Tensor, stride: int) -> Tensor:
+        return (z - self.get_buffer(f"feature_mean_{stride}")) / self.get_buffer(f"feature_std_{stride}")
 
     @torch.no_grad()
     def initialise(self, features: list[Tensor], x: Tensor) -> None:
