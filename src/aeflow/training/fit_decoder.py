@@ -1,0 +1,72 @@
+"""The decoder learns to paint images from their frozen features, apart from the flow."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from aeflow.data.splits import evenly
+from aeflow.errors import NumericalError
+from aeflow.features.device_batches import Feed
+from aeflow.model.decoders.upsampling import UpsamplingDecoder
+from aeflow.model.ssim import ssim
+from aeflow.runtime.progress import bar
+
+EPOCHS, MOST_UPDATES = 12, 1000  # whichever is fewer: a minute and a half on two cores at most
+BATCH = 8
+LEARNING_RATE = 4e-3  # at the top of the cycle
+MAX_GRAD_NORM = 1.0
+START_FROM_IMAGES = 256  # images that the mean image and the features' spread are measured on, at most
+
+
+def reconstruction_loss(x_hat: Tensor, x: Tensor) -> Tensor:
+    """Return ``mean |x_hat - x| + 1 - SSIM`` of images (B, 3, H, W), (B,).
+
+    The absolute difference fixes brightness, SSIM the edges: a squared error would be content with a blur.
+    """
+    return (x_hat - x).abs().mean(dim=(1, 2, 3)) + 1 - ssim(x_hat, x)
+
+
+def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
+    """Train ``decoder`` on all images of ``feed``, whose batches hold the stages it reads; return the last loss.
+
+    Adam with one cycle of the learning rate. The same seed gives the same weights on one kind of machine. Raises
+    NumericalError if the loss leaves the finite numbers.
+    """
+    decoder.initialise(*feed.batch(evenly(range(len(feed)), START_FROM_IMAGES)))
+    optimizer = torch.optim.Adam(decoder.parameters(), LEARNING_RATE)
+    generator = torch.Generator().manual_seed(seed)
+    steps = min(MOST_UPDATES, EPOCHS * math.ceil(len(feed) / BATCH))
+    order: list[int] = []
+    mean_loss = math.nan
+    decoder.train()
+    with bar("Decoder", steps) as advance:
+        for step in range(steps):
+            if len(order) < min(BATCH, len(feed)):
+                order = torch.randperm(len(feed), generator=generator).tolist()
+            rows, order = order[:BATCH], order[BATCH:]
+            for group in optimizer.param_groups:
+                group["lr"] = LEARNING_RATE * one_cycle(step, steps)
+            features, x = feed.batch(rows)
+            optimizer.zero_grad()
+            loss = reconstruction_loss(decoder(features), x).mean()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(decoder.parameters(), MAX_GRAD_NORM)
+            found = float(loss.detach())
+            if not math.isfinite(found):
+                where = f"decoder, step {step + 1}"
+                raise NumericalError(where, f"its loss is {found}", "look for images or features that are not finite")
+            optimizer.step()
+            mean_loss = found if step == 0 else 0.95 * mean_loss + 0.05 * found
+            advance(note=f"loss {mean_loss:.3f}")
+    decoder.eval()
+    return mean_loss
+
+
+def one_cycle(step: int, steps: int) -> float:
+    """Return the share of the top learning rate: a linear rise over a fifth of ``steps``, then half a cosine to 0."""
+    rise = steps / 5
+    share = (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
+    return max(min(share, 1.0), 1e-3)
