@@ -36,7 +36,7 @@ def prior() -> FlowGMMPrior:
 
 
 def covariance_and_means() -> tuple[np.ndarray, np.ndarray]:
-    """Covariance of ``a`` (C, C), and the components' means (K, C): whitened inside the rows' span, standard outside."""
+    """Covariance of ``a`` (C, C), and the means (K, C): whitened in the rows' span, standard outside."""
     made = classes()
     w = made.whitening.numpy()
     inside = np.linalg.pinv(w) @ w
@@ -63,9 +63,7 @@ def test_density_is_that_of_one_gaussian_in_all_dimensions() -> None:
     ones = np.full((SIDE * SIDE, 1), 1 / SIDE)
     constant = ones @ ones.T
     whole = np.kron(np.eye(C), np.eye(SIDE * SIDE) - constant) + np.kron(covariance, constant)
-    expected = [
-        multivariate_normal(np.kron(mean, ones[:, 0]), whole).logpdf(u.flatten(1).numpy()) for mean in means
-    ]
+    expected = [multivariate_normal(np.kron(mean, ones[:, 0]), whole).logpdf(u.flatten(1).numpy()) for mean in means]
     np.testing.assert_allclose(prior().given(u).detach().numpy(), np.stack(expected, axis=1), rtol=1e-6)
 
 

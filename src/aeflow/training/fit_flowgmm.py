@@ -148,11 +148,11 @@ def _step(both: nn.ModuleDict, views: list[Tensor], label: Tensor, settings: Set
     log_weights = prior.mixture.logits.log_softmax(0)  # type: ignore[union-attr, operator]
     nats = joint_loss(prior.given(u), log_weights, log_det.sum(dim=(1, 2)), label, taken_for)  # type: ignore[operator]
     loss = nats.mean() / u[0].numel()
-    check_finite(both, loss, lambda: prior.joint(flow(views[0])[0]), where)  # type: ignore[operator]
+    check_finite(both, loss, lambda: prior.given(flow(views[0])[0]), where)  # type: ignore[operator]
     both.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     check_gradients(both, nn.utils.clip_grad_norm_(both.parameters(), settings.max_grad_norm), where)
-    return float(loss)
+    return float(loss.detach())
 
 
 @torch.no_grad()

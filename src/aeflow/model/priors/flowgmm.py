@@ -27,7 +27,7 @@ from aeflow.model.priors.standard_normal import LOG_2PI
 class FlowGMMPrior(nn.Module):
     """``p(u) = sum_k pi_k p(u | k)`` over images, by the equations above: FlowGMM (Izmailov et al. 2020), section 3.
 
-    Component 0 is normal, each other one a kind of abnormality. Means, ``L`` and weights are parameters, ``Q`` is fixed.
+    Component 0 is normal, each other one a kind of abnormality. All but ``Q`` are parameters.
     """
 
     basis: Tensor
@@ -100,7 +100,8 @@ class FlowGMMPrior(nn.Module):
         at = torch.linalg.solve_triangular(self._triangle(), v.T, upper=False).T
         positions = math.sqrt(shape[1] * shape[2])
         change = (at - pooled(u) @ self.basis) @ self.basis.T / positions
-        return u + change[:, :, None, None]
+        moved: Tensor = u + change[:, :, None, None]
+        return moved
 
     def _parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``log N(u; 0, I)`` (B,), ``log N(Q^T a; 0, I)`` (B,), and ``v`` (B, d)."""
