@@ -113,7 +113,7 @@ def test_held_out_normals_are_at_least_as_likely_as_at_the_start() -> None:
     learnt, _ = fit(trained, examples(labelled=10))
     assert learnt is not None
     assert 0 < learnt.steps <= module.STEPS
-    assert module._held_out_loss(trained, learnt.prior, (held, n), 8) < plain
+    assert module._held_out_loss(module._Both(trained, learnt.prior), (held, n), 8) < plain
 
 
 def test_the_seed_decides_the_result() -> None:

@@ -18,7 +18,6 @@ Without labels, and without a pool that shows abnormal images, there is no mixtu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -99,6 +98,19 @@ def joint_loss(given: Tensor, log_weights: Tensor, log_det: Tensor, label: Tenso
     return -(log_det + torch.where(label < 0, of_pool, labelled))
 
 
+class _Both(nn.Module):
+    """Flow and prior as one module, for what is done to the weights of both."""
+
+    def __init__(self, flow: Flow, prior: FlowGMMPrior) -> None:
+        super().__init__()
+        self.flow, self.prior = flow, prior
+
+    def components(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return ``log p(u | k)`` (B, K) and ``log |det|`` (B,) of features ``z`` (B, C, h, w)."""
+        u, log_det = self.flow(z)
+        return self.prior.given(u), log_det.sum(dim=(1, 2))
+
+
 def _train(
     flow: Flow,
     prior: FlowGMMPrior,
@@ -108,14 +120,14 @@ def _train(
     settings: Settings,
 ) -> int:
     """Train flow and prior; leave the weights that held-out normals like best, and return their number of steps."""
-    both = nn.ModuleDict({"flow": flow, "prior": prior})
+    both = _Both(flow, prior)
     parameters = [p for p in both.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, RATE * settings.learning_rate)
     generator = torch.Generator().manual_seed(settings.seed)
     label = torch.from_numpy(examples.label)
     counts = torch.where(label > 0, settings.label_weight, torch.where(label < 0, float(use_pool), 1.0))
 
-    best, best_loss, kept = _copy(both), _held_out_loss(flow, prior, held_out, settings.batch_size), 0
+    best, best_loss, kept = _copy(both), _held_out_loss(both, held_out, settings.batch_size), 0
     with bar("FlowGMM", STEPS) as advance:
         for step in range(1, STEPS + 1):
             rows = torch.multinomial(counts, settings.batch_size, replacement=True, generator=generator)
@@ -125,7 +137,7 @@ def _train(
             loss = _step(both, [view(rows.tolist()) for view in views], label[rows], settings, f"FlowGMM, step {step}")
             optimizer.step()
             if step % LOOK_EVERY == 0:
-                held = _held_out_loss(flow, prior, held_out, settings.batch_size)
+                held = _held_out_loss(both, held_out, settings.batch_size)
                 if held < best_loss:
                     best, best_loss, kept = _copy(both), held, step
             advance(note=f"loss {loss:.4f}, held-out normals {best_loss:.4f}")
@@ -134,21 +146,18 @@ def _train(
     return kept
 
 
-def _step(both: nn.ModuleDict, views: list[Tensor], label: Tensor, settings: Settings, where: str) -> float:
+def _step(both: _Both, views: list[Tensor], label: Tensor, settings: Settings, where: str) -> float:
     """Set the gradients of a batch's mean loss in nats per dimension, and return it; raise NumericalError."""
-    flow, prior = both["flow"], both["prior"]
     both.train()
     label = label.to(views[0].device)
     taken_for = label.clamp_min(0)
-    unlabelled = label < 0
+    unlabelled, log_weights = label < 0, both.prior.mixture.logits.log_softmax(0)
     if unlabelled.any():
         with torch.no_grad():
-            taken_for[unlabelled] = prior.joint(flow(views[1][unlabelled])[0]).argmax(dim=1)  # type: ignore[operator]
-    u, log_det = flow(views[0])
-    log_weights = prior.mixture.logits.log_softmax(0)  # type: ignore[union-attr, operator]
-    nats = joint_loss(prior.given(u), log_weights, log_det.sum(dim=(1, 2)), label, taken_for)  # type: ignore[operator]
-    loss = nats.mean() / u[0].numel()
-    check_finite(both, loss, lambda: prior.given(flow(views[0])[0]), where)  # type: ignore[operator]
+            taken_for[unlabelled] = (both.components(views[1][unlabelled])[0] + log_weights).argmax(dim=1)
+    given, log_det = both.components(views[0])
+    loss = joint_loss(given, log_weights, log_det, label, taken_for).mean() / views[0][0].numel()
+    check_finite(both, loss, lambda: both.components(views[0]), where)
     both.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     check_gradients(both, nn.utils.clip_grad_norm_(both.parameters(), settings.max_grad_norm), where)
@@ -164,14 +173,14 @@ def _pooled_latents(flow: Flow, z: Batch, n: int, size: int) -> NDArray[np.float
 
 
 @torch.no_grad()
-def _held_out_loss(flow: Flow, prior: FlowGMMPrior, held_out: tuple[Batch, int], size: int) -> float:
+def _held_out_loss(both: _Both, held_out: tuple[Batch, int], size: int) -> float:
     """Return the mean ``-log p(x | normal)`` of held-out normals, in nats per dimension."""
-    flow.eval()
+    both.eval()
     z, n = held_out
     total = 0.0
     for rows in _batches(n, size):
-        u, log_det = flow(z(rows))
-        total -= float((prior.given(u)[:, 0] + log_det.sum(dim=(1, 2))).sum()) / math.prod(u.shape[1:])
+        given, log_det = both.components(x := z(rows))
+        total -= float((given[:, 0] + log_det).sum()) / x[0].numel()
     return total / n
 
 
