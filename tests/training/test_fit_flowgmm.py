@@ -20,7 +20,7 @@ from aeflow.training.class_mixture_em import Pool
 from aeflow.training.fit_flowgmm import FlowExamples, FlowGMMFit, fit_flowgmm, joint_loss
 
 C, SIDE, KNOWN, HELD = 6, 4, 60, 30
-SETTINGS = make_settings(classifier="mixture", batch_size=16, directions=C)
+SETTINGS = make_settings(classifier="mixture", batch_size=16)
 
 
 def features(n: int, seed: int, shift: float = 0.0) -> Tensor:

@@ -17,7 +17,6 @@ from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.priors.standard_normal import StandardNormal
 from aeflow.model.terms.flow import mean_of_top
 from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.fit_flowgmm import Batch, FlowExamples, fit_flowgmm
@@ -34,7 +33,7 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     finds kinds that nobody labelled, and the evidence of the classes.
     """
     net = copy.deepcopy(base.net)
-    flow, settings = net.flows[-1], SETTINGS.model_copy(update={"directions": net.encoder.channels[-1]})
+    flow = net.flows[-1]
     cache = FeatureCache(net.encoder, net.settings.image_size, change=recapture)
 
     def features(rows: Rows, view: int = 0) -> Features:
@@ -44,7 +43,7 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     held = features(base.held)
     patients = [world.records[row].patient for row in rows]
     examples = FlowExamples(batch_of(net, features(rows)), batch_of(net, features(rows, 1)), label, patients)
-    fit, found = fit_flowgmm(flow, examples, (batch_of(net, held), len(held)), kinds, settings)  # type: ignore[arg-type]
+    fit, found = fit_flowgmm(flow, examples, (batch_of(net, held), len(held)), kinds, SETTINGS)  # type: ignore[arg-type]
     if fit is None:
         return base.score(world.test)
     prior = fit.prior
@@ -57,9 +56,8 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
 
     test = features(world.test)
     chosen = np.array(evenly(np.flatnonzero(fit.start.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
-    before = flow_term(base.net, features(rows[chosen]), StandardNormal().log_prob)  # by a flow that has not seen them
     share = found.share if found is not None and found.used else 0.5
-    abnormal = before, fit.start.judged[chosen], fit.start.abnormal[chosen]
+    abnormal = normals_only(features(rows[chosen])), fit.start.judged[chosen], fit.start.abnormal[chosen]
     posterior = fit_posterior(kinds, (normals_only(held), ratios(held)), abnormal, share)
     return posterior.value(normals_only(test), posterior.term(ratios(test)))
 

@@ -1,8 +1,9 @@
 """FlowGMM's prior for a flow over feature maps: a Gaussian mixture over images, exact in all dimensions of the latent.
 
-The class belongs to the image, not to a position, so the mixture lies over what the positions of an image have in
-common. With ``P`` positions, ``a = sum_p u_p / sqrt(P)`` (B, C) is the constant part of an orthonormal transform of the
-positions (a cosine transform's first coefficient), and ``Q`` (C, d) are orthonormal directions of it::
+The class belongs to the image, not to a position, so the mixture lies over what the positions of each quarter of an
+image have in common. With ``P`` positions in a quarter, ``a = sum_p u_p / sqrt(P)`` of each, (B, 4 C), is the constant
+part of an orthonormal transform of its positions (a cosine transform's first coefficient), and ``Q`` (4 C, d) are
+orthonormal directions of it::
 
     p(u | k) = N(v; m_k, I) |det L| N(rest; 0, I),    v = L Q^T a
 
@@ -19,6 +20,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from aeflow.errors import SettingsError
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.priors.gaussian_mixture import GaussianMixture
 from aeflow.model.priors.standard_normal import LOG_2PI
@@ -32,9 +34,9 @@ class FlowGMMPrior(nn.Module):
 
     basis: Tensor
 
-    def __init__(self, channels: int, directions: int, kinds: int) -> None:
+    def __init__(self, width: int, directions: int, kinds: int) -> None:
         super().__init__()
-        self.register_buffer("basis", torch.eye(channels, directions))  # Q
+        self.register_buffer("basis", torch.eye(width, directions))  # Q; ``width`` is that of ``a``, 4 C
         self.root = nn.Parameter(torch.eye(directions))  # L; only its lower triangle counts, the logarithm its diagonal
         with torch.no_grad():
             self.root.fill_diagonal_(0)
@@ -98,10 +100,7 @@ class FlowGMMPrior(nn.Module):
         u = torch.randn(n, *shape, generator=generator).to(self.basis.device)
         v = self.mixture.sample(n, kind, generator)
         at = torch.linalg.solve_triangular(self._triangle(), v.T, upper=False).T
-        positions = math.sqrt(shape[1] * shape[2])
-        change = (at - pooled(u) @ self.basis) @ self.basis.T / positions
-        moved: Tensor = u + change[:, :, None, None]
-        return moved
+        return u + _constant((at - pooled(u) @ self.basis) @ self.basis.T, shape)
 
     def _parts(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return ``log N(u; 0, I)`` (B,), ``log N(Q^T a; 0, I)`` (B,), and ``v`` (B, d)."""
@@ -120,8 +119,23 @@ class FlowGMMPrior(nn.Module):
 
 
 def pooled(u: Tensor) -> Tensor:
-    """Return ``a = sum_p u_p / sqrt(P)`` (B, C) of latents ``u`` (B, C, h, w): of length and spread of one position."""
-    return u.mean(dim=(2, 3)) * math.sqrt(u.shape[2] * u.shape[3])
+    """Return ``a = sum_p u_p / sqrt(P)`` of each quarter, (B, 4 C), of latents ``u`` (B, C, h, w).
+
+    Under the standard normal each number of ``a`` is standard normal. Raises SettingsError if a side is odd.
+    """
+    h, w = u.shape[2:]
+    if h % 2 or w % 2:
+        found = f"a latent of {h} x {w} positions has no equal quarters, over which prior flowgmm lies"
+        raise SettingsError("image_size", found, "give an even multiple of the stride of the deepest of --set stages")
+    quarters = u.unflatten(3, (2, w // 2)).unflatten(2, (2, h // 2))
+    return quarters.sum(dim=(3, 5)).flatten(1) / math.sqrt(h * w / 4)
+
+
+def _constant(a: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    """Return latents (B, C, h, w) of ``shape`` that are constant in each quarter and have ``a`` (B, 4 C)."""
+    c, h, w = shape
+    quarters = a.view(len(a), c, 2, 2) / math.sqrt(h * w / 4)
+    return quarters.repeat_interleave(h // 2, dim=2).repeat_interleave(w // 2, dim=3)
 
 
 def _log_normal(x: Tensor) -> Tensor:
