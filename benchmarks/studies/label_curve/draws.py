@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from aeflow.metrics.image import auroc
 from benchmarks.common import spread
+from benchmarks.studies.label_curve.end_to_end import NAME, learn_end_to_end
 from benchmarks.studies.label_curve.world import (
     Base,
     Rows,
@@ -27,6 +28,9 @@ from benchmarks.studies.label_curve.world import (
 
 KS = (0, 1, 5, 10, 25, 50, 100, 300, None)  # labelled abnormal images; None: all
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of abnormal images in the pool
+# Each of these draws trains the flow on; the others only solve for the classes.
+END_TO_END = (0, 5, 10, 100)
+END_TO_END_SHARES = (0.1,)
 POOL_NORMALS = 641
 DRAWS = 5
 NONE = np.zeros(0, np.int64)  # no images
@@ -75,6 +79,8 @@ def measure_all(data: Path, runs: Path | None) -> Iterator[dict[str, list[dict[s
                 "auroc": auroc(scores.tolist(), world.truth),
                 "weight": weight,
             }
+            if k in END_TO_END:
+                row[NAME] = auroc(learn_end_to_end(world, base, labelled, NONE).tolist(), world.truth)
             rows.append(row | (controls(world, world.normals, labelled) if k != 0 else {}))
         print(k, spread([row["auroc"] for row in rows]), flush=True)
         yield {"labels": rows}
@@ -120,5 +126,7 @@ def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[
         row |= {"estimated": found.share, "gain": found.gain, "used": found.used} if found else {}
         if k == 0 and scanner == "same":
             row |= pool_controls(world, known, pool)
+            if share in END_TO_END_SHARES:
+                row[NAME] = auroc(learn_end_to_end(world, base, abnormal[:k], pool).tolist(), world.truth)
         print(row, flush=True)
         yield row

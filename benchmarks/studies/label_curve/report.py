@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from benchmarks.common import spread
+from benchmarks.studies.label_curve.end_to_end import NAME
 
 
 def column(rows: list[dict[str, Any]], key: str, **where: Any) -> list[float]:
@@ -22,15 +23,20 @@ def cell(rows: list[dict[str, Any]], key: str, **where: Any) -> str:
     return spread(values) if len(values) > 1 else f"{values[0]:.3f}" if values else "-"
 
 
+def measured(rows: list[dict[str, Any]], name: str) -> list[str]:
+    """Return the name of a column if any row has it."""
+    return [name] if any(name in row for row in rows) else []
+
+
 def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     labels, pool, kinds = results["labels"], results["pools"], results["kinds"]
-    names = ("auroc", "logistic regression", "shared-covariance Gaussians")
+    names = ["auroc", "logistic regression", "shared-covariance Gaussians", *measured(labels, NAME)]
     lines = [
         f"Test AUROC on chest_xray_224, mean ± standard deviation over {results['draws']} draws. {results['machine']}.",
         "",
-        "| labels | **aeflow** | logistic regression | shared-covariance Gaussians |",
-        "|---|---|---|---|",
+        f"| labels | **aeflow** | {' | '.join(names[1:])} |",
+        "|---" * (1 + len(names)) + "|",
     ]
     for k in dict.fromkeys(row["k"] for row in labels):
         lines.append(f"| {'all' if k is None else k} | " + " | ".join(cell(labels, n, k=k) for n in names) + " |")
@@ -53,14 +59,16 @@ def table(results: dict[str, Any]) -> str:
 def pool_table(pool: list[dict[str, Any]]) -> list[str]:
     """Return the lines on pools, from the known normals' own scanner and from another."""
     steps = [f"normal against pool, {step}" for step in ("one step", "two steps")]
+    more = measured(pool, NAME)
+    others, titles = [*steps, *more], ["one step", "two steps", *more]
     draws = len({row["draw"] for row in pool})
     lines = [
         "",
         "An unlabelled pool: 641 train normals taken out of the known ones, and a share of abnormal images; "
         f"{draws} draw{'s' * (draws > 1)}.",
         "",
-        "| share | estimated | pool used | **aeflow, no label** | **10 labels** | one step | two steps |",
-        "|---|---|---|---|---|---|---|",
+        f"| {' | '.join(['share', 'estimated', 'pool used', '**aeflow, no label**', '**10 labels**', *titles])} |",
+        "|---" * (5 + len(titles)) + "|",
     ]
     for share in dict.fromkeys(row["share"] for row in pool):
         where = {"share": share, "scanner": "same", "k": 0}
@@ -69,10 +77,10 @@ def pool_table(pool: list[dict[str, Any]]) -> list[str]:
             f"{sum(column(pool, 'used', **where))} of {len(column(pool, 'used', **where))}",
         ]
         cells += [cell(pool, "auroc", **where), cell(pool, "auroc", **{**where, "k": 10})]
-        lines.append(f"| {share:.0%} | " + " | ".join(cells + [cell(pool, step, **where) for step in steps]) + " |")
+        lines.append(f"| {share:.0%} | " + " | ".join(cells + [cell(pool, name, **where) for name in others]) + " |")
     none = [cell(pool, "without_pool", share=0.0, scanner="same", k=k) for k in (0, 10)]
     lines += [
-        f"| no pool | - | - | {none[0]} | {none[1]} | - | - |",
+        f"| no pool | - | - | {none[0]} | {none[1]} |" + " - |" * len(others),
         "",
         "The pool, or a third of it, from another scanner (contrast, crop and compression changed), no label:",
         "",

@@ -23,6 +23,7 @@ from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_patients
 from aeflow.features.cache import FeatureCache
 from aeflow.imageio.errors import ImageError
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.pooling import Pooled
 from aeflow.scoring.scorer import measure
@@ -66,8 +67,9 @@ def rows_of(records: list[Record], among: list[Record]) -> Rows:
 
 @dataclass
 class Base:
-    """Normals-only model: the rows that it knows, the rows that it held out, and its score of any row."""
+    """Normals-only model: its network, the rows that it knows, the rows that it held out, and its score of any row."""
 
+    net: AEFlow
     kept: Rows
     held: Rows
     score: Callable[[Rows], Floats]
@@ -131,7 +133,16 @@ def base_of(world: World, known: Rows, model: Artifact) -> Base:
             found[row] = float(model.calibration.normals_only(terms)[0])
         return np.array([found[int(row)] for row in rows])
 
-    return Base(rows_of(kept, world.records), rows_of(held, world.records), score)
+    return Base(model.net, rows_of(kept, world.records), rows_of(held, world.records), score)
+
+
+def labels_for(world: World, base: Base, labelled: Rows, pool: Rows) -> tuple[Rows, NDArray[np.int64], list[str]]:
+    """Return the rows to learn from, their labels (0 normal, 1 and up a kind, -1 unlabelled), and the kinds."""
+    names = [world.records[row].kind or "abnormal" for row in labelled]
+    kinds = sorted(set(names)) or ["abnormal"]
+    rows = np.concatenate([base.kept, labelled, pool]).astype(int)
+    label = np.array([0] * len(base.kept) + [1 + kinds.index(name) for name in names] + [-1] * len(pool))
+    return rows, label, kinds
 
 
 def learn(
@@ -140,10 +151,7 @@ def learn(
     """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
     s = world.s if s is None else s
     recaptured = s + world.recaptured - world.s  # the change by another capture, from wherever the image was taken
-    names = [world.records[row].kind or "abnormal" for row in labelled]
-    kinds = sorted(set(names)) or ["abnormal"]
-    rows = np.concatenate([base.kept, labelled, pool]).astype(int)
-    label = np.array([0] * len(base.kept) + [1 + kinds.index(name) for name in names] + [-1] * len(pool))
+    rows, label, kinds = labels_for(world, base, labelled, pool)
     examples = Examples(s[rows], recaptured[rows], label, [world.records[row].patient for row in rows])
     learnt, found = fit_class_mixture(examples, kinds, settings) if label.any() else (None, None)
     scores = base.score(world.test)

@@ -34,7 +34,7 @@ class GaussianMixture(nn.Module):
 
     def joint(self, u: Tensor) -> Tensor:
         """Return ``log p(u, k)`` in nats of ``u`` (B, C, ...) for every component, (B, K, ...)."""
-        return self._given(u) + _along(self.logits.log_softmax(0), u)
+        return self.given(u) + _along(self.logits.log_softmax(0), u)
 
     def log_prob(self, u: Tensor) -> Tensor:
         """Return ``log p(u)`` in nats of ``u`` (B, C, ...), (B, ...)."""
@@ -42,7 +42,7 @@ class GaussianMixture(nn.Module):
 
     def log_prob_given(self, u: Tensor, y: Tensor | int) -> Tensor:
         """Return ``log p(u | y)`` in nats of ``u`` (B, C, ...) under component ``y``, one for all or (B,); (B, ...)."""
-        given = self._given(u)
+        given = self.given(u)
         if isinstance(y, int):
             return given[:, y]
         return given[torch.arange(len(u), device=u.device), y]
@@ -61,7 +61,7 @@ class GaussianMixture(nn.Module):
         noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=self.means.dtype)
         return self.means.detach()[chosen] + self.log_scales.detach().exp()[chosen] * noise.to(self.means.device)
 
-    def _given(self, u: Tensor) -> Tensor:
+    def given(self, u: Tensor) -> Tensor:
         """Return ``log N(u; m_k, exp(2 t_k))``, (B, K, ...), by expanded squares: no (B, K, C, ...) tensor."""
         precision = (-2 * self.log_scales).exp().expand_as(self.means)
         flat = u.flatten(2) if u.dim() > 2 else u[:, :, None]

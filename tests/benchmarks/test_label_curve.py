@@ -1,0 +1,69 @@
+"""End-to-end row of the label curve: the flow term is the model's own, and the base stays the normals-only model."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from aeflow.data.records import of_label, read_records
+from aeflow.features.cache import FeatureCache
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.encoder import Encoder
+from aeflow.model.pooling import Pooled
+from aeflow.model.priors.standard_normal import StandardNormal
+from benchmarks.inputs import features_of
+from benchmarks.studies.label_curve.draws import NONE
+from benchmarks.studies.label_curve.end_to_end import NAME, flow_term, learn_end_to_end
+from benchmarks.studies.label_curve.report import table
+from benchmarks.studies.label_curve.world import Base, World, rows_of
+from helpers.data import SIZE, TINY, small_settings, write_data
+
+
+@pytest.fixture(scope="module")
+def world_and_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Base]:
+    """A small data set, and an untrained network as its normals-only model."""
+    records = read_records(write_data(tmp_path_factory.mktemp("data")))
+    train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
+    torch.manual_seed(0)
+    net = AEFlow(small_settings(), Encoder(TINY, (3,))).eval()
+    net.initialise(*features_of(FeatureCache(net.encoder, SIZE), of_label(train, 0)).batch(range(32)))
+    normals, abnormal, tested = (rows_of(part, records) for part in (of_label(train, 0), of_label(train, 1), test))
+    nothing = np.zeros((len(records), 0))
+    world = World(records, Pooled(net.encoder), nothing, nothing, normals, abnormal, tested)
+    return world, Base(net, normals[:30], normals[30:], lambda rows: rows * 1.0)
+
+
+def test_flow_term_is_the_models_own(world_and_base: tuple[World, Base]) -> None:
+    world, base = world_and_base
+    features = features_of(FeatureCache(base.net.encoder, SIZE), [world.records[row] for row in world.test])
+    of_stages, x = features.batch(range(len(features)))
+    with torch.no_grad():
+        latent = base.net.encode(of_stages)
+        expected = base.net.measure(latent, base.net.decode(latent), x).terms["flow"][:, 0]
+    np.testing.assert_allclose(flow_term(base.net, features, StandardNormal().log_prob), expected, rtol=1e-5)
+
+
+def test_without_labels_it_is_the_normals_only_score(world_and_base: tuple[World, Base]) -> None:
+    world, base = world_and_base
+    np.testing.assert_array_equal(learn_end_to_end(world, base, NONE, NONE), base.score(world.test))
+
+
+def test_labels_give_a_score_and_leave_the_base_as_it_was(world_and_base: tuple[World, Base]) -> None:
+    world, base = world_and_base
+    before = copy.deepcopy(base.net.state_dict())
+    scores = learn_end_to_end(world, base, world.abnormal, NONE)
+    assert np.isfinite(scores).all()
+    assert len(scores) == len(world.test)
+    assert all(torch.equal(value, before[name]) for name, value in base.net.state_dict().items())
+
+
+def test_the_column_is_in_the_table_once_it_was_measured() -> None:
+    row = {"k": 5, "draw": 0, "auroc": 0.9}
+    results = {"draws": 1, "machine": "none", "labels": [row], "pools": [], "kinds": []}
+    assert NAME not in table(results)
+    results["labels"] = [row | {NAME: 0.8}]
+    assert f"Gaussians | {NAME} |" in table(results)
+    assert "| 5 | 0.900 | - | - | 0.800 |" in table(results)
