@@ -44,9 +44,11 @@ class Settings(BaseModel):
     described_stages: tuple[int, ...] = (1, 2, 3)  # encoder's stages that describe a position; the last of stride 16
     prior: str = "normal"  # density of the flow's latent, one of model.priors
 
-    # The decoder, fed by the deepest stage's latent: widths between the latent and the three colour channels
-    decoder: tuple[int, ...] = (32, 16, 8)
-    decoder_type: str = "transposed"  # one of model.decoders
+    # The decoder: "upsampling" reads frozen features and is trained apart from the flow; "transposed", AE-FLOW's own,
+    # reads the deepest stage's latent, with these widths between the latent and the three colour channels.
+    decoder_type: str = "upsampling"  # one of model.decoders
+    decoder_stages: tuple[int, ...] = (2, 3)  # encoder's stages that "upsampling" reads
+    decoder: tuple[int, ...] = (32, 16, 8)  # of "transposed"
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5
@@ -90,7 +92,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _stages_rise(self) -> Self:
-        for name in ("stages", "class_stages", "described_stages"):
+        for name in ("stages", "class_stages", "described_stages", "decoder_stages"):
             stages = getattr(self, name)
             if not stages or list(stages) != sorted(set(stages)):
                 raise ValueError(f"{name} must be given in rising order, each once")
@@ -107,6 +109,11 @@ class Settings(BaseModel):
         return self.region != "none" or self.terms is None or not {"flow", "reconstruction"} >= {*self.terms}
 
     @property
+    def mirrors(self) -> bool:
+        """If a term compares the two sides, which it does only where normals are mirror images of themselves."""
+        return any(name.startswith("mirror") for name in self.chosen_terms)
+
+    @property
     def has_flow(self) -> bool:
         """If the model has a flow: a term reads its likelihood, or its prior was chosen."""
         return "flow" in self.chosen_terms or self.prior != "normal"
@@ -114,7 +121,9 @@ class Settings(BaseModel):
     @property
     def model_stages(self) -> tuple[int, ...]:
         """Stages of the encoder that flows, decoder and classifier read, in rising order."""
-        return tuple(sorted({*self.stages, *(self.class_stages if self.classifier == "mixture" else ())}))
+        of_classes = self.class_stages if self.classifier == "mixture" else ()
+        of_decoder = self.decoder_stages if self.decoder_type == "upsampling" else ()
+        return tuple(sorted({*self.stages, *of_classes, *of_decoder}))
 
     @property
     def encoder_stages(self) -> tuple[int, ...]:
@@ -128,7 +137,7 @@ class Settings(BaseModel):
 
 
 # The first release's default: AE-FLOW's two terms on the whole image.
-AEFLOW_1: dict[str, Any] = {"region": "none", "terms": ("flow", "reconstruction")}
+AEFLOW_1: dict[str, Any] = {"region": "none", "terms": ("flow", "reconstruction"), "decoder_type": "transposed"}
 
 # The published configuration for chest X-rays. Figures that are not published, with those chosen here: batch size 32,
 # hidden width 512 (23.1 M parameters in the flow), held-out share and patience (all 100 epochs are trained).
@@ -235,6 +244,6 @@ def parse_changes(pairs: list[str]) -> dict[str, Any]:
         if not equals:
             raise SettingsError(f"--set {pair}", "no '=' in it", "write NAME=VALUE, e.g. --set beta=0.5")
         name = name.strip().replace("-", "_")
-        several = name in ("stages", "class_stages", "described_stages", "decoder", "terms")
+        several = name in ("stages", "class_stages", "described_stages", "decoder_stages", "decoder", "terms")
         changes[name] = tuple(part.strip() for part in value.split(",") if part.strip()) if several else value.strip()
     return changes

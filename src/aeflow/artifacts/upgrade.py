@@ -20,6 +20,7 @@ def upgraded(metadata: dict[str, Any]) -> dict[str, Any]:
 def _of_the_whole_image(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return schema 7: the score of schema 6 was AE-FLOW's two terms on the whole image."""
     settings = metadata["settings"] | {"region": "none", "terms": ["flow", "reconstruction"]}
+    settings |= {"decoder_type": "transposed"}
     return metadata | {"schema": SCHEMA, "settings": settings, "intended": metadata["intended"] | {"region": None}}
 
 

@@ -20,7 +20,7 @@ from aeflow.config import PAINTED, Settings
 from aeflow.errors import SettingsError
 from aeflow.model.box import paste
 from aeflow.model.class_mixture import ClassMixture
-from aeflow.model.decoders import DECODERS, decoder_halvings
+from aeflow.model.decoders import DECODERS
 from aeflow.model.described import STRIDE
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import Flow
@@ -98,26 +98,23 @@ class AEFlow(nn.Module):
             for index, (channels, stride) in enumerate(zip(channels, strides, strict=True))
             if settings.has_flow
         )
-        stride = strides[-1]
-        layers = decoder_halvings(stride)
-        if len(settings.decoder) != layers - 1:
-            raise SettingsError(
-                "decoder",
-                f"{len(settings.decoder)} widths for a latent of stride {stride}",
-                f"give {layers - 1} widths, each layer doubles the size",
-            )
-        if settings.image_size % stride:
-            near = round(settings.image_size / stride) * stride
+        if settings.image_size % strides[-1]:
+            near = round(settings.image_size / strides[-1]) * strides[-1]
             raise SettingsError(
                 "image_size",
-                f"{settings.image_size} is no multiple of the stride {stride}",
+                f"{settings.image_size} is no multiple of the stride {strides[-1]}",
                 f"give for instance {near}",
             )
-        side = settings.image_size
         decoder = chosen(DECODERS, settings.decoder_type, "decoder_type")
-        self.decoder = decoder((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
+        read = settings.decoder_stages if decoder.reads_features else settings.stages[-1:]
+        of_decoder = [encoder.stages.index(stage) for stage in read]
+        widths, steps = [encoder.channels[i] for i in of_decoder], [encoder.strides[i] for i in of_decoder]
+        self.decoder = decoder.of(settings, widths, steps)
+        self.code_shapes = [
+            (width, *(settings.image_size // step,) * 2) for width, step in zip(widths, steps, strict=True)
+        ]
         self.prior = chosen(PRIORS, settings.prior, "prior")()
-        self.latent_pca = LatentPCA((channels[-1], *(settings.image_size // stride,) * 2))
+        self.latent_pca = LatentPCA(self.code_shapes)
         layout = Layout(self.front.described_channels, settings.image_size // STRIDE, strides[0])
         self.terms = nn.ModuleDict(
             {name: chosen(TERMS, name, "terms").module(settings, layout) for name in settings.chosen_terms}
@@ -144,13 +141,13 @@ class AEFlow(nn.Module):
         return self.front.encoded(parts, x)
 
     def initialise(self, encoded: Encoded) -> None:
-        """Start every norm, the decoder and the mean normal image from a batch of normals."""
-        self.decoder.initialise(encoded.x)  # type: ignore[operator]
+        """Start every norm, a decoder that is trained with the flow, and the mean normal image from normals."""
+        if not self.decoder.reads_features:
+            self.decoder.initialise([], encoded.x)
+        for flow, z in zip(self.flows, self.of_flows(encoded) if self.flows else [], strict=True):
+            flow.initialise(z)  # type: ignore[operator]
         if "reconstruction" in self.terms:
             self.terms["reconstruction"].initialise(encoded.x)  # type: ignore[operator]
-        if self.flows:
-            for flow, z in zip(self.flows, self.of_flows(encoded), strict=True):
-                flow.initialise(z)  # type: ignore[operator]
 
     def of_flows(self, encoded: Encoded) -> list[Tensor]:
         """Return the features (B, C, h, w) of the flows' stages, as the flows take them."""
@@ -178,15 +175,23 @@ class AEFlow(nn.Module):
         """Return features (B, C, h, w) as the flows take them."""
         return [unit_length(z) for z in features] if self.settings.unit_features else features
 
-    def code(self, encoded: Encoded, latent: Latent | None) -> Tensor:
-        """Return what the decoder reads, (B, C, h, w): the deepest stage's latent, or its features without a flow."""
-        return self.of_flows(encoded)[-1] if latent is None else latent.u[-1]
+    def code(self, encoded: Encoded, latent: Latent | None) -> list[Tensor]:
+        """Return what the decoder reads, (B, C, h, w) each: features of its stages, or the deepest stage's latent."""
+        if self.decoder.reads_features:
+            return [encoded.features[self.front.stages.index(stage)] for stage in self.settings.decoder_stages]
+        return self.of_flows(encoded)[-1:] if latent is None else latent.u[-1:]
 
-    def decode(self, code: Tensor) -> Tensor:
+    def decode(self, code: list[Tensor]) -> Tensor:
         """Return the image (B, 3, H, W) of a code."""
-        with self._precision(code):
+        with self._precision(code[0]):
             x_hat: Tensor = self.decoder(code)
         return x_hat.float()
+
+    def needed_x_hat(self, encoded: Encoded, latent: Latent | None) -> Tensor:
+        """Return the reconstruction (B, 3, H, W) in training; the image itself if neither loss nor term reads it."""
+        if self.decoder.reads_features and "reconstruction" not in self.terms:
+            return encoded.x
+        return self.decode(self.code(encoded, latent))
 
     def losses(self, latent: Latent | None, x_hat: Tensor, x: Tensor) -> Losses:
         """Return the loss terms of images ``x`` (B, 3, H, W) and their weighted sum, (B,) each."""
@@ -195,6 +200,8 @@ class AEFlow(nn.Module):
             return Losses(reconstruction, torch.zeros_like(reconstruction), reconstruction)
         nll = [m.mean(dim=(1, 2)) for m in latent.negative_log_likelihood(self.prior)]
         flow = torch.stack(nll).mean(dim=0)
+        if self.decoder.reads_features:  # it is not trained with the flow
+            return Losses(flow, flow, reconstruction)
         alpha = self.settings.alpha
         return Losses(alpha * flow + (1 - alpha) * reconstruction, flow, reconstruction)
 
@@ -218,9 +225,13 @@ class AEFlow(nn.Module):
 
         Each map is in standard deviations of held-out normals. What does not count is 0 there.
         """
-        size = measures.x_hat.shape[-2:]
+        return self.in_picture(resized(self.cells_map(measures), measures.x_hat.shape[-2:]), measures.encoded)
+
+    def cells_map(self, measures: Measures) -> Tensor:
+        """Return the same sum in cells of the box, (B, h, w), at the size of the finest of the maps."""
+        size = max((m.shape[-2:] for m in measures.maps.values()), key=lambda shape: shape[-1])
         parts = [TERMS[name].weight(self.settings) * resized(m, size) for name, m in measures.maps.items()]
-        return self.in_picture(torch.stack(parts).sum(dim=0), measures.encoded)
+        return torch.stack(parts).sum(dim=0)
 
     def residual_map(self, measures: Measures) -> Tensor:
         """Return the absolute difference of image and reconstruction, mean over the colours, (B, H, W)."""
@@ -259,7 +270,7 @@ class AEFlow(nn.Module):
         sums: dict[str, Tensor] = {}
         for encoded in batches:
             latent = self.encode(encoded)
-            batch = self.batch(encoded, latent, self.decode(self.code(encoded, latent)))
+            batch = self.batch(encoded, latent, self.needed_x_hat(encoded, latent))
             for name, term in self._term_modules():
                 values = term.map(batch)
                 weight = torch.ones_like(values)

@@ -8,20 +8,28 @@ ball of radius ``sqrt(C)``, the length that a standard normal in ``C`` dimension
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from aeflow.model.aeflow import AEFlow
+from aeflow.model.counterpart import anomaly_weight, healthy_counterpart
+from aeflow.model.front import Encoded
 from aeflow.model.pooling import pool, unit_length, with_statistics
 
 BATCH = 16
 
 
 @torch.no_grad()
-def healthy(net: AEFlow, x: Tensor) -> Tensor:
-    """Return the healthy counterparts (B, 3, H, W) of images ``x`` (B, 3, H, W), both in [0, 1]."""
+def healthy(net: AEFlow, x: Tensor, limits: tuple[float, float]) -> Tensor:
+    """Return the healthy counterparts (B, 3, H, W) of images ``x`` (B, 3, H, W), both in [0, 1].
+
+    ``limits`` are the low and high end of the anomaly map's colours: what is above them is replaced.
+    """
     encoded = net.seen(x)
+    if net.decoder.reads_features:
+        return _repaired(net, encoded, limits, x)
     z = net.of_flows(encoded)[-1]
     if net.classes is not None:
         stages = net.settings.class_stages
@@ -40,7 +48,10 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     is shared, so the moved draws are the component's own.
     """
     generator = torch.Generator().manual_seed(seed)
-    latents = net.latent_pca.sample(n, generator)
+    codes = net.latent_pca.sample(n, generator)
+    if net.decoder.reads_features:
+        return torch.cat([net.decode(list(part)) for part in zip(*(torch.split(z, BATCH) for z in codes), strict=True)])
+    [latents] = codes
     if component and net.classes is not None:
         means = net.classes.prior.means
         shift = ((means[component] - means[0]) @ net.classes.back.T)[None]
@@ -88,5 +99,19 @@ def pulled_into_ball(u: Tensor) -> Tensor:
 
 
 def _decoded(net: AEFlow, u: Tensor) -> Tensor:
-    x: Tensor = net.decoder(u).float()
+    x: Tensor = net.decoder([u]).float()
     return x
+
+
+def _repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float], x: Tensor) -> Tensor:
+    """Return images decoded from features in which what is anomalous has the look of the other side, or of normals.
+
+    The other side's only if the model's normals are mirror images of themselves.
+    """
+    code, latent = net.code(encoded, None), net.encode(encoded)
+    measures = net.measure(encoded, latent, net.needed_x_hat(encoded, latent))
+    weight = anomaly_weight(net.cells_map(measures), *limits)
+    normal = net.latent_pca.nearest(code)
+    mirrored = [z.flip(3) for z in code] if net.settings.mirrors else normal
+    measures = replace(measures, x_hat=net.decode(healthy_counterpart(code, mirrored, normal, weight)))
+    return net.reconstruction(measures, x)

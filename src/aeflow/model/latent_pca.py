@@ -1,8 +1,9 @@
-"""Gaussian over whole latents, by their principal directions."""
+"""Gaussian over whole codes, what the decoder reads, by their principal directions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +12,27 @@ DIRECTIONS = 64  # principal directions; three hundred images do not determine m
 
 
 class LatentPCA(nn.Module):
-    """``u = mean + sum_i spread_i e_i directions_i`` with ``e ~ N(0, I)``: latents drawn as a whole, not by position.
+    """``u = mean + sum_i spread_i e_i directions_i`` with ``e ~ N(0, I)``: codes drawn as a whole, not by position.
 
     A flow trained by likelihood leaves neighbouring positions dependent, so its own prior draws texture without
-    anatomy. This is the Gaussian of real latents in their leading principal directions; it generates, it never scores.
+    anatomy. This is the Gaussian of real codes in their leading principal directions; it generates, it never scores.
+    A code is a list of maps (B, C, h, w), kept side by side; one map alone keeps its shape.
     """
 
     mean: Tensor
     directions: Tensor
 
-    def __init__(self, shape: tuple[int, int, int], directions: int = DIRECTIONS) -> None:
+    def __init__(self, shapes: Sequence[tuple[int, ...]], directions: int = DIRECTIONS) -> None:
         super().__init__()
+        self.shapes = list(shapes)
+        shape = self.shapes[0] if len(self.shapes) == 1 else (sum(map(math.prod, self.shapes)),)
         self.register_buffer("mean", torch.zeros(shape))
         self.register_buffer("directions", torch.zeros(directions, *shape))  # times their spread; zero where not needed
 
     @torch.no_grad()
-    def fit(self, u: Tensor) -> None:
-        """Fit mean and leading directions of latents ``u`` (n, C, h, w)."""
+    def fit(self, code: Sequence[Tensor]) -> None:
+        """Fit mean and leading directions of codes, (n, C, h, w) each."""
+        u = self._joined(code)
         self.mean.copy_(u.mean(dim=0))
         centred = (u - self.mean).flatten(1)
         _, spread, directions = torch.linalg.svd(centred, full_matrices=False)
@@ -36,8 +41,23 @@ class LatentPCA(nn.Module):
         self.directions.zero_()
         self.directions[:kept] = scaled.view(kept, *self.mean.shape)
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw ``n`` latents (n, C, h, w)."""
+    def sample(self, n: int, generator: torch.Generator | None = None) -> list[Tensor]:
+        """Draw ``n`` codes, (n, C, h, w) each."""
         noise = torch.randn(n, len(self.directions), generator=generator, dtype=self.mean.dtype).to(self.mean.device)
-        drawn: Tensor = self.mean + torch.tensordot(noise, self.directions, dims=1)
-        return drawn
+        return self._parts(self.mean + torch.tensordot(noise, self.directions, dims=1))
+
+    def nearest(self, code: Sequence[Tensor]) -> list[Tensor]:
+        """Return the nearest codes in the span of the directions, each coordinate within two spreads of the mean."""
+        centred = (self._joined(code) - self.mean).flatten(1)
+        directions = self.directions.flatten(1)
+        lengths = directions.square().sum(dim=1).clamp_min(1e-12)
+        coordinates = (centred @ directions.T / lengths).clamp(-2, 2)
+        found = self.mean.flatten() + coordinates @ directions
+        return self._parts(found.view(len(found), *self.mean.shape))
+
+    def _joined(self, code: Sequence[Tensor]) -> Tensor:
+        return code[0] if len(self.shapes) == 1 else torch.cat([part.flatten(1) for part in code], dim=1)
+
+    def _parts(self, u: Tensor) -> list[Tensor]:
+        flat = torch.split(u.flatten(1), [math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.view(len(u), *shape) for part, shape in zip(flat, self.shapes, strict=True)]

@@ -105,7 +105,7 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
         score=result,
         threshold=artifact.calibration.threshold,
         contributions=contributions(artifact.calibration, result),
-        healthy=healthy(net, x)[0].cpu().numpy(),
+        healthy=healthy(net, x, artifact.calibration.map_limits["anomaly"])[0].cpu().numpy(),
         normals=[] if table is None else table.nearest(s, SHOWN),
         generated=table_of_generated.nearest(s_hat, SHOWN),  # both come from the decoder
         notes=[] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"],

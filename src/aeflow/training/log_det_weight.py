@@ -68,7 +68,7 @@ def measures_under(
         for z, x in Feed(features, device).batches(net.settings.batch_size):
             encoded = net.encoded(z, x)
             latent = net.encode(encoded)
-            x_hat = net.decode(net.code(encoded, latent))
+            x_hat = net.needed_x_hat(encoded, latent)
             measured = net.measure(encoded, latent, x_hat, maps=False).terms
             for name, parts in others.items():
                 parts.append(_numbers(measured[name]))

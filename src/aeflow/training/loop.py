@@ -80,7 +80,7 @@ def fit_network(
     device = next(net.parameters()).device
     plan = plan or Plan.of(device)
     optimizer = torch.optim.Adam(
-        [*net.flows.parameters(), *net.decoder.parameters()],
+        [*net.flows.parameters(), *([] if net.decoder.reads_features else net.decoder.parameters())],
         settings.learning_rate,
         weight_decay=settings.weight_decay,
         fused=device.type == "cuda",
@@ -135,7 +135,6 @@ def fit_network(
             after_epoch(epoch, epochs)
     net.load_state_dict(best, strict=False)
     net.eval()
-    net.scale_maps(net.encoded(*batch) for batch in held_out.batches(step.size))
     return progress
 
 
@@ -156,9 +155,8 @@ class _Step:
         net = self.net
         with net.in_bfloat16(self.plan.train_bfloat16):
             losses, self.size = halving(lambda size: self._gradients(features, x, size), self.size)
-        parts = (
-            (net.flows, net.decoder) if net.flows else (net.decoder,)
-        )  # apart: the flows' far larger gradients would silence the decoder
+        # Apart: the flows' far larger gradients would silence the decoder.
+        parts = (net.flows,) if net.decoder.reads_features else (net.flows, net.decoder)
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.settings.max_grad_norm) for part in parts]
         if not bool(torch.isfinite(torch.cat([losses.flatten(), *map(torch.atleast_1d, norms)])).all()):  # one wait
             check_finite(net, losses[0], lambda: self._x_hat(features, x), where)
@@ -181,7 +179,7 @@ class _Step:
     def _losses(self, features: list[Tensor], x: Tensor) -> Tensor:
         encoded = self.net.encoded(features, x)
         latent = self.net.encode(encoded)
-        losses = self.net.losses(latent, self.net.decode(self.net.code(encoded, latent)), x)
+        losses = self.net.losses(latent, self.net.needed_x_hat(encoded, latent), x)
         return torch.stack((losses.total, losses.flow, losses.reconstruction))
 
     def _x_hat(self, features: list[Tensor], x: Tensor) -> Tensor:
@@ -223,7 +221,7 @@ def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[
     for z, x in feed.batches(batch_size):
         encoded = net.encoded(z, x)
         latent = net.encode(encoded)
-        x_hat = net.decode(net.code(encoded, latent))
+        x_hat = net.needed_x_hat(encoded, latent)
         loss, measures = net.losses(latent, x_hat, x), net.measure(encoded, latent, x_hat, maps=False)
         losses.append(torch.stack((loss.total, loss.flow, loss.reconstruction)).cpu())
         for name, measure in measures.terms.items():

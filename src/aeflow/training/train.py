@@ -27,7 +27,9 @@ from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
+from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow, chosen
+from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.described import Described
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
@@ -39,11 +41,12 @@ from aeflow.runtime.progress import bar
 from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.checkpoint import CHECKPOINT, Progress
+from aeflow.training.fit_decoder import fit_decoder
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
 from aeflow.training.learn_classes import LearntClasses, learn_classes
-from aeflow.training.loop import Material, fit_network
 from aeflow.training.learn_region import learn_region
+from aeflow.training.loop import Material, fit_network
 from aeflow.training.painted import read_painted
 from aeflow.training.plan import fingerprint, plan_terms
 
@@ -129,8 +132,13 @@ def train(
             fit_terms(net, material.views[0], normals, settings.seed)
 
     run.mkdir(parents=True, exist_ok=True)
-    progress = fit_network(net, settings, run, material, resume)
-    paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
+    with paces.of("decoder", len(material.views[0])):
+        paint(net, material.views[0], settings.seed)
+    progress = Progress()
+    if net.flows or not net.decoder.reads_features:
+        progress = fit_network(net, settings, run, material, resume)
+        paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
+    scale_maps(net, material.held_out)
     with paces.of("calibration", len(material.held_out)):
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
         net.latent_pca.fit(codes(net, material.views[0]))
@@ -251,8 +259,22 @@ def choose_log_det_weight(net: AEFlow, cache: FeatureCache, held_out: Features) 
     return log_det_weight.chosen(net, held_out, anomalous)
 
 
+def paint(net: AEFlow, normals: Features, seed: int) -> None:
+    """Train a decoder that reads features; another is trained with the flow."""
+    if isinstance(net.decoder, UpsamplingDecoder):
+        at = [net.front.stages.index(stage) for stage in net.settings.decoder_stages]
+        fit_decoder(net.decoder, Feed(normals.only(*at), next(net.parameters()).device), seed)
+
+
+def scale_maps(net: AEFlow, held_out: Features) -> None:
+    """Set the scale of each term's map from held-out normals."""
+    feed = Feed(held_out, next(net.parameters()).device)
+    net.eval()
+    net.scale_maps(net.encoded(*batch) for batch in feed.batches(net.settings.batch_size))
+
+
 @torch.no_grad()
-def codes(net: AEFlow, normals: Features) -> torch.Tensor:
+def codes(net: AEFlow, normals: Features) -> list[torch.Tensor]:
     """Return what the decoder reads (n, C, h, w) of some train normals, at most MAX_LATENTS of them."""
     rows, device = evenly(range(len(normals)), MAX_LATENTS), next(net.parameters()).device
     starts = range(0, len(rows), net.settings.batch_size)
@@ -261,7 +283,7 @@ def codes(net: AEFlow, normals: Features) -> torch.Tensor:
         parts, x = normals.batch(rows[start : start + net.settings.batch_size])
         encoded = net.encoded([part.to(device) for part in parts], x.to(device))
         found.append(net.code(encoded, net.encode(encoded)))
-    return torch.cat(found)
+    return [torch.cat(part) for part in zip(*found, strict=True)]
 
 
 def _all_refusals(first: Refusals, second: Refusals) -> Refusals:
@@ -300,11 +322,12 @@ def _counts(material: Material, images: TrainingImages, refusals: Refusals, prog
 def _write_run(model: Artifact, run: Path, material: Material, progress: Progress) -> list[dict[str, float]]:
     """Write the run folder, the model last, and remove the checkpoint; return the history of losses."""
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
-    write_text(run / HISTORY, _csv(history))
-    write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
+    if history:  # a model without a flow has no epochs
+        write_text(run / HISTORY, _csv(history))
+        write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
     ReferenceNormals.of_training(model.net, material.views[0]).save(run)
     save_run(model, run)
-    (run / CHECKPOINT).unlink()
+    (run / CHECKPOINT).unlink(missing_ok=True)
     return history
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from aeflow.config import Settings
-from aeflow.model.decoders import decoder_halvings
+from aeflow.model.decoders.transposed import halvings
 
 # Readouts tried on every trained model, besides the preset's own: settings of the score that need no other weights.
 READINGS: dict[str, tuple[Any, ...]] = {
@@ -93,7 +93,7 @@ def _stages(base: Settings, strides: Sequence[int]) -> list[tuple[int, ...]]:
 def _widths(base: Settings, stride: int, wanted: int) -> tuple[int, ...]:
     """Return the decoder's widths for another stride: layers are added or removed at the latent's end."""
     widths = list(base.decoder)
-    missing = decoder_halvings(wanted) - decoder_halvings(stride)
+    missing = halvings(wanted) - halvings(stride)
     for _ in range(missing):
         widths.insert(0, 2 * (widths or [8])[0])
     return tuple(widths[max(0, -missing) :])

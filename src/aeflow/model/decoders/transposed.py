@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+
+from aeflow.config import Settings
+from aeflow.errors import SettingsError
 
 
 class TransposedDecoder(nn.Module):
@@ -19,6 +24,7 @@ class TransposedDecoder(nn.Module):
     """
 
     mean_image: Tensor | None
+    reads_features: ClassVar[bool] = False
 
     def __init__(self, channels: Sequence[int], size: tuple[int, int] | None = None) -> None:
         super().__init__()
@@ -31,13 +37,31 @@ class TransposedDecoder(nn.Module):
         layers += [nn.ConvTranspose2d(*last, 2, stride=2)]
         self.layers = nn.Sequential(*layers)
 
-    def forward(self, u: Tensor) -> Tensor:
-        """Map latent (B, C, h, w) to image (B, 3, H, W) in [0, 1], ``H = h * 2 ** (len(channels) - 1)``."""
-        x_hat: Tensor = self.layers(u)
+    @classmethod
+    def of(cls, settings: Settings, channels: Sequence[int], strides: Sequence[int]) -> Self:
+        """Build for the deepest of the flows' stages, of these ``channels`` at these ``strides``."""
+        layers = halvings(strides[-1])
+        if len(settings.decoder) != layers - 1:
+            found = f"{len(settings.decoder)} widths for a latent of stride {strides[-1]}"
+            raise SettingsError("decoder", found, f"give {layers - 1} widths, each layer doubles the size")
+        side = settings.image_size
+        return cls((channels[-1], *settings.decoder, 3), (side, side) if settings.positions else None)
+
+    def forward(self, code: list[Tensor]) -> Tensor:
+        """Map a latent [(B, C, h, w)] to images (B, 3, H, W) in [0, 1], ``H = h * 2 ** (len(channels) - 1)``."""
+        x_hat: Tensor = self.layers(code[-1])
         return torch.sigmoid(x_hat if self.mean_image is None else x_hat + self.mean_image)
 
     @torch.no_grad()
-    def initialise(self, x: Tensor) -> None:
+    def initialise(self, code: list[Tensor], x: Tensor) -> None:
         """Set the mean normal image from images ``x`` (B, 3, H, W)."""
         if self.mean_image is not None:
             self.mean_image.copy_(torch.logit(x.mean(dim=0, keepdim=True), eps=0.02))
+
+
+def halvings(stride: int) -> int:
+    """Return how often the size must double to undo ``stride``; SettingsError unless it is a power of two."""
+    doublings = math.log2(stride)
+    if not doublings.is_integer():
+        raise SettingsError("stages", f"stride {stride} is not a power of two", "choose another stage or encoder")
+    return int(doublings)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aeflow.config import Settings
 from aeflow.errors import SettingsError
 
 # Channels at each stride: at most 29 million multiplications at 224 px each. A deeper stage has as many as stride 16.
@@ -29,6 +31,13 @@ class UpsamplingDecoder(nn.Module):
     """
 
     mean_image: Tensor
+    reads_features: ClassVar[bool] = True
+
+    @classmethod
+    def of(cls, settings: Settings, channels: Sequence[int], strides: Sequence[int]) -> Self:
+        """Build for stages of these ``channels`` at these ``strides``, both from fine to deep."""
+        side = settings.image_size
+        return cls(channels, strides, (side, side) if settings.positions else None)
 
     def __init__(self, channels: Sequence[int], strides: Sequence[int], size: tuple[int, int] | None = None) -> None:
         """Build for stages of these ``channels`` at these ``strides``, both from fine to deep.
@@ -54,8 +63,8 @@ class UpsamplingDecoder(nn.Module):
         self.narrow = nn.ModuleList(nn.Conv2d(c_in, c_out, 1) for c_in, c_out in itertools.pairwise([*widths, FINE]))
         self.paint = nn.Conv2d(FINE, 3, 3, padding=1)
         with torch.no_grad():
-            for values in (self.paint.weight, self.paint.bias):
-                values.copy_(values[:1].expand_as(values))  # type: ignore[index,union-attr]
+            for values in self.paint.parameters():
+                values.copy_(values[:1].expand_as(values))
         self.register_buffer("mean_image", torch.zeros(1, 3, *(size or (1, 1))))
         self.aligned = size is not None
         for c, stride in zip(channels, strides, strict=True):

@@ -127,7 +127,7 @@ def pooled(u: Tensor) -> Tensor:
     if h % 2 or w % 2:
         found = f"a latent of {h} x {w} positions has no equal quarters, over which prior flowgmm lies"
         raise SettingsError("image_size", found, "give an even multiple of the stride of the deepest of --set stages")
-    quarters = u.unflatten(3, (2, w // 2)).unflatten(2, (2, h // 2))
+    quarters = u.reshape(*u.shape[:2], 2, h // 2, 2, w // 2)
     return quarters.sum(dim=(3, 5)).flatten(1) / math.sqrt(h * w / 4)
 
 
