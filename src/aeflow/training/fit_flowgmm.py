@@ -147,7 +147,7 @@ def _train(
 
 
 def _step(both: _Both, examples: FlowExamples, rows: Tensor, settings: Settings, where: str) -> float:
-    """Set the gradients of the mean loss of ``rows`` (B,) in nats per dimension, and return it; raise NumericalError."""
+    """Set the gradients of the mean loss of ``rows`` (B,) in nats per dimension; return it, or raise NumericalError."""
     both.train()
     z, label = examples.z(rows.tolist()), torch.from_numpy(examples.label)[rows]
     of_pool = rows[label < 0].tolist()
