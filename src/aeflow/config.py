@@ -15,7 +15,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 REGION_NAMES = ("none", "body", "lungs")  # as model.regions has them
 PAINTED = "painted"  # the region is learnt from painted normals
 UNCHOSEN = 0.5  # ``log_det_weight`` of a model in training until one is chosen; it only matters for the curves
-LEFT_OPEN = ("terms", "log_det_weight")  # settings that a training chooses if they are None
+LEFT_OPEN = ("terms", "mirror_axis", "log_det_weight")  # settings that a training chooses if they are None
 
 
 class Settings(BaseModel):
@@ -64,6 +64,7 @@ class Settings(BaseModel):
     # Score: a sum of terms of model.terms
     looks_for: Literal["diffuse", "focal", "unknown"] = "unknown"  # what disease does: the one thing a user knows
     terms: tuple[str, ...] | None = None  # that the score sums; None: planned, see ``training.plan``
+    mirror_axis: Literal["left-right", "up-down"] | None = None  # across which sides are compared; None: planned
     beta: Fraction = 0.9  # where flow and reconstruction are terms, beta * flow + (1 - beta) * reconstruction
     log_det_weight: Fraction | None = (
         None  # of the log-determinant in the flow term; None: chosen, see ``training.log_det_weight``

@@ -27,7 +27,7 @@ class Described:
     """Descriptions of images, and how far each position counts."""
 
     z: Tensor  # (B, D, h, w): encoder's channels, then INTENSITIES
-    mirrored: Tensor  # (B, D, h, w): of the images flipped left to right
+    mirrored: Tensor  # (B, D, h, w): of the images flipped along the mirror axis
     weight: Tensor  # (B, h, w) in [0, 1]: the region's share of each position
 
     def __len__(self) -> int:

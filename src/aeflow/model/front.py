@@ -65,6 +65,7 @@ class Front(nn.Module):
         self.size = settings.image_size
         self.stages = settings.model_stages
         self.described_stages = settings.described_stages
+        self.mirror_axis = settings.mirror_axis or "left-right"
         self.boxed = region is not None and region.boxed
         self.beside = region is not None and region.beside
 
@@ -122,7 +123,7 @@ class Front(nn.Module):
         appearance = describe_appearance(self._of_stages(features, self.described_stages))
         region = F.interpolate(seen.region, scale_factor=CELL, mode="nearest")
         intensity = describe_intensity(seen.x, region, self.beside)
-        described = described_of(torch.cat([appearance, intensity], dim=1), seen.region)
+        described = described_of(torch.cat([appearance, intensity], dim=1), seen.region, self.mirror_axis)
         of_flows = self._of_stages(features, self.stages)
         return Encoded(seen.x, of_flows, seen.region, described, seen.box, seen.statistics)
 
@@ -132,7 +133,9 @@ class Front(nn.Module):
         if self.region is None:
             return Encoded(x, features)
         region, box, statistics, z = parts[len(self.stages) :]
-        return Encoded(x, features, region, described_of(z, region), box.flatten(1), statistics.flatten(1))
+        return Encoded(
+            x, features, region, described_of(z, region, self.mirror_axis), box.flatten(1), statistics.flatten(1)
+        )
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of all that the output depends on beside the image, in hex."""
@@ -148,11 +151,17 @@ class Front(nn.Module):
         return [features[self.encoder.stages.index(stage)] for stage in stages]
 
 
-def described_of(z: Tensor, region: Tensor) -> Described:
+def described_of(z: Tensor, region: Tensor, mirror_axis: str) -> Described:
     """Return descriptions ``z`` (B, D, h, w) with their mirror images, within regions (B, 1, H / CELL, W / CELL).
 
     The mirror image of an image's description stands for the description of its mirror image, which would take a second
     pass through the encoder; the terms take off their mean difference.
     """
     weight = F.avg_pool2d(region, STRIDE // CELL)[:, 0]
-    return Described(z, z.flip(3), weight)
+    return mirrored_along(Described(z, z, weight), mirror_axis)
+
+
+def mirrored_along(described: Described, mirror_axis: str) -> Described:
+    """Return descriptions with the mirror images across an axis, ``left-right`` or ``up-down``."""
+    mirrored = described.z.flip(3 if mirror_axis == "left-right" else 2)
+    return Described(described.z, mirrored, described.weight)

@@ -112,6 +112,8 @@ def _repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float], x: Ten
     measures = net.measure(encoded, latent, net.needed_x_hat(encoded, latent))
     weight = anomaly_weight(net.cells_map(measures), *limits)
     normal = net.latent_pca.nearest(code)
-    mirrored = [z.flip(3) for z in code] if net.settings.mirrors else normal
+    mirrored = (
+        [z.flip(2 if net.settings.mirror_axis == "up-down" else 3) for z in code] if net.settings.mirrors else normal
+    )
     measures = replace(measures, x_hat=net.decode(healthy_counterpart(code, mirrored, normal, weight)))
     return net.reconstruction(measures, x)

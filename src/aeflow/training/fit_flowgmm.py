@@ -126,16 +126,15 @@ def _train(
     optimizer = torch.optim.Adam(parameters, RATE * settings.learning_rate)
     generator = torch.Generator().manual_seed(settings.seed)
     label = torch.from_numpy(examples.label)
-    counts = torch.where(label > 0, settings.label_weight, torch.where(label < 0, float(use_pool), 1.0))
+    # Each image counts once; ``label_weight`` is for the start alone. What the classes share, nearly all of the latent,
+    # learns from abnormal images, too, and the more it does, the less unusual they are to it.
+    counts = torch.where(label < 0, float(use_pool), 1.0)
 
     best, best_loss, kept = _copy(both), _held_out_loss(both, held_out, settings.batch_size), 0
     with bar("FlowGMM", STEPS) as advance:
         for step in range(1, STEPS + 1):
             rows = torch.multinomial(counts, settings.batch_size, replacement=True, generator=generator)
-            views = [examples.z, examples.recaptured]
-            if torch.rand((), generator=generator) < 0.5:
-                views.reverse()
-            loss = _step(both, [view(rows.tolist()) for view in views], label[rows], settings, f"FlowGMM, step {step}")
+            loss = _step(both, examples, rows, settings, f"FlowGMM, step {step}")
             optimizer.step()
             if step % LOOK_EVERY == 0:
                 held = _held_out_loss(both, held_out, settings.batch_size)
@@ -147,18 +146,21 @@ def _train(
     return kept
 
 
-def _step(both: _Both, views: list[Tensor], label: Tensor, settings: Settings, where: str) -> float:
-    """Set the gradients of a batch's mean loss in nats per dimension, and return it; raise NumericalError."""
+def _step(both: _Both, examples: FlowExamples, rows: Tensor, settings: Settings, where: str) -> float:
+    """Set the gradients of the mean loss of ``rows`` (B,) in nats per dimension; return it, or raise NumericalError."""
     both.train()
-    label = label.to(views[0].device)
+    z, label = examples.z(rows.tolist()), torch.from_numpy(examples.label)[rows]
+    of_pool = rows[label < 0].tolist()
+    label = label.to(z.device)
     taken_for = label.clamp_min(0)
-    unlabelled, log_weights = label < 0, both.prior.mixture.logits.log_softmax(0)
-    if unlabelled.any():
+    log_weights = both.prior.mixture.logits.log_softmax(0)
+    if of_pool:
         with torch.no_grad():
-            taken_for[unlabelled] = (both.components(views[1][unlabelled])[0] + log_weights).argmax(dim=1)
-    given, log_det = both.components(views[0])
-    loss = joint_loss(given, log_weights, log_det, label, taken_for).mean() / views[0][0].numel()
-    check_finite(both, loss, lambda: both.components(views[0]), where)
+            again, _ = both.components(examples.recaptured(of_pool))
+            taken_for[label < 0] = (again + log_weights).argmax(dim=1)
+    given, log_det = both.components(z)
+    loss = joint_loss(given, log_weights, log_det, label, taken_for).mean() / z[0].numel()
+    check_finite(both, loss, lambda: both.components(z), where)
     both.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     check_gradients(both, nn.utils.clip_grad_norm_(both.parameters(), settings.max_grad_norm), where)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor
-
 from aeflow.config import Settings
 from aeflow.model.described import INTENSITIES, Described
 
-SYMMETRIC = 0.9  # energy of differences from the own mirror image over those from another's; above, there is no mirror
+SYMMETRIC = 0.5  # least symmetry of the mean normal image with which sides are compared
+AXES = {"left-right": 3, "up-down": 2}  # dimension of a description (B, D, h, w) that is flipped
 DIFFUSE = ("pooled_filter", "pooled_energy")
 FOCAL = ("lesion_residual", "mirror_difference", "mirror_filter")
+UNKNOWN = ("flow", *DIFFUSE, "lesion_residual", "mirror_difference")
 MIRRORED = ("mirror_difference", "mirror_filter")
+BRIGHTNESS = 1 - INTENSITIES  # channel of the middle scale of brightness
 COMPARED = ("pooled_filter",)  # terms that compare the region with tissue beside it
 
 
@@ -25,13 +26,18 @@ COMPARED = ("pooled_filter",)  # terms that compare the region with tissue besid
 class Fingerprint:
     """What train normals show of themselves."""
 
-    asymmetry: float  # see ``asymmetry_of``; 1 if left and right have no more in common than two patients' have
+    symmetries: dict[str, float]  # by axis, see ``symmetry_of``
     beside: bool  # if there is tissue beside the region
 
     @property
-    def symmetric(self) -> bool:
-        """If left and right mirror each other."""
-        return self.asymmetry < SYMMETRIC
+    def axis(self) -> str:
+        """The axis across which normals are most symmetric; left-right if both are alike."""
+        return max(self.symmetries, key=lambda axis: self.symmetries[axis])
+
+    @property
+    def symmetry(self) -> float:
+        """Symmetry across that axis."""
+        return self.symmetries[self.axis]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,43 +45,44 @@ class Plan:
     """Terms that the score sums, and why, in words."""
 
     terms: tuple[str, ...]
+    mirror_axis: str
     words: tuple[str, ...]
 
 
 def fingerprint(normals: Described, beside: bool) -> Fingerprint:
     """Return the fingerprint of described train normals."""
-    return Fingerprint(asymmetry_of(normals), beside)
+    return Fingerprint({axis: symmetry_of(normals, dim) for axis, dim in AXES.items()}, beside)
 
 
-def asymmetry_of(normals: Described) -> float:
-    """Return ``E |z_p - z'_p|^2 / E |z_p - z'_p of the next image|^2`` over the positions that count.
+def symmetry_of(normals: Described, dim: int) -> float:
+    """Return ``1 - E (m_p - m'_p)^2 / (2 E (m_p - m)^2)`` of the mean normal image, m' its mirror image along ``dim``.
 
-    z' are mirrored descriptions; each of the encoder's channels is centred at each position, so that what all images
-    share says nothing.
+    m_p is the mean brightness at position p over the positions that count, m that of all. 1 if the two sides are
+    alike; near 0 if positions mean nothing, or if the sides have nothing in common.
     """
-    appearance = slice(0, -INTENSITIES)
-    z, mirrored = normals.z[:, appearance], normals.mirrored[:, appearance]
-    z, mirrored = z - z.mean(dim=0), mirrored - mirrored.mean(dim=0)
-    weight = normals.weight * normals.weight.flip(2)
-    own = _energy(z - mirrored, weight)
-    of_another = _energy(z - mirrored.roll(1, dims=0), weight * weight.roll(1, dims=0))
-    return own / max(of_another, 1e-12)
-
-
-def _energy(difference: Tensor, weight: Tensor) -> float:
-    squares = difference.square().sum(dim=1)
-    return float((squares * weight).sum() / weight.sum().clamp_min(1e-6))
+    brightness = normals.z[:, [BRIGHTNESS]]
+    weight = normals.weight[:, None]
+    share = weight.mean(dim=0, keepdim=True)
+    mean = (brightness * weight).sum(dim=0, keepdim=True) / weight.sum(dim=0, keepdim=True).clamp_min(1e-3)
+    centre = (mean * share).sum() / share.sum().clamp_min(1e-6)
+    both = share * share.flip(dim)
+    across = ((mean - mean.flip(dim)).square() * both).sum() / both.sum().clamp_min(1e-6)
+    spread = ((mean - centre).square() * share).sum() / share.sum().clamp_min(1e-6)
+    return float(1 - across / (2 * spread).clamp_min(1e-9))
 
 
 def plan_terms(settings: Settings, found: Fingerprint) -> Plan:
     """Return the terms for a kind of disease and a fingerprint of the normals."""
-    asked = {"diffuse": DIFFUSE, "focal": FOCAL, "unknown": ("flow", *DIFFUSE, *FOCAL)}[settings.looks_for]
-    left_out = {name for name in MIRRORED if not found.symmetric} | {name for name in COMPARED if not found.beside}
+    asked = {"diffuse": DIFFUSE, "focal": FOCAL, "unknown": UNKNOWN}[settings.looks_for]
+    left_out = {name for name in MIRRORED if found.symmetry < SYMMETRIC} | {
+        name for name in COMPARED if not found.beside
+    }
     terms = tuple(name for name in asked if name not in left_out)
+    symmetric = f"{found.axis} symmetric ({found.symmetry:.2f})"
     mirror = (
-        f"left-right symmetric ({found.asymmetry:.2f}): the mirror image counts"
-        if found.symmetric
-        else f"not left-right symmetric ({found.asymmetry:.2f}): no mirror image counts"
+        f"normals are {symmetric}: the mirror image counts"
+        if found.symmetry >= SYMMETRIC
+        else f"normals are not {symmetric}: no mirror image counts"
     )
     beside = (
         "there is tissue beside the region: its brightness is the reference"
@@ -87,4 +94,4 @@ def plan_terms(settings: Settings, found: Fingerprint) -> Plan:
         "focal": "looks for focal change",
         "unknown": "looks for any change, focal or diffuse",
     }[settings.looks_for]
-    return Plan(terms, (f"{sought}: {', '.join(terms)}", mirror, beside))
+    return Plan(terms, found.axis, (f"{sought}: {', '.join(terms)}", mirror, beside))

@@ -32,7 +32,7 @@ from aeflow.model.aeflow import AEFlow, chosen
 from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.described import Described
 from aeflow.model.encoder_weights import pretrained
-from aeflow.model.front import Front
+from aeflow.model.front import Front, mirrored_along
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.runtime.files import write_text
@@ -222,7 +222,9 @@ def plan_score(
     if settings.terms is not None:
         return settings, (f"terms as set: {', '.join(settings.terms)}",), normals
     plan = plan_terms(settings, fingerprint(normals, front.beside))
-    return settings.model_copy(update={"terms": plan.terms}), plan.words, normals
+    axis = settings.mirror_axis or plan.mirror_axis
+    planned = settings.model_copy(update={"terms": plan.terms, "mirror_axis": axis})
+    return planned, plan.words, mirrored_along(normals, axis)
 
 
 def build_network(

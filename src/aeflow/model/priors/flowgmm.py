@@ -123,12 +123,12 @@ def pooled(u: Tensor) -> Tensor:
 
     Under the standard normal each number of ``a`` is standard normal. Raises SettingsError if a side is odd.
     """
-    h, w = u.shape[2:]
+    n, c, h, w = u.shape
     if h % 2 or w % 2:
         found = f"a latent of {h} x {w} positions has no equal quarters, over which prior flowgmm lies"
         raise SettingsError("image_size", found, "give an even multiple of the stride of the deepest of --set stages")
-    quarters = u.reshape(*u.shape[:2], 2, h // 2, 2, w // 2)
-    return quarters.sum(dim=(3, 5)).flatten(1) / math.sqrt(h * w / 4)
+    in_quarters = u.reshape(n, c, 2, h // 2, 2, w // 2)
+    return in_quarters.sum(dim=(3, 5)).flatten(1) / math.sqrt(h * w / 4)
 
 
 def _constant(a: Tensor, shape: tuple[int, int, int]) -> Tensor:
