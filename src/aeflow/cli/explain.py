@@ -31,6 +31,8 @@ def explain(
         print_json(found.to_json())
         return
     print(f"{found.score.verdict}  score {found.score.value:.3f}  p {found.score.p_value:.4f}\n{found.finding}")
+    for reading in found.readings:
+        print(f"  {reading}")
     if found.score.outside:
         print(f"outside intended input: {', '.join(found.score.outside)}; do not rely on this score")
     if found.score.posterior:

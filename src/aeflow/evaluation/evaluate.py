@@ -191,7 +191,8 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
                 for name, metric in pixels.items():
                     metric.update(result.maps[name], mask, record.patient)
             if mask is not None or region is not None:
-                where.add(record, result.maps["anomaly"], mask, region)
+                counts = None if result.region is None else result.region > 0.5
+                where.add(record, result.maps["anomaly"], mask, region, counts)
             if record.label is not None:
                 scored.records.append(record)
                 scored.values.append(result.value)

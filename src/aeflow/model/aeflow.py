@@ -59,6 +59,9 @@ class Measures:
     log_ratios: Tensor | None = None  # (B, kinds), each kind of abnormality against normal; see ClassMixture
 
 
+UNCOUNTED = 3.0  # standard deviations below the mean of normals that the map of each term has where nothing counts
+
+
 class AEFlow(nn.Module):
     """The whole model as one module, by the equations above."""
 
@@ -223,9 +226,12 @@ class AEFlow(nn.Module):
     def anomaly_map(self, measures: Measures) -> Tensor:
         """Return ``sum_i weight_i map_i`` over the terms, as the score is composed, in the whole picture, (B, H, W).
 
-        Each map is in standard deviations of held-out normals. What does not count is 0 there.
+        Each map is in standard deviations of held-out normals; it is UNCOUNTED below their mean where nothing counts,
+        so that no scale of normals colours it.
         """
-        return self.in_picture(resized(self.cells_map(measures), measures.x_hat.shape[-2:]), measures.encoded)
+        least = -UNCOUNTED * sum(TERMS[name].weight(self.settings) for name in measures.maps)
+        above = resized(self.cells_map(measures), measures.x_hat.shape[-2:]) - least
+        return self.in_picture(above, measures.encoded) + least
 
     def cells_map(self, measures: Measures) -> Tensor:
         """Return the same sum in cells of the box, (B, h, w), at the size of the finest of the maps."""

@@ -19,6 +19,7 @@ from aeflow.errors import SettingsError
 from aeflow.imageio.errors import ImageError
 from aeflow.model.generate import healthy, sample
 from aeflow.model.pooling import pool
+from aeflow.model.terms import TERMS
 from aeflow.scoring.scorer import Score, score
 
 GENERATED = 32  # normals that are generated, to find the nearest among them
@@ -51,11 +52,17 @@ class Explanation:
 
     @property
     def finding(self) -> str:
-        """The term that drove the score, in a sentence."""
+        """What drove the score, in a sentence."""
         side = 1 if sum(self.contributions.values()) > 0 else -1
         driver = max(self.contributions, key=lambda name: side * self.contributions[name])
         than = "above" if side > 0 else "below"
-        return f"{than} the average normal image, driven by the {driver} term ({self.shares[driver]:.0%})"
+        return f"{than} the average normal image, most by the {words_of(driver)} ({self.shares[driver]:.0%})"
+
+    @property
+    def readings(self) -> list[str]:
+        """Each term in plain words with its value in standard deviations of held-out normals, the largest first."""
+        falling = sorted(self.contributions, key=lambda name: -self.contributions[name])
+        return [f"{words_of(name)} {self.score.terms[name]:+.1f}" for name in falling]
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values; near normals by number."""
@@ -71,6 +78,7 @@ class Explanation:
             "outside": list(self.score.outside),
             "threshold": self.threshold,
             "finding": self.finding,
+            "readings": self.readings,
             "terms": {
                 name: {"value": terms[name], "contribution": value, "share": self.shares[name]}
                 for name, value in self.contributions.items()
@@ -110,6 +118,11 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
         generated=table_of_generated.nearest(s_hat, SHOWN),  # both come from the decoder
         notes=[] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"],
     )
+
+
+def words_of(term: str) -> str:
+    """Return what a term measures, in plain words."""
+    return TERMS[term].words if term in TERMS else "evidence of the learnt classes"
 
 
 def contributions(calibration: Calibration, result: Score) -> dict[str, float]:

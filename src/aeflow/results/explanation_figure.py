@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -35,6 +36,9 @@ def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out:
     return picture, facts
 
 
+LETTERS = 130  # of a line of text
+
+
 @styled
 def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
     """Draw image, reconstruction, healthy counterpart, their difference and the anomaly map.
@@ -45,6 +49,7 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, explanation.healthy))
     lines = [panel_title(result.value, result.p_value, result.verdict, outside=result.outside), explanation.finding]
+    lines += textwrap.wrap(";   ".join(explanation.readings), LETTERS)
     if result.posterior:
         lines.append("   ·   ".join(f"{kind} {p:.0%}" for kind, p in result.posterior.items()))
     cell, small = (WIDTH + GAP) / 5 - GAP, (WIDTH - 2 * GAP) / (2 * SHOWN) - GAP
@@ -61,7 +66,7 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
 
     for number, line in enumerate(lines):
         text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
-    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "anomaly map")
+    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "what the score is made of")
     for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
         left = column * (cell + GAP)
         text(left + cell / 2, first - HEAD / 2, head, ha="center", fontweight="bold", fontsize=9.5)
