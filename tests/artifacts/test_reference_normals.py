@@ -39,7 +39,7 @@ def test_a_run_holds_its_train_normals_without_names(trained: Trained, run: Path
     kept, _ = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
     x = torch.from_numpy(np.stack([x for _, x in stream(kept, SIZE)]))
     net = trained.artifact.net
-    vectors = pool(net.of_stages(net.encoder(x), settings.stages))
+    vectors = pool(net.flow_features(net.seen(x)))
     found = ReferenceNormals.load(run, vectors.shape[1])
     assert found is not None
     torch.testing.assert_close(found.vectors, vectors, rtol=1e-3, atol=1e-3)  # of features in half precision

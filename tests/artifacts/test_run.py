@@ -98,7 +98,7 @@ def edit(run: Path, **changes: object) -> None:
 
 def test_other_schema(copy: Path) -> None:
     edit(copy, schema=99)
-    with pytest.raises(ArtifactError, match="has schema 99 where this version reads 6 and 5"):
+    with pytest.raises(ArtifactError, match="has schema 99 where this version reads 7 and 5 and 6"):
         artifacts.load_run(copy)
 
 

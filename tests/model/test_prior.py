@@ -48,16 +48,37 @@ def test_whole_latents_are_drawn_as_they_were_seen() -> None:
     plane = random(2, 3 * 4 * 5, seed=1)
     seen = (random(4_000, 2, seed=2) * torch.tensor([3.0, 1.0], dtype=torch.float64)) @ plane
     seen = seen + random(3 * 4 * 5, seed=3)
-    prior = LatentPCA((3, 4, 5)).double()
-    prior.fit(seen.view(-1, 3, 4, 5))
+    prior = LatentPCA([(3, 4, 5)]).double()
+    prior.fit([seen.view(-1, 3, 4, 5)])
     covariance, directions = seen.T.cov(correction=0), prior.directions.flatten(1)
     torch.testing.assert_close(directions.T @ directions, covariance)
-    drawn = prior.sample(20_000, torch.Generator().manual_seed(0)).flatten(1)
+    [drawn] = prior.sample(20_000, torch.Generator().manual_seed(0))
+    drawn = drawn.flatten(1)
     scale = seen.std()
     torch.testing.assert_close(drawn.mean(0), seen.mean(0), atol=0.05 * float(scale), rtol=0)
     assert (drawn.T.cov(correction=0) - covariance).norm() < 0.05 * covariance.norm()
     outside = (drawn - seen.mean(0)) @ (torch.eye(60, dtype=torch.float64) - torch.linalg.pinv(plane) @ plane)
     assert outside.abs().max() < 1e-6 * scale
+
+
+def test_codes_of_several_stages_are_one_gaussian() -> None:
+    """Drawn together, and the nearest code of the span keeps what is in it, within two spreads of the mean."""
+    shapes = [(2, 4, 4), (3, 2, 2)]
+    codes = [random(50, *shape, seed=i) for i, shape in enumerate(shapes)]
+    prior = LatentPCA(shapes, directions=6).double()
+    prior.fit(codes)
+    drawn = prior.sample(8, torch.Generator().manual_seed(0))
+    assert [tuple(part.shape) for part in drawn] == [(8, *shape) for shape in shapes]
+    mean = prior.nearest([part.mean(dim=0, keepdim=True) for part in codes])
+    for part, expected in zip(mean, codes, strict=True):
+        torch.testing.assert_close(part, expected.mean(dim=0, keepdim=True))
+    near = prior.nearest(codes)
+    for once, twice in zip(near, prior.nearest(near), strict=True):
+        torch.testing.assert_close(twice, once)
+    far = prior.nearest([100 * part for part in codes])
+    joined = torch.cat([part.flatten(1) for part in far], dim=1) - prior.mean
+    spreads = prior.directions.norm(dim=1)
+    assert ((joined @ (prior.directions.T / spreads**2)).abs() <= 2 + 1e-9).all()
 
 
 @pytest.mark.parametrize("scales", [1, C])

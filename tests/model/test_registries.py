@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from aeflow.backends.score_graph import ScoreGraph
 from aeflow.backends.torch import TorchBackend
@@ -27,7 +27,9 @@ from aeflow.model.encoder import Encoder
 from aeflow.model.priors import PRIORS
 from aeflow.model.priors.standard_normal import StandardNormal
 from aeflow.model.regions import REGIONS
+from aeflow.model.regions.base import Region
 from aeflow.model.terms import TERMS, Term
+from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.scored_batch import ScoredBatch
 from aeflow.results.explanation import contributions
 from aeflow.results.score_table import ScoreTable
@@ -37,8 +39,8 @@ from helpers.data import SIZE, TINY, small_settings
 
 def network(settings: Settings) -> AEFlow:
     torch.manual_seed(0)
-    net, x = AEFlow(settings, Encoder(TINY, settings.stages)).eval(), images(8)
-    net.initialise(net.encoder(x), x)
+    net = AEFlow(settings, Encoder(TINY, settings.encoder_stages)).eval()
+    net.initialise(net.seen(images(8)))
     return net
 
 
@@ -49,14 +51,22 @@ def images(n: int) -> Tensor:
 def test_a_new_term_is_measured_calibrated_exported_written_and_explained(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def measure(batch: ScoredBatch) -> Tensor:
-        return torch.stack([batch.x.mean(dim=(1, 2, 3)), batch.x.std(dim=(1, 2, 3))], dim=1)
+    class Brightness(TermModule):
+        @classmethod
+        def of(cls, settings: Settings, layout: Layout) -> Brightness:
+            return cls()
+
+        def forward(self, batch: ScoredBatch) -> Tensor:
+            return torch.stack([batch.x.mean(dim=(1, 2, 3)), batch.x.std(dim=(1, 2, 3))], dim=1)
+
+        def map(self, batch: ScoredBatch) -> Tensor:
+            return batch.x.mean(dim=1)
 
     module = ModuleType("aeflow.model.terms.brightness")
-    module.measure = measure  # type: ignore[attr-defined]
+    module.Module = Brightness  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(TERMS, "brightness", Term("brightness", lambda settings: 0.5, lambda settings: True))
-    settings = small_settings(encoder=TINY)
+    monkeypatch.setitem(TERMS, "brightness", Term("brightness", "how bright", lambda settings: 0.5, lambda settings: True))
+    settings = small_settings(preset="aeflow-1", encoder=TINY, terms=("flow", "reconstruction", "brightness"))
     net = network(settings)
     x = images(12)
     raw = TorchBackend(net).run(x.numpy())
@@ -94,33 +104,42 @@ def test_a_new_prior_decoder_and_region_are_chosen_by_their_names(monkeypatch: p
             return super().log_prob(u / 2)
 
     class Grey(TransposedDecoder):
-        def forward(self, u: Tensor) -> Tensor:
-            return super().forward(u).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
+        def forward(self, code: list[Tensor]) -> Tensor:
+            return super().forward(code).mean(dim=1, keepdim=True).expand(-1, 3, -1, -1)
 
-    class LeftHalf:
-        def keep(self, values: Tensor) -> Tensor:
-            return values[..., : values.shape[-1] // 2].flatten(1)
+    class LeftHalf(Region):
+        beside = True
+        boxed = False
+
+        def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
+            kept = torch.zeros_like(x[:, :1])
+            kept[..., : x.shape[-1] // 2] = 1
+            return kept
 
     monkeypatch.setitem(PRIORS, "wide", Wide)
     monkeypatch.setitem(DECODERS, "grey", Grey)
-    monkeypatch.setitem(REGIONS, "left half", LeftHalf)
-    usual = network(small_settings(encoder=TINY, top_share=1.0))
-    other = network(small_settings(encoder=TINY, top_share=1.0, prior="wide", decoder_type="grey", region="left half"))
+    monkeypatch.setitem(REGIONS, "left half", lambda encoder: LeftHalf())
+    chosen = {"preset": "aeflow-1", "encoder": TINY, "described_stages": (1, 2, 3), "top_share": 1.0}
+    usual = network(small_settings(**chosen))
+    other = network(small_settings(**chosen, prior="wide", decoder_type="grey", region="left half"))
     x = images(3)
     with torch.no_grad():
         before, after = usual(x), other(x)
+        latent = usual.encode(usual.seen(x))
     assert (after.x_hat == after.x_hat[:, :1]).all()
     assert not (before.x_hat == before.x_hat[:, :1]).all()
-    latent = usual.encode(usual.of_stages(usual.encoder(x), (3,)))
     [wide] = latent.negative_log_likelihood(Wide(), 0.5)
     half = wide[..., : wide.shape[-1] // 2].mean(dim=(1, 2))
     torch.testing.assert_close(after.terms["flow"][:, 0], half)
     assert not torch.allclose(after.terms["flow"], before.terms["flow"])
+    anomaly = other.anomaly_map(after)
+    assert (anomaly[..., SIZE // 2 + 4 :] == 0).all()
+    assert (anomaly[..., : SIZE // 2 - 4] != 0).all()
 
 
 @pytest.mark.parametrize(
-    ("setting", "known"), [("prior", "normal"), ("decoder_type", "transposed"), ("region", "none")]
+    ("setting", "known"), [("prior", "normal"), ("decoder_type", "upsampling"), ("region", "none"), ("terms", "flow")]
 )
 def test_an_unknown_entry_is_named_with_those_there_are(setting: str, known: str) -> None:
     with pytest.raises(SettingsError, match=rf"{setting}: 'odd' is unknown; choose one of {known}"):
-        network(small_settings(encoder=TINY, **{setting: "odd"}))
+        network(small_settings(encoder=TINY, **{setting: ("odd",) if setting == "terms" else "odd"}))
