@@ -54,8 +54,8 @@ class UpsamplingDecoder(nn.Module):
         self.narrow = nn.ModuleList(nn.Conv2d(c_in, c_out, 1) for c_in, c_out in itertools.pairwise([*widths, FINE]))
         self.paint = nn.Conv2d(FINE, 3, 3, padding=1)
         with torch.no_grad():
-            for values in (self.paint.weight, self.paint.bias):
-                values.copy_(values[:1].expand_as(values))  # type: ignore[index,union-attr]
+            self.paint.weight.copy_(self.paint.weight[:1].expand_as(self.paint.weight))
+            self.paint.bias.zero_()  # type: ignore[union-attr]
         self.register_buffer("mean_image", torch.zeros(1, 3, *(size or (1, 1))))
         self.aligned = size is not None
         for c, stride in zip(channels, strides, strict=True):
