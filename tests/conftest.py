@@ -84,6 +84,13 @@ def taught(data: Path, shared: Path) -> tuple[Path, Trained]:
 
 
 @pytest.fixture(scope="session")
+def aeflow_1(data: Path, shared: Path) -> tuple[Path, Trained]:
+    """The same with the score of AE-FLOW alone: flow and reconstruction on the whole image."""
+    run = shared / "runs" / "aeflow-1"
+    return run, trained_once(shared / "aeflow-1.pickle", data, run, small_settings(preset="aeflow-1", labels=5))
+
+
+@pytest.fixture(scope="session")
 def tiny_weights(shared: Path) -> Path:
     """Random weights of the tiny encoder."""
 

@@ -15,7 +15,6 @@ from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS
 from aeflow.data.records import find_images, read_records
 from aeflow.imageio.errors import ImageError
 from aeflow.model import output_names
-from aeflow.model.terms import TERMS
 from aeflow.scoring.scorer import Scorer, score
 from helpers.data import SIZE
 from helpers.same_scores import assert_same_scores, scores
@@ -65,10 +64,10 @@ def test_order_and_refusals_are_the_same(scorer: Scorer, reference: Scorer, data
     assert found[0] == found[1]
 
 
-def test_measures_are_float64_and_of_every_term(scorer: Scorer) -> None:
+def test_measures_are_float64_and_of_every_term(scorer: Scorer, reference: Scorer) -> None:
     found = scorer.backend.run(X)
     assert (scorer.backend.size, scorer.backend.precision) == (SIZE, "fp32")
-    assert found.measures.keys() == TERMS.keys()
+    assert found.measures.keys() == {*reference.settings.chosen_terms}
     for values in (*found.measures.values(), found.log_ratios, found.input_statistics):
         assert values.dtype == np.float64
         assert len(values) == len(X)

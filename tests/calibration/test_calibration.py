@@ -23,7 +23,7 @@ def measures(n: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def calibration(n: int = 99, seed: int = 0, **changes: object) -> Calibration:
-    return fit_calibration(make_settings(**changes), measures(n, seed), MAPS)
+    return fit_calibration(make_settings("aeflow-1", **changes), measures(n, seed), MAPS)
 
 
 def test_p_values_are_uniform_on_fresh_normals() -> None:
@@ -83,7 +83,7 @@ def test_two_sided_reconstruction_counts_distance_either_way() -> None:
 def test_units_of_a_stage_do_not_matter() -> None:
     raw = measures(60, 0)
     other = {"flow": raw["flow"] * [10, 0.1] + [5, 6], "reconstruction": 3 * raw["reconstruction"] - 1}
-    a, b = (fit_calibration(make_settings(), one, MAPS) for one in (raw, other))
+    a, b = (fit_calibration(make_settings("aeflow-1"), one, MAPS) for one in (raw, other))
     np.testing.assert_allclose(a.scores, b.scores)
 
 
@@ -104,6 +104,6 @@ def test_too_few_or_all_the_same() -> None:
         calibration(4)
     raw = measures(30, 0)
     with pytest.raises(DataError, match="the reconstruction term is the same for all"):
-        fit_calibration(make_settings(), {**raw, "reconstruction": np.full(30, 0.25)}, MAPS)
+        fit_calibration(make_settings("aeflow-1"), {**raw, "reconstruction": np.full(30, 0.25)}, MAPS)
     with pytest.raises(DataError, match="the flow term is the same for all"):
-        fit_calibration(make_settings(), {**raw, "flow": np.ones((30, 2))}, MAPS)
+        fit_calibration(make_settings("aeflow-1"), {**raw, "flow": np.ones((30, 2))}, MAPS)

@@ -171,8 +171,8 @@ def test_scores_are_those_of_the_net_whatever_is_said_of_the_input(trained: Trai
 
 
 def test_learning_what_is_intended_changes_nothing_else(trained: Trained, data: Path) -> None:
-    net, settings = trained.artifact.net, trained.artifact.settings
-    cache = FeatureCache(pretrained(settings.encoder, settings.stages), SIZE)
+    net = trained.artifact.net
+    cache = FeatureCache(net.front, SIZE)
     features, _ = cache.features(of_label(read_records(data, "train"), 0))
     before, state = {key: value.clone() for key, value in net.state_dict().items()}, torch.get_rng_state()
     first, second = learn_input_guard(net, [features], features), learn_input_guard(net, [features], features)
@@ -283,15 +283,16 @@ def main_ok(*arguments: object) -> None:
 def test_real_xrays() -> None:
     """Fitted on bundled normals: pneumonia is intended input, inverted and turned X-rays and photos are not."""
     settings = make_settings(image_size=128, hidden=16, flow_steps=1)
-    net = AEFlow(settings, pretrained(settings.encoder, settings.stages))
-    cache = FeatureCache(pretrained(settings.encoder, settings.stages), settings.image_size)
+    net = AEFlow(settings, pretrained(settings.encoder, settings.encoder_stages))
+    cache = FeatureCache(net.front, settings.image_size)
     normals = of_label(read_records(SAMPLE, "train"), 0)
     (kept, _), (held, _) = cache.features(normals[:60]), cache.features(normals[60:85])
     model = learn_input_guard(net, [kept], held)
 
     def outside(x: torch.Tensor) -> list[tuple[str, ...]]:
         with torch.no_grad():
-            rows = measure_input_statistics(x, pool(net.encoder(x))).double().numpy()
+            seen = net.seen(x)
+            rows = measure_input_statistics(seen.x, pool(net.flow_features(seen))).double().numpy()
         return [model.outside(row) for row in rows]
 
     groups = (normals[85:97], of_label(read_records(SAMPLE, "test"), 1)[:12])

@@ -151,11 +151,11 @@ def calibrated() -> tuple[Calibration, tuple[dict[str, Floats], Floats]]:
     rng = np.random.default_rng(5)
     measures = {"flow": rng.standard_normal((60, 1)), "reconstruction": 0.3 + 0.1 * rng.standard_normal(60)}
     ratios = normals(60)[1]
-    plain = calibrate(make_settings(), measures, {"flow": MapScale(1.0, 2.0, 1.8)})
+    plain = calibrate(make_settings("aeflow-1"), measures, {"flow": MapScale(1.0, 2.0, 1.8)})
     scores = plain.normals_only(plain.terms(measures))
     posterior = fit_posterior(KINDS, (scores, ratios), abnormal(10, 1.0, 3.0), 0.25)
     raw = measures, ratios
-    return with_posterior(plain, make_settings(), posterior, *raw), raw
+    return with_posterior(plain, make_settings("aeflow-1"), posterior, *raw), raw
 
 
 def test_calibration_with_a_posterior_keeps_its_promises() -> None:

@@ -31,6 +31,7 @@ from aeflow.errors import ArtifactError, SettingsError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder import Encoder
+from aeflow.model.terms import TERMS
 from aeflow.runtime.files import file_digest
 from aeflow.scoring.scorer import value_of
 from aeflow.training.train import Trained
@@ -39,9 +40,11 @@ from helpers.same_scores import assert_same_scores, scores
 
 CLASSIFIERS = ["none", "mixture"]
 SETTINGS = {
-    "default": small_settings(),
+    "default": small_settings(terms=tuple(name for name in TERMS if name != "reconstruction")),
+    "aeflow-1": small_settings(preset="aeflow-1"),
     "paper": make_settings("paper", image_size=SIZE, hidden=16, flow_steps=2, decoder=(16, 16, 16)),
 }
+COLUMNS = {"flow": [(1.5, 0.3)], "pooled_energy": [(1.0, 2.0), (0.5, 1.0), (-1.0, 3.0)]}
 
 
 def calibration_of(settings: Settings, posterior: Posterior | None) -> Calibration:
@@ -49,8 +52,10 @@ def calibration_of(settings: Settings, posterior: Posterior | None) -> Calibrati
     return Calibration(
         standardise=settings.standardise,
         term_scales={
-            "flow": TermScale(settings.beta, False, [(1.5, 0.3)], (0.2, 0.9)),
-            "reconstruction": TermScale(1 - settings.beta, settings.two_sided, None, (0.4, 0.1)),
+            name: TermScale(
+                TERMS[name].weight(settings), TERMS[name].two_sided(settings), COLUMNS.get(name), (0.4, 0.9)
+            )
+            for name in settings.chosen_terms
         },
         scores=np.linspace(-3, 60, 41).tolist(),
         threshold=1.7,
@@ -68,12 +73,17 @@ def test_the_graph_calibrates_as_calibration_does(preset: str, classifier: str) 
     encoder = Encoder(TINY, settings.encoder_stages)
     classes, posterior = None, None
     if classifier == "mixture":
-        width = 2 * sum(encoder.channels)
+        width = 2 * sum(encoder.channels[encoder.stages.index(stage)] for stage in settings.class_stages)
         means = 0.3 * torch.randn(3, 5)
         whitening = 0.1 * torch.randn(5, width)
         classes = ClassMixture(torch.zeros(width), whitening, torch.linalg.pinv(whitening), means, torch.zeros(3))
         posterior = Posterior(["a", "b"], (0.1, 1.2), (0.3, 0.8), 0.6, 2.0, 1.1, 0.3)
     net = AEFlow(settings, encoder, classes).eval()
+    for name, values in net.terms.named_buffers():
+        if "precision" in name:
+            values.copy_(torch.eye(len(values)))
+        elif name.split(".")[-1] in ("mean", "directions", "weights"):
+            values.normal_()
     graph = ScoreGraph(net, calibration_of(settings, posterior)).eval()
     x = torch.rand(5, 3, SIZE, SIZE)
     with torch.no_grad():
@@ -84,12 +94,15 @@ def test_the_graph_calibrates_as_calibration_does(preset: str, classifier: str) 
     want = value_of(calibration, raw)
     np.testing.assert_allclose(found["score"], want, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found["p_value"], [calibration.p_value(value) for value in want], rtol=1e-6)
-    assert set(terms) == {"flow", "reconstruction", *(["posterior"] if classifier == "mixture" else [])}
+    assert set(terms) == {*settings.chosen_terms, *(["posterior"] if classifier == "mixture" else [])}
     for name, term in terms.items():
         np.testing.assert_allclose(found[name], term, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found["anomaly_map"], raw.maps["anomaly"])
     np.testing.assert_array_equal(found["residual_map"], raw.maps["residual"])
     np.testing.assert_array_equal(found["x_hat"], raw.x_hat)
+    assert ("region" in found) == (raw.region is not None) == (preset == "default")
+    if raw.region is not None:
+        np.testing.assert_array_equal(found["region"], raw.region)
 
 
 def test_an_exported_graph_scores_real_images_as_torch_does(exported_run: Path, tiny_run: Path) -> None:

@@ -109,7 +109,7 @@ def test_pulling_keeps_the_ball_and_every_direction() -> None:
 def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
     rng = np.random.default_rng(0)
     measures = {"flow": rng.normal(3, 2, (40, 2)), "reconstruction": rng.normal(0.5, 0.1, 40)}
-    fitted = calibrate.fit_calibration(small_settings(standardise=standardise, beta=0.6), measures, {})
+    fitted = calibrate.fit_calibration(small_settings(preset="aeflow-1", standardise=standardise, beta=0.6), measures, {})
     found = []
     for i in range(40):
         terms = fitted.terms({name: measure[i : i + 1] for name, measure in measures.items()})

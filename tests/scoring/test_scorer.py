@@ -12,6 +12,7 @@ from aeflow.data.records import find_images, read_records
 from aeflow.imageio.errors import ImageError
 from aeflow.metrics.image import auroc
 from aeflow.model.output_names import MAPS
+from aeflow.model.terms import TERMS
 from aeflow.scoring.scorer import Score, Scorer, score
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.train import Trained
@@ -78,9 +79,10 @@ def test_copy_of_an_image_scores_the_same_in_every_format(trained: Trained, tmp_
 
 
 def test_terms_add_up_to_the_value(trained: Trained, data: Path) -> None:
-    beta = trained.artifact.settings.beta
+    settings = trained.artifact.settings
     for result in scores(trained.artifact.scorer, read_records(data, "test")):
-        expected = beta * result.terms["flow"] + (1 - beta) * result.terms["reconstruction"]
+        assert tuple(result.terms) == settings.chosen_terms
+        expected = sum(TERMS[name].weight(settings) * term for name, term in result.terms.items())
         assert result.value == pytest.approx(expected)
         assert 0 < result.p_value <= 1
 

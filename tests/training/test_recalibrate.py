@@ -72,7 +72,7 @@ def test_a_shift_of_every_measure_leaves_the_verdicts():
     moved = [
         {"flow": 2.5 * one["flow"] + 1, "reconstruction": 0.8 * one["reconstruction"] - 3} for one in (here, fresh)
     ]
-    a, b = (calibrate.fit_calibration(make_settings(), one, {}) for one in (here, moved[0]))
+    a, b = (calibrate.fit_calibration(make_settings("aeflow-1"), one, {}) for one in (here, moved[0]))
     values = a.value(a.terms(fresh)), b.value(b.terms(moved[1]))
     np.testing.assert_allclose(*values)
     assert [a.verdict(v) for v in values[0]] == [b.verdict(v) for v in values[1]]
@@ -83,7 +83,7 @@ def test_twenty_normals_flag_one_fresh_normal_in_twenty_on_average():
     """Gaussian scores: P(above the highest of 20) = 1/21; within binomial bounds over independent draws."""
     draws, flagged = 1000, 0
     for seed in range(draws):
-        calibration = calibrate.fit_calibration(make_settings(), measures(MIN_LOCAL_NORMALS, seed), {})
+        calibration = calibrate.fit_calibration(make_settings("aeflow-1"), measures(MIN_LOCAL_NORMALS, seed), {})
         flagged += calibration.value(calibration.terms(measures(1, 10**6 + seed)))[0] > calibration.threshold
     low, high = binom.ppf([0.0005, 0.9995], draws, 1 / (MIN_LOCAL_NORMALS + 1))
     assert low <= flagged <= high

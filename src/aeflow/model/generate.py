@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.counterpart import anomaly_weight, healthy_counterpart
+from aeflow.model.counterpart import anomaly_share, healthy_counterpart, shares
 from aeflow.model.front import Encoded
 from aeflow.model.pooling import pool, unit_length, with_statistics
 
@@ -110,10 +110,11 @@ def _repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float], x: Ten
     """
     code, latent = net.code(encoded, None), net.encode(encoded)
     measures = net.measure(encoded, latent, net.needed_x_hat(encoded, latent))
-    weight = anomaly_weight(net.cells_map(measures), *limits)
-    normal = net.latent_pca.nearest(code)
-    mirrored = (
-        [z.flip(2 if net.settings.mirror_axis == "up-down" else 3) for z in code] if net.settings.mirrors else normal
-    )
-    measures = replace(measures, x_hat=net.decode(healthy_counterpart(code, mirrored, normal, weight)))
+    deviations, normal = net.cells_map(measures), net.latent_pca.nearest(code)
+    if net.settings.mirror_axis == "up-down" or not net.settings.mirrors:
+        hot = anomaly_share(deviations, *limits)
+        repaired = healthy_counterpart(code, normal, normal, torch.zeros_like(hot), hot)
+    else:
+        repaired = healthy_counterpart(code, [z.flip(3) for z in code], normal, *shares(deviations, *limits))
+    measures = replace(measures, x_hat=net.decode(repaired))
     return net.reconstruction(measures, x)
