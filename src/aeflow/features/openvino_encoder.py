@@ -15,9 +15,9 @@ from aeflow._types import Floats32
 from aeflow.backends.graph_file import write_graph
 from aeflow.backends.openvino import OpenVINOBackend, openvino
 
-# Largest difference that counts as equal, in root mean squares of a stage's features: four roundings of float16, in which
-# the cache keeps them, for a feature of that size. Float32 in another order differs by a hundredth of it; behind a
-# region and its box, which follow every pixel, by up to one and a half.
+# Largest difference that counts as equal, in root mean squares of a stage's features: four roundings of float16, in
+# which the cache keeps them, for a feature of that size. Float32 in another order differs by a hundredth of it; behind
+# a region and its box, which follow every pixel, by up to a third.
 TOLERANCE = 2.0**-9
 
 
