@@ -248,7 +248,7 @@ class AEFlow(nn.Module):
         """Return maps (B, H, W) of the box laid back into the whole picture, and 0 where nothing counts."""
         if encoded.region is None or encoded.box is None:
             return maps
-        inside = resized(encoded.region[:, 0], maps.shape[-2:])
+        inside = resized(self.front.core(encoded.region)[:, 0], maps.shape[-2:])
         return paste(maps * inside, encoded.box, (maps.shape[-2], maps.shape[-1]))
 
     def reconstruction(self, measures: Measures, x: Tensor) -> Tensor:

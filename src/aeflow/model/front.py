@@ -26,6 +26,7 @@ from aeflow.model.regions.learned import LearnedRegion
 from aeflow.model.regions.plausibility import region_statistics
 
 CELL = 4  # side in pixels of the cells in which a region is kept
+SHRUNK = 5  # cells of the square whose least value a region has where maps are drawn: its edge is uncertain by a cell
 GROWN = 3  # cells of the square whose greatest value a region takes in its box: its edge belongs to it
 
 
@@ -126,6 +127,12 @@ class Front(nn.Module):
         described = described_of(torch.cat([appearance, intensity], dim=1), seen.region, self.mirror_axis)
         of_flows = self._of_stages(features, self.stages)
         return Encoded(seen.x, of_flows, seen.region, described, seen.box, seen.statistics)
+
+    def core(self, region: Tensor) -> Tensor:
+        """Return regions (B, 1, h, w) as maps are drawn in them: one that was grown is shrunk to within its edge."""
+        if not self.boxed:
+            return region
+        return -F.max_pool2d(-region, SHRUNK, stride=1, padding=SHRUNK // 2)
 
     def encoded(self, parts: Sequence[Tensor], x: Tensor) -> Encoded:
         """Return the parts that ``forward`` gave after the first, and images ``x`` as seen, taken apart."""

@@ -49,12 +49,16 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     """
     generator = torch.Generator().manual_seed(seed)
     codes = net.latent_pca.sample(n, generator)
-    if net.decoder.reads_features:
-        return torch.cat([net.decode(list(part)) for part in zip(*(torch.split(z, BATCH) for z in codes), strict=True)])
-    [latents] = codes
+    shift = None
     if component and net.classes is not None:
         means = net.classes.prior.means
         shift = ((means[component] - means[0]) @ net.classes.back.T)[None]
+    if net.decoder.reads_features:
+        if shift is not None:
+            codes = [_moved(net, z, shift, stage) for z, stage in zip(codes, net.settings.decoder_stages, strict=True)]
+        return torch.cat([net.decode(list(part)) for part in zip(*(torch.split(z, BATCH) for z in codes), strict=True)])
+    [latents] = codes
+    if shift is not None:
         latents = torch.cat([_shifted(net, u, shift) for u in torch.split(latents, BATCH)])
     return torch.cat([_decoded(net, u) for u in torch.split(latents, BATCH)])
 
@@ -64,7 +68,7 @@ def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
 
     ``z`` itself if the classes do not use that stage.
     """
-    own = _own_part(net, s)
+    own = _part_of(net, s, net.settings.stages[-1])
     if own is None:
         return z
     length: Tensor = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
@@ -73,19 +77,28 @@ def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
 
 def _shifted(net: AEFlow, u: Tensor, shift: Tensor) -> Tensor:
     """Return latents ``u`` (B, C, h, w) whose features' statistics are moved by ``shift`` (1, D)."""
-    flow, own = net.flows[-1] if net.flows else None, _own_part(net, shift)
-    if own is None:
-        return u
-    z = u if flow is None else flow.inverse(u)  # type: ignore[operator]
-    length = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
-    moved = length * unit_length(with_statistics(unit_length(z), pool([z]) + own))
-    found: Tensor = moved if flow is None else flow(moved)[0]
+    flow, stage = net.flows[-1] if net.flows else None, net.settings.stages[-1]
+    if flow is None or _part_of(net, shift, stage) is None:
+        return _moved(net, u, shift, stage)
+    found: Tensor = flow(_moved(net, flow.inverse(u), shift, stage))[0]  # type: ignore[operator]
     return found
 
 
-def _own_part(net: AEFlow, s: Tensor) -> Tensor | None:
-    """Return the part of pooled vectors ``s`` (B, D) that belongs to the deepest flow stage; None if they hold none."""
-    stage, stages = net.settings.stages[-1], net.settings.class_stages
+def _moved(net: AEFlow, z: Tensor, shift: Tensor, stage: int) -> Tensor:
+    """Return a stage's features ``z`` (B, C, h, w) whose statistics are moved by its part of ``shift``, lengths kept.
+
+    ``z`` itself if the classes do not use that stage.
+    """
+    own = _part_of(net, shift, stage)
+    if own is None:
+        return z
+    length: Tensor = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
+    return length * unit_length(with_statistics(unit_length(z), pool([z]) + own))
+
+
+def _part_of(net: AEFlow, s: Tensor, stage: int) -> Tensor | None:
+    """Return the part of pooled vectors ``s`` (B, D) that belongs to a stage; None if the classes do not use it."""
+    stages = net.settings.class_stages
     if stage not in stages:
         return None
     widths = [2 * net.encoder.channels[net.encoder.stages.index(i)] for i in stages]

@@ -22,7 +22,8 @@ from aeflow.model.terms.examples import Examples
 from aeflow.runtime.progress import bar
 
 MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
-MAX_CHANGED = 400  # of them that get synthetic anomalies, and another exposure
+MAX_CHANGED = 400  # of them that get synthetic anomalies
+MAX_RECAPTURED = 200  # of them that get another exposure
 MIN_CHANGED = 400  # synthetic anomalies: several of an image if there are fewer normals
 MAX_VIEWS = 5  # anomalies of one image
 BATCH = 25
@@ -53,28 +54,31 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
     recaptured: list[Described] = []
     changes: list[Tensor] = []
     origin: list[int] = []
-    with bar("Synthetic anomalies", len(chosen) * (views + 1)) as advance:
-        for view in range(views + 1):
-            for start in range(0, len(chosen), BATCH):
-                rows = chosen[start : start + BATCH]
-                seen = _seen(front, normals, [known[row] for row in rows])
-                if view == views:
-                    x = another_exposure(seen.x, generator)
-                    recaptured.append(_described_as(front, seen, x))
-                else:
-                    x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
-                    changed.append(_described_as(front, seen, x))
-                    changes.append(F.avg_pool2d(change, STRIDE)[:, 0])
-                    origin += rows
-                advance(len(rows))
+    exposed = evenly(chosen, MAX_RECAPTURED)
+    with bar("Synthetic anomalies", len(chosen) * views + len(exposed)) as advance:
+        for rows in _batches(chosen * views):
+            seen = _seen(front, normals, [known[row] for row in rows])
+            x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
+            changed.append(_described_as(front, seen, x))
+            changes.append(F.avg_pool2d(change, STRIDE)[:, 0])
+            origin += rows
+            advance(len(rows))
+        for rows in _batches(exposed):
+            seen = _seen(front, normals, [known[row] for row in rows])
+            recaptured.append(_described_as(front, seen, another_exposure(seen.x, generator)))
+            advance(len(rows))
     return Examples(
         clean=clean,
         changed=joined(changed),
         origin=torch.tensor(origin),
         change=torch.cat(changes),
         recaptured=joined(recaptured),
-        recaptured_origin=torch.tensor(chosen),
+        recaptured_origin=torch.tensor(exposed),
     )
+
+
+def _batches(rows: list[int]) -> list[list[int]]:
+    return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
 def joined(parts: list[Described]) -> Described:

@@ -31,6 +31,7 @@ from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow, chosen
 from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.described import Described
+from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front, mirrored_along
 from aeflow.model.regions import REGIONS
@@ -120,12 +121,13 @@ def train(
     _check_run(run, resume, overwrite)
     images = read_images(data, settings)
     learnt, settings, refusals = _learn_classes(data, images, settings, encoder_weights, on)
-    region = find_region(data, painted, images, settings, encoder_weights, on)
-    cache = FeatureCache.of(frozen_front(settings, region, encoder_weights, on), settings)
+    encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
+    region = find_region(data, painted, images.kept, settings, encoder)
+    cache = FeatureCache.of(Front(encoder, region, settings), settings)
     material, refused = compute_features(cache, images, settings, paces)
     refusals = _all_refusals(refusals, refused)
     _check_enough(material, settings, data, refusals)
-    settings, plan, normals = plan_score(cache, material, settings)
+    settings, plan, normals = plan_score(cache, material.views[0], settings)
     net = build_network(settings, learnt, region, encoder_weights, on)
     if normals is not None:
         with paces.of("terms", len(material.views[0])):
@@ -185,40 +187,29 @@ def _learn_classes(
 
 
 def find_region(
-    data: Path | str,
-    painted: Path | None,
-    images: TrainingImages,
-    settings: Settings,
-    weights: Path | None,
-    on: torch.device,
+    data: Path | str, painted: Path | None, kept: Sequence[Record], settings: Settings, encoder: Encoder
 ) -> Region | None:
-    """Return the region of a training, learnt now if it is a painted one; None if all of the image counts."""
+    """Return the region for the ``kept`` normals, learnt now if it is a painted one; None if all of the image counts."""
     if not settings.describes:
         return None
-    encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(on)
     if settings.region != PAINTED:
-        return chosen(REGIONS, settings.region, "region")(encoder).to(on)
+        return chosen(REGIONS, settings.region, "region")(encoder).to(encoder.mean.device)
     folder = painted or Path(data) / "train" / "region"
     known = {path.stem for path in folder.iterdir()} if folder.is_dir() else set()
-    of_painter = evenly([record for record in images.kept if record.path.stem in known], MOST_PAINTED)
+    of_painter = evenly([record for record in kept if record.path.stem in known], MOST_PAINTED)
     _, x, masks = read_painted(folder, of_painter, settings.image_size)
     return learn_region(x, masks, encoder, settings.seed)
 
 
-def frozen_front(settings: Settings, region: Region | None, weights: Path | None, on: torch.device) -> Front:
-    """Return the front of a training, whose features are cached."""
-    return Front(pretrained(settings.encoder, settings.encoder_stages, weights).to(on), region, settings)
-
-
 def plan_score(
-    cache: FeatureCache, material: Material, settings: Settings
+    cache: FeatureCache, kept: Features, settings: Settings
 ) -> tuple[Settings, tuple[str, ...], Described | None]:
     """Return the settings with the terms planned, the plan in words, and the described normals if positions are."""
     front = cache.encoder
     assert isinstance(front, Front)
     if not front.describes:
         return settings, (), None
-    normals = described(front, material.views[0])
+    normals = described(front, kept)
     if settings.terms is not None:
         return settings, (f"terms as set: {', '.join(settings.terms)}",), normals
     plan = plan_terms(settings, fingerprint(normals, front.beside))

@@ -36,7 +36,9 @@ from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import pretrained
+from aeflow.model.front import Front
 from aeflow.training import log_det_weight
+from aeflow.training.train import find_region
 
 MAX_ABNORMAL = 200  # abnormal train images, evenly drawn
 
@@ -97,8 +99,10 @@ class Proxy:
 
         Everything is computed once and cached. Raises DataError if fewer than MIN_NORMALS held-out normals can be read.
         """
-        encoder = encoder or pretrained(settings.encoder, settings.stages, encoder_weights)
-        return cls.on(Sides.of(data, settings), settings, FeatureCache(encoder, settings.image_size), advance)
+        encoder = encoder or pretrained(settings.encoder, settings.encoder_stages, encoder_weights)
+        sides = Sides.of(data, settings)
+        front = Front(encoder, find_region(data, None, sides.kept, settings, encoder), settings)
+        return cls.on(sides, settings, FeatureCache(front, settings.image_size), advance)
 
     @classmethod
     def on(
@@ -131,10 +135,10 @@ class Proxy:
         Each image passes the network once. If settings leave ``log_det_weight`` open, it is chosen as a training
         chooses it.
         """
-        tried = [log_det_weight.candidates(settings) for settings in readouts]
+        planned = {name: getattr(net.settings, name) for name in ("terms", "mirror_axis")}
+        tried = [log_det_weight.candidates(settings.model_copy(update=planned)) for settings in readouts]
         pairs = list(dict.fromkeys(log_det_weight.pair_of(settings) for several in tried for settings in several))
-        at = [self.stages.index(stage) for stage in net.settings.stages]
-        groups = {name: features.only(*at) for name, features in self.groups.items()}
+        groups = {name: of_stages(features, self.stages, net.front.stages) for name, features in self.groups.items()}
         raw = dict(zip(pairs, log_det_weight.measures_under(net, groups, pairs), strict=True))
         found = []
         for several in tried:
@@ -156,6 +160,12 @@ class Proxy:
     def counts(self) -> dict[str, int]:
         """Return the number of images in each group."""
         return {name: len(features) for name, features in self.groups.items()}
+
+
+def of_stages(features: Features, held: Sequence[int], stages: Sequence[int]) -> Features:
+    """Return features of a front that gives the stages ``held`` as one that gives ``stages`` would; the rest stays."""
+    rest = range(len(held), len(features.shapes))  # region, box and description, if there are any
+    return features.only(*(held.index(stage) for stage in stages), *rest)
 
 
 def value(figures: Mapping[str, float | None]) -> float:

@@ -44,9 +44,10 @@ class SearchSpace:
         self.distributions = flow
 
     @property
-    def stages(self) -> tuple[int, ...]:
-        """Stages that a trial may ask for."""
-        return tuple(sorted({stage for stages in self.choices for stage in stages}))
+    def widest(self) -> Settings:
+        """The preset with every stage that a trial may ask for: its encoder serves them all."""
+        stages = {stage for stages in self.choices for stage in stages}
+        return self.base.model_copy(update={"stages": tuple(sorted(stages))})
 
     def default(self) -> dict[str, Any]:
         """Return the preset's own settings, as parameters of a trial."""
@@ -54,10 +55,11 @@ class SearchSpace:
         return {**own, "stages": _text(self.base.stages)}
 
     def settings(self, parameters: Mapping[str, Any]) -> Settings:
-        """Return the settings of a trial; the decoder's widths follow its deepest stage."""
+        """Return the settings of a trial; a transposed decoder's widths follow its deepest stage."""
         stages = tuple(int(stage) for stage in parameters["stages"].split(","))
-        widths = _widths(self.base, self.strides[self.base.stages[-1]], self.strides[stages[-1]])
-        changes = {**parameters, "stages": stages, "decoder": widths}
+        changes = {**parameters, "stages": stages}
+        if self.base.decoder_type == "transposed":
+            changes["decoder"] = _widths(self.base, self.strides[self.base.stages[-1]], self.strides[stages[-1]])
         return Settings(**{**self.base.model_dump(), **changes})
 
     def readings(self, settings: Settings) -> list[Settings]:
@@ -65,7 +67,9 @@ class SearchSpace:
 
         Its own is first, so that it wins if others are no better.
         """
-        names = [name for name in READINGS if name != "two_sided" or settings.standardise]
+        left_out = {"two_sided"} if not settings.standardise else set()
+        left_out |= set() if "reconstruction" in settings.chosen_terms else {"beta", "two_sided"}
+        names = [name for name in READINGS if name not in left_out]
         found = [settings]
         for values in itertools.product(*(READINGS[name] for name in names)):
             readout = settings.model_copy(update=dict(zip(names, values, strict=True)))

@@ -14,13 +14,17 @@ import torch
 
 from aeflow.config import Settings
 from aeflow.data.records import Refusals
+from aeflow.errors import SettingsError
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
+from aeflow.model.front import Front
 from aeflow.runtime.progress import bar
+from aeflow.training.fit_terms import fit_terms
 from aeflow.training.loop import Material, fit_network
-from aeflow.tuning.proxy import Proxy, Sides, value
+from aeflow.training.train import find_region, paint, plan_score
+from aeflow.tuning.proxy import Proxy, Sides, of_stages, value
 from aeflow.tuning.search_space import SearchSpace
 
 Figures = dict[str, float | None]
@@ -45,13 +49,19 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class TrialTrainer:
-    """Train normals in all views that a trial may ask for, the proxy, and the frozen encoder."""
+    """Train normals in all views that a trial may ask for, the proxy, and what the trials share."""
 
     space: SearchSpace
-    encoder: Encoder
+    front: Front  # of every stage that a trial may ask for
+    planned: AEFlow  # with the terms that are planned for these normals, fitted; trials take them over
     views: list[Features]
     proxy: Proxy
     refusals: Refusals
+
+    @property
+    def encoder(self) -> Encoder:
+        """The frozen encoder."""
+        return self.front.encoder
 
     @classmethod
     def of(cls, data: Path | str, space: SearchSpace, encoder: Encoder, seed: int) -> Self:
@@ -59,12 +69,22 @@ class TrialTrainer:
         settings = space.base.model_copy(update={"seed": seed})
         sides = Sides.of(data, settings)
         views = range(1 + getattr(space.distributions["augmented_views"], "high", 0))
-        cache = FeatureCache.of(encoder, settings)
+        region = find_region(data, None, sides.kept, settings, encoder)
+        front = Front(encoder, region, space.widest)
+        cache = FeatureCache.of(front, settings)
         with bar("Features", len(views) * len(sides.kept) + sides.measured) as advance:
             found = [cache.features(sides.kept, advance, view) for view in views]
             proxy = Proxy.on(sides, settings, cache, advance)
         refusals = [*found[0][1], *proxy.refusals]
-        return cls(space, encoder, [features for features, _ in found], proxy, refusals)
+        kept = [features for features, _ in found]
+        planned, _, normals = plan_score(cache, kept[0], space.widest.model_copy(update={"seed": seed}))
+        if "flow" not in planned.chosen_terms:
+            found_terms = f"the score sums {', '.join(planned.chosen_terms)}, and none of them is trained"
+            raise SettingsError("looks_for", found_terms, "there is nothing to tune; train with the preset")
+        net = AEFlow(planned, encoder, region=region).to(encoder.mean.device)
+        if normals is not None:
+            fit_terms(net, kept[0], normals, seed)
+        return cls(space, front, net, kept, proxy, refusals)
 
     def train(
         self,
@@ -73,20 +93,30 @@ class TrialTrainer:
         after_epoch: Callable[[AEFlow, int, int], None] = lambda net, epoch, epochs: None,
     ) -> AEFlow:
         """Train a model with these settings, as ``training.train`` does; raises NumericalError."""
-        torch.manual_seed(settings.seed)
-        net = AEFlow(settings, self.encoder).to(self.encoder.mean.device)
-        at = [self.encoder.stages.index(stage) for stage in settings.stages]
-        views = [view.only(*at) for view in self.views[: 1 + settings.augmented_views]]
-        held = self.proxy.groups["clean"].only(*at)
+        net = self.network(settings)
+        views = [of_stages(view, self.front.stages, net.front.stages) for view in self.views]
+        views = views[: 1 + settings.augmented_views]
+        held = of_stages(self.proxy.groups["clean"], self.front.stages, net.front.stages)
+        if "reconstruction" in net.terms:
+            paint(net, views[0], settings.seed)
         nothing = Features([], [], [], held.shapes, held.given)
         shutil.rmtree(scratch, ignore_errors=True)  # remains of a killed trial
         scratch.mkdir()
         try:
             material = Material(views, held, nothing)
-            fit_network(net, settings, scratch, material, False, after_epoch=lambda *now: after_epoch(net, *now))
+            fit_network(net, net.settings, scratch, material, False, after_epoch=lambda *now: after_epoch(net, *now))
         finally:
             shutil.rmtree(scratch)
         return net
+
+    def network(self, settings: Settings) -> AEFlow:
+        """Return the network of a trial before its training, with the planned terms as they were fitted."""
+        planned = {name: getattr(self.planned.settings, name) for name in ("terms", "mirror_axis")}
+        torch.manual_seed(settings.seed)
+        net = AEFlow(settings.model_copy(update=planned), self.encoder, region=self.front.region)
+        for name in {*net.terms} - {"flow", "reconstruction"}:
+            net.terms[name].load_state_dict(self.planned.terms[name].state_dict())
+        return net.to(self.encoder.mean.device)
 
     def readings(self, net: AEFlow) -> list[Reading]:
         """Return the readings of a model under all readouts, its own first."""

@@ -97,7 +97,7 @@ def tune(
     folder, on = Path(out), pick_device(device)
     with _alone(folder), _stoppable():
         space = SearchSpace(settings, strides_of(settings.encoder))
-        encoder = pretrained(settings.encoder, space.stages, encoder_weights).to(on)
+        encoder = pretrained(settings.encoder, space.widest.encoder_stages, encoder_weights).to(on)
         trainer = TrialTrainer.of(data, space, encoder, settings.seed)
         search = Search(folder, trainer, budget, began)
         try:
