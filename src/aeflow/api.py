@@ -116,8 +116,8 @@ def train(
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
-    With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones, with
-    ``prior="flowgmm"`` the flow itself does.
+    With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones,
+    with ``prior="flowgmm"`` the flow itself does.
     Warns about anything that the user should know about the data.
     """
     from aeflow.training.train import train as train_run

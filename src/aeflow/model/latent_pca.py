@@ -64,8 +64,8 @@ class LatentPCA(nn.Module):
     def completed(self, known: Tensor, at: int) -> list[Tensor]:
         """Return codes whose map ``at`` is ``known`` (B, C, h, w), and the others their means given it.
 
-        ``E(e | known) = (D D^T + s^2 I)^-1 D (known - mean)`` with ``D`` (k, d) the directions of that map. The variance
-        beside them, ``s^2`` (Tipping and Bishop 1999), is what they leave of each ``known`` per dimension.
+        ``E(e | known) = (D D^T + s^2 I)^-1 D (known - mean)`` with ``D`` (k, d) the directions of that map. The
+        variance beside them, ``s^2`` (Tipping and Bishop 1999), is what they leave of each ``known`` per dimension.
         """
         directions = self._parts(self.directions)
         own = directions[at].flatten(1)
