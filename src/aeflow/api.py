@@ -71,6 +71,7 @@ class Model:
     def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats32:
         """Generate ``n`` images (n, 3, H, W) in [0, 1]: of the model's prior, or of ``"normal"`` or another kind.
 
+        They are draws of whole codes of normals; with prior ``flowgmm`` draws of the flow's latent, see ``generate``.
         Raises SettingsError for a kind that the model does not know, or for ``n`` below 1.
         """
         from aeflow.model.generate import sample
@@ -115,7 +116,8 @@ def train(
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
-    With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones.
+    With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones,
+    with ``prior="flowgmm"`` the flow itself does.
     Warns about anything that the user should know about the data.
     """
     from aeflow.training.train import train as train_run

@@ -14,6 +14,7 @@ from aeflow.errors import SettingsError
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 REGION_NAMES = ("none", "body", "lungs")  # as model.regions has them
 PAINTED = "painted"  # the region is learnt from painted normals
+FLOWGMM = "flowgmm"  # the prior that is learnt with labels
 UNCHOSEN = 0.5  # ``log_det_weight`` of a model in training until one is chosen; it only matters for the curves
 LEFT_OPEN = ("terms", "mirror_axis", "log_det_weight")  # settings that a training chooses if they are None
 
@@ -42,7 +43,7 @@ class Settings(BaseModel):
 
     region: str = "body"  # what score and maps are restricted to: one of REGION_NAMES, or PAINTED
     described_stages: tuple[int, ...] = (1, 2, 3)  # encoder's stages that describe a position; the last of stride 16
-    prior: str = "normal"  # density of the flow's latent, one of model.priors
+    prior: str = "normal"  # density of the flow's latent, one of model.priors; "flowgmm" learns from labels
 
     # The decoder: "upsampling" reads frozen features and is trained apart from the flow; "transposed", AE-FLOW's own,
     # reads the deepest stage's latent, with these widths between the latent and the three colour channels.
@@ -74,7 +75,7 @@ class Settings(BaseModel):
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: too smooth is abnormal, too
 
-    # Classifier on pooled features: learns from labelled abnormal and unlabelled images
+    # What learns from labelled abnormal and unlabelled images: a classifier on pooled features, or prior "flowgmm"
     classifier: Literal["none", "mixture"] = "none"  # a Gaussian mixture, in which each kind of abnormality has its own
     labels: int | None = Field(None, ge=0)  # labelled abnormal images, drawn by the seed; None: all there are
     undrawn: bool = False  # the abnormal images that were not drawn join the unlabelled ones
@@ -185,7 +186,7 @@ RENAMED = {("prior", "gmm"): ("classifier", "mixture")}
 def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
     """Return a preset, or that of a file, with some settings changed; SettingsError names setting and legal range.
 
-    ``labels`` and ``undrawn`` imply the classifier that reads them.
+    ``labels`` and ``undrawn`` imply the classifier that reads them, unless prior ``flowgmm`` does.
 
         >>> make_settings("paper").encoder
         'wide_resnet50_2'
@@ -201,13 +202,35 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
         if changes.get(name) == value:
             remedy = f"write {new_name}={new_value}; {name} is the density of the flow's latent"
             raise SettingsError(name, f"{value!r} is now {new_name} {new_value!r}", remedy)
-    implied = {"classifier": "mixture"} if {"labels", "undrawn"} & changes.keys() else {}
+    values = {**chosen, **changes}
+    if {"labels", "undrawn"} & changes.keys() and values.get("prior") != FLOWGMM:
+        values = {"classifier": "mixture", **values}
     try:
-        return Settings(**{**chosen, **implied, **changes})
+        settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "settings"
         raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
+    if settings.prior == FLOWGMM:
+        _check_flowgmm(settings)
+    return settings
+
+
+def _check_flowgmm(settings: Settings) -> None:
+    """Raise SettingsError if other settings leave the prior ``flowgmm`` nothing to do."""
+    if settings.classifier != "none":
+        found = f"prior flowgmm and classifier {settings.classifier} would both learn from the labels"
+        raise SettingsError("prior", found, "ask for one of them")
+    if settings.terms is not None and "flow" not in settings.terms:
+        found = f"{', '.join(settings.terms)}: without flow the score reads no latent, over which prior flowgmm lies"
+        raise SettingsError("terms", found, "add flow, or leave the terms to the plan")
+    if len(settings.stages) > 1:
+        found = f"{', '.join(map(str, settings.stages))}: prior flowgmm lies over the latent of one stage"
+        raise SettingsError("stages", found, "give one, for instance --set stages=3")
+    [stage] = settings.stages
+    if settings.decoder_type == "upsampling" and stage not in settings.decoder_stages:
+        found = f"{', '.join(map(str, settings.decoder_stages))}: the flow's stage {stage} is not read"
+        raise SettingsError("decoder_stages", found, "add it, so that what prior flowgmm draws can be decoded")
 
 
 def preset_text(settings: Settings) -> str:

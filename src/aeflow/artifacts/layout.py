@@ -20,6 +20,7 @@ WRITTEN_BY_SAVE = (
     "settings",
     "encoder",
     "classes",
+    "prior",
     "calibration",
     "intended",
     "weights_sha256",

@@ -36,6 +36,7 @@ from aeflow.errors import AeflowError, ArtifactError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder import Encoder
+from aeflow.model.priors.flowgmm import FlowGMMPrior
 from aeflow.runtime.files import file_digest
 from aeflow.scoring.scorer import Scorer, value_of
 
@@ -80,6 +81,7 @@ def save_run(artifact: Artifact, run: Path) -> None:
         "settings": artifact.settings.model_dump(mode="json"),
         "encoder": {"name": artifact.net.encoder.name, "sha256": artifact.net.encoder.fingerprint()},
         "classes": _shape(artifact.net.classes),
+        "prior": artifact.net.prior.sizes if isinstance(artifact.net.prior, FlowGMMPrior) else None,
         "calibration": artifact.calibration.to_json(),
         "intended": artifact.input_guard.to_json(),
         "weights_sha256": file_digest(temporary),
@@ -111,7 +113,8 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
         settings = Settings(**metadata["settings"])
         calibration = Calibration.from_json(metadata["calibration"])
         classes = None if metadata["classes"] is None else ClassMixture.empty(**metadata["classes"])
-        net = AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes)
+        prior = FlowGMMPrior(**sizes) if (sizes := metadata.get("prior")) else None  # those written before have none
+        net = AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes, prior=prior)
         tensors = upgraded_names(load_file(weights))
         arrays = {
             key.removeprefix(INTENDED): tensors.pop(key).numpy() for key in list(tensors) if key.startswith(INTENDED)

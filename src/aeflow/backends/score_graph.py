@@ -86,7 +86,7 @@ class ScoreGraph(nn.Module):
         super().__init__()
         self.net = net
         self.calibrated = TensorCalibration(calibration)
-        classes = [output_names.LOG_RATIOS] if net.classes is not None else []
+        classes = [output_names.LOG_RATIOS] if net.knows_kinds else []
         terms = [*calibration.term_scales, *([output_names.POSTERIOR] if calibration.posterior is not None else [])]
         maps = map(output_names.of_map, output_names.MAPS)
         measures = (*(TERMS[name].output for name in calibration.term_scales), *classes, output_names.INPUT_STATISTICS)

@@ -29,8 +29,10 @@ def train(
     classifier: Annotated[
         str | None, typer.Option(help="none, or mixture: learn from labelled abnormal and unlabelled images, too.")
     ] = None,
-    # Hidden: its former value gmm gets an error that names the new option.
-    prior: Annotated[str | None, typer.Option(hidden=True)] = None,
+    prior: Annotated[
+        str | None,
+        typer.Option(help="normal, or flowgmm: learn from labelled and unlabelled images in the flow's own latent."),
+    ] = None,
     labels: Annotated[int | None, typer.Option(help="Labelled abnormal images to draw; all by default.")] = None,
     undrawn: Annotated[
         bool | None, typer.Option("--undrawn", help="Use the abnormal images not drawn as unlabelled ones.")
@@ -50,7 +52,7 @@ def train(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Learn from the normal images of DATA; with --classifier mixture from abnormal and unlabelled ones, too."""
+    """Learn from the normal images of DATA; with --classifier mixture or --prior flowgmm from others, too."""
     from aeflow.config import PAINTED, REGION_NAMES, make_settings, parse_changes
     from aeflow.deploy.open_model import make_ready
     from aeflow.training.train import train as train_run
@@ -98,7 +100,8 @@ def train(
         )
         for sentence in trained.artifact.metadata["plan"]:
             print(sentence)
-        phases = {"features": "features", "terms": "terms", "training": "networks", "calibration": "calibration"}
+        phases = {"features": "features", "terms": "terms", "training": "networks"}
+        phases |= {"flowgmm": "FlowGMM", "calibration": "calibration"}
         timed = {phase: name for phase, name in phases.items() if f"{phase}_seconds" in metadata}
         print("; ".join(f"{name} {_pace(metadata, phase)}" for phase, name in timed.items()))
         if weights:

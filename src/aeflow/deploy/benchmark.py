@@ -205,9 +205,8 @@ def in_stages(
     x_hat = net.decode(net.code(encoded, latent))
     clock.lap("decoder")
     measures = net.measure(encoded, latent, x_hat)
-    ratios = None
-    if net.classes is not None:
-        ratios = net.classes.log_ratios(net.class_latent(encoded)).double().cpu().numpy()
+    log_ratios = net.log_ratios(encoded, latent)
+    ratios = None if log_ratios is None else log_ratios.double().cpu().numpy()
     input_statistics = measure_input_statistics(encoded.x, pool(net.flow_features(encoded))).double().cpu().numpy()
     terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")

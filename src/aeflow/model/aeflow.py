@@ -29,6 +29,7 @@ from aeflow.model.latent import Latent
 from aeflow.model.latent_pca import LatentPCA
 from aeflow.model.pooling import pool, unit_length
 from aeflow.model.priors import PRIORS
+from aeflow.model.priors.flowgmm import FlowGMMPrior
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
@@ -56,7 +57,7 @@ class Measures:
     encoded: Encoded
     x_hat: Tensor  # (B, 3, H, W) in the box
     pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
-    log_ratios: Tensor | None = None  # (B, kinds), each kind of abnormality against normal; see ClassMixture
+    log_ratios: Tensor | None = None  # (B, kinds), each kind of abnormality against normal
 
 
 UNCOUNTED = 3.0  # standard deviations below the mean of normals that the map of each term has where nothing counts
@@ -71,8 +72,12 @@ class AEFlow(nn.Module):
         encoder: Encoder,
         classes: ClassMixture | None = None,
         region: Region | None = None,
+        prior: FlowGMMPrior | None = None,
     ) -> None:
-        """Build the model; ``region`` is one learnt from painted images, if the settings say ``painted``."""
+        """Build the model.
+
+        ``region`` is one learnt from painted images, if the settings say ``painted``; ``prior`` is that of ``flowgmm``.
+        """
         super().__init__()
         self.settings = settings
         self.encoder = encoder
@@ -116,7 +121,7 @@ class AEFlow(nn.Module):
         self.code_shapes = [
             (width, *(settings.image_size // step,) * 2) for width, step in zip(widths, steps, strict=True)
         ]
-        self.prior = chosen(PRIORS, settings.prior, "prior")()
+        self.prior = chosen(PRIORS, settings.prior, "prior")() if prior is None else prior
         self.latent_pca = LatentPCA(self.code_shapes)
         layout = Layout(self.front.described_channels, settings.image_size // STRIDE, strides[0])
         self.terms = nn.ModuleDict(
@@ -138,6 +143,18 @@ class AEFlow(nn.Module):
     def front(self) -> Front:
         """The frozen front, made of this model's encoder and region."""
         return self._front[0]
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Shape (C, h, w) of the deepest flow stage's latent."""
+        at = self.encoder.stages.index(self.settings.stages[-1])
+        side = self.settings.image_size // self.encoder.strides[at]
+        return self.encoder.channels[at], side, side
+
+    @property
+    def knows_kinds(self) -> bool:
+        """If kinds of abnormality were learnt: by classes of pooled features, or by the prior of the latent."""
+        return self.classes is not None or isinstance(self.prior, FlowGMMPrior)
 
     def encoded(self, parts: Sequence[Tensor], x: Tensor) -> Encoded:
         """Return what the front gave of images ``x`` (B, 3, H, W) as seen, from the tensors that a cache keeps."""
@@ -295,16 +312,17 @@ class AEFlow(nn.Module):
         encoded = self.seen(x)
         latent = self.encode(encoded)
         measures = self.measure(encoded, latent, self.decode(self.code(encoded, latent)), maps)
-        measures = replace(measures, pooled=pool(self.flow_features(encoded)))
-        if self.classes is None:
-            return measures
-        return replace(measures, log_ratios=self.classes.log_ratios(self.class_latent(encoded)))
+        pooled = pool(self.flow_features(encoded))
+        return replace(measures, pooled=pooled, log_ratios=self.log_ratios(encoded, latent))
 
-    def class_latent(self, encoded: Encoded) -> Tensor:
-        """Return the classifier's latent (B, d) of a batch."""
-        assert self.classes is not None
-        stages = [encoded.features[self.front.stages.index(stage)] for stage in self.settings.class_stages]
-        return self.classes.latent(stages)
+    def log_ratios(self, encoded: Encoded, latent: Latent | None) -> Tensor | None:
+        """Return the log-ratio of each kind of abnormality to normal in nats, (B, kinds); None if none was learnt."""
+        if self.classes is not None:
+            stages = [encoded.features[self.front.stages.index(stage)] for stage in self.settings.class_stages]
+            return self.classes.log_ratios(self.classes.latent(stages))
+        if isinstance(self.prior, FlowGMMPrior) and latent is not None:
+            return self.prior.log_ratios(latent.u[-1])
+        return None
 
     def _term_modules(self) -> list[tuple[str, TermModule]]:
         return [(name, cast(TermModule, term)) for name, term in self.terms.items()]

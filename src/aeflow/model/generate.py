@@ -3,6 +3,8 @@
 Two steps make an image healthy. If classes were learnt, its pooled statistics move to the normal component
 (``ClassMixture.moved_to_normal``) by adaptive instance normalisation. Then each position's latent is pulled into the
 ball of radius ``sqrt(C)``, the length that a standard normal in ``C`` dimensions has.
+
+Images are drawn from the Gaussian of whole codes (``LatentPCA``), or from FlowGMM's prior if that was learnt.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.counterpart import anomaly_share, healthy_counterpart, shares
 from aeflow.model.front import Encoded
 from aeflow.model.pooling import pool, unit_length, with_statistics
+from aeflow.model.priors.flowgmm import FlowGMMPrior
 
 BATCH = 16
 
@@ -45,9 +48,12 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     """Generate ``n`` images (n, 3, H, W) in [0, 1] from whole latents, distributed as those of normal images.
 
     With a ``component`` of the classes, their statistics move from the normal mean to that component's: the covariance
-    is shared, so the moved draws are the component's own.
+    is shared, so the moved draws are the component's own. With prior ``flowgmm`` the draws are of its component, or of
+    all by their weights, see ``drawn_of_prior``.
     """
     generator = torch.Generator().manual_seed(seed)
+    if isinstance(net.prior, FlowGMMPrior):
+        return _all_decoded(net, drawn_of_prior(net, net.prior, n, component, generator))
     codes = net.latent_pca.sample(n, generator)
     shift = None
     if component and net.classes is not None:
@@ -56,11 +62,33 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     if net.decoder.reads_features:
         if shift is not None:
             codes = [_moved(net, z, shift, stage) for z, stage in zip(codes, net.settings.decoder_stages, strict=True)]
-        return torch.cat([net.decode(list(part)) for part in zip(*(torch.split(z, BATCH) for z in codes), strict=True)])
+        return _all_decoded(net, codes)
     [latents] = codes
     if shift is not None:
         latents = torch.cat([_shifted(net, u, shift) for u in torch.split(latents, BATCH)])
     return torch.cat([_decoded(net, u) for u in torch.split(latents, BATCH)])
+
+
+def drawn_of_prior(
+    net: AEFlow, prior: FlowGMMPrior, n: int, component: int | None, generator: torch.Generator
+) -> list[Tensor]:
+    """Return codes (n, C, h, w) each, drawn of the flow's own prior: of a component, or of all by their weights.
+
+    A decoder of latents reads the draw itself. For one of features the inverse flow gives those of the flow's stage,
+    with the lengths of the mean normal code if the flow knows directions alone; what the flow does not know, the other
+    stages, are the means given these under the Gaussian of whole codes. So the kind comes from the prior, the detail of
+    a finer stage from normals. The prior draws what is common to a quarter of the image as learnt, the rest of each
+    position apart: texture more than anatomy.
+    """
+    u = prior.sample(n, net.latent_shape, component, generator)
+    if not net.decoder.reads_features:
+        return [u]
+    flow, at = net.flows[-1], net.settings.decoder_stages.index(net.settings.stages[-1])
+    z = torch.cat([flow.inverse(part) for part in torch.split(u, BATCH)])  # type: ignore[operator]
+    if net.settings.unit_features:
+        mean = net.latent_pca.mean_code[at]
+        z = unit_length(z) * mean.norm(dim=1, keepdim=True) / math.sqrt(mean.shape[1])
+    return net.latent_pca.completed(z, at)
 
 
 def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
@@ -109,6 +137,11 @@ def pulled_into_ball(u: Tensor) -> Tensor:
     """Return ``u / max(1, |u| / sqrt(C))`` at each position of ``u`` (B, C, h, w)."""
     length: Tensor = u.norm(dim=1, keepdim=True) / math.sqrt(u.shape[1])
     return u / length.clamp(min=1)
+
+
+def _all_decoded(net: AEFlow, codes: list[Tensor]) -> Tensor:
+    """Return the images (n, 3, H, W) of codes (n, C, h, w) each."""
+    return torch.cat([net.decode(list(part)) for part in zip(*(torch.split(z, BATCH) for z in codes), strict=True)])
 
 
 def _decoded(net: AEFlow, u: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ class Latent:
     log_det: list[Tensor]  # (B, h, w)
 
     def negative_log_likelihood(self, prior: nn.Module, log_det_weight: float = 1.0) -> list[Tensor]:
-        """Return ``-(log p(u) + weight * log |det|) / C`` at each position, (B, h, w) for each stage."""
+        """Return ``-(log p(u | normal) + weight * log |det|) / C`` at each position, (B, h, w) for each stage."""
         return [
-            -(prior.log_prob(u) + log_det_weight * log_det) / u.shape[1]  # type: ignore[operator]
+            -(prior.log_prob_normal(u) + log_det_weight * log_det) / u.shape[1]  # type: ignore[operator]
             for u, log_det in zip(self.u, self.log_det, strict=True)
         ]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+TINY = 1e-6  # least variance beside the directions: unused ones are zero
 DIRECTIONS = 64  # principal directions; three hundred images do not determine more
 
 
@@ -54,6 +55,31 @@ class LatentPCA(nn.Module):
         coordinates = (centred @ directions.T / lengths).clamp(-2, 2)
         found = self.mean.flatten() + coordinates @ directions
         return self._parts(found.view(len(found), *self.mean.shape))
+
+    @property
+    def mean_code(self) -> list[Tensor]:
+        """The mean code, (1, C, h, w) each."""
+        return self._parts(self.mean[None])
+
+    def completed(self, known: Tensor, at: int) -> list[Tensor]:
+        """Return codes whose map ``at`` is ``known`` (B, C, h, w), and the others their means given it.
+
+        ``E(e | known) = (D D^T + s^2 I)^-1 D (known - mean)`` with ``D`` (k, d) the directions of that map. The
+        variance beside them, ``s^2`` (Tipping and Bishop 1999), is what they leave of each ``known`` per dimension.
+        """
+        directions = self._parts(self.directions)
+        own = directions[at].flatten(1)
+        centred = (known - self.mean_code[at]).flatten(1)
+        left = centred - centred @ torch.linalg.pinv(own) @ own
+        noise = (left.square().sum(dim=1) / max(1, own.shape[1] - len(own))).clamp_min(TINY)
+        gram = own @ own.T + noise[:, None, None] * torch.eye(len(own), dtype=own.dtype, device=own.device)
+        coordinates = torch.linalg.solve(gram, (centred @ own.T)[:, :, None])[:, :, 0]
+        parts = [
+            mean + torch.tensordot(coordinates, direction, dims=1)
+            for mean, direction in zip(self.mean_code, directions, strict=True)
+        ]
+        parts[at] = known
+        return parts
 
     def _joined(self, code: Sequence[Tensor]) -> Tensor:
         return code[0] if len(self.shapes) == 1 else torch.cat([part.flatten(1) for part in code], dim=1)

@@ -144,11 +144,11 @@ def kinds_of(artifact: Artifact) -> list[str]:
 
 
 def component_of(artifact: Artifact, kind: str) -> int | None:
-    """Return the component of a kind in the model's classes; None for a model without classes, whose kind is normal.
+    """Return the component of a kind that the model has learnt; None for a model that knows none, whose kind is normal.
 
     Raises SettingsError for a kind that the model does not know.
     """
     kinds = kinds_of(artifact)
     if kind not in kinds:
         raise SettingsError("kind", f"no kind named {kind!r}", f"this model knows {', '.join(kinds)}")
-    return None if artifact.net.classes is None else kinds.index(kind)
+    return kinds.index(kind) if artifact.net.knows_kinds else None

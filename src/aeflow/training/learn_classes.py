@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +68,18 @@ def read_examples(
     with bar("Classes", 2 * len(labelled_set.records)) as advance:
         plain, refusals = cache.features(labelled_set.records, advance)
         again, _ = cache.features(plain.records, advance, view=1)
+    kept = without_refused(labelled_set, refusals)
+    patients = [record.patient for record in kept.records]
+    return kept, Examples(plain.vectors(), again.vectors(), np.array(kept.labels, dtype=np.int64), patients), refusals
+
+
+def without_refused(labelled_set: LabelledSet, refusals: Refusals) -> LabelledSet:
+    """Return the labelled set without the images that were refused."""
     refused = {record for record, _ in refusals}
-    labels = [
-        label for record, label in zip(labelled_set.records, labelled_set.labels, strict=True) if record not in refused
-    ]
-    kept = LabelledSet(plain.records, labels, labelled_set.kinds, labelled_set.left_out)
-    patients = [record.patient for record in plain.records]
-    return kept, Examples(plain.vectors(), again.vectors(), np.array(labels, dtype=np.int64), patients), refusals
+    pairs = zip(labelled_set.records, labelled_set.labels, strict=True)
+    kept = [(record, label) for record, label in pairs if record not in refused]
+    records, labels = [record for record, _ in kept], [label for _, label in kept]
+    return replace(labelled_set, records=records, labels=labels)
 
 
 def _key(seed: int, name: str) -> bytes:
@@ -83,10 +88,10 @@ def _key(seed: int, name: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class LearntClasses:
-    """Classes of a training, and what they were learnt from."""
+    """Classes of a training, over pooled features or pooled latents, and what they were learnt from."""
 
     labelled_set: LabelledSet
-    classes: MixtureFit | None
+    classes: MixtureFit | None  # over latents it is the start of the prior that was learnt
     pool: Pool | None
 
     def to_json(self) -> dict[str, Any]:

@@ -77,6 +77,8 @@ def plan_terms(settings: Settings, found: Fingerprint) -> Plan:
     left_out = {name for name in MIRRORED if found.symmetry < SYMMETRIC} | {
         name for name in COMPARED if not found.beside
     }
+    if settings.prior != "normal" and "flow" not in asked:  # what was asked for counts
+        asked = ("flow", *asked)
     terms = tuple(name for name in asked if name not in left_out)
     symmetric = f"{found.axis} symmetric ({found.symmetry:.2f})"
     mirror = (

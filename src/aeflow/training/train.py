@@ -19,7 +19,7 @@ from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, MODEL_JSON
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.calibration.calibration import MIN_NORMALS
-from aeflow.config import PAINTED, Settings
+from aeflow.config import FLOWGMM, PAINTED, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
 from aeflow.data.records import Record, Refusals, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
@@ -45,7 +45,8 @@ from aeflow.training.checkpoint import CHECKPOINT, Progress
 from aeflow.training.fit_decoder import fit_decoder
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
-from aeflow.training.learn_classes import LearntClasses, learn_classes
+from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
+from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.learn_region import learn_region
 from aeflow.training.loop import Material, fit_network
 from aeflow.training.painted import read_painted
@@ -121,6 +122,7 @@ def train(
     _check_run(run, resume, overwrite)
     images = read_images(data, settings)
     learnt, settings, refusals = _learn_classes(data, images, settings, encoder_weights, on)
+    of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
     region = find_region(data, painted, images.kept, settings, encoder)
     cache = FeatureCache.of(Front(encoder, region, settings), settings)
@@ -128,7 +130,9 @@ def train(
     refusals = _all_refusals(refusals, refused)
     _check_enough(material, settings, data, refusals)
     settings, plan, normals = plan_score(cache, material.views[0], settings)
-    net = build_network(settings, learnt, region, encoder_weights, on)
+    net = build_network(before_flowgmm(settings), learnt, region, encoder_weights, on)
+    if of_flowgmm is not None:
+        check_quarters(net)
     if normals is not None:
         with paces.of("terms", len(material.views[0])):
             fit_terms(net, material.views[0], normals, settings.seed)
@@ -140,6 +144,10 @@ def train(
     if net.flows or not net.decoder.reads_features:
         progress = fit_network(net, settings, run, material, resume)
         paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
+    if of_flowgmm is not None:
+        with paces.of("flowgmm", len(of_flowgmm.records)):
+            learnt, refused = learn_flowgmm(net, cache, of_flowgmm, material.held_out)
+        refusals = _all_refusals(refusals, refused)
     scale_maps(net, material.held_out)
     with paces.of("calibration", len(material.held_out)):
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
@@ -184,6 +192,13 @@ def _learn_classes(
     if learnt.classes is None:
         settings = settings.model_copy(update={"classifier": "none"})
     return learnt, settings, refusals
+
+
+def _of_flowgmm(data: Path | str, images: TrainingImages, settings: Settings) -> LabelledSet | None:
+    """Return the labelled set that prior ``flowgmm`` is to learn from; None with another prior."""
+    if settings.prior != FLOWGMM:
+        return None
+    return choose_labelled_set(data, images.train, images.test, images.kept, settings)
 
 
 def find_region(

@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from aeflow.config import Settings, preset_text
+from aeflow.config import FLOWGMM, Settings, preset_text
 from aeflow.data.records import Record
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.imageio.errors import ImageError
@@ -88,6 +88,8 @@ def tune(
         raise SettingsError("tune", "optuna is not installed", "pip install 'aeflow[tune]'")
     if settings.classifier != "none":
         raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
+    if settings.prior == FLOWGMM:
+        raise SettingsError("prior", "only normals-only models are tuned", "tune without it, then train with it")
     from aeflow.model.encoder import strides_of
     from aeflow.model.encoder_weights import pretrained
     from aeflow.tuning.search import Search

@@ -16,14 +16,17 @@ component is the standard normal of ``StandardNormal``.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from aeflow.errors import SettingsError
-from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.priors.gaussian_mixture import GaussianMixture
 from aeflow.model.priors.standard_normal import LOG_2PI
+
+if TYPE_CHECKING:  # it is made of a mixture of this room
+    from aeflow.model.class_mixture import ClassMixture
 
 
 class FlowGMMPrior(nn.Module):
@@ -62,6 +65,12 @@ class FlowGMMPrior(nn.Module):
             among = classes.prior.logits[1:].log_softmax(0) + math.log(abnormal_share)
             prior.mixture.logits.copy_(torch.cat((among.new_tensor([math.log1p(-abnormal_share)]), among)))
         return prior
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The arguments that build a prior of this form."""
+        width, directions = self.basis.shape
+        return {"width": width, "directions": directions, "kinds": len(self.mixture.means) - 1}
 
     def given(self, u: Tensor) -> Tensor:
         """Return ``log p(u | k)`` in nats of whole latents ``u`` (B, C, h, w) for every component, (B, K)."""

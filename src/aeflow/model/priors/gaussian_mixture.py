@@ -72,7 +72,7 @@ class GaussianMixture(nn.Module):
         )
         log_volume = self.log_scales.expand_as(self.means).sum(1)
         log_prob = -0.5 * (distance + u.shape[1] * LOG_2PI) - log_volume[:, None]
-        return log_prob.reshape(len(u), len(self.means), *u.shape[2:])
+        return log_prob.reshape(u.shape[0], len(self.means), *u.shape[2:])
 
 
 def _along(values: Tensor, u: Tensor) -> Tensor:

@@ -17,6 +17,10 @@ class StandardNormal(nn.Module):
         """Return the log-density in nats of ``u`` (B, C, h, w) at each position, (B, h, w); an image's is their sum."""
         return -0.5 * (u.float().square().sum(dim=1) + u.shape[1] * LOG_2PI)
 
+    def log_prob_normal(self, u: Tensor) -> Tensor:
+        """Return ``log_prob(u)``: this density knows nothing but what is normal."""
+        return self.log_prob(u)
+
     def sample(self, n: int, shape: tuple[int, int, int], generator: torch.Generator | None = None) -> Tensor:
         """Draw ``n`` latents of ``shape`` (C, h, w)."""
         return torch.randn(n, *shape, generator=generator)
