@@ -204,7 +204,7 @@ def _of_flowgmm(data: Path | str, images: TrainingImages, settings: Settings) ->
 def find_region(
     data: Path | str, painted: Path | None, kept: Sequence[Record], settings: Settings, encoder: Encoder
 ) -> Region | None:
-    """Return the region for the ``kept`` normals, learnt now if it is a painted one; None if all of the image counts."""
+    """Return the region for the ``kept`` normals, learnt now if it is painted; None if all of the image counts."""
     if not settings.describes:
         return None
     if settings.region != PAINTED:
