@@ -1,1 +1,1 @@
-"""Effect of each choice of the default preset, measured on train folders: ``python -m benchmarks.ablation``."""
+"""Effect of each choice of the preset aeflow-1, measured on train folders: ``python -m benchmarks.ablation``."""

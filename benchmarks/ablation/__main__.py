@@ -1,4 +1,4 @@
-"""Effect of each choice of the default preset: on train folders first, on the test split afterwards.
+"""Effect of each choice of the preset aeflow-1: on train folders first, on the test split afterwards.
 
     python -m benchmarks.ablation --data FOLDER [--lite1-weights FILE]
     python -m benchmarks.ablation --data FOLDER --only default "4 steps" --seeds 0 1 2
@@ -11,7 +11,8 @@ rank, and decides nothing.
 
 Results are written after each measurement, and what is there already, with the same settings on the same images, is
 not measured again: stop it and go on as you like. Trained weights are kept in --work until you delete it, features in
-aeflow's cache. --set changes the preset that is varied: for a quick try. Writes ablation.json and ablation.md to --out.
+aeflow's cache. --set changes the settings that are varied: for a quick try. Writes ablation.json and ablation.md to
+--out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from aeflow.data.records import read_records
 from aeflow.errors import AeflowError
 from aeflow.runtime.process import prepare
 from benchmarks.ablation import readings
-from benchmarks.ablation.rows import ROWS, Row, stages_of
+from benchmarks.ablation.rows import PRESET, ROWS, Row, stages_of
 from benchmarks.ablation.store import Store
 from benchmarks.ablation.table import table
 from benchmarks.ablation.trainings import LITE1, Trainings, lite1_weights
@@ -93,9 +94,9 @@ def measure(store: Store, options: argparse.Namespace, rows: Sequence[Row], data
         print(f"{data}, {missing[0].name}: left out, its weights are not here", file=sys.stderr, flush=True)
         return
     encoder, size = settings.encoder, settings.image_size
-    views = max(make_settings(**base).augmented_views, settings.augmented_views)
+    views = max(make_settings(PRESET, **base).augmented_views, settings.augmented_views)
     seen = {"encoder": encoder, "image_size": size, "seed": seed, "augmented_views": views}
-    images = make_settings(**{**base, **seen, "view_reach": settings.view_reach})
+    images = make_settings(PRESET, **{**base, **seen, "view_reach": settings.view_reach})
     trainings = Trainings.of(options.data / data, images, stages_of(base, encoder, size), weights)
     tic = time.perf_counter()
     net = trainings.trained(settings, options.work)

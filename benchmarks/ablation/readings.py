@@ -23,7 +23,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooling import unit_length
 from aeflow.model.ssim import ssim
-from aeflow.model.terms.flow import mean_of_top
+from aeflow.model.terms.top_mean import top_mean
 from aeflow.training import log_det_weight
 from aeflow.tuning import proxy
 
@@ -55,14 +55,16 @@ def _measure(net: AEFlow, feed: Feed, of_features: bool) -> Measured:
     distances: dict[str, list[Tensor]] = {}
     prior: Any = net.prior
     for z, x in feed.batches(net.settings.batch_size):
-        latent = net.encode(z)
-        x_hat = net.decode(latent)
+        encoded = net.encoded(z, x)
+        latent = net.encode(encoded)
+        assert latent is not None, "every row has a flow"
+        x_hat = net.decode(net.code(encoded, latent))
         for stage, (u, det) in enumerate(zip(latent.u, latent.log_det, strict=True)):
             log_prob[stage].append(prior.log_prob(u).cpu() / u.shape[1])
             log_det[stage].append(det.cpu() / u.shape[1])
         found = {"ssim": 1 - ssim(x, x_hat), "mse": (x_hat - x).square().mean(dim=(1, 2, 3))}
         if of_features:
-            found["features"] = feature_distance(z, net.of_stages(net.encoder(x_hat), net.settings.stages))
+            found["features"] = feature_distance(z, net.encoder_features(x_hat, net.settings.stages))
         for name, distance in found.items():
             distances.setdefault(name, []).append(distance.cpu())
     return Measured(
@@ -98,7 +100,7 @@ def _scores(measured: Mapping[str, Measured], settings: Settings, how: str) -> d
             maps = [per_position(m, of_normals) for m, of_normals in zip(maps, normals, strict=True)]
         if how == "rim":
             maps = [m[:, 1:-1, 1:-1] for m in maps]
-        flow = torch.stack([mean_of_top(m, share) for m in maps], dim=1)
+        flow = torch.stack([top_mean(m, share) for m in maps], dim=1)
         distance = one.distances["features" if how == "features" else settings.reconstruction]
         raw[name] = {"flow": flow.double().numpy(), "reconstruction": distance}
     return log_det_weight.scores_of(raw, settings)

@@ -1,4 +1,4 @@
-"""Rows of the ablation: the change of the preset default that each makes, the most telling first."""
+"""Rows of the ablation: the change of the preset aeflow-1 that each makes, the most telling first."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Row:
         return ", ".join([*settings, *([HOW[self.how]] if self.how else [])]) or "nothing"
 
     def model(self, base: dict[str, Any], seed: int) -> Settings:
-        """Return the settings of the model, around the preset with the changes ``base``."""
-        return make_settings(**{**base, **self.around, **self.trained, "seed": seed})
+        """Return the settings of the model, around PRESET with the changes ``base``."""
+        return make_settings(PRESET, **{**base, **self.around, **self.trained, "seed": seed})
 
     def settings(self, base: dict[str, Any], seed: int) -> Settings:
         """Return the settings of model and score."""
-        return make_settings(**{**base, **self.around, **self.trained, **self.read, "seed": seed})
+        return make_settings(PRESET, **{**base, **self.around, **self.trained, **self.read, "seed": seed})
 
     def digest(self, base: dict[str, Any], records: Sequence[Record], seeds: Sequence[int]) -> str:
         """Return the digest that kept figures must have: this row on these images, averaged over ``seeds``."""
@@ -62,7 +62,8 @@ def _text(value: Any) -> str:
     return "/".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-DEFAULT = "default"
+DEFAULT = "default"  # the row without a change
+PRESET = "aeflow-1"  # whose choices are measured: the rows are ones of flow and reconstruction
 NARROW = "views half as far"
 HIGHEST = 1e-6  # a share of the positions that leaves one
 

@@ -52,7 +52,7 @@ class Trainings:
         task = [settings.model_dump(mode="json"), self.trainer.fingerprint(), self.trainer.encoder.fingerprint()]
         file = work / f"{hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]}.safetensors"
         if file.exists():
-            net = AEFlow(settings, self.trainer.encoder).to(self.trainer.encoder.mean.device)
+            net = self.trainer.network(settings)
             net.load_state_dict(load_file(file), strict=False)
             return net.eval()
         with tempfile.TemporaryDirectory(dir=work) as scratch:  # its own: another process may train in this folder

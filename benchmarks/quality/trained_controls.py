@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aeflow.model.aeflow import AEFlow
+from aeflow.model.decoders.transposed import TransposedDecoder
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.flow import Flow
 from aeflow.model.pooling import unit_length
@@ -56,14 +56,15 @@ def train(net: nn.Module, loss: Loss, normals: Normals, optimizer: torch.optim.O
 
 
 def autoencoder(normals: Normals) -> Judge:
-    """Train the default's decoder on the features that its flow would get, on the mean squared error alone."""
+    """Train AE-FLOW's decoder on the features that its flow would get, on the mean squared error alone."""
     settings = normals.settings
     torch.manual_seed(settings.seed)
-    decoder: Any = AEFlow(settings, pretrained(settings.encoder, settings.stages)).decoder
-    decoder.initialise(normals.kept.batch(range(len(normals.kept)))[1])
+    encoder = pretrained(settings.encoder, settings.stages)
+    decoder = TransposedDecoder.of(settings, encoder.channels, encoder.strides)
+    decoder.initialise(*normals.kept.batch(range(len(normals.kept))))
 
     def decoded(features: list[Tensor]) -> Tensor:
-        x_hat: Tensor = decoder(unit_length(features[-1]) if settings.unit_features else features[-1])
+        x_hat: Tensor = decoder([unit_length(features[-1]) if settings.unit_features else features[-1]])
         return x_hat
 
     def loss(features: list[Tensor], x: Tensor) -> Tensor:

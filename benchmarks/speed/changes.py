@@ -2,7 +2,7 @@
 
     python -m benchmarks.speed.changes --run RUN [--page docs/performance.md]
 
-RUN is a model of the preset default. Before is the code that the change replaced, kept here in a few lines; after is
+RUN is a model of the preset aeflow-1. Before is the code that the change replaced, kept here in a few lines; after is
 the present code. Both run in one process, in turns, and the ratio is the median over turns: a busy machine slows both.
 Writes changes.json and the table of docs/performance.md.
 """
@@ -223,27 +223,28 @@ def _concatenated(self: PositionedConv2d, z: Tensor, position: Tensor | None = N
 def flow(artifact: Artifact, x: Tensor, concatenated: bool) -> object:
     """Return the latents of a batch's features."""
     net = artifact.net
-    features = _features(artifact, x)
+    encoded = net.encoded(_parts(artifact, x), x)
     if not concatenated:
-        return net.encode(features)
+        return net.encode(encoded)
     with mock.patch.object(PositionedConv2d, "forward", _concatenated):
-        return net.encode(features)
+        return net.encode(encoded)
 
 
 _kept: dict[int, list[Tensor]] = {}
 
 
 @torch.no_grad()
-def _features(artifact: Artifact, x: Tensor) -> list[Tensor]:
+def _parts(artifact: Artifact, x: Tensor) -> list[Tensor]:
+    """Return what the frozen front gives of images, as a cache keeps it."""
     if len(x) not in _kept:
-        _kept[len(x)] = artifact.net.of_stages(artifact.net.encoder(x), artifact.settings.stages)
+        _kept[len(x)] = artifact.net.front(x)[1:]
     return _kept[len(x)]
 
 
 def trainer(artifact: Artifact, x: Tensor, bfloat16: bool) -> Work:
     """Return a training step whose learning rate is 0, so that each does the same."""
     net, both = artifact.net, torch.cat((x, x))
-    features = _features(artifact, both)
+    features = _parts(artifact, both)
     optimizer = torch.optim.Adam([*net.flows.parameters(), *net.decoder.parameters()], lr=0.0)
     step = _Step(net, artifact.settings, optimizer, Plan(train_bfloat16=bfloat16))
 

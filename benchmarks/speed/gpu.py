@@ -4,7 +4,7 @@
 
 Training: preset `paper` on 1,341 features of 1024x16x16 and as many images of 256 px, all made up, 268 more held out
 and measured each epoch; 100 epochs the way it ships, 10 the others, whose median epoch compares. Scoring: preset
-`default` from uint8 images in host memory to measures in host memory. Each way runs alone; how far it moves the
+`aeflow-1` from uint8 images in host memory to measures in host memory. Each way runs alone; how far it moves the
 measures from plain float32 stands beside its speed. Writes gpu.json. Without CUDA it says so and exits with 2;
 `--device cpu --tiny` runs the same code on a few small images, and its figures mean nothing.
 """
@@ -125,8 +125,8 @@ def made_up(n: int, channels: int, side: int, seed: int) -> Features:
 
 
 def scoring(device: torch.device, tiny: bool, compiler: str) -> Iterator[dict[str, Any]]:
-    """Yield one row for each way to score with the preset `default`, and each batch size."""
-    settings = make_settings(**{**TINY, "stages": (3,)}) if tiny else make_settings()
+    """Yield one row for each way to score with the preset `aeflow-1`, and each batch size."""
+    settings = make_settings("aeflow-1", **({**TINY, "stages": (3,)} if tiny else {}))
     torch.manual_seed(0)
     net = AEFlow(settings, Encoder(settings.encoder, settings.stages) if tiny else pretrained(settings.encoder, (3,)))
     net.to(device).eval()
@@ -161,7 +161,7 @@ def scoring(device: torch.device, tiny: bool, compiler: str) -> Iterator[dict[st
 def shake(net: AEFlow, images: torch.Tensor) -> None:
     """Start the norms and put some weight into the couplings, which begin as identities."""
     x = images.float() / 255
-    net.initialise(net.of_stages(net.encoder(x), net.settings.stages), x)
+    net.initialise(net.seen(x))
     for parameter in net.flows.parameters():
         parameter.add_(0.01 * torch.randn_like(parameter))
 

@@ -2,12 +2,12 @@
 
     python -m benchmarks.studies.anomaly_map --data FOLDER --runs RUNS [--seeds 0 1 2] [--out benchmarks/results]
 
-FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout, RUNS runs of the preset default for each, as
-`SET/default SEED`. A candidate is `(1 - share) * flow map + share * other map`, each in standard deviations of held-out
-normals, with some of the log-determinant in the flow map. The other map is the residual map, or `brightness`: the
-distance of a cell's mean grey value from that of the mean normal image. Decided on: held-out train normals with a
-synthetic anomaly each (both sets), and train-side tumours of patients who are not in the test split. Those of the
-test split are reported beside them and decide nothing. Every fourth pixel in either direction counts. Writes maps.json.
+FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout, RUNS runs of the preset aeflow-1 for each, as
+`SET/aeflow-1 SEED`. A candidate is `(1 - share) * flow map + share * other map`, each in standard deviations of
+held-out normals, with some of the log-determinant in the flow map. The other map is the residual map, or `brightness`:
+the distance of a cell's mean grey value from that of the mean normal image. Decided on: held-out train normals with a
+synthetic anomaly each (both sets), and train-side tumours of patients who are not in the test split. Those of the test
+split are reported beside them and decide nothing. Every fourth pixel in either direction counts. Writes maps.json.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare()
     results: dict[str, Any] = {"machine": machine_line(), "seeds": options.seeds, "sets": {}}
     for name in SETS:
-        runs = [options.runs / name / f"default {seed}" for seed in options.seeds]
+        runs = [options.runs / name / f"aeflow-1 {seed}" for seed in options.seeds]
         of_seeds = [of_set(options.data / name, run) for run in runs]
         results["sets"][name] = {
             group: {row: float(np.mean([one[group][row] for one in of_seeds])) for row in candidates()}
@@ -128,10 +128,12 @@ def parts(net: AEFlow, drawn: Iterator[Drawn]) -> tuple[Maps, NDArray[np.bool_]]
     found: dict[float | str, list[Floats32]] = {}
     for start in range(0, len(images), BATCH):
         x = torch.from_numpy(np.stack(images[start : start + BATCH]))
-        latent = net.encode(net.of_stages(net.encoder(x), net.settings.stages))
-        measures = net.measure(latent, net.decode(latent), x)
+        encoded = net.seen(x)
+        latent = net.encode(encoded)
+        assert latent is not None, "the preset has a flow"
+        measures = net.measure(encoded, latent, net.decode(net.code(encoded, latent)))
         flows: Stages = {weight: latent.negative_log_likelihood(net.prior, weight) for weight in LOG_DET_WEIGHTS}
-        others: Stages = {"residual": [measures.residual_map], "brightness": [measures.brightness_map]}
+        others: Stages = {"residual": [net.residual_map(measures)], "brightness": [measures.maps["reconstruction"]]}
         for name, stages in (flows | others).items():
             of_size = [F.interpolate(m[:, None], x.shape[-2:], mode="bilinear")[:, 0] for m in stages]
             found.setdefault(name, []).append(thinned(torch.stack(of_size).mean(dim=0)))

@@ -175,8 +175,9 @@ def statistics_of(artifact: Artifact, images: Iterable[Floats32]) -> Floats:
     images, rows = iter(images), []
     while batch := list(islice(images, BATCH)):
         x = torch.from_numpy(np.stack(batch))
-        pooled = pool(artifact.net.of_stages(artifact.net.encoder(x), artifact.settings.stages))
-        rows.append(measure_input_statistics(x, pooled).double().numpy())
+        seen = artifact.net.seen(x)
+        pooled = pool(artifact.net.flow_features(seen))
+        rows.append(measure_input_statistics(seen.x, pooled).double().numpy())
     return np.concatenate(rows)
 
 
@@ -192,7 +193,7 @@ def cost(artifact: Artifact, data: Path) -> dict[str, float]:
     """Return milliseconds an image of the encoder, of the whole network, and of the input guard."""
     records = read_records(data, "train")[:BATCH]
     net, x = artifact.net, torch.from_numpy(np.stack(list(pixels_of(records, artifact.settings.image_size))))
-    features = net.of_stages(net.encoder(x), artifact.settings.stages)
+    features = net.flow_features(net.seen(x))
 
     def added() -> None:
         for row in measure_input_statistics(x, pool(features)).double().numpy():

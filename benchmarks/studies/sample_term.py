@@ -2,6 +2,7 @@
 
     python -m benchmarks.studies.sample_term RUN --data FOLDER [--out benchmarks/results]
 
+RUN is a model whose decoder reads the latent, as one of the preset aeflow-1.
 Held-out train normals against train abnormals, at most 200 each; none of a patient who is in the test split or whose
 labels the model learnt from. The term is the distance to the nearest of 64 made-up normals over pooled features in
 standard deviations of the train normals. Three ways of making them up or replacing them:
@@ -34,7 +35,6 @@ from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_pati
 from aeflow.features.cache import FeatureCache
 from aeflow.metrics.image import auroc
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import Encoder
 from aeflow.model.generate import BATCH, sample
 from aeflow.model.pooling import pool
 from aeflow.training.learn_classes import choose_labelled_set
@@ -63,6 +63,8 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     """Return the AUROC of score and terms, alone and combined."""
     started = time.perf_counter()
     net, settings = model.artifact.net, model.artifact.settings
+    if net.decoder.reads_features:
+        raise SystemExit(f"{model.run}: its decoder reads no latent; give a model of the preset aeflow-1")
     train = read_records(data, "train")
     kept, held = hold_out(of_label(train, 0), settings.held_out, settings.seed)
     abnormal, test = of_label(train, 1), read_records(data, "test")
@@ -74,10 +76,8 @@ def measure(model: aeflow.Model, data: Path) -> dict[str, Any]:
     labels = np.array(labels_of(records))
 
     values, of_image, of_reconstruction = scored(model, records)
-    encoder = Encoder(settings.encoder, settings.stages)
-    encoder.load_state_dict(net.encoder.state_dict(), strict=False)
-    normals, _ = FeatureCache(encoder, settings.image_size).features(kept)
-    table = ReferenceNormals.of_training(normals)
+    normals, _ = FeatureCache(net.front, settings.image_size).features(kept)
+    table = ReferenceNormals.of_training(net, normals)
     std, mean = torch.std_mean(table.vectors, dim=0, correction=0)
 
     def nearest(s: Tensor, candidates: Tensor) -> Floats:
@@ -126,14 +126,14 @@ def scored(model: aeflow.Model, records: list[Record]) -> tuple[Floats, Tensor, 
 
 def pooled(net: AEFlow, x: Tensor) -> Tensor:
     """Return pooled features (n, D) of images at the stages of the flow."""
-    return torch.cat([pool(net.of_stages(net.encoder(part), net.settings.stages)) for part in torch.split(x, BATCH)])
+    return torch.cat([pool(net.flow_features(net.seen(part))) for part in torch.split(x, BATCH)])
 
 
 def of_flow_prior(net: AEFlow) -> Tensor:
     """Return images of latents drawn at each position by itself, as the flow's prior has them."""
     prior: Any = net.prior
     noise = prior.sample(DRAWN, tuple(net.latent_pca.mean.shape), torch.Generator().manual_seed(0))
-    return torch.cat([net.decoder(u) for u in torch.split(noise, BATCH)]).float()
+    return torch.cat([net.decode([u]) for u in torch.split(noise, BATCH)])
 
 
 if __name__ == "__main__":

@@ -70,7 +70,7 @@ class Settings(BaseModel):
     log_det_weight: Fraction | None = (
         None  # of the log-determinant in the flow term; None: chosen, see ``training.log_det_weight``
     )
-    top_share: float = Field(0.05, gt=0.0, le=1.0)  # the flow term is the mean over this share of highest positions
+    top_share: float = Field(0.05, gt=0.0, le=1.0)  # terms of places are means over the highest of them
     reconstruction: Literal["ssim", "mse"] = "ssim"
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: too smooth is abnormal, too

@@ -43,7 +43,12 @@ def test_an_old_run_saved_again_is_a_new_one_with_the_same_scores(tmp_path: Path
     assert self_test(new) == self_test(old)
     assert new.calibration == old.calibration
     tensors = load_file(tmp_path / "model.safetensors")
-    assert {"terms.reconstruction.mean_image", "decoder.mean_image", "latent_pca.mean", "latent_pca.directions"} <= tensors.keys()
+    assert {
+        "terms.reconstruction.mean_image",
+        "decoder.mean_image",
+        "latent_pca.mean",
+        "latent_pca.directions",
+    } <= tensors.keys()
     assert upgraded_names(tensors).keys() == tensors.keys()
 
 

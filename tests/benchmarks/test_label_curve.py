@@ -28,8 +28,8 @@ def world_and_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Bas
     records = read_records(write_data(tmp_path_factory.mktemp("data")))
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
     torch.manual_seed(0)
-    net = AEFlow(small_settings(), Encoder(TINY, (3,))).eval()
-    net.initialise(*features_of(FeatureCache(net.encoder, SIZE), of_label(train, 0)).batch(range(32)))
+    net = AEFlow(small_settings(preset="aeflow-1"), Encoder(TINY, (3,))).eval()
+    net.initialise(net.encoded(*features_of(FeatureCache(net.encoder, SIZE), of_label(train, 0)).batch(range(32))))
     normals, abnormal, tested = (rows_of(part, records) for part in (of_label(train, 0), of_label(train, 1), test))
     nothing = np.zeros((len(records), 0))
     world = World(records, Pooled(net.encoder), nothing, nothing, normals, abnormal, tested)
@@ -39,10 +39,11 @@ def world_and_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Bas
 def test_flow_term_is_the_models_own(world_and_base: tuple[World, Base]) -> None:
     world, base = world_and_base
     features = features_of(FeatureCache(base.net.encoder, SIZE), [world.records[row] for row in world.test])
-    of_stages, x = features.batch(range(len(features)))
+    encoded = base.net.encoded(*features.batch(range(len(features))))
     with torch.no_grad():
-        latent = base.net.encode(of_stages)
-        expected = base.net.measure(latent, base.net.decode(latent), x).terms["flow"][:, 0]
+        latent = base.net.encode(encoded)
+        x_hat = base.net.decode(base.net.code(encoded, latent))
+        expected = base.net.measure(encoded, latent, x_hat).terms["flow"][:, 0]
     np.testing.assert_allclose(flow_term(base.net, features, StandardNormal().log_prob), expected, rtol=1e-5)
 
 

@@ -65,7 +65,9 @@ def test_a_new_term_is_measured_calibrated_exported_written_and_explained(
     module = ModuleType("aeflow.model.terms.brightness")
     module.Module = Brightness  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setitem(TERMS, "brightness", Term("brightness", "how bright", lambda settings: 0.5, lambda settings: True))
+    monkeypatch.setitem(
+        TERMS, "brightness", Term("brightness", "how bright", lambda settings: 0.5, lambda settings: True)
+    )
     settings = small_settings(preset="aeflow-1", encoder=TINY, terms=("flow", "reconstruction", "brightness"))
     net = network(settings)
     x = images(12)

@@ -41,6 +41,12 @@ def model(taught: tuple[Path, Trained]) -> aeflow.Model:
 
 
 @pytest.fixture(scope="module")
+def of_latents(aeflow_1: tuple[Path, Trained]) -> aeflow.Model:
+    """A model with classes whose decoder reads the flow's latent."""
+    return aeflow.load(aeflow_1[0], "cpu")
+
+
+@pytest.fixture(scope="module")
 def images(data: Path) -> Tensor:
     """Test images, normal and abnormal."""
     return torch.from_numpy(np.stack([x for _, x in stream(read_records(data, "test"), SIZE)]))
@@ -48,9 +54,11 @@ def images(data: Path) -> Tensor:
 
 def latents(net: AEFlow, x: Tensor) -> tuple[Tensor, Tensor]:
     """Prepared features of the deepest flow stage, and pooled vectors of the class stages."""
-    features = net.encoder(x)
-    stages = net.settings.stages, net.settings.class_stages
-    return net.prepared(net.of_stages(features, stages[0]))[-1], pool(net.of_stages(features, stages[1]))
+    return net.of_flows(net.seen(x))[-1], pool(net.encoder_features(x, net.settings.class_stages))
+
+
+def limits(model: aeflow.Model) -> tuple[float, float]:
+    return model.artifact.calibration.map_limits["anomaly"]
 
 
 @pytest.mark.parametrize("kinds", [1, 2, 4])
@@ -67,8 +75,8 @@ def test_nothing_of_any_kind_is_left(kinds: int) -> None:
     assert torch.equal(moved[stay], s[stay])
 
 
-def test_own_statistics_change_nothing_and_others_arrive(model: aeflow.Model, images: Tensor) -> None:
-    net = model.artifact.net
+def test_own_statistics_change_nothing_and_others_arrive(of_latents: aeflow.Model, images: Tensor) -> None:
+    net = of_latents.artifact.net
     z, s = latents(net, images)
     torch.testing.assert_close(with_class_statistics(net, z, s), z, rtol=1e-4, atol=1e-4)
     theirs = s + 0.3 * (s.roll(1, dims=0) - s)
@@ -80,8 +88,8 @@ def test_own_statistics_change_nothing_and_others_arrive(model: aeflow.Model, im
     assert left.mean() < 0.3
 
 
-def test_healthy_latent_keeps_its_statistics(model: aeflow.Model, images: Tensor) -> None:
-    net = model.artifact.net
+def test_healthy_latent_keeps_its_statistics(of_latents: aeflow.Model, images: Tensor) -> None:
+    net = of_latents.artifact.net
     assert net.classes is not None
     z, s = latents(net, images)
     evidence = net.classes.evidence(net.classes.latent_of(s))
@@ -90,8 +98,24 @@ def test_healthy_latent_keeps_its_statistics(model: aeflow.Model, images: Tensor
     moved = with_class_statistics(net, z, net.classes.moved_to_normal(s))
     torch.testing.assert_close(moved[already], z[already], rtol=1e-4, atol=1e-4)
     assert (moved - z).abs().amax((1, 2, 3))[~already].median() > 0.1
-    only_pulled = net.decoder(pulled_into_ball(net.flows[-1](z)[0]))
-    torch.testing.assert_close(healthy(net, images)[already], only_pulled[already], rtol=1e-3, atol=1e-4)
+    only_pulled = net.decoder([pulled_into_ball(net.flows[-1](z)[0])])
+    counterparts = healthy(net, images, limits(of_latents))
+    torch.testing.assert_close(counterparts[already], only_pulled[already], rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_not_anomalous_is_reconstructed_as_it_is(model: aeflow.Model, images: Tensor) -> None:
+    """A decoder of features repairs what lies above the limits and nothing else."""
+    net, (low, high) = model.artifact.net, limits(model)
+    with torch.no_grad():
+        measures = net(images)
+        plain = net.reconstruction(measures, images)
+        top = float(net.anomaly_map(measures).max())
+    torch.testing.assert_close(healthy(net, images, (top + 1, top + 2)), plain, rtol=1e-4, atol=1e-4)
+    repaired = healthy(net, images, (low, high))
+    moved = (repaired - plain).abs().mean(dim=(1, 2, 3))
+    normal, abnormal = moved[::2], moved[1::2]  # in the order of the manifest
+    assert abnormal.median() > normal.median()
+    assert 0 <= repaired.min() <= repaired.max() <= 1
 
 
 def test_pulling_keeps_the_ball_and_every_direction() -> None:
@@ -109,7 +133,9 @@ def test_pulling_keeps_the_ball_and_every_direction() -> None:
 def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
     rng = np.random.default_rng(0)
     measures = {"flow": rng.normal(3, 2, (40, 2)), "reconstruction": rng.normal(0.5, 0.1, 40)}
-    fitted = calibrate.fit_calibration(small_settings(preset="aeflow-1", standardise=standardise, beta=0.6), measures, {})
+    fitted = calibrate.fit_calibration(
+        small_settings(preset="aeflow-1", standardise=standardise, beta=0.6), measures, {}
+    )
     found = []
     for i in range(40):
         terms = fitted.terms({name: measure[i : i + 1] for name, measure in measures.items()})
@@ -124,12 +150,14 @@ def test_contributions_of_classes_vanish_on_average(model: aeflow.Model, data: P
     settings, calibration = model.artifact.settings, model.artifact.calibration
     _, held = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
     found = [contributions(calibration, result) for _, result in score(model.scorer, held)]
-    assert set(found[0]) == {"flow", "reconstruction", "posterior"}
+    assert set(found[0]) == {*settings.chosen_terms, "posterior"}
     for name in found[0]:
         assert np.mean([parts[name] for parts in found]) == pytest.approx(0, abs=1e-3), name
 
 
-def test_sample(model: aeflow.Model, trained: Trained, run: Path) -> None:
+@pytest.mark.parametrize("kind_of_decoder", ["model", "of_latents"])
+def test_sample(kind_of_decoder: str, request: pytest.FixtureRequest, trained: Trained, run: Path) -> None:
+    model: aeflow.Model = request.getfixturevalue(kind_of_decoder)
     plain = model.sample(20)
     assert plain.shape == (20, 3, SIZE, SIZE)
     assert plain.dtype == np.float32
@@ -150,8 +178,8 @@ def test_sample(model: aeflow.Model, trained: Trained, run: Path) -> None:
         normals_only.sample(0)
 
 
-def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(model: aeflow.Model, data: Path) -> None:
-    net = model.artifact.net
+def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(of_latents: aeflow.Model, data: Path) -> None:
+    net = of_latents.artifact.net
     normals = of_label(read_records(data, "train"), 0)
     x = torch.from_numpy(np.stack([x for _, x in stream(normals, SIZE)]))
 
@@ -162,8 +190,8 @@ def test_drawn_latents_depend_on_their_neighbours_as_real_ones_do(model: aeflow.
         return float(torch.corrcoef(pair)[0, 1])
 
     with torch.no_grad():
-        real = dependence(net.encode(net.of_stages(net.encoder(x), net.settings.stages)).u[-1])
-        drawn = dependence(net.latent_pca.sample(200, torch.Generator().manual_seed(0)))
+        real = dependence(net.encode(net.seen(x)).u[-1])
+        drawn = dependence(*net.latent_pca.sample(200, torch.Generator().manual_seed(0)))
         noise = dependence(net.prior.sample(200, tuple(net.latent_pca.mean.shape), torch.Generator().manual_seed(0)))
     assert abs(noise) < 0.02 < real
     assert drawn == pytest.approx(real, abs=0.3 * real)
@@ -203,7 +231,7 @@ def test_explain_normals_only(trained: Trained, run: Path, data: Path, tmp_path:
     own = kept[1].path
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     facts = json.loads(within("explain", copy, own, "--out", tmp_path / "out", "--json")[0])
-    assert set(facts["terms"]) == {"flow", "reconstruction"}
+    assert set(facts["terms"]) == {*settings.chosen_terms}
     assert (facts["posterior"], facts["notes"]) == ({}, [])
     assert facts["nearest_normals"][0] == {"number": 1, "distance": pytest.approx(0, abs=0.1)}
     assert facts["nearest_normals"][1]["distance"] > 5

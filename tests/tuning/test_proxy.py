@@ -15,7 +15,6 @@ from aeflow.data.records import Record
 from aeflow.errors import DataError
 from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder_weights import pretrained
 from aeflow.scoring.scorer import Score, score
 from aeflow.training.train import Trained
 from aeflow.tuning import proxy
@@ -127,7 +126,8 @@ def test_a_reading_is_a_model_of_these_settings(found: Proxy, net: AEFlow, setti
 
 
 def test_features_of_more_stages_serve_as_well(found: Proxy, data: Path, net: AEFlow, settings: Settings) -> None:
-    wider = Proxy.of(data, settings, encoder=pretrained(settings.encoder, (3, 4)))
+    wider = Proxy.of(data, settings.model_copy(update={"stages": (3, 4)}))
+    assert wider.stages != found.stages
     assert wider.figures(net) == pytest.approx(found.figures(net), abs=1e-6)
 
 

@@ -17,7 +17,7 @@ from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.terms.flow import mean_of_top
+from aeflow.model.terms.top_mean import top_mean
 from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.fit_flowgmm import Batch, FlowExamples, fit_flowgmm
 from benchmarks.inputs import features_of
@@ -71,7 +71,7 @@ def flow_term(net: AEFlow, features: Features, log_prob: Callable[[Tensor], Tens
     """Return the flow term (n,) of the net's settings under a density of latents."""
     chosen, share = net.settings.log_det_weight, net.settings.top_share
     weight = UNCHOSEN if chosen is None else chosen
-    return measured(net, features, lambda u, ld: mean_of_top(-(log_prob(u) + weight * ld), share) / u.shape[1])
+    return measured(net, features, lambda u, ld: top_mean(-(log_prob(u) + weight * ld), share) / u.shape[1])
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.class_mixture_em import Examples, Pool, fit_class_mixture
 from benchmarks.inputs import features_of, labels_of
 
-SETTINGS = make_settings(classifier="mixture")
+SETTINGS = make_settings("aeflow-1", classifier="mixture")
 Rows = NDArray[np.int64]
 
 
@@ -114,7 +114,7 @@ def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> B
         (folder / "images").symlink_to(data.resolve())
         rows = [f"images/{world.records[row].name},train,0,{world.records[row].patient}" for row in known]
         (folder / "manifest.csv").write_text("\n".join(["path,split,label,patient", *rows]) + "\n")
-        model = training.train(folder, folder / "run", make_settings()).artifact
+        model = training.train(folder, folder / "run", make_settings("aeflow-1")).artifact
     return base_of(world, known, model)
 
 

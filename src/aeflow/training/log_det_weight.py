@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from aeflow.features.device_batches import Feed
 from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.terms.flow import measure_at
+from aeflow.model.terms.scored_batch import ScoredBatch
 
 WEIGHTS = tuple(eighth / 8 for eighth in range(9))
 MAX_ANOMALOUS = 300  # held-out normals that get an anomaly
@@ -57,28 +59,34 @@ def measures_under(
 ) -> list[dict[str, Measures]]:
     """Return the raw measures of each group under each pair of ``log_det_weight`` and ``top_share``.
 
-    The groups' batches hold the stages of ``net``'s flows; each image passes the network once.
+    The groups' batches hold what ``net`` reads; each image passes the network once. The first group is not empty.
     """
     net.eval()
-    device, columns = next(net.parameters()).device, len(net.settings.stages)
+    device = next(net.parameters()).device
     found: list[dict[str, Measures]] = [{} for _ in pairs]
     for group, features in groups.items():
-        flows: list[list[Floats]] = [[np.zeros((0, columns))] for _ in pairs]
-        others: dict[str, list[Floats]] = {name: [] for name in net.terms if name != "flow"}
+        parts: list[dict[str, list[Floats]]] = [{name: [] for name in net.terms} for _ in pairs]
         for z, x in Feed(features, device).batches(net.settings.batch_size):
             encoded = net.encoded(z, x)
             latent = net.encode(encoded)
-            x_hat = net.needed_x_hat(encoded, latent)
-            measured = net.measure(encoded, latent, x_hat, maps=False).terms
-            for name, parts in others.items():
-                parts.append(_numbers(measured[name]))
-            batch = net.batch(encoded, latent, x_hat)
-            for (weight, share), flow in zip(pairs, flows, strict=True):
-                flow.append(_numbers(measure_at(batch, weight, share)))
-        unchanged = {name: np.concatenate(parts) for name, parts in others.items()}
-        for of_pair, flow in zip(found, flows, strict=True):
-            of_pair[group] = {"flow": np.concatenate(flow), **unchanged}
+            batch = net.batch(encoded, latent, net.needed_x_hat(encoded, latent))
+            others = {share: _others(net, batch, share) for share in {share for _, share in pairs}}
+            for (weight, share), of_pair in zip(pairs, parts, strict=True):
+                of_pair["flow"].append(_numbers(measure_at(batch, weight, share)))
+                for name, measure in others[share].items():
+                    of_pair[name].append(measure)
+        for measured, of_pair in zip(found, parts, strict=True):
+            none = {name: values[:0] for name, values in next(iter(measured.values()), {}).items()}
+            measured[group] = {
+                name: np.concatenate(several) if several else none[name] for name, several in of_pair.items()
+            }
     return found
+
+
+def _others(net: AEFlow, batch: ScoredBatch, share: float) -> Measures:
+    """Return the raw measures of a batch by all terms but the flow's, with another share of positions."""
+    read = replace(batch, settings=batch.settings.model_copy(update={"top_share": share}))
+    return {name: _numbers(term(read)) for name, term in net.terms.items() if name != "flow"}
 
 
 def candidates(settings: Settings) -> list[Settings]:

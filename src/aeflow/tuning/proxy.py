@@ -34,7 +34,6 @@ from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.training import log_det_weight
@@ -91,15 +90,14 @@ class Proxy:
         data: Path | str,
         settings: Settings,
         *,
-        encoder: Encoder | None = None,
         encoder_weights: Path | None = None,
         advance: Callable[[int], None] = lambda n: None,
     ) -> Self:
-        """Return the proxy of a data folder; ``encoder`` may hold more stages than ``settings`` asks for.
+        """Return the proxy of a data folder; models may read fewer stages than ``settings`` ask for.
 
         Everything is computed once and cached. Raises DataError if fewer than MIN_NORMALS held-out normals can be read.
         """
-        encoder = encoder or pretrained(settings.encoder, settings.encoder_stages, encoder_weights)
+        encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights)
         sides = Sides.of(data, settings)
         front = Front(encoder, find_region(data, None, sides.kept, settings, encoder), settings)
         return cls.on(sides, settings, FeatureCache(front, settings.image_size), advance)
