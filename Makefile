@@ -16,7 +16,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(INSTALLED) ## Train and evaluate on the bundled chest X-rays, write runs/demo/report.html and runs/demo/val/report.html
-	@$(BIN)/aeflow train sample --out runs/demo --overwrite
+	@$(BIN)/aeflow train sample --out runs/demo --region lungs --looks-for diffuse --overwrite
 	@$(BIN)/aeflow evaluate runs/demo sample
 	@$(BIN)/aeflow evaluate runs/demo sample --split val --out runs/demo/val
 
