@@ -23,7 +23,7 @@ def measured(net: AEFlow, x: Tensor, maps: bool = True) -> dict[str, Tensor]:
     m = net(x, maps)
     found = {TERMS[name].output: measure for name, measure in m.terms.items()} | {
         output_names.INPUT_STATISTICS: measure_input_statistics(m.encoded.x, m.pooled),
-        output_names.X_HAT: net.reconstruction(m, x),
+        output_names.X_HAT: net.laid_into(x, m.x_hat, m.encoded),
     }
     if net.front.recognises:
         assert m.encoded.statistics is not None

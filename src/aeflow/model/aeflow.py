@@ -268,14 +268,14 @@ class AEFlow(nn.Module):
         inside = resized(self.front.core(encoded.region)[:, 0], maps.shape[-2:])
         return paste(maps * inside, encoded.box, (maps.shape[-2], maps.shape[-1]))
 
-    def reconstruction(self, measures: Measures, x: Tensor) -> Tensor:
-        """Return images ``x`` (B, 3, H, W) with the reconstruction in their boxes, (B, 3, H, W)."""
-        box = measures.encoded.box
+    def laid_into(self, x: Tensor, pictures: Tensor, encoded: Encoded) -> Tensor:
+        """Return images ``x`` (B, 3, H, W) with ``pictures`` (B, 3, H, W) of what is in their boxes laid there."""
+        box = encoded.box
         if box is None or not self.front.boxed:
-            return measures.x_hat
+            return pictures
         size = (x.shape[-2], x.shape[-1])
         inside = paste(torch.ones_like(x[:, 0]), box, size)[:, None]
-        laid = torch.stack([paste(channel, box, size) for channel in measures.x_hat.unbind(dim=1)], dim=1)
+        laid = torch.stack([paste(channel, box, size) for channel in pictures.unbind(dim=1)], dim=1)
         return laid + (1 - inside) * x
 
     def seen(self, x: Tensor) -> Encoded:

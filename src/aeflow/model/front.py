@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +38,14 @@ class Seen:
     region: Tensor  # (B, 1, H / CELL, W / CELL) in [0, 1]
     box: Tensor  # (B, 4), see ``box_of``
     statistics: Tensor  # (B, T) of the region in the whole picture, see ``region_statistics``
+
+    def with_x(self, x: Tensor) -> Seen:
+        """Return other images with the same regions and boxes."""
+        return replace(self, x=x)
+
+    def to(self, device: torch.device) -> Seen:
+        """Return the same on a device."""
+        return Seen(self.x.to(device), self.region.to(device), self.box.to(device), self.statistics.to(device))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ Images are drawn from the Gaussian of whole codes (``LatentPCA``), or from FlowG
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,7 +31,7 @@ def healthy(net: AEFlow, x: Tensor, limits: tuple[float, float]) -> Tensor:
     """
     encoded = net.seen(x)
     if net.decoder.reads_features:
-        return _repaired(net, encoded, limits, x)
+        return net.laid_into(x, repaired(net, encoded, limits), encoded)
     z = net.of_flows(encoded)[-1]
     if net.classes is not None:
         stages = net.settings.class_stages
@@ -149,18 +148,16 @@ def _decoded(net: AEFlow, u: Tensor) -> Tensor:
     return x
 
 
-def _repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float], x: Tensor) -> Tensor:
-    """Return images decoded from features in which what is anomalous has the look of the other side, or of normals.
+def repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float]) -> Tensor:
+    """Return images (B, 3, H, W) in the box, decoded from features in which what is anomalous was replaced.
 
-    The other side's only if the model's normals are mirror images of themselves.
+    By the look of the other side where normals are mirror images of themselves and the other side is healthy, else by
+    the nearest that the normals' principal directions reach.
     """
     code, latent = net.code(encoded, None), net.encode(encoded)
-    measures = net.measure(encoded, latent, net.needed_x_hat(encoded, latent))
-    deviations, normal = net.cells_map(measures), net.latent_pca.nearest(code)
-    if net.settings.mirror_axis == "up-down" or not net.settings.mirrors:
-        hot = anomaly_share(deviations, *limits)
-        repaired = healthy_counterpart(code, normal, normal, torch.zeros_like(hot), hot)
-    else:
-        repaired = healthy_counterpart(code, [z.flip(3) for z in code], normal, *shares(deviations, *limits))
-    measures = replace(measures, x_hat=net.decode(repaired))
-    return net.reconstruction(measures, x)
+    deviations = net.cells_map(net.measure(encoded, latent, net.needed_x_hat(encoded, latent)))
+    normal = net.latent_pca.nearest(code)
+    if net.settings.mirrors and net.settings.mirror_axis != "up-down":
+        return net.decode(healthy_counterpart(code, [z.flip(3) for z in code], normal, *shares(deviations, *limits)))
+    hot = anomaly_share(deviations, *limits)
+    return net.decode(healthy_counterpart(code, normal, normal, torch.zeros_like(hot), hot))

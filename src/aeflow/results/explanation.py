@@ -23,6 +23,8 @@ from aeflow.model.terms import TERMS
 from aeflow.scoring.scorer import Score, score
 
 GENERATED = 32  # normals that are generated, to find the nearest among them
+# AUROC with which the counterpart must have shown synthetic anomalies of held-out normals to be drawn.
+LEAST_SHOWN = 0.8
 SHOWN = 3  # nearest normals of either source
 
 
@@ -37,6 +39,7 @@ class Explanation:
     normals: list[NearNormal]  # nearest train normals; empty if the run folder does not hold them
     generated: list[NearNormal]  # of GENERATED generated normals those nearest to the reconstruction
     notes: list[str]
+    shows_counterpart: bool = True  # if the counterpart shows anomalies of this model; else it is left out
 
     @property
     def difference(self) -> Floats32:
@@ -116,6 +119,7 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
         healthy=healthy(net, x, artifact.calibration.map_limits["anomaly"])[0].cpu().numpy(),
         normals=[] if table is None else table.nearest(s, SHOWN),
         generated=table_of_generated.nearest(s_hat, SHOWN),  # both come from the decoder
+        shows_counterpart=(artifact.metadata.get("counterpart_auroc") or 1.0) >= LEAST_SHOWN,
         notes=[] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"],
     )
 

@@ -68,6 +68,8 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
         text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
     heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "what the score is made of")
     for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
+        if column in (2, 3) and not explanation.shows_counterpart:
+            continue  # it would show nothing
         left = column * (cell + GAP)
         text(left + cell / 2, first - HEAD / 2, head, ha="center", fontweight="bold", fontsize=9.5)
         axes = place(left, first, cell, cell)

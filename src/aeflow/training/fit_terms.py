@@ -57,14 +57,14 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
     exposed = evenly(chosen, MAX_RECAPTURED)
     with bar("Synthetic anomalies", len(chosen) * views + len(exposed)) as advance:
         for rows in _batches(chosen * views):
-            seen = _seen(front, normals, [known[row] for row in rows])
+            seen = seen_rows(front, normals, [known[row] for row in rows])
             x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
             changed.append(_described_as(front, seen, x))
             changes.append(F.avg_pool2d(change, STRIDE)[:, 0])
             origin += rows
             advance(len(rows))
         for rows in _batches(exposed):
-            seen = _seen(front, normals, [known[row] for row in rows])
+            seen = seen_rows(front, normals, [known[row] for row in rows])
             recaptured.append(_described_as(front, seen, another_exposure(seen.x, generator)))
             advance(len(rows))
     return Examples(
@@ -92,7 +92,7 @@ def _encoded(front: Front, normals: Features, rows: list[int]) -> Encoded:
     return front.encoded(parts, x)
 
 
-def _seen(front: Front, normals: Features, rows: list[int]) -> Seen:
+def seen_rows(front: Front, normals: Features, rows: list[int]) -> Seen:
     """Return cached images as seen."""
     encoded = _encoded(front, normals, rows)
     assert encoded.region is not None
@@ -104,7 +104,6 @@ def _seen(front: Front, normals: Features, rows: list[int]) -> Seen:
 def _described_as(front: Front, seen: Seen, x: Tensor) -> Described:
     """Return the description of changed images within the regions of the unchanged ones."""
     device = front.mean.device
-    changed = Seen(x.to(device), seen.region.to(device), seen.box.to(device), seen.statistics.to(device))
-    found = front.of_seen(changed).described
+    found = front.of_seen(seen.with_x(x).to(device)).described
     assert found is not None
     return Described(found.z.cpu(), found.mirrored.cpu(), found.weight.cpu())

@@ -41,6 +41,7 @@ from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
+from aeflow.training.check_counterpart import counterpart_auroc
 from aeflow.training.checkpoint import CHECKPOINT, Progress
 from aeflow.training.fit_decoder import fit_decoder
 from aeflow.training.fit_input_guard import learn_input_guard
@@ -154,7 +155,9 @@ def train(
         net.latent_pca.fit(codes(net, material.views[0]))
         calibration = calibrate_on(net, material.held_out.records, learnt)
         guard = learn_input_guard(net, material.views, material.held_out)
+    shown = counterpart_auroc(net, calibration, material.held_out)
     metadata = {
+        "counterpart_auroc": shown,
         "training": {
             **_counts(material, images, refusals, progress),
             "seconds": round(time.perf_counter() - started, 1),
