@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aeflow._types import Floats32
-from aeflow.config import make_settings
+from aeflow.config import make_settings, region_and_folder
 from aeflow.data.records import find_images
 from aeflow.data.slices import one_image, unfold
 from aeflow.deploy.open_model import open_model
@@ -108,6 +108,7 @@ def train(
     out: Path | str,
     *,
     preset: str | Path = "default",
+    region: Path | str | None = None,
     encoder_weights: Path | str | None = None,
     device: str = "auto",
     resume: bool = False,
@@ -116,17 +117,22 @@ def train(
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
+    ``region`` is what counts: none, body, lungs, or a folder with masks of 20 to 50 painted train normals.
     With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones,
     with ``prior="flowgmm"`` the flow itself does.
     Warns about anything that the user should know about the data.
     """
     from aeflow.training.train import train as train_run
 
+    painted = None
+    if region is not None:
+        changes["region"], painted = region_and_folder(region)
     trained = train_run(
         data,
         out,
         make_settings(preset, **changes),
         encoder_weights=None if encoder_weights is None else Path(encoder_weights),
+        painted=painted,
         device=device,
         resume=resume,
         overwrite=overwrite,

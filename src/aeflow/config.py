@@ -233,6 +233,22 @@ def _check_flowgmm(settings: Settings) -> None:
         raise SettingsError("decoder_stages", found, "add it, so that what prior flowgmm draws can be decoded")
 
 
+def region_and_folder(region: str | Path) -> tuple[str, Path | None]:
+    """Return the setting for what a user gives as the region, and its folder of masks if it is one.
+
+    Raises SettingsError if it is neither a name nor a folder.
+
+        >>> region_and_folder("lungs")
+        ('lungs', None)
+    """
+    if str(region) in (PAINTED, *REGION_NAMES):
+        return str(region), None
+    if not Path(region).is_dir():
+        remedy = f"choose one of {', '.join(REGION_NAMES)}, or name a folder with masks of painted train normals"
+        raise SettingsError("region", f"no region and no folder named {str(region)!r}", remedy)
+    return PAINTED, Path(region)
+
+
 def preset_text(settings: Settings) -> str:
     """Return the content of a preset file: all settings, so that a later version's defaults change nothing in it."""
     return json.dumps({"preset": settings.model_dump(mode="json", exclude=set(OF_A_RUN))}, indent=1) + "\n"

@@ -53,7 +53,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Learn from the normal images of DATA; with --classifier mixture or --prior flowgmm from others, too."""
-    from aeflow.config import PAINTED, REGION_NAMES, make_settings, parse_changes
+    from aeflow.config import make_settings, parse_changes, region_and_folder
     from aeflow.deploy.open_model import make_ready
     from aeflow.training.train import train as train_run
 
@@ -70,8 +70,8 @@ def train(
         "allow_leakage": allow_leakage,
     }
     painted = None
-    if region is not None and region not in (PAINTED, *REGION_NAMES):
-        painted, named["region"] = Path(region), PAINTED
+    if region is not None:
+        named["region"], painted = region_and_folder(region)
     settings = make_settings(
         preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
     )

@@ -36,7 +36,7 @@ def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out:
     return picture, facts
 
 
-LETTERS = 130  # of a line of text
+LETTERS = 115  # of a line of text
 
 
 @styled
@@ -66,7 +66,7 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
 
     for number, line in enumerate(lines):
         text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
-    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "what the score is made of")
+    heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "anomaly map")
     for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
         if column in (2, 3) and not explanation.shows_counterpart:
             continue  # it would show nothing
