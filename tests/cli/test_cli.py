@@ -73,7 +73,8 @@ def test_metrics_follow_the_contract(evaluated: Path) -> None:
 def test_tables_follow_the_contract(evaluated: Path, data: Path) -> None:
     with (evaluated / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
-    columns = "path slice label patient study score p_value verdict outside flow reconstruction posterior p_abnormal"
+    terms = "flow pooled_energy lesion_residual posterior"  # textures in a body: no mirror image, nothing beside it
+    columns = f"path slice label patient study score p_value verdict outside {terms} p_abnormal"
     assert list(rows[0]) == [*columns.split(), "error"]
     with (data / "manifest.csv").open() as file:
         listed = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]

@@ -24,7 +24,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.generate import healthy, pulled_into_ball, with_class_statistics
 from aeflow.model.pooling import pool
-from aeflow.results.explanation import contributions
+from aeflow.results.explanation import contributions, words_of
 from aeflow.scoring.scorer import Score, score
 from aeflow.training.train import Trained
 from helpers.command import within
@@ -209,7 +209,7 @@ def test_explain_with_classes(model: aeflow.Model, taught: tuple[Path, Trained],
     assert sum(facts["posterior"].values()) == pytest.approx(1)
     assert sum(term["share"] for term in facts["terms"].values()) == pytest.approx(1)
     driver = max(facts["terms"], key=lambda name: facts["terms"][name]["contribution"])
-    assert facts["finding"].startswith(f"above the average normal image, driven by the {driver} term (")
+    assert facts["finding"].startswith(f"above the average normal image, most by the {words_of(driver)} (")
     for name in ("nearest_normals", "nearest_generated"):
         distances = [one["distance"] for one in facts[name]]
         assert len(distances) == 3
