@@ -61,7 +61,7 @@ def test_scores_of_another_source_are_told_from_those_of_the_same():
     def measures(n: int, shift: float = 0.0) -> dict[str, np.ndarray]:
         return {"flow": rng.standard_normal((n, 1)) + shift, "reconstruction": rng.standard_normal(n)}
 
-    calibration = fit_calibration(make_settings(), measures(400), {})
+    calibration = fit_calibration(make_settings("aeflow-1"), measures(400), {})
 
     def scored(shift: float) -> object:
         values = calibration.value(calibration.terms(measures(300, shift)))

@@ -256,6 +256,9 @@ def test_what_is_missing_or_wrong_is_named(
 ) -> None:
     with pytest.raises(SettingsError, match="only normals-only models are tuned"):
         tune(folder, tmp_path, make_settings(classifier="mixture"), LONG)
+    only_fitted = make_settings(**SMALL, looks_for="diffuse")
+    with pytest.raises(SettingsError, match="sums pooled_energy, and none of them is trained; there is nothing to"):
+        tune(folder, tmp_path / "fitted", only_fitted, LONG, encoder_weights=weights, device="cpu")
     (tmp_path / "tune.db").write_bytes(b"no database " * 100)
     with pytest.raises(ArtifactError, match=r"tune.db: cannot be read \(DatabaseError\); choose another --out"):
         tune(folder, tmp_path, settings, LONG, encoder_weights=weights, device="cpu")
@@ -293,16 +296,20 @@ def test_the_preset_lies_in_its_own_space(preset: str) -> None:
     readings = space.readings(base)
     assert readings[0] == base
     assert len({one.model_dump_json() for one in readings}) == len(readings)
+    tried = {name: {getattr(one, name) for one in readings} for name in ("log_det_weight", "top_share", "beta")}
+    assert min(len(tried[name]) for name in ("log_det_weight", "top_share")) > 1
+    assert (len(tried["beta"]) > 1) == ("reconstruction" in base.chosen_terms)  # else it changes no score
     others = set(Settings.model_fields) - {"log_det_weight", "top_share", "beta", "two_sided"}
     assert all(one.model_dump(include=others) == base.model_dump(include=others) for one in readings)
 
 
+@pytest.mark.parametrize("preset", ["default", "aeflow-1"])
 @pytest.mark.parametrize("stages", [(2,), (3,), (4,), (2, 3)])
-def test_every_stage_of_a_space_makes_a_model(stages: tuple[int, ...]) -> None:
+def test_every_stage_of_a_space_makes_a_model(preset: str, stages: tuple[int, ...]) -> None:
     widths = {2: (32, 16), 3: (64, 32, 16), 4: (128, 64, 32, 16)}[stages[-1]]
-    base = small_settings(stages=stages, decoder=widths)
+    base = small_settings(preset=preset, stages=stages, decoder=widths)
     space = SearchSpace(base, strides_of(EMBEDDED))
-    encoder = pretrained(EMBEDDED, space.stages)
+    encoder = pretrained(EMBEDDED, space.widest.encoder_stages)
     assert len(space.choices) == 3
     for choice in space.choices:
         settings = space.settings({**space.default(), "stages": ",".join(map(str, choice))})
@@ -335,6 +342,6 @@ def test_a_preset_file_holds_all_settings_but_those_of_a_run(tmp_path: Path) -> 
     chosen = json.loads((tmp_path / "preset.json").read_text())["preset"]
     assert chosen.keys() == Settings.model_fields.keys() - set(OF_A_RUN)
     assert make_settings(tmp_path / "preset.json", labels=3).classifier == "mixture"
-    known = "choose one of default, large, paper, or give a file that aeflow tune wrote"
+    known = "choose one of default, large, aeflow-1, paper, or give a file that aeflow tune wrote"
     with pytest.raises(SettingsError, match=known):
         make_settings(tmp_path / "nothing.json")
