@@ -15,8 +15,9 @@ NORMAL_SIDE = 224  # pixels of the picture that the lengths below are for; they 
 SMOOTHING = 3.0  # spread of the Gaussian that takes noise and gaps out of the background
 TISSUE, TISSUE_SOFTNESS = 0.06, 0.01  # brightness from which a smoothed pixel is tissue
 HOLE = 25  # pixels across that a dark hole in the body may have
-STROKE = 5  # side of the square that no stroke of a letter fills
-LETTER = 21  # pixels that no letter is long in any direction, and ribs, the skull's rim are
+COARSE = 2  # pixels a side of a cell in which it looks: a quarter of the time
+STROKE = 9  # side of the square that no stroke of a letter fills
+LETTER = 28  # pixels that no letter is long in any direction, and ribs, the skull's rim are
 DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1), (1, 2), (2, 1), (1, -2), (2, -1))  # (rows, columns) of a step
 THIN, THIN_SOFTNESS = 0.3, 0.03  # how far a stroke stands out from what fills the square
 SHORT, SHORT_SOFTNESS = 0.25, 0.03  # how far it stands out from what is long
@@ -32,11 +33,13 @@ class Body(Region):
 
     def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
         """Return tissue without strokes, (B, 1, H, W)."""
-        grey = x.mean(dim=1, keepdim=True)
+        whole = x.mean(dim=1, keepdim=True)
+        grey = F.max_pool2d(whole, COARSE) if min(whole.shape[2:]) >= NORMAL_SIDE else whole  # keeps bright strokes
         square = _odd(STROKE * _scale(grey))
         thick = _dilated(-_dilated(-grey, square), square)
         left_out = strokes(grey, thick)
-        return tissue(grey - left_out * (grey - thick)) * (1 - left_out)  # or a letter would glow into the background
+        found = tissue(grey - left_out * (grey - thick)) * (1 - left_out)  # or a letter would glow into the background
+        return F.interpolate(found, whole.shape[2:], mode="bilinear", align_corners=False)
 
 
 def tissue(grey: Tensor) -> Tensor:
