@@ -237,7 +237,7 @@ class AEFlow(nn.Module):
             maps={name: term.standardised_map(batch) for name, term in self._term_modules()} if maps else {},
             encoded=encoded,
             x_hat=x_hat,
-            pooled=encoded.x.new_empty(len(encoded.x), 0),
+            pooled=encoded.x.new_empty(encoded.x.shape[0], 0),
         )
 
     def anomaly_map(self, measures: Measures) -> Tensor:

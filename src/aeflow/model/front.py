@@ -121,7 +121,7 @@ class Front(nn.Module):
         found = F.adaptive_avg_pool2d(self.region(x, self.encoder), x.shape[-1] // CELL)
         box = box_of(found)
         if not self.boxed:
-            box = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(len(x), 4)
+            box = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(x.shape[0], 4)
             return Seen(x, found, box, region_statistics(found))
         inside = crop(F.max_pool2d(found, GROWN, stride=1, padding=GROWN // 2), box)
         return Seen(crop(x, box), inside, box, region_statistics(found))

@@ -75,7 +75,7 @@ class FlowGMMPrior(nn.Module):
     def given(self, u: Tensor) -> Tensor:
         """Return ``log p(u | k)`` in nats of whole latents ``u`` (B, C, h, w) for every component, (B, K)."""
         whole, at, v = self._parts(u)
-        normal = self.mixture.given(v) + self.root.diagonal().sum()
+        normal = self.mixture.given(v) + self._log_diagonal().sum()
         return normal + (whole - at)[:, None]
 
     def joint(self, u: Tensor) -> Tensor:
@@ -118,7 +118,14 @@ class FlowGMMPrior(nn.Module):
 
     def _triangle(self) -> Tensor:
         """Return ``L`` (d, d), of positive diagonal."""
-        return self.root.tril(-1) + self.root.diagonal().exp().diag()
+        return self.root.tril(-1) + self._log_diagonal().exp()[:, None] * self._eye()
+
+    def _log_diagonal(self) -> Tensor:
+        """Return the logarithm of the diagonal of ``L`` (d,), by products: OpenVINO knows no ``diagonal``."""
+        return (self.root * self._eye()).sum(dim=1)
+
+    def _eye(self) -> Tensor:
+        return torch.eye(len(self.root), dtype=self.root.dtype, device=self.root.device)
 
     @staticmethod
     def _spread(u: Tensor, log_prob: Tensor) -> Tensor:
