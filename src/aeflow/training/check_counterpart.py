@@ -8,7 +8,6 @@ import torch.nn.functional as F
 
 from aeflow.calibration.calibration import Calibration
 from aeflow.data.splits import evenly
-from aeflow.data.synthetic_anomalies.in_region import anomalies_in
 from aeflow.features.cached_features import Features
 from aeflow.metrics.intervals import delong
 from aeflow.model.aeflow import AEFlow
@@ -16,6 +15,7 @@ from aeflow.model.front import CELL
 from aeflow.model.generate import repaired
 from aeflow.model.terms.examples import CHANGED
 from aeflow.training.fit_terms import seen_rows
+from aeflow.training.region_anomalies import anomalies_in
 
 IMAGES = 24  # held-out normals that get an anomaly
 COARSE = 8  # pixels of a cell in which difference and anomaly are compared

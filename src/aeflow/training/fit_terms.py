@@ -10,9 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeflow.data.exposure import another_exposure
 from aeflow.data.splits import evenly
-from aeflow.data.synthetic_anomalies.in_region import anomalies_in
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.described import STRIDE, Described
@@ -20,6 +18,8 @@ from aeflow.model.front import CELL, Encoded, Front, Seen
 from aeflow.model.terms.base import TermModule
 from aeflow.model.terms.examples import Examples
 from aeflow.runtime.progress import bar
+from aeflow.training.exposure import another_exposure
+from aeflow.training.region_anomalies import anomalies_in
 
 MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
 MAX_CHANGED = 400  # of them that get synthetic anomalies

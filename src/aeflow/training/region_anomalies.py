@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from aeflow.data.synthetic_anomalies.random_fields import power_law_fields
 from aeflow.model.described import blurred
+from aeflow.training.random_fields import power_law_fields
 
 LAYERS = (1.0, 0.45, 0.2)  # chance of a first layer, of a second, of a third
 SHARES = (0.03, 0.95)  # of the region that a layer covers
