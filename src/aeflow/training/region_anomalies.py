@@ -19,6 +19,7 @@ from aeflow.training.random_fields import power_law_fields
 LAYERS = (1.0, 0.45, 0.2)  # chance of a first layer, of a second, of a third
 SHARES = (0.03, 0.95)  # of the region that a layer covers
 STRENGTHS = (0.15, 0.9)
+TISSUE, SMOOTHING = 0.08, 3.0  # brightness from which a pixel, smoothed by so many pixels, is tissue
 VISIBLE = 0.08  # change of grey value that counts as a whole one
 
 
@@ -113,6 +114,7 @@ def anomalies_in(x: Tensor, region: Tensor, generator: torch.Generator) -> tuple
     y, n = grey, len(x)
     inside = (grey * region).sum(dim=(2, 3), keepdim=True) / region.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
     tissue = torch.maximum(torch.quantile(grey.flatten(1)[:, ::5], 0.8, dim=1).view(-1, 1, 1, 1), inside + 0.15)
+    region = region * (blurred(grey, SMOOTHING) > TISSUE)  # air within a region stays as it is
     for chance in LAYERS:
         taken = (torch.rand(n, 1, 1, 1, generator=generator) < chance).float()
         mask = _shapes(region, generator) * taken
