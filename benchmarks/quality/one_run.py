@@ -17,7 +17,6 @@ from pathlib import Path
 
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import evenly
-from aeflow.features.cache import FeatureCache
 from aeflow.runtime.process import prepare
 from aeflow.training import train as training
 from benchmarks.inputs import features_of, labels_of

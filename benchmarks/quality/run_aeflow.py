@@ -96,8 +96,9 @@ def scored(scorer: Scorer, test: Sequence[Record]) -> tuple[Floats, dict[str, An
         scores.append(result.value)
         tic = time.perf_counter()
         mask, region = mask_of(record, size), region_of(record, size)
-        for name, metrics in pixels.items() if mask is not None else ():
-            metrics.update(result.maps[name], mask, record.patient)
+        if mask is not None:
+            for name, metrics in pixels.items():
+                metrics.update(result.maps[name], mask, record.patient)
         if mask is not None or region is not None:
             counts = None if result.region is None else result.region > 0.5
             where.add(record, result.maps["anomaly"], mask, region, counts)

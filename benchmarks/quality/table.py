@@ -24,8 +24,8 @@ Rows = list[dict[str, Any]]
 HEAD = """Test splits. Mean ± standard deviation over seeds; in brackets DeLong's 95 % interval of the mean over seeds,
 which takes images for independent. Best F1, and the accuracy there: at the threshold that is best on this very split.
 False alarms and sensitivity: of normal and abnormal images above the threshold that held-out train normals set for 5 %
-of false alarms; then the sensitivity at the threshold with a true 10 % of false alarms on this split. Hottest point: how
-often that of the anomaly map lies in the lesion / by chance.
+of false alarms; then the sensitivity at the threshold with a true 10 % of false alarms on this split. Hottest point:
+how often that of the anomaly map lies in the lesion / by chance.
 Seconds and memory are medians over seeds: training without the features, which all share; scoring with reading and
 encoding the images; the most memory of the process and its workers, shared pages counted once.
 """
@@ -35,8 +35,8 @@ NOTES = """## What is compared with what
   for the paper's design, which takes 256. Controls read the features that aeflow-1's flow reads, or those of strides
   8, 16 and 32 of one pass.
 - *default* knows neither region nor disease: body, and whatever changes. Other rows know more: that the images show
-  lungs, that disease is diffuse or focal. *aeflow-1* is AE-FLOW's two terms on the whole image, the default of the first
-  release.
+  lungs, that disease is diffuse or focal. *aeflow-1* is AE-FLOW's two terms on the whole image, the default of the
+  first release.
 - Pixel metrics: of images with a mask; of aeflow anomaly map / residual map.
 - *paper, embedded encoder*: the published configuration with EfficientNet-Lite0 for Wide ResNet-50-2, hence 112
   channels at stride 16 for 1024, and a decoder of widths 56, 28, 14 for 512, 256, 64. All else is as published, the
@@ -166,8 +166,8 @@ def short_table(results: dict[str, Any]) -> str:
     lines += [
         "",
         "Chest: `chest_xray_224` (234 normal, 390 abnormal); brain: `lgg_mri_central` (184, 358). Mean ± standard",
-        "deviation over seeds. Learnt from normals only, but for rows with labels. Of the controls on the same features",
-        f"those that are best in a column. {results['machine']}.",
+        "deviation over seeds. Learnt from normals only, but for rows with labels. Of the controls on the same",
+        f"features those that are best in a column. {results['machine']}.",
         *compared(results),
         *chest_at_threshold(chest),
         "",
