@@ -67,7 +67,8 @@ def table(results: dict[str, Any]) -> str:
             train, test = one["train_seconds"], one["test_seconds"]
             lines += [f"Features for the {name}, once: train normals {train:.0f} s, test images {test:.0f} s.", ""]
         if differences := results.get("differences", {}).get(data):
-            lines += [*against(differences), ""]
+            for one in differences["of"]:
+                lines += [*against(differences, one), ""]
     if results.get("means"):
         lines += ["## Mean over the sets", "", *of_means(results["means"]), ""]
     if gpus := on_a_gpu(results):
@@ -113,13 +114,13 @@ def at_threshold(found: dict[str, Rows]) -> list[str]:
     return lines
 
 
-def against(differences: dict[str, Any]) -> list[str]:
-    """Return the default's difference to each control and peer of a set."""
+def against(differences: dict[str, Any], reference: str) -> list[str]:
+    """Return the difference of a method of aeflow to each control and peer of a set."""
     lines = [
-        "| AUROC of the default minus that of | difference | 95 % (DeLong) | p | 95 % over patients |",
+        f"| AUROC of {reference} minus that of | difference | 95 % (DeLong) | p | 95 % over patients |",
         "|---|---|---|---|---|",
     ]
-    for name, one in differences["of"].items():
+    for name, one in differences["of"][reference].items():
         title = f"**{name}** (best control)" if name == differences["best control"] else name
         low, high = one["patients"]
         cells = [f"{one['value']:+.3f}", f"[{one['low']:+.3f}, {one['high']:+.3f}]", p_value(one["p"])]
@@ -207,7 +208,9 @@ def compared(results: dict[str, Any]) -> list[str]:
     """Return the default against the best control of each set, in a line."""
     parts = []
     for data, found in results.get("differences", {}).items():
-        one = found["of"][found["best control"]]
+        if "default" not in found["of"]:
+            continue
+        one = found["of"]["default"][found["best control"]]
         interval = f"{one['low']:+.3f} to {one['high']:+.3f}"
         parts.append(f"{SHORT[data]} {one['value']:+.3f} ({interval}, p {p_value(one['p'])}; {found['best control']})")
     return [f"Default minus the best control, paired DeLong: {'; '.join(parts)}."] if parts else []
