@@ -38,15 +38,14 @@ def aeflow_outcome(
     method: Method, data: Path, seed: int, test: Sequence[Record], work: Path, encoder_weights: Path | None
 ) -> Outcome:
     """Train, or learn the classes, and score; seconds of scoring include reading and encoding the images."""
-    settings, tic = method.settings_of(seed), time.perf_counter()
+    settings, tic, shared = method.settings_of(seed), time.perf_counter(), 0.0
     if method.group == "labels":
         scorer, shared = with_classes(data, run_folder(work, BY_NAME["aeflow-1"], seed), settings)
     else:
-        run, changes, shared = run_folder(work, method, seed), {**method.settings, "seed": seed}, 0.0
-        scorer = aeflow.train(
-            data, run, preset=method.preset, encoder_weights=encoder_weights, overwrite=True, **changes
-        ).scorer
+        training.train(data, run_folder(work, method, seed), settings, encoder_weights=encoder_weights, overwrite=True)
     trained, tic = shared + time.perf_counter() - tic, time.perf_counter()
+    if method.group == "aeflow":
+        scorer = aeflow.load(run_folder(work, method, seed)).scorer  # by the backend that `aeflow evaluate` takes
     scores, maps, counting = scored(scorer, test)
     seconds = {"train_seconds": trained, "score_seconds": time.perf_counter() - tic - counting}
     gpu = machine()["gpu"]

@@ -19,6 +19,7 @@ from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.encoder_weights import pretrained
+from aeflow.model.front import Front
 from aeflow.runtime.process import pick_device
 from aeflow.training import train as training
 from benchmarks.inputs import features_of
@@ -62,9 +63,9 @@ def cache_of(method: Method, data: Path, settings: Settings, weights: Path | Non
     """Return the cache of the frozen features that a method reads: those of a training's front, or the controls'."""
     if method.features == "controls":
         return FeatureCache.of(pretrained(settings.encoder, CONTROL_STAGES), settings)
-    on = pick_device("auto")
-    region = training.find_region(data, None, training.read_images(data, settings), settings, weights, on)
-    return FeatureCache.of(training.frozen_front(settings, region, weights, on), settings)
+    encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(pick_device("auto"))
+    region = training.find_region(data, None, training.read_images(data, settings).kept, settings, encoder)
+    return FeatureCache.of(Front(encoder, region, settings), settings)
 
 
 def fit(method: Method, normals: Normals) -> Judge:
