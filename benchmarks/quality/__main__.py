@@ -1,4 +1,4 @@
-"""Accuracy of the default preset on test splits, beside the paper's design, labels, controls and peers.
+"""Accuracy of aeflow's presets on test splits, beside the paper's design, labels, controls and peers.
 
     python -m benchmarks.quality --data FOLDER [--anomalib-python ENV/bin/python] [--wide-resnet-weights FILE]
     python -m benchmarks.quality --data FOLDER --only "paper, embedded encoder" --seeds 0
@@ -11,8 +11,8 @@ the environment that concerns threads or memory: its peak memory is its own, and
 
 Results are written after each run, and what is there already, with the same settings on the same images, is not
 measured again: stop it and go on as you like. Trainings and features are kept in --work until you delete it. Writes
-quality.json, quality_scores.parquet and quality.md to --out; once the default is measured on both sets, the README's
-table and docs/images/quality.png.
+quality.json, quality_scores.parquet and quality.md to --out; once both sets are there, the README's table and
+docs/images/quality.png.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     failed = measure(store, options) if options.data else []
     results = store.results
     (options.out / "quality.md").write_text(table(results))
-    if all({"default", "all abnormal"} <= results["sets"].get(data, {}).keys() for data in SETS):
+    if all({"aeflow-1", "all abnormal"} <= results["sets"].get(data, {}).keys() for data in SETS):
         options.page.write_text(with_table(options.page.read_text(), "quality", short_table(results)))
         draw(results, options.picture)
     print(table(results))

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from aeflow.config import PAPER, Settings, make_settings
+from aeflow.config import LARGE, PAPER, Settings, make_settings
 from aeflow.data.records import Record
 from aeflow.model.encoder_weights import EMBEDDED
+from benchmarks.common import BRAIN, CHEST, SETS
 
 FIVE, ONE = (0, 1, 2, 3, 4), (0,)
 
-# Settings of the default preset that a control reads: features, split, and how long to train.
+# Settings of the preset aeflow-1 that a control reads: features, split, and how long to train.
 FITTED_WITH = (
     *("encoder", "stages", "image_size", "unit_features", "positions", "decoder", "held_out", "augmented_views"),
     *("batch_size", "epochs", "updates", "patience", "learning_rate", "schedule", "weight_decay", "max_grad_norm"),
@@ -30,10 +31,11 @@ class Method:
     name: str
     group: Group
     seeds: Sequence[int] = FIVE
-    preset: str = "default"
+    preset: str = "aeflow-1"  # labels and controls read the features of AE-FLOW's two terms
     settings: dict[str, Any] = field(default_factory=dict)  # changes of the preset; all settings of other methods
+    sets: Sequence[str] = SETS  # that it is for
     rows: tuple[str, ...] = ("",)
-    trained_as_flow: bool = False  # a control on the features and views that the default's flow is trained on
+    trained_as_flow: bool = False  # a control on the features and views that aeflow-1's flow is trained on
 
     def settings_of(self, seed: int) -> Settings:
         """Return the settings of aeflow; for a control those of the features and of the split."""
@@ -49,6 +51,14 @@ class Method:
         return hashlib.sha256(json.dumps(decides).encode()).hexdigest()[:16]
 
     @property
+    def features(self) -> str:
+        """Return the name of the frozen features that it shares with every other method of this name."""
+        if self.group in ("control", "trivial") and not self.trained_as_flow:
+            return "controls"
+        settings = self.settings_of(0)
+        return f"{settings.encoder}, {settings.image_size} px, region {settings.region}"
+
+    @property
     def names(self) -> list[str]:
         """Return the names of its rows."""
         return [self.name + row for row in self.rows]
@@ -61,8 +71,13 @@ WIDE = "paper, Wide ResNet-50-2"
 
 # Cheapest and most telling first.
 METHODS = (
-    Method("default", "aeflow"),
+    Method("default", "aeflow", preset="default"),
+    Method("lungs, diffuse", "aeflow", FIVE, "default", {"region": "lungs", "looks_for": "diffuse"}, (CHEST,)),
+    Method("lungs, unknown", "aeflow", FIVE, "default", {"region": "lungs"}, (CHEST,)),
+    Method("focal", "aeflow", FIVE, "default", {"looks_for": "focal"}, (BRAIN,)),
     Method("large", "aeflow", preset="large"),
+    Method("aeflow-1", "aeflow"),
+    Method("aeflow-1, large encoder", "aeflow", settings=LARGE),
     Method("file size", "trivial", ONE),
     Method("all abnormal", "trivial", ONE),
     Method("raw intensity", "trivial", ONE),

@@ -17,13 +17,14 @@ from aeflow.config import make_settings
 from aeflow.data.loader import mask_of
 from aeflow.data.records import Record
 from aeflow.evaluation.evaluate import Threshold
-from aeflow.metrics.image import image_metrics
+from aeflow.metrics.image import image_metrics, roc_curve
 from aeflow.metrics.pixel import PixelMetrics
 from benchmarks.inputs import labels_of
 from benchmarks.quality.methods import Method
 
 RANKING = ("auroc", "average_precision", "oracle")
 AT_THRESHOLD = ("f1", "accuracy", "sensitivity", "specificity")
+FALSE_ALARMS = 0.1  # share of the test normals above the threshold at which methods of any calibration compare
 ROWS, SCORES = "rows.json", "scores.npz"
 
 
@@ -34,6 +35,7 @@ class Outcome:
     scores: ArrayLike | None  # (N,), None if the method has none
     held_out: ArrayLike | None = None  # scores of held-out train normals: a threshold comes from them
     pixel: dict[str, Any] | None = None  # pixel metrics of each kind of map
+    localisation: dict[str, Any] | None = None  # of the anomaly map, as metrics.json has it
     seconds: dict[str, float] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
 
@@ -49,15 +51,34 @@ def write_outcomes(out: Path, method: Method, test: Sequence[Record], outcomes: 
 
 
 def figures(outcome: Outcome, test: Sequence[Record]) -> dict[str, Any]:
-    """Return one row of the results, intervals over patients; only ``oracle`` takes a threshold from the test split."""
+    """Return one row of the results, intervals over patients.
+
+    ``false_alarms`` and all of AT_THRESHOLD are at the threshold from held-out train normals. Only ``oracle`` and
+    ``sensitivity_at_10``, at a true 10 % of false alarms, take a threshold from the test split.
+    """
     found: dict[str, Any] = {**outcome.seconds, **outcome.more, "pixel": outcome.pixel}
+    found["localisation"] = outcome.localisation
     if outcome.scores is None:
         return found
     threshold = math.inf if outcome.held_out is None else threshold_of(outcome.held_out)
     patients = [record.patient for record in test]
     metrics = image_metrics(outcome.scores, labels_of(test), patients, Threshold(threshold, ""))
     names = RANKING if outcome.held_out is None else RANKING + AT_THRESHOLD
-    return {**{name: metrics[name] for name in names}, **found}
+    compared = {"sensitivity_at_10": {"value": sensitivity_at(outcome.scores, labels_of(test), FALSE_ALARMS)}}
+    if outcome.held_out is not None:
+        compared["false_alarms"] = false_alarms(metrics["specificity"])
+    return {**{name: metrics[name] for name in names}, **compared, **found}
+
+
+def false_alarms(specificity: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the share of normals that are called abnormal, with the interval of the specificity."""
+    return {"value": 1 - specificity["value"], "low": 1 - specificity["high"], "high": 1 - specificity["low"]}
+
+
+def sensitivity_at(scores: ArrayLike, labels: Sequence[int], share: float) -> float:
+    """Return the greatest sensitivity at which at most a share of these normals is called abnormal."""
+    false, true, _ = roc_curve(scores, labels)
+    return float(true[false <= share].max())
 
 
 def threshold_of(held_out: ArrayLike) -> float:

@@ -15,8 +15,10 @@ from aeflow.artifacts import run as artifacts
 from aeflow.artifacts.layout import MODEL_JSON, read_metadata
 from aeflow.artifacts.run import Artifact
 from aeflow.config import Settings
+from aeflow.data.loader import mask_of, region_of
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import hold_out
+from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
@@ -29,26 +31,25 @@ from aeflow.training.calibrate import calibrate_on
 from aeflow.training.learn_classes import learn_classes
 from benchmarks.inputs import scores_of
 from benchmarks.quality.methods import BY_NAME, Method
-from benchmarks.quality.outcome import Outcome, count_pixels
+from benchmarks.quality.outcome import Outcome
 
 
 def aeflow_outcome(
     method: Method, data: Path, seed: int, test: Sequence[Record], work: Path, encoder_weights: Path | None
 ) -> Outcome:
     """Train, or learn the classes, and score; seconds of scoring include reading and encoding the images."""
-    settings, tic = method.settings_of(seed), time.perf_counter()
+    settings, tic, shared = method.settings_of(seed), time.perf_counter(), 0.0
     if method.group == "labels":
-        scorer, shared = with_classes(data, run_folder(work, BY_NAME["default"], seed), settings)
+        scorer, shared = with_classes(data, run_folder(work, BY_NAME["aeflow-1"], seed), settings)
     else:
-        run, changes, shared = run_folder(work, method, seed), {**method.settings, "seed": seed}, 0.0
-        scorer = aeflow.train(
-            data, run, preset=method.preset, encoder_weights=encoder_weights, overwrite=True, **changes
-        ).scorer
+        training.train(data, run_folder(work, method, seed), settings, encoder_weights=encoder_weights, overwrite=True)
     trained, tic = shared + time.perf_counter() - tic, time.perf_counter()
-    scores, pixel, counting = scored(scorer, test)
+    if method.group == "aeflow":
+        scorer = aeflow.load(run_folder(work, method, seed)).scorer  # by the backend that `aeflow evaluate` takes
+    scores, maps, counting = scored(scorer, test)
     seconds = {"train_seconds": trained, "score_seconds": time.perf_counter() - tic - counting}
     gpu = machine()["gpu"]
-    return Outcome(scores, scorer.calibration.scores, pixel, seconds, {"gpu": gpu} if gpu else {})
+    return Outcome(scores, scorer.calibration.scores, **maps, seconds=seconds, more={"gpu": gpu} if gpu else {})
 
 
 def run_folder(work: Path, method: Method, seed: int) -> Path:
@@ -57,7 +58,7 @@ def run_folder(work: Path, method: Method, seed: int) -> Path:
 
 
 def with_classes(data: Path, run: Path, settings: Settings) -> tuple[Scorer, float]:
-    """Learn classes on the flow of a default run; return the scorer and the seconds of training that flow.
+    """Learn classes on the flow of a run of aeflow-1; return the scorer and the seconds of training that flow.
 
     `aeflow train --labels` trains the very same flow; five seeds of it are enough.
     """
@@ -83,17 +84,25 @@ def with_classes(data: Path, run: Path, settings: Settings) -> tuple[Scorer, flo
     return model.scorer, float(base.metadata["training"]["training_seconds"])
 
 
-def scored(scorer: Scorer, test: Sequence[Record]) -> tuple[Floats, dict[str, Any] | None, float]:
-    """Return scores, pixel metrics of each kind of map if there are masks, and the seconds that these metrics took."""
-    calibration, masks = scorer.calibration, any(record.mask for record in test)
+def scored(scorer: Scorer, test: Sequence[Record]) -> tuple[Floats, dict[str, Any], float]:
+    """Return scores, figures of the maps where there are masks, as metrics.json has them, and the seconds of these."""
+    calibration, size = scorer.calibration, scorer.settings.image_size
+    masks, regions = any(record.mask for record in test), any(record.region for record in test)
     pixels = {name: PixelMetrics(calibration.map_limits[name], calibration.maps[name].threshold) for name in MAPS}
+    where = WhereMapsLook(scorer.settings.seed)
     scores, counting = [], 0.0
-    for record, result in scores_of(scorer, test, maps=masks):
+    for record, result in scores_of(scorer, test, maps=masks or regions):
         scores.append(result.value)
         tic = time.perf_counter()
-        for name, metrics in pixels.items() if record.mask else ():
-            count_pixels(metrics, result.maps[name][None], [record])
+        mask, region = mask_of(record, size), region_of(record, size)
+        if mask is not None:
+            for name, metrics in pixels.items():
+                metrics.update(result.maps[name], mask, record.patient)
+        if mask is not None or region is not None:
+            counts = None if result.region is None else result.region > 0.5
+            where.add(record, result.maps["anomaly"], mask, region, counts)
         counting += time.perf_counter() - tic
     tic = time.perf_counter()
     pixel = {name: metrics.result() for name, metrics in pixels.items()} if masks else None
-    return np.array(scores), pixel, counting + time.perf_counter() - tic
+    found = {"pixel": pixel, "localisation": where.result()}
+    return np.array(scores), found, counting + time.perf_counter() - tic

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,12 +12,16 @@ import torch.nn.functional as F
 
 from aeflow._types import Floats
 from aeflow.calibration.map_scale import MapScale
+from aeflow.config import Settings
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import hold_out
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.encoder_weights import pretrained
+from aeflow.model.front import Front
+from aeflow.runtime.process import pick_device
+from aeflow.training import train as training
 from benchmarks.inputs import features_of
 from benchmarks.quality import controls, trained_controls
 from benchmarks.quality.controls import BATCH, Judge, Normals
@@ -37,12 +40,11 @@ CONTROLS: dict[str, Callable[..., Judge]] = {  # by the beginning of the method'
 
 
 def control_outcomes(
-    method: Method, data: Path, seed: int, test: Sequence[Record], shared: dict[str, Any]
+    method: Method, data: Path, seed: int, test: Sequence[Record], encoding: float
 ) -> dict[str, Outcome]:
-    """Return the outcome of each row of a control; ``shared`` are the seconds of the features that all share."""
+    """Return the outcome of each row of a control; ``encoding`` are the seconds of the test images' features."""
     settings = method.settings_of(seed)
-    stages = settings.stages if method.trained_as_flow else CONTROL_STAGES
-    cache = FeatureCache.of(pretrained(settings.encoder, stages), settings)
+    cache = cache_of(method, data, settings)
     kept, held = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
     views = range(1 + settings.augmented_views) if method.trained_as_flow else (0,)
     normals = Normals([features_of(cache, kept, view) for view in views], features_of(cache, held), settings)
@@ -50,12 +52,20 @@ def control_outcomes(
     judge = fit(method, normals)
     fitted = time.perf_counter() - tic
     outcomes, own = judged(judge, normals.held, tested, settings.image_size)
-    encoding = shared["flow" if method.trained_as_flow else "controls"]["test_seconds"]
     for outcome in outcomes.values():
         outcome.seconds = {"train_seconds": fitted, "score_seconds": own + encoding}
         if method.name == "raw intensity":  # a map is all that it is
             outcome.scores = outcome.held_out = None
     return outcomes
+
+
+def cache_of(method: Method, data: Path, settings: Settings, weights: Path | None = None) -> FeatureCache:
+    """Return the cache of the frozen features that a method reads: those of a training's front, or the controls'."""
+    if method.features == "controls":
+        return FeatureCache.of(pretrained(settings.encoder, CONTROL_STAGES), settings)
+    encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(pick_device("auto"))
+    region = training.find_region(data, None, training.read_images(data, settings).kept, settings, encoder)
+    return FeatureCache.of(Front(encoder, region, settings), settings)
 
 
 def fit(method: Method, normals: Normals) -> Judge:

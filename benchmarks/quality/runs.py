@@ -17,7 +17,7 @@ from aeflow.runtime.process import prepare
 from benchmarks.common import machine_line
 from benchmarks.processes import run_process
 from benchmarks.quality.methods import METHODS, WIDE, Method
-from benchmarks.quality.one_run import FEATURES
+from benchmarks.quality.one_run import features_of_set
 from benchmarks.quality.outcome import ROWS, SCORES, write_outcomes
 from benchmarks.quality.peers import measure_peer
 from benchmarks.quality.store import Store, truth_of
@@ -35,7 +35,7 @@ def measure(store: Store, options: argparse.Namespace) -> list[str]:
                 continue
             try:
                 if method.group not in ("trivial", "peer") or method.name == "raw intensity":
-                    share_features(store, options, data)
+                    share_features(store, options, data, method)
                 run(store, options, data, method, seed, digest)
             except SystemExit as error:  # of the process, with its last words; costs this run, not the others
                 failed.append(f"{data}, {method.name}, seed {seed}: {error}")
@@ -46,7 +46,7 @@ def measure(store: Store, options: argparse.Namespace) -> list[str]:
 def planned(options: argparse.Namespace) -> Iterator[tuple[Method, str]]:
     """Yield the methods and sets that were asked for and can be run."""
     for method in METHODS:
-        for data in options.sets:
+        for data in (data for data in options.sets if data in method.sets):
             if method.name in options.only and possible(method, options, read_records(options.data / data)):
                 yield method, data
 
@@ -60,13 +60,19 @@ def possible(method: Method, options: argparse.Namespace, records: list[Record])
     return method.name != "raw intensity" or any(record.mask for record in records)
 
 
-def share_features(store: Store, options: argparse.Namespace, data: str) -> None:
-    """Fill the cache that all methods read, once, and note how long that took."""
+def share_features(store: Store, options: argparse.Namespace, data: str, method: Method) -> None:
+    """Fill the cache that this method and others read, once, and note how long that took."""
     work = options.work / data
-    if not (work / FEATURES).exists():
-        shutil.rmtree(work / "cache", ignore_errors=True)
-        run_process([*command(options, data, "features", 0), "--out", work], AEFLOW_CACHE=str(work / "cache"))
-    store.results["features"][data] = json.loads((work / FEATURES).read_text())
+    if method.features not in features_of_set(work):
+        shutil.rmtree(cache_folder(work, method), ignore_errors=True)
+        asked = [*command(options, data, method, 0), "--out", work, "--features"]
+        run_process(asked, AEFLOW_CACHE=str(cache_folder(work, method)))
+    store.results["features"].setdefault(data, {})[method.features] = features_of_set(work)[method.features]
+
+
+def cache_folder(work: Path, method: Method) -> Path:
+    """Return the folder that keeps the features of a method."""
+    return work / "cache" / method.features
 
 
 def run(store: Store, options: argparse.Namespace, data: str, method: Method, seed: int, digest: str) -> None:
@@ -78,9 +84,8 @@ def run(store: Store, options: argparse.Namespace, data: str, method: Method, se
             outcome, process = measure_peer(method, options.anomalib_python, options.data / data, seed, out / "peer")
             write_outcomes(out, method, test, {"": outcome})
         else:
-            weights = ["--encoder-weights", options.wide_resnet_weights] if method.name == WIDE else []
-            asked = [*command(options, data, method.name, seed), "--out", out, *weights]
-            process = run_process(asked, AEFLOW_CACHE=str(work / "cache"))
+            asked = [*command(options, data, method, seed), "--out", out]
+            process = run_process(asked, AEFLOW_CACHE=str(cache_folder(work, method)))
         rows = json.loads((out / ROWS).read_text())
         with np.load(out / SCORES) as scores:
             for name, row in rows.items():
@@ -91,7 +96,8 @@ def run(store: Store, options: argparse.Namespace, data: str, method: Method, se
     print(f"{data}, seed {seed}, {process.seconds:.0f} s: {said or method.name}", file=sys.stderr, flush=True)
 
 
-def command(options: argparse.Namespace, data: str, method: str, seed: int) -> list[object]:
+def command(options: argparse.Namespace, data: str, method: Method, seed: int) -> list[object]:
     """Return the command of one run."""
     where = ["--data", options.data / data, "--work", options.work / data]
-    return [sys.executable, "-m", "benchmarks.quality.one_run", "--method", method, "--seed", seed, *where]
+    where += ["--encoder-weights", options.wide_resnet_weights] if method.name == WIDE else []
+    return [sys.executable, "-m", "benchmarks.quality.one_run", "--method", method.name, "--seed", seed, *where]

@@ -39,6 +39,7 @@ COLUMNS = {
     "label": pa.int8(),
     "score": pa.float64(),
 }
+REFERENCES = ("default", "aeflow-1")  # what others are compared with
 ORDER = [name for method in METHODS for name in method.names]
 
 
@@ -117,11 +118,11 @@ def truth_of(test: Sequence[Record]) -> Truth:
 
 
 def summarise(scores: dict[Key, NDArray[np.float64]], truths: dict[str, Truth]) -> dict[str, Any]:
-    """Return intervals of each method, and the default's difference to each control and peer: a set, and their mean.
+    """Return intervals of each method, and the differences of REFERENCES to controls and peers: a set, and their mean.
 
     ``summary/<set>/<method>`` with value, low, high (DeLong, mean over seeds) and patients; ``differences/<set>`` with
-    ``best control`` and ``of/<method>``; ``means/<method>`` with the mean over the sets, where all were measured, and
-    its difference.
+    ``best control`` and ``of/<reference>/<method>``; ``means/<method>`` with the mean over the sets, where all were
+    measured, and the default's difference to it.
     """
     won: dict[str, dict[str, NDArray[np.float64]]] = {data: {} for data in truths}
     for data, of_set in won.items():
@@ -137,10 +138,14 @@ def summarise(scores: dict[Key, NDArray[np.float64]], truths: dict[str, Truth]) 
     for data, of_set in won.items():
         others = [name for name in of_set if GROUPS[name] in ("control", "trivial", "peer")]
         controls = [name for name in others if GROUPS[name] != "peer"]
-        if "default" in of_set and controls:
+        if controls:
             differences[data] = {
                 "best control": max(controls, key=lambda name: of_set[name].mean()),
-                "of": {name: statistics.difference(of_set["default"], of_set[name], truths[data]) for name in others},
+                "of": {
+                    one: {name: statistics.difference(of_set[one], of_set[name], truths[data]) for name in others}
+                    for one in REFERENCES
+                    if one in of_set
+                },
             }
     means = {}
     for name in dict.fromkeys(name for of_set in won.values() for name in of_set):

@@ -24,7 +24,7 @@ Loss = Callable[[list[Tensor], Tensor], Tensor]  # features and pixels -> loss o
 
 
 def train(net: nn.Module, loss: Loss, normals: Normals, optimizer: torch.optim.Optimizer, one_cycle: bool) -> None:
-    """Train as many steps as the default preset, on the same images in the same order; keep the best epoch's weights.
+    """Train as many steps as preset aeflow-1, on the same images in the same order; keep the best epoch's weights.
 
     The learning rate follows the preset's schedule if ``one_cycle``, or stays as the optimizer has it.
     """
