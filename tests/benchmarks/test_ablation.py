@@ -78,7 +78,7 @@ def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
 def test_the_default_row_is_what_the_proxy_says(data: Path, tmp_path: Path) -> None:
     """And so is every row that only changes settings: the readings are those of aeflow itself."""
     base = {**dict(one.split("=") for one in SMALL), "seed": 0}
-    settings = make_settings(**base)
+    settings = make_settings(rows.PRESET, **base)
     images = Trainings.of(data, settings, (2, 3, 4), None)
     net = images.trained(settings, tmp_path)
     again = images.trained(settings, tmp_path)
@@ -129,7 +129,7 @@ def test_standardised_positions_have_mean_0_and_spread_1_over_the_held_out() -> 
         "clean": readings.Measured([-normals], [torch.zeros_like(normals)], {"ssim": np.arange(50.0)}),
         "test": readings.Measured([-odd[None]], [torch.zeros(1, 6, 5)], {"ssim": np.zeros(1)}),
     }
-    settings = make_settings(beta=1.0, top_share=1e-6, log_det_weight=0.5)
+    settings = make_settings(rows.PRESET, beta=1.0, top_share=1e-6, log_det_weight=0.5)
     plain, by_position = (readings.scores(measured, settings, how)["test"][0] for how in ("", "positions"))
     assert plain < 0 < 3 < by_position
 
@@ -140,7 +140,7 @@ def test_what_lies_on_the_rim_alone_does_not_count_without_it() -> None:
     odd[:, 0, 2], odd[:, 3, 4] = 99, 99
     inside[:, 4, 3] = 99
     groups = {"clean": normals, "plain": normals[:2], "odd": odd, "inside": inside}
-    settings = make_settings(beta=1.0, log_det_weight=0.5)
+    settings = make_settings(rows.PRESET, beta=1.0, log_det_weight=0.5)
     found = readings.scores(
         {
             name: readings.Measured([-maps], [torch.zeros_like(maps)], {"ssim": np.arange(float(len(maps)))})
@@ -164,7 +164,7 @@ def test_averaged_scores_count_the_same_whatever_their_scale() -> None:
 
 
 def test_mirrored_features_are_those_of_the_mirror_image(data: Path) -> None:
-    images = Trainings.of(data, make_settings(image_size=64), (2, 3, 4), None)
+    images = Trainings.of(data, make_settings(rows.PRESET, image_size=64), (2, 3, 4), None)
     mirrored = readings.mirrored(images.groups, images.trainer.encoder, 64)
     assert mirrored.keys() == images.groups.keys()
     for name, features in images.groups.items():
@@ -249,7 +249,7 @@ def test_a_row_may_be_compared_with_another_than_the_default() -> None:
     assert all(row.against in rows.BY_NAME for row in rows.ROWS)
     for row in rows.ROWS:
         assert row.around == ({} if row.against == "default" else rows.BY_NAME[row.against].trained)
-    assert rows.BY_NAME["4 steps"].model({}, 0) == make_settings(view_reach=1.0, flow_steps=4)
+    assert rows.BY_NAME["4 steps"].model({}, 0) == make_settings(rows.PRESET, view_reach=1.0, flow_steps=4)
 
 
 def test_a_row_says_what_it_changes_and_other_settings_are_another_digest() -> None:

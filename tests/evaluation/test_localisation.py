@@ -158,7 +158,7 @@ def test_regions_alone_are_measured_and_a_bad_one_refuses_its_image(
     assert metrics["refused"] == 1
     found = metrics["localisation"]["region"]
     assert [found[side]["n_images"] for side in ("normal", "abnormal")] == [4, 5]
-    assert found["normal"]["hottest_point"]["chance"] == pytest.approx(0.25)
+    assert found["normal"]["hottest_point"]["chance"] == pytest.approx(0.25, abs=0.02)
 
 
 def test_without_masks_there_is_no_localisation(trained: Trained, run: Path, tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_what_is_not_anomalous_is_reconstructed_as_it_is(model: aeflow.Model, im
     net, (low, high) = model.artifact.net, limits(model)
     with torch.no_grad():
         measures = net(images)
-        plain = net.reconstruction(measures, images)
+        plain = net.laid_into(images, measures.x_hat, measures.encoded)
         top = float(net.anomaly_map(measures).max())
     torch.testing.assert_close(healthy(net, images, (top + 1, top + 2)), plain, rtol=1e-4, atol=1e-4)
     repaired = healthy(net, images, (low, high))

@@ -45,7 +45,7 @@ def features(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Features:
 
 def model(**changes: object) -> AEFlow:
     torch.manual_seed(0)
-    settings = small_settings(**changes)
+    settings = small_settings(preset="aeflow-1", **changes)
     return AEFlow(settings, pretrained(settings.encoder, settings.encoder_stages))
 
 
@@ -135,7 +135,7 @@ def test_a_step_in_parts_is_the_step_of_the_whole_batch(features: Features, bflo
     def stepped(most: int, size: int | None = None) -> tuple[AEFlow, int]:
         net = model(batch_size=20).train()
         z, x = features.batch(range(20))
-        net.initialise(z, x)
+        net.initialise(net.encoded(z, x))
         step = _Step(net, net.settings, torch.optim.SGD(net.parameters(), 0.1), Plan(train_bfloat16=bfloat16))
         step.losses = limited(step.losses, most, [])
         step.size = size or step.size

@@ -66,9 +66,9 @@ class Score:
     posterior: dict[str, float]  # probability of "normal" and of each kind of abnormality; empty without classes
     maps: dict[str, Floats32]
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
-    region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
     outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
     original: Original | None = None  # the image at its own size, if asked for
+    region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
 
     @property
     def map(self) -> Floats32 | None:
