@@ -169,8 +169,8 @@ def test_mirrored_features_are_those_of_the_mirror_image(data: Path) -> None:
     assert mirrored.keys() == images.groups.keys()
     for name, features in images.groups.items():
         assert len(mirrored[name]) == len(features)
-        rows = range(0, len(features), 3)
-        assert torch.equal(mirrored[name].batch(rows)[1], features.batch(rows)[1].flip(-1))
+        every_third = range(0, len(features), 3)
+        assert torch.equal(mirrored[name].batch(every_third)[1], features.batch(every_third)[1].flip(-1))
 
 
 def test_distance_of_features_is_blind_to_their_length() -> None:

@@ -70,17 +70,22 @@ class TrialTrainer:
         sides = Sides.of(data, settings)
         views = range(1 + getattr(space.distributions["augmented_views"], "high", 0))
         region = find_region(data, None, sides.kept, settings, encoder)
-        front = Front(encoder, region, space.widest)
+        widest = space.widest
+        if not widest.describes:  # all that the encoder gives is a flow's
+            widest = widest.model_copy(update={"stages": encoder.stages})
+        front = Front(encoder, region, widest)
         cache = FeatureCache.of(front, settings)
         with bar("Features", len(views) * len(sides.kept) + sides.measured) as advance:
             found = [cache.features(sides.kept, advance, view) for view in views]
             proxy = Proxy.on(sides, settings, cache, advance)
         refusals = [*found[0][1], *proxy.refusals]
         kept = [features for features, _ in found]
-        planned, _, normals = plan_score(cache, kept[0], space.widest.model_copy(update={"seed": seed}))
+        planned, _, normals = plan_score(cache, kept[0], widest.model_copy(update={"seed": seed}))
         if "flow" not in planned.chosen_terms:
             found_terms = f"the score sums {', '.join(planned.chosen_terms)}, and none of them is trained"
             raise SettingsError("looks_for", found_terms, "there is nothing to tune; train with the preset")
+        if normals is None:  # no term is fitted before the trials, whatever their stages
+            planned = planned.model_copy(update={"stages": space.base.stages})
         net = AEFlow(planned, encoder, region=region).to(encoder.mean.device)
         if normals is not None:
             fit_terms(net, kept[0], normals, seed)
