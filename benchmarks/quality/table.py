@@ -64,8 +64,10 @@ def table(results: dict[str, Any]) -> str:
     for data, found in results["sets"].items():
         lines += [f"## {data}", "", *of_set(results, data, found), "", *at_threshold(found), ""]
         for name, one in results["features"].get(data, {}).items():
-            train, test = one["train_seconds"], one["test_seconds"]
-            lines += [f"Features for the {name}, once: train normals {train:.0f} s, test images {test:.0f} s.", ""]
+            parts = [f"train normals {one['train_seconds']:.0f} s"]
+            if "test_seconds" in one:  # those of a training's front are not kept for test images
+                parts.append(f"test images {one['test_seconds']:.0f} s")
+            lines += [f"Features for the {name}, once: {', '.join(parts)}.", ""]
         if differences := results.get("differences", {}).get(data):
             for one in differences["of"]:
                 lines += [*against(differences, one), ""]
