@@ -175,7 +175,11 @@ class AEFlow(nn.Module):
 
     def flow_features(self, encoded: Encoded) -> list[Tensor]:
         """Return the features (B, C, h, w) of the flows' stages, as the encoder gives them."""
-        return [encoded.features[self.front.stages.index(stage)] for stage in self.settings.stages]
+        return self.stage_features(encoded, self.settings.stages)
+
+    def stage_features(self, encoded: Encoded, stages: Sequence[int]) -> list[Tensor]:
+        """Return the features (B, C, h, w) of some of the encoder's stages."""
+        return [encoded.features[self.front.stages.index(stage)] for stage in stages]
 
     def encoder_features(self, x: Tensor, stages: Sequence[int]) -> list[Tensor]:
         """Return the encoder's features of images ``x`` (B, 3, H, W) as they are, with no region and no box."""
@@ -198,7 +202,7 @@ class AEFlow(nn.Module):
     def code(self, encoded: Encoded, latent: Latent | None) -> list[Tensor]:
         """Return what the decoder reads, (B, C, h, w) each: features of its stages, or the deepest stage's latent."""
         if self.decoder.reads_features:
-            return [encoded.features[self.front.stages.index(stage)] for stage in self.settings.decoder_stages]
+            return self.stage_features(encoded, self.settings.decoder_stages)
         return self.of_flows(encoded)[-1:] if latent is None else latent.u[-1:]
 
     def decode(self, code: list[Tensor]) -> Tensor:
@@ -318,7 +322,7 @@ class AEFlow(nn.Module):
     def log_ratios(self, encoded: Encoded, latent: Latent | None) -> Tensor | None:
         """Return the log-ratio of each kind of abnormality to normal in nats, (B, kinds); None if none was learnt."""
         if self.classes is not None:
-            stages = [encoded.features[self.front.stages.index(stage)] for stage in self.settings.class_stages]
+            stages = self.stage_features(encoded, self.settings.class_stages)
             return self.classes.log_ratios(self.classes.latent(stages))
         if isinstance(self.prior, FlowGMMPrior) and latent is not None:
             return self.prior.log_ratios(latent.u[-1])

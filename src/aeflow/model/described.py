@@ -88,9 +88,12 @@ def _mean_within(values: Tensor, weight: Tensor) -> Tensor:
     return (values * weight).sum(dim=(2, 3), keepdim=True) / total
 
 
-def blurred(x: Tensor, sigma: float) -> Tensor:
-    """Return images (B, C, H, W) under a Gaussian of spread ``sigma`` in pixels; edges are repeated."""
-    half = math.ceil(2 * sigma)
+def blurred(x: Tensor, sigma: float, spreads: float = 2.0) -> Tensor:
+    """Return images (B, C, H, W) under a Gaussian of spread ``sigma`` in pixels, cut at ``spreads`` of them.
+
+    Beyond the edges their pixels repeat.
+    """
+    half = math.ceil(spreads * sigma)
     steps = torch.arange(-half, half + 1, dtype=x.dtype, device=x.device)
     window = torch.exp(-steps.square() / (2 * sigma**2))
     window = window / window.sum()

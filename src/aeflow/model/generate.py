@@ -34,12 +34,11 @@ def healthy(net: AEFlow, x: Tensor, limits: tuple[float, float]) -> Tensor:
         return net.laid_into(x, repaired(net, encoded, limits), encoded)
     z = net.of_flows(encoded)[-1]
     if net.classes is not None:
-        stages = net.settings.class_stages
-        s = pool([encoded.features[net.front.stages.index(stage)] for stage in stages])
+        s = pool(net.stage_features(encoded, net.settings.class_stages))
         z = with_class_statistics(net, z, net.classes.moved_to_normal(s))
     if not net.flows:
-        return _decoded(net, z)
-    return _decoded(net, pulled_into_ball(net.flows[-1](z)[0]))
+        return net.decode([z])
+    return net.decode([pulled_into_ball(net.flows[-1](z)[0])])
 
 
 @torch.no_grad()
@@ -65,7 +64,7 @@ def sample(net: AEFlow, n: int, component: int | None = None, seed: int = 0) -> 
     [latents] = codes
     if shift is not None:
         latents = torch.cat([_shifted(net, u, shift) for u in torch.split(latents, BATCH)])
-    return torch.cat([_decoded(net, u) for u in torch.split(latents, BATCH)])
+    return _all_decoded(net, [latents])
 
 
 def drawn_of_prior(
@@ -141,11 +140,6 @@ def pulled_into_ball(u: Tensor) -> Tensor:
 def _all_decoded(net: AEFlow, codes: list[Tensor]) -> Tensor:
     """Return the images (n, 3, H, W) of codes (n, C, h, w) each."""
     return torch.cat([net.decode(list(part)) for part in zip(*(torch.split(z, BATCH) for z in codes), strict=True)])
-
-
-def _decoded(net: AEFlow, u: Tensor) -> Tensor:
-    x: Tensor = net.decoder([u]).float()
-    return x
 
 
 def repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float]) -> Tensor:

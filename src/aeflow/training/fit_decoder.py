@@ -13,6 +13,7 @@ from aeflow.features.device_batches import Feed
 from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.ssim import ssim
 from aeflow.runtime.progress import bar
+from aeflow.training.schedule import one_cycle
 
 EPOCHS, MOST_UPDATES = 12, 400  # whichever is fewer: half a minute on two cores
 BATCH = 8
@@ -63,10 +64,3 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
             advance(note=f"loss {mean_loss:.3f}")
     decoder.eval()
     return mean_loss
-
-
-def one_cycle(step: int, steps: int) -> float:
-    """Return the share of the top learning rate: a linear rise over a fifth of ``steps``, then half a cosine to 0."""
-    rise = steps / 5
-    share = (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
-    return max(min(share, 1.0), 1e-3)

@@ -24,6 +24,7 @@ from aeflow.runtime.device import Plan, halving
 from aeflow.runtime.progress import bar
 from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
 from aeflow.training.numerics import check_finite, check_gradients
+from aeflow.training.schedule import one_cycle
 
 NORMS_FROM_IMAGES = 1024  # images from which the norms of the flows start, at most
 # Pause before the next checkpoint, as a multiple of the time to write one: half a gigabyte for the preset paper.
@@ -201,15 +202,8 @@ def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: 
 
 
 def learning_rate(settings: Settings, step: int, steps: int) -> float:
-    """Return the constant rate, or that of one cycle.
-
-    A cycle is a linear rise over the first fifth of all ``steps``, then half a cosine towards 0.
-    """
-    if settings.schedule == "constant":
-        return settings.learning_rate
-    rise = steps / 5
-    share = (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / (steps - rise)))
-    return settings.learning_rate * max(min(share, 1.0), 1e-3)
+    """Return the constant rate, or that of ``one_cycle``."""
+    return settings.learning_rate * (1.0 if settings.schedule == "constant" else one_cycle(step, steps))
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from aeflow.model.described import blurred
 from aeflow.model.regions.base import Region
 
 NORMAL_SIDE = 224  # pixels of the picture that the lengths below are for; they scale with the shorter side
@@ -48,7 +49,7 @@ def tissue(grey: Tensor) -> Tensor:
     Ventricles and cysts are as dark as the background and belong to the body: a closing takes them in.
     """
     scale = _scale(grey)
-    bright = ((_blurred(grey, SMOOTHING * scale) - TISSUE) / TISSUE_SOFTNESS).sigmoid()
+    bright = ((blurred(grey, SMOOTHING * scale, spreads=3.0) - TISSUE) / TISSUE_SOFTNESS).sigmoid()
     return -_dilated(-_dilated(bright, _odd(HOLE * scale)), _odd(HOLE * scale))
 
 
@@ -102,13 +103,3 @@ def _dilated(grey: Tensor, side: int) -> Tensor:
     """Return the greatest value in the square around each pixel."""
     rows = F.max_pool2d(grey, (side, 1), stride=1, padding=(side // 2, 0))
     return F.max_pool2d(rows, (1, side), stride=1, padding=(0, side // 2))
-
-
-def _blurred(grey: Tensor, sigma: float) -> Tensor:
-    """Return the picture blurred by a Gaussian; beyond the edge its pixels repeat."""
-    reach = math.ceil(3 * sigma)
-    at = torch.arange(-reach, reach + 1, device=grey.device).to(grey.dtype)
-    kernel = torch.exp(-0.5 * (at / sigma) ** 2)
-    kernel = kernel / kernel.sum()
-    padded = F.pad(grey, (reach, reach, reach, reach), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
