@@ -167,16 +167,5 @@ class Front(nn.Module):
 
 
 def described_of(z: Tensor, region: Tensor, mirror_axis: str) -> Described:
-    """Return descriptions ``z`` (B, D, h, w) with their mirror images, within regions (B, 1, H / CELL, W / CELL).
-
-    The mirror image of an image's description stands for the description of its mirror image, which would take a second
-    pass through the encoder; the terms take off their mean difference.
-    """
-    weight = F.avg_pool2d(region, STRIDE // CELL)[:, 0]
-    return mirrored_along(Described(z, z, weight), mirror_axis)
-
-
-def mirrored_along(described: Described, mirror_axis: str) -> Described:
-    """Return descriptions with the mirror images across an axis, ``left-right`` or ``up-down``."""
-    mirrored = described.z.flip(3 if mirror_axis == "left-right" else 2)
-    return Described(described.z, mirrored, described.weight)
+    """Return descriptions ``z`` (B, D, h, w) within regions (B, 1, H / CELL, W / CELL)."""
+    return Described(z, F.avg_pool2d(region, STRIDE // CELL)[:, 0], mirror_axis)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -22,11 +21,11 @@ from aeflow.training.exposure import another_exposure
 from aeflow.training.region_anomalies import anomalies_in
 
 MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
-MAX_CHANGED = 400  # of them that get synthetic anomalies
+MAX_CHANGED = 1000  # of them that get synthetic anomalies
 MAX_RECAPTURED = 200  # of them that get another exposure
-MIN_CHANGED = 400  # synthetic anomalies: several of an image if there are fewer normals
+MIN_CHANGED = 1000  # synthetic anomalies: several of an image if there are fewer normals
 MAX_VIEWS = 5  # anomalies of one image
-BATCH = 25
+BATCH = 50  # images that lend each other tissue
 
 
 def described(front: Front, normals: Features) -> Described:
@@ -56,7 +55,7 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
     origin: list[int] = []
     exposed = evenly(chosen, MAX_RECAPTURED)
     with bar("Synthetic anomalies", len(chosen) * views + len(exposed)) as advance:
-        for rows in _batches(chosen * views):
+        for rows in _batches(_shuffled(chosen, views, generator)):
             seen = seen_rows(front, normals, [known[row] for row in rows])
             x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
             changed.append(_described_as(front, seen, x))
@@ -77,14 +76,20 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
     )
 
 
+def _shuffled(rows: list[int], views: int, generator: torch.Generator) -> list[int]:
+    """Return rows so many times over, in random order each time: neighbours in a folder are often of one patient."""
+    orders = [torch.randperm(len(rows), generator=generator).tolist() for _ in range(views)]
+    return [rows[at] for order in orders for at in order]
+
+
 def _batches(rows: list[int]) -> list[list[int]]:
     return [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
 
 
 def joined(parts: list[Described]) -> Described:
     """Return descriptions one after the other."""
-    together: Callable[[str], Tensor] = lambda name: torch.cat([getattr(part, name) for part in parts])  # noqa: E731
-    return Described(together("z"), together("mirrored"), together("weight"))
+    z, weight = torch.cat([part.z for part in parts]), torch.cat([part.weight for part in parts])
+    return Described(z, weight, parts[0].mirror_axis)
 
 
 def _encoded(front: Front, normals: Features, rows: list[int]) -> Encoded:
@@ -106,4 +111,4 @@ def _described_as(front: Front, seen: Seen, x: Tensor) -> Described:
     device = front.mean.device
     found = front.of_seen(seen.with_x(x).to(device)).described
     assert found is not None
-    return Described(found.z.cpu(), found.mirrored.cpu(), found.weight.cpu())
+    return Described(found.z.cpu(), found.weight.cpu(), found.mirror_axis)

@@ -10,10 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from aeflow.config import Settings
-from aeflow.model.described import INTENSITIES, Described
+from aeflow.model.described import AXES, INTENSITIES, Described
 
 SYMMETRIC = 0.5  # least symmetry of the mean normal image with which sides are compared
-AXES = {"left-right": 3, "up-down": 2}  # dimension of a description (B, D, h, w) that is flipped
 DIFFUSE = ("pooled_filter", "pooled_energy")
 FOCAL = ("lesion_residual", "mirror_difference", "mirror_filter")
 UNKNOWN = ("flow", *DIFFUSE, "lesion_residual", "mirror_difference")

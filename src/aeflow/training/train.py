@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.described import Described
 from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import pretrained
-from aeflow.model.front import Front, mirrored_along
+from aeflow.model.front import Front
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.runtime.files import write_text
@@ -233,7 +233,7 @@ def plan_score(
     plan = plan_terms(settings, fingerprint(normals, front.beside))
     axis = settings.mirror_axis or plan.mirror_axis
     planned = settings.model_copy(update={"terms": plan.terms, "mirror_axis": axis})
-    return planned, plan.words, mirrored_along(normals, axis)
+    return planned, plan.words, replace(normals, mirror_axis=axis)
 
 
 def build_network(

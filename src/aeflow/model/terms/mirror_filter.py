@@ -12,6 +12,7 @@ from aeflow.model.described import INTENSITIES
 from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.examples import Examples, covariance, rows_of
 from aeflow.model.terms.mirror_difference import difference
+from aeflow.model.terms.neighbours import beyond, neighbours
 from aeflow.model.terms.scored_batch import ScoredBatch
 from aeflow.model.terms.top_mean import top_mean
 
@@ -19,7 +20,10 @@ CHANNELS = slice(-INTENSITIES, None)
 
 
 class Module(TermModule):
-    """``mean_top w (z_p - z'_p - m_p)`` with ``w = C^-1 mean(delta)``: Fisher's direction of the mean anomaly."""
+    """``mean_top min_q w (z_p - z'_q - m_p)`` with ``w = C^-1 mean(delta)``: Fisher's direction of the mean anomaly.
+
+    q is the position p of the mirror image z' or one beside it.
+    """
 
     mean: Tensor
     weights: Tensor
@@ -41,8 +45,10 @@ class Module(TermModule):
 
     def map(self, batch: ScoredBatch) -> Tensor:
         """Return the filter at each position, (B, h, w)."""
-        centred = difference(batch.needed_description(), CHANNELS) - self.mean
-        return torch.einsum("c,bchw->bhw", self.weights, centred)
+        described = batch.needed_description()
+        here = self._along(described.z[:, CHANNELS]) - self._along(self.mean)
+        there = neighbours(self._along(described.mirrored[:, CHANNELS]))
+        return ((here - there)[:, :, 0] + beyond(described.mirrored_weight)).amin(dim=0)
 
     def fit(self, examples: Examples) -> None:
         """Set mean and weights from normals' differences and synthetic anomalies."""
@@ -53,3 +59,7 @@ class Module(TermModule):
         scale = normal.std(dim=0) + 1e-8
         mean_delta = (deltas[examples.anomalous] / scale).double().mean(dim=0)
         self.weights.copy_((torch.linalg.solve(covariance(normal / scale), mean_delta) / scale).float())
+
+    def _along(self, values: Tensor) -> Tensor:
+        """Return values (B, C, h, w) along the weights, (B, 1, h, w)."""
+        return torch.einsum("c,bchw->bhw", self.weights, values)[:, None]
