@@ -153,12 +153,11 @@ def test_tissue_that_has_its_like_within_a_position_of_its_mirror_image_is_no_an
     right = left.flip(3).roll(moved, (2, 3))
     asymmetric = of(torch.where(torch.arange(SIDE) < SIDE // 2, left, right))
     inside = region(2)[:, 2:-2, [2, 5]] > 0.5  # away from the midline, where a side meets what was moved
-    far = of(random(2, D, SIDE, SIDE, seed=10))
-    near_map, far_map = (of_alike.map(batch(one))[:, 2:-2, [2, 5]] for one in (asymmetric, far))
-    assert (
-        near_map[inside] <= math.log(1e-2) + ATOL if name == "mirror_difference" else near_map[inside] <= ATOL
-    ).all()
-    assert far_map[inside].mean() > near_map[inside].mean() + 0.1
+    found = of_alike.map(batch(asymmetric))[:, 2:-2, [2, 5]][inside]
+    least = math.log(1e-2) if name == "mirror_difference" else 0.0  # of an energy of 0; a filter may be below
+    assert (found <= least + ATOL).all()
+    far = of_alike.map(batch(of(random(2, D, SIDE, SIDE, seed=10))))[:, 2:-2, [2, 5]][inside]
+    assert far.amax() > least + 0.1
 
 
 @pytest.mark.parametrize("name", DESCRIBED)
