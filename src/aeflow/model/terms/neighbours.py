@@ -16,12 +16,6 @@ def neighbours(x: Tensor) -> Tensor:
     return torch.stack([padded[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)])
 
 
-def mean_of_neighbours(x: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean (B, h, w) of each position of ``x`` (B, h, w) and of those around it."""
-    total, weights = (F.avg_pool2d(part[:, None], 3, stride=1, padding=1)[:, 0] for part in (weight * x, weight))
-    return total / weights.clamp_min(1e-6)
-
-
 def beyond(weight: Tensor) -> Tensor:
     """Return what is added to the positions around each of which less than half counts, so that none is the least.
 
