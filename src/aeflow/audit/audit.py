@@ -12,7 +12,7 @@ import numpy as np
 
 from aeflow._types import Floats
 from aeflow.audit import near_duplicates, shortcuts
-from aeflow.audit.file_traits import Traits, traits
+from aeflow.audit.file_traits import BURNED_IN, Traits, traits
 from aeflow.audit.findings import Finding, Severity, worst_first
 from aeflow.audit.near_duplicates import Pair
 from aeflow.audit.record_checks import check_records
@@ -42,6 +42,7 @@ REMEDIES = {  # by the attribute's first word
     "share": "check that both groups were cropped and collimated in the same way",
     "slice": "choose the normal slices at the places of the abnormal ones",
     "distance": "choose the normal slices at the places of the abnormal ones",
+    "burned-in": "train with --region body, which leaves thin strokes out, or with the organ's own region",
     "modality": "do not mix modalities",
     "photometric": "check that no image is inverted",
 }
@@ -116,6 +117,7 @@ def audit(data: Path | str) -> Audit:
         *_near_copies(records, near, complete),
         *_shortcuts(classes),
         *_shifts(shifts),
+        *_burned_in(records, found),
         *_mixture(found),
     ]
     return Audit(records, worst_first(findings), classes, shifts, attributes, exact, near, refusals)
@@ -244,6 +246,19 @@ def _tendency(separation: Separation) -> str:
 def _remedy(attribute: str) -> str:
     """Return the remedy for an attribute."""
     return REMEDIES[attribute.split()[0].rstrip(":")]
+
+
+def _burned_in(records: Sequence[Record], found: Sequence[Traits | None]) -> Iterator[Finding]:
+    """Yield a finding if pictures show burned-in text or markers; how they go with the label is a shortcut's."""
+    marked = tuple(i for i, t in enumerate(found) if t is not None and t.numbers[BURNED_IN] > 0)
+    if marked:
+        labels = Counter(records[i].label for i, t in enumerate(found) if t is not None)
+        of = Counter(records[i].label for i in marked)
+        shares = ", ".join(f"{of[k] / labels[k]:.0%} of {label_name(k)} ones" for k in sorted(labels, key=str))
+        text = (
+            f"{count(len(marked), 'image')} with thin, short, very bright strokes, as text and side markers: {shares}"
+        )
+        yield Finding("note", "burned-in text or markers", text, REMEDIES["burned-in"], marked)
 
 
 def _mixture(found: Sequence[Traits | None]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
+from aeflow.audit.burned_in import strokes
 from aeflow.imageio.formats import recognise
 from aeflow.imageio.image import Image, Slice
 from aeflow.imageio.reader import read_image
@@ -22,6 +23,7 @@ from aeflow.imageio.reader import read_image
 SIDE = 64  # side in pixels of the small picture by which copies are recognised
 HASH_SIDE = 16  # 256 bits; at 64, different chest X-rays share their hash
 MARGINS = (0.0, 0.02, 0.04)  # cut off each side before hashing, so that a cropped copy matches its original
+BURNED_IN = "burned-in strokes"  # share of the picture that they cover
 BLACK_LEVEL = 5 / 255  # up to this a pixel is black; JPEG leaves noise on pixels that were 0
 
 
@@ -59,6 +61,7 @@ def traits(path: Path, at: Slice | None = None) -> Traits:
             "height": float(height),
             "aspect ratio": width / height,
             "mean intensity": float(grey.mean(dtype=np.float64)),
+            BURNED_IN: float(strokes(grey).mean()),
             "share of black pixels": float((grey <= BLACK_LEVEL).mean()),
             **_encoding(content, form),
         },
