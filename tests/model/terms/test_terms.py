@@ -189,10 +189,22 @@ def test_channels_units_do_not_matter(name: str) -> None:
 
 def test_directions_have_spread_1_over_normals() -> None:
     normal, deltas = random(4000, 6) @ random(6, 6, seed=1), 3 * random(200, 6, seed=2)
-    directions = lesion_directions(normal, deltas, 3)
+    directions = lesion_directions(normal, torch.zeros(10, 6), deltas, 3)
     along = normal @ directions.T
     assert (along.std(dim=0) < 1.05).all()  # less than 1: the covariance is pulled towards the identity
     assert (along.std(dim=0) > 0.5).all()
+
+
+def test_what_another_capture_changes_is_no_direction_of_lesions() -> None:
+    """Nor is it where anomalies change the same, if they change something else as well."""
+    normal, capture, lesions = random(4000, 6), torch.zeros(6), torch.zeros(6)
+    capture[0], lesions[0], lesions[1] = 30.0, 5.0, 3.0
+    deltas = lesions * (1 + 0.1 * random(200, 6, seed=2))
+    recapture = capture * random(100, 6, seed=3)
+    plain = lesion_directions(normal, torch.zeros(10, 6), deltas, 1)[0]
+    robust = lesion_directions(normal, recapture, deltas, 1)[0]
+    assert plain[0].abs() > plain[1].abs()
+    assert robust[0].abs() < 0.05 * robust[1].abs()
 
 
 @pytest.mark.parametrize("name", [*DESCRIBED, "flow"])

@@ -45,9 +45,9 @@ def rows_of(z: Tensor) -> Tensor:
     return z.permute(0, 2, 3, 1).reshape(-1, z.shape[1])
 
 
-def covariance(rows: Tensor) -> Tensor:
-    """Return the covariance (C, C) of rows (n, C), shrunk by SHRINKAGE towards a multiple of the identity."""
-    return shrunk(torch.cov(rows.T.double()))
+def covariance(*parts: Tensor) -> Tensor:
+    """Return the sum of the covariances (C, C) of rows (n_i, C), as ``shrunk``: of variations that add up."""
+    return shrunk(torch.stack([torch.cov(rows.T.double()) for rows in parts]).sum(dim=0))
 
 
 def shrunk(found: Tensor) -> Tensor:
@@ -57,13 +57,14 @@ def shrunk(found: Tensor) -> Tensor:
     return pulled
 
 
-def lesion_directions(normal: Tensor, deltas: Tensor, count: int) -> Tensor:
-    """Return the directions (count, C) in which anomalies stand out most from normal variation.
+def lesion_directions(normal: Tensor, recapture: Tensor, deltas: Tensor, count: int) -> Tensor:
+    """Return the directions (count, C) in which anomalies stand out most from what is no anomaly.
 
-    The leading generalised eigenvectors of (mean of ``delta delta'``, covariance of the normals), scaled so that the
-    normals have variance 1 along each; ``normal`` (n, C), ``deltas`` (m, C).
+    The leading generalised eigenvectors of (mean of ``delta delta'``, covariance of the normals and of what another
+    capture changes), scaled so that these have variance 1 along each; ``normal`` (n, C), ``recapture`` (r, C),
+    ``deltas`` (m, C).
     """
-    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance(normal)))
+    whitening = torch.linalg.inv(torch.linalg.cholesky(covariance(normal, recapture)))
     white = deltas.double() @ whitening.T
     _, vectors = torch.linalg.eigh(white.T @ white / len(white))
     directions: Tensor = vectors[:, -count:].T @ whitening

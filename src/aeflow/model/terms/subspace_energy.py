@@ -58,13 +58,20 @@ class SubspaceEnergy(TermModule):
         return torch.log(self.energy(batch.needed_description()) + 1e-2)
 
     def fit(self, examples: Examples) -> None:
-        """Set mean and directions from normals and synthetic anomalies, each channel in the normals' spreads."""
+        """Set mean and directions from normals, recaptures and synthetic anomalies.
+
+        Each channel is measured in the normals' spreads.
+        """
         values = self.values(examples.clean)
         self.mean.copy_(values.mean(dim=0, keepdim=True))
         normal = rows_of(values - self.mean)[examples.inside]
+        before = examples.clean.at(examples.recaptured_origin)
+        recapture = rows_of(self.values(examples.recaptured) - self.values(before))[(before.weight > 0.5).flatten()]
         deltas = rows_of(examples.changed.z[:, self.channels] - examples.clean.z[examples.origin][:, self.channels])
         scale = normal.std(dim=0) + 1e-8
-        directions = lesion_directions(normal / scale, deltas[examples.anomalous] / scale, DIRECTIONS)
+        directions = lesion_directions(
+            normal / scale, recapture / scale, deltas[examples.anomalous] / scale, DIRECTIONS
+        )
         self.directions.copy_(directions / scale)
 
     def along(self, values: Tensor) -> Tensor:
