@@ -56,10 +56,8 @@ def save_checkpoint(
     os.replace(temporary, run / CHECKPOINT)
 
 
-def load_checkpoint(
-    run: Path, task: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[Progress, State, State]:
-    """Return progress, weights and best weights of ``run``; fills ``optimizer``.
+def read_checkpoint(run: Path, task: dict[str, Any], device: torch.device) -> tuple[Progress, State]:
+    """Return progress and all tensors of the checkpoint of ``run``.
 
     Raises ArtifactError if the checkpoint is missing, damaged, or of other settings or data.
     """
@@ -77,6 +75,14 @@ def load_checkpoint(
         if saved.get(part) != json.loads(json.dumps(task[part])):
             remedy = "resume with the same settings and images, or train from the start with --overwrite"
             raise ArtifactError(path, f"belongs to a training with other {part}", remedy)
+    return progress, tensors
+
+
+def load_checkpoint(
+    run: Path, task: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device
+) -> tuple[Progress, State, State]:
+    """Return progress, weights and best weights of ``run``; fills ``optimizer``; raises as ``read_checkpoint``."""
+    progress, tensors = read_checkpoint(run, task, device)
     groups: dict[str, State] = {"weights": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
         group, name = key.split("/", 1)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +63,15 @@ class Material:
         return rows
 
 
+def task_of(net: AEFlow, settings: Settings, material: Material) -> dict[str, Any]:
+    """Return what a training depends on; only one with the same may continue it."""
+    return {
+        "settings": settings.model_dump(mode="json"),
+        "images": material.fingerprint(),
+        "encoder weights": net.encoder.fingerprint(),
+    }
+
+
 def fit_network(
     net: AEFlow,
     settings: Settings,
@@ -90,11 +100,7 @@ def fit_network(
         Feed(features, device, plan.hold)
         for features in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
     )
-    task = {
-        "settings": settings.model_dump(mode="json"),
-        "images": material.fingerprint(),
-        "encoder weights": net.encoder.fingerprint(),
-    }
+    task = task_of(net, settings, material)
     if resume:
         progress, weights, best = load_checkpoint(run, task, optimizer, device)
         net.load_state_dict(weights, strict=False)

@@ -42,14 +42,14 @@ from aeflow.runtime.progress import bar
 from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
-from aeflow.training.checkpoint import CHECKPOINT, Progress
+from aeflow.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
 from aeflow.training.fit_decoder import fit_decoder
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.learn_region import learn_region
-from aeflow.training.loop import Material, fit_network
+from aeflow.training.loop import Material, fit_network, task_of
 from aeflow.training.painted import read_painted
 from aeflow.training.plan import fingerprint, plan_terms
 
@@ -132,6 +132,8 @@ def train(
     _check_enough(material, settings, data, refusals)
     settings, plan, normals = plan_score(cache, material.views[0], settings)
     net = build_network(before_flowgmm(settings), learnt, region, encoder_weights, on)
+    if resume:
+        read_checkpoint(run, task_of(net, settings, material), on)  # before minutes go into terms and decoder
     if of_flowgmm is not None:
         check_quarters(net)
     if normals is not None:
