@@ -14,7 +14,3 @@ class Module(SubspaceEnergy):
     def values(self, described: Described) -> Tensor:
         """Return the description itself."""
         return described.z[:, self.channels]
-
-    def energy(self, described: Described) -> Tensor:
-        """Return the energy of each position, (B, h, w)."""
-        return self.along(self.values(described) - self.mean).square().mean(dim=1)

@@ -19,10 +19,7 @@ DIRECTIONS = 16
 
 
 class SubspaceEnergy(TermModule):
-    """``log mean_top e``, e the energy of positions in k directions A (k, C), from ``lesion_directions``.
-
-    Subclasses say of which values v, whose normal mean is m.
-    """
+    """``log mean_top |A (v_p - m_p)|^2 / k``: values v, their normal mean m, A (k, C) from ``lesion_directions``."""
 
     mean: Tensor
     directions: Tensor
@@ -44,18 +41,13 @@ class SubspaceEnergy(TermModule):
     def values(self, described: Described) -> Tensor:
         """Return what is measured at each position, (B, C, h, w)."""
 
-    @abstractmethod
-    def energy(self, described: Described) -> Tensor:
-        """Return the energy of each position, (B, h, w)."""
-
     def forward(self, batch: ScoredBatch) -> Tensor:
         """Return the measure of each image, (B,)."""
-        energy = self.energy(batch.needed_description())
-        return torch.log(top_mean(energy, batch.settings.top_share, batch.weight) + 1e-6)
+        return torch.log(top_mean(self._energy(batch), batch.settings.top_share, batch.weight) + 1e-6)
 
     def map(self, batch: ScoredBatch) -> Tensor:
         """Return the logarithm of each position's energy, (B, h, w)."""
-        return torch.log(self.energy(batch.needed_description()) + 1e-2)
+        return torch.log(self._energy(batch) + 1e-2)
 
     def fit(self, examples: Examples) -> None:
         """Set mean and directions from normals, recaptures and synthetic anomalies.
@@ -74,6 +66,6 @@ class SubspaceEnergy(TermModule):
         )
         self.directions.copy_(directions / scale)
 
-    def along(self, values: Tensor) -> Tensor:
-        """Return values (B, C, h, w) along the directions, (B, k, h, w)."""
-        return torch.einsum("kc,bchw->bkhw", self.directions, values)
+    def _energy(self, batch: ScoredBatch) -> Tensor:
+        centred = self.values(batch.needed_description()) - self.mean
+        return torch.einsum("kc,bchw->bkhw", self.directions, centred).square().mean(dim=1)
