@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from aeflow.config import make_settings
-from aeflow.model.described import INTENSITIES, Described
-from aeflow.training.plan import AXES, COMPARED, MIRRORED, SYMMETRIC, Fingerprint, fingerprint, plan_terms, symmetry_of
+from aeflow.model.described import AXES, INTENSITIES, Described
+from aeflow.training.plan import COMPARED, MIRRORED, SYMMETRIC, Fingerprint, fingerprint, plan_terms, symmetry_of
 
 SIDE, D = 12, 4 + INTENSITIES
 SYMMETRICAL, NOT_AT_ALL = {"left-right": 0.9, "up-down": 0.2}, {"left-right": 0.1, "up-down": 0.0}

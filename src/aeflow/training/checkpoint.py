@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,33 +58,34 @@ def save_checkpoint(
     os.replace(temporary, run / CHECKPOINT)
 
 
-def read_checkpoint(run: Path, task: dict[str, Any], device: torch.device) -> tuple[Progress, State]:
-    """Return progress and all tensors of the checkpoint of ``run``.
+def check_checkpoint(run: Path, task: dict[str, Any]) -> None:
+    """Raise ArtifactError if the checkpoint of ``run`` is missing, cut short, or of other settings or data.
 
-    Raises ArtifactError if the checkpoint is missing, damaged, or of other settings or data.
+    Only its header is read.
     """
     path = run / CHECKPOINT
     if not path.is_file():
         raise ArtifactError(run, "no unfinished training to resume", "leave out --resume")
-    try:
-        with safe_open(path, "pt", device=str(device)) as file:
-            header = file.metadata()
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        saved, progress = json.loads(header["task"]), Progress(**json.loads(header["progress"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(path, "damaged checkpoint", "delete it and train from the start") from error
+    with _readable(path), safe_open(path, "pt") as file:
+        saved = json.loads(file.metadata()["task"])
     for part in task:
         if saved.get(part) != json.loads(json.dumps(task[part])):
             remedy = "resume with the same settings and images, or train from the start with --overwrite"
             raise ArtifactError(path, f"belongs to a training with other {part}", remedy)
-    return progress, tensors
 
 
 def load_checkpoint(
     run: Path, task: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device
 ) -> tuple[Progress, State, State]:
-    """Return progress, weights and best weights of ``run``; fills ``optimizer``; raises as ``read_checkpoint``."""
-    progress, tensors = read_checkpoint(run, task, device)
+    """Return progress, weights and best weights of ``run``; fills ``optimizer``.
+
+    Raises ArtifactError as ``check_checkpoint``, and if the rest of the file is damaged.
+    """
+    check_checkpoint(run, task)
+    path = run / CHECKPOINT
+    with _readable(path), safe_open(path, "pt", device=str(device)) as file:
+        progress = Progress(**json.loads(file.metadata()["progress"]))
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     groups: dict[str, State] = {"weights": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
         group, name = key.split("/", 1)
@@ -93,3 +96,12 @@ def load_checkpoint(
         moments.setdefault(int(index), {})[key] = value
     optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
     return progress, groups["weights"], groups["best"]
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise ArtifactError for what safetensors or JSON find wrong with a file."""
+    try:
+        yield
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(path, "damaged checkpoint", "delete it and train from the start") from error

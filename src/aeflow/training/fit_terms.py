@@ -21,10 +21,9 @@ from aeflow.training.exposure import another_exposure
 from aeflow.training.region_anomalies import anomalies_in
 
 MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
-MAX_CHANGED = 1000  # of them that get synthetic anomalies
-MAX_RECAPTURED = 200  # of them that get another exposure
-MIN_CHANGED = 1000  # synthetic anomalies: several of an image if there are fewer normals
+ANOMALIES = 1000  # synthetic ones: one each of so many normals, several of each if there are fewer
 MAX_VIEWS = 5  # anomalies of one image
+MAX_RECAPTURED = 200  # normals that get another exposure
 BATCH = 50  # images that lend each other tissue
 
 
@@ -47,8 +46,8 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
     """Return described normals with synthetic anomalies and recaptures of some of them; ``seed`` decides all."""
     generator = torch.Generator().manual_seed(seed)
     known = evenly(range(len(normals)), MAX_NORMALS)
-    chosen = evenly(range(len(known)), MAX_CHANGED)
-    views = min(MAX_VIEWS, math.ceil(MIN_CHANGED / len(chosen)))
+    chosen = evenly(range(len(known)), ANOMALIES)
+    views = min(MAX_VIEWS, math.ceil(ANOMALIES / len(chosen)))
     changed: list[Described] = []
     recaptured: list[Described] = []
     changes: list[Tensor] = []

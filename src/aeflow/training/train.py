@@ -42,7 +42,7 @@ from aeflow.runtime.progress import bar
 from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
-from aeflow.training.checkpoint import CHECKPOINT, Progress, read_checkpoint
+from aeflow.training.checkpoint import CHECKPOINT, Progress, check_checkpoint
 from aeflow.training.fit_decoder import fit_decoder
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
@@ -133,7 +133,7 @@ def train(
     settings, plan, normals = plan_score(cache, material.views[0], settings)
     net = build_network(before_flowgmm(settings), learnt, region, encoder_weights, on)
     if resume:
-        read_checkpoint(run, task_of(net, settings, material), on)  # before minutes go into terms and decoder
+        check_checkpoint(run, task_of(net, settings, material))  # before minutes go into terms and decoder
     if of_flowgmm is not None:
         check_quarters(net)
     if normals is not None:

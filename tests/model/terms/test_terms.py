@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
@@ -138,6 +139,34 @@ def test_what_moves_both_sides_alike_is_not_seen_by_mirror_terms(terms: dict[str
     torch.testing.assert_close(terms[name].map(batch(both)), terms[name].map(batch(seen)), rtol=1e-3, atol=ATOL)
     one = of(seen.z + change * (torch.arange(SIDE) < SIDE // 2))
     assert not torch.allclose(terms[name](batch(one)), terms[name](batch(seen)), atol=0.1)
+
+
+def test_a_symmetric_change_is_not_seen_by_the_mirror_difference(terms: dict[str, TermModule]) -> None:
+    """Not even a lesion: all that is equal to its own mirror image."""
+    term, seen, change = terms["mirror_difference"], images(), random(5, D, SIDE, SIDE, seed=8)
+    both = of(seen.z + change + change.flip(3))
+    torch.testing.assert_close(term(batch(both)), term(batch(seen)), rtol=1e-3, atol=ATOL)
+    torch.testing.assert_close(term.map(batch(both)), term.map(batch(seen)), rtol=1e-3, atol=ATOL)
+    assert not torch.allclose(term(batch(of(seen.z + change))), term(batch(seen)), atol=0.1)
+
+
+def test_a_symmetric_image_is_as_far_as_the_normals_mean_difference(terms: dict[str, TermModule]) -> None:
+    """Whatever it shows."""
+    term, half = terms["mirror_difference"], random(2, D, SIDE, SIDE, seed=9)
+    first, second = term.map(batch(of(half + half.flip(3))))
+    torch.testing.assert_close(first, second, rtol=1e-3, atol=ATOL)
+
+
+@pytest.mark.parametrize("name", MIRROR)
+def test_an_image_that_differs_from_its_mirror_image_as_normals_do_is_at_distance_0(
+    terms: dict[str, TermModule], name: str
+) -> None:
+    """The filter takes the least of some positions, so it is there or below."""
+    term, away = terms[name], Described(torch.zeros(1, D, SIDE, SIDE), region(1))
+    channels = slice(-len(term.get_buffer("mean")[0]), None) if name == "mirror_filter" else LAYOUT.deep
+    away.z[:, channels] = term.get_buffer("mean") / 2  # less its own mirror image, which is its negative: the mean
+    at_normals = term.map(batch(away))
+    assert (at_normals <= (ATOL if name == "mirror_filter" else math.log(1e-2) + ATOL)).all()
 
 
 @pytest.mark.parametrize("moved", [(0, 0), (0, 1), (1, -1)])
