@@ -17,7 +17,7 @@ from aeflow.errors import NumericalError
 from aeflow.features import cache as caching
 from aeflow.features import openvino_encoder as encoder_graph
 from aeflow.features.cache import FeatureCache
-from aeflow.features.openvino_encoder import EncoderGraph, difference
+from aeflow.features.openvino_encoder import GRAPH_FROM_IMAGES, EncoderGraph, difference, fastest
 from aeflow.imageio.reader import read_image
 from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
@@ -204,6 +204,15 @@ def test_a_graph_gives_features_to_single_precision(encoder: Encoder) -> None:
     assert graph is not None
     assert 0 < difference(graph(x.numpy()), want, widths) < 1e-4
     np.testing.assert_array_equal(graph(x[3:4].numpy())[0], graph(x.numpy())[3])
+
+
+def test_the_fastest_form_of_an_encoder_gives_its_features(encoder: Encoder) -> None:
+    x = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    assert fastest(encoder, GRAPH_FROM_IMAGES - 1, x) is encoder  # a graph would cost more than it saves
+    fast = fastest(encoder, GRAPH_FROM_IMAGES, x)
+    assert fast is not encoder
+    for got, want in zip(fast(x), encoder(x), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
 
 
 def test_few_images_stay_with_torch(

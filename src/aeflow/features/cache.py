@@ -38,7 +38,7 @@ from aeflow.data.loader import batches
 from aeflow.data.records import Record
 from aeflow.errors import NumericalError
 from aeflow.features.cached_features import Features, Row
-from aeflow.features.openvino_encoder import EncoderGraph
+from aeflow.features.openvino_encoder import GRAPH_FROM_IMAGES, EncoderGraph
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.model.encoder import Encoder
@@ -50,9 +50,6 @@ from aeflow.runtime.files import content
 
 SHARD_IMAGES = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
-# Number of missing images from which on OpenVINO computes them: making its graph takes as long as it saves on 200 to
-# 400 images.
-GRAPH_FROM_IMAGES = 250
 
 # Type of feature maps on disk: half the bytes, a relative error of at most 2**-11, and no AUROC that moves by 0.002
 # (benchmarks/studies/half_precision.py). The default encoder's largest feature is near 60, the largest float16 65504.

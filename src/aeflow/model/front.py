@@ -128,7 +128,10 @@ class Front(nn.Module):
 
     def of_seen(self, seen: Seen) -> Encoded:
         """Return the features and descriptions of images in their boxes."""
-        features = self.encoder(seen.x)
+        return self.of_features(self.encoder(seen.x), seen)
+
+    def of_features(self, features: Sequence[Tensor], seen: Seen) -> Encoded:
+        """Return the same from what the encoder gave of the images, each of its stages."""
         appearance = describe_appearance(self._of_stages(features, self.described_stages))
         region = F.interpolate(seen.region, scale_factor=CELL, mode="nearest")
         intensity = describe_intensity(seen.x, region, self.beside)
