@@ -22,6 +22,7 @@ from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
+from aeflow.model.front import Front
 from aeflow.model.output_names import MAPS
 from aeflow.runtime.machine import machine
 from aeflow.runtime.process import pick_device
@@ -69,11 +70,12 @@ def with_classes(data: Path, run: Path, settings: Settings) -> tuple[Scorer, flo
     settings = settings.model_copy(update={"log_det_weight": base.settings.log_det_weight})
     records, test = read_records(data, "train"), read_records(data, "test")
     kept, held = hold_out(of_label(records, 0), settings.held_out, settings.seed)
-    learnt, refused = learn_classes(data, (records, test), kept, settings, None, base.device)
+    encoder = pretrained(settings.encoder, settings.encoder_stages).to(base.device)
+    front = Front(encoder, base.net.region, settings)
+    learnt, refused = learn_classes(data, (records, test), kept, settings, front)
     if refused:
         raise refused[0][1]
     assert learnt.classes is not None
-    encoder = pretrained(settings.encoder, settings.encoder_stages)
     net = AEFlow(settings, encoder, learnt.classes.mixture).to(base.device)
     own = {name: value for name, value in base.net.state_dict().items() if not name.startswith("encoder.")}
     left = net.load_state_dict(own, strict=False)

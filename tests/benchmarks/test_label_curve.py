@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
+from aeflow.calibration.calibration import fit_calibration
 from aeflow.data.records import of_label, read_records
 from aeflow.features.cache import FeatureCache
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
-from aeflow.model.pooling import Pooled
-from aeflow.model.priors.standard_normal import StandardNormal
+from aeflow.model.front import Pooled
 from benchmarks.inputs import features_of
 from benchmarks.studies.label_curve.draws import NONE
-from benchmarks.studies.label_curve.end_to_end import NAME, flow_term, learn_end_to_end
+from benchmarks.studies.label_curve.end_to_end import NAME, learn_end_to_end, measured
 from benchmarks.studies.label_curve.report import table
 from benchmarks.studies.label_curve.world import Base, World, rows_of
 from helpers.data import SIZE, TINY, small_settings, write_data
@@ -32,19 +32,27 @@ def world_and_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Bas
     net.initialise(net.encoded(*features_of(FeatureCache(net.encoder, SIZE), of_label(train, 0)).batch(range(32))))
     normals, abnormal, tested = (rows_of(part, records) for part in (of_label(train, 0), of_label(train, 1), test))
     nothing = np.zeros((len(records), 0))
-    world = World(records, Pooled(net.encoder), nothing, nothing, normals, abnormal, tested)
-    return world, Base(net, normals[:30], normals[30:], lambda rows: rows * 1.0)
+    world = World(records, Pooled(net.front, (3,)), nothing, nothing, normals, abnormal, tested)
+    cache = FeatureCache(net.front, SIZE)
+
+    def measures(rows: np.ndarray) -> dict[str, np.ndarray]:
+        return measured(net, features_of(cache, [records[row] for row in rows]))[0]
+
+    calibration = fit_calibration(net.settings, measures(normals[30:]), {})
+    return world, Base(net, normals[:30], normals[30:], measures, calibration)
 
 
-def test_flow_term_is_the_models_own(world_and_base: tuple[World, Base]) -> None:
+def test_measures_are_the_models_own(world_and_base: tuple[World, Base]) -> None:
     world, base = world_and_base
-    features = features_of(FeatureCache(base.net.encoder, SIZE), [world.records[row] for row in world.test])
-    encoded = base.net.encoded(*features.batch(range(len(features))))
+    features = features_of(FeatureCache(base.net.front, SIZE), [world.records[row] for row in world.test])
+    _, x = features.batch(range(len(features)))
     with torch.no_grad():
-        latent = base.net.encode(encoded)
-        x_hat = base.net.decode(base.net.code(encoded, latent))
-        expected = base.net.measure(encoded, latent, x_hat).terms["flow"][:, 0]
-    np.testing.assert_allclose(flow_term(base.net, features, StandardNormal().log_prob), expected, rtol=1e-5)
+        expected = base.net(x).terms
+    found, ratios = measured(base.net, features)
+    assert ratios.shape == (len(features), 0)
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values.numpy(), rtol=1e-3)
 
 
 def test_without_labels_it_is_the_normals_only_score(world_and_base: tuple[World, Base]) -> None:

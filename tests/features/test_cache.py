@@ -21,8 +21,8 @@ from aeflow.features.openvino_encoder import GRAPH_FROM_IMAGES, EncoderGraph, di
 from aeflow.imageio.reader import read_image
 from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
-from aeflow.model.pooling import Pooled
-from helpers.data import SIZE, TINY, lesion, texture
+from aeflow.model.front import Front, Pooled
+from helpers.data import SIZE, TINY, lesion, small_settings, texture
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +137,7 @@ def test_half_precision_is_within_a_thousandth(data: Path, encoder: Encoder, tmp
         large = direct.abs() > 1e-3
         assert ((cached - direct).abs() / direct.abs())[large].max() <= 1e-3
         assert (cached - direct).abs()[~large].max() <= 1e-6
-    pooled = Pooled(encoder)
+    pooled = pooled_of(encoder)
     vectors = FeatureCache(pooled, SIZE, tmp_path).features(records)[0].vectors()
     np.testing.assert_allclose(vectors, pooled(pixels)[0][:, :, 0, 0], rtol=1e-5, atol=1e-6)
 
@@ -161,6 +161,11 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
     return 20
 
 
+def pooled_of(encoder: Encoder) -> Pooled:
+    """Both stages of an encoder, pooled over the whole image."""
+    return Pooled(Front(encoder, None, small_settings(preset="aeflow-1", classifier="mixture")), (3, 4))
+
+
 def counted(encoder: Encoder | Pooled, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images torch encodes each time; what traces the encoder asks for one as well."""
     seen: list[int] = []
@@ -173,7 +178,7 @@ def counted(encoder: Encoder | Pooled, monkeypatch: pytest.MonkeyPatch) -> list[
 def test_many_images_go_to_openvino_and_give_the_same(
     data: Path, encoder: Encoder, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch, pooled: bool, view: int
 ) -> None:
-    net = Pooled(encoder) if pooled else encoder
+    net = pooled_of(encoder) if pooled else encoder
     records = read_records(data, "train")
     torch_s = FeatureCache(net, SIZE, tmp_path / "torch")
     for start in range(0, len(records), few - 1):

@@ -18,11 +18,12 @@ from aeflow.features.cache import FeatureCache
 from aeflow.imageio.reader import read_image
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.model.front import Front, Pooled
 from aeflow.model.latent_pca import LatentPCA
-from aeflow.model.pooling import Pooled, pool, with_statistics
+from aeflow.model.pooling import pool, statistics, with_statistics
 from aeflow.model.priors.gaussian_mixture import GaussianMixture
 from aeflow.model.priors.standard_normal import StandardNormal
-from helpers.data import SIZE
+from helpers.data import SIZE, small_settings
 
 C, K = 5, 3
 
@@ -168,6 +169,19 @@ def test_pool_looks_at_directions_wherever_they_are() -> None:
     assert not torch.allclose(pool([-z for z in features()]), s)
 
 
+def test_pool_sees_the_region_alone() -> None:
+    """A region of whole positions is as if the others were cut off; one of everything is as none."""
+    z = [random(3, 6, 8, 8), 3 + random(3, 9, 4, 4, seed=1)]
+    torch.testing.assert_close(pool(z, torch.ones(3, 1, 16, 16)), pool(z))
+    left = torch.zeros(3, 1, 16, 16)
+    left[..., :8] = 1
+    torch.testing.assert_close(pool(z, left), pool([part[..., : part.shape[-1] // 2] for part in z]))
+    torch.testing.assert_close(pool(z, 0.5 * left), pool(z, left))
+    theirs = random(3, 12, seed=4).abs()
+    moved = with_statistics(z[0], theirs, left)
+    torch.testing.assert_close(torch.cat(statistics(moved, left), dim=1), theirs)
+
+
 def test_with_statistics_replaces_them_and_nothing_else() -> None:
     z, other = features()[0], random(4, 6, 5, 5, seed=3)
     own, theirs = (torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], dim=1) for x in (z, other))
@@ -181,7 +195,8 @@ def test_with_statistics_replaces_them_and_nothing_else() -> None:
 
 def test_cached_vectors_are_those_of_the_encoder(data: Path, tmp_path: Path) -> None:
     encoder, records = pretrained(EMBEDDED, (3, 4)), read_records(data, "train")[:20]
-    cache = FeatureCache(Pooled(encoder), SIZE, tmp_path, change=recapture)
+    front = Front(encoder, None, small_settings(preset="aeflow-1", classifier="mixture"))
+    cache = FeatureCache(Pooled(front, (3, 4)), SIZE, tmp_path, change=recapture)
     cold, refused = cache.features(records)
     warm, _ = cache.features(records)
     assert refused == []

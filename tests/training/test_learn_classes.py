@@ -22,8 +22,10 @@ from aeflow.errors import DataError, SettingsError
 from aeflow.features.cache import image_key
 from aeflow.imageio.reader import read_image
 from aeflow.metrics.image import auroc
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
-from aeflow.model.pooling import pool
+from aeflow.model.front import Front
+from aeflow.model.regions import REGIONS
 from aeflow.results.score_table import score_row
 from aeflow.runtime.files import content
 from aeflow.scoring.scorer import Score, score
@@ -120,20 +122,23 @@ def test_unlabelled_folder_is_read_and_refusals_take_their_label_along(tmp_path:
     for broken in ("abnormal/000.png", "unlabelled/002.png"):
         (data / "train" / broken).write_bytes(b"no image")
     records = read_records(data, "train")
-    settings, encoder = small_settings(labels=6), pretrained(EMBEDDED, (3, 4))
+    settings = small_settings(labels=6, region="body")
+    encoder = pretrained(EMBEDDED, settings.encoder_stages)
+    front = Front(encoder, REGIONS["body"](encoder), settings)
     asked = choose_labelled_set(data, records, [], of_label(records, 0), settings)
     assert asked.labels.count(-1) == 30
-    lesson, examples, refusals = read_examples(asked, encoder, settings)
+    lesson, examples, refusals = read_examples(asked, front, settings)
     assert sorted(record.name for record, _ in refusals) == ["train/abnormal/000.png", "train/unlabelled/002.png"]
     label_of = dict(zip(asked.records, asked.labels, strict=True))
     assert lesson.labels == [label_of[record] for record in lesson.records] == examples.label.tolist()
     assert [lesson.labels.count(label) for label in (0, 1, -1)] == [40, 5, 29]
     assert examples.patient == [record.patient for record in lesson.records]
-    record = lesson.records[-1]
+    record, net = lesson.records[-1], AEFlow(settings, encoder, region=front.region)
     x = preprocess(read_image(record.path), SIZE)
     again = recapture(x, str(image_key(record, content(record.path), 1)))
     for found, pixels in ((examples.s, x), (examples.recaptured, again)):
-        np.testing.assert_allclose(found[-1], pool(encoder(torch.from_numpy(pixels)[None]))[0], rtol=1e-4, atol=1e-4)
+        judged = net.pooled_of_classes(net.seen(torch.from_numpy(pixels)[None]))
+        np.testing.assert_allclose(found[-1], judged[0], rtol=1e-4, atol=1e-4)  # they learn from what they judge
 
 
 def test_whoever_names_labels_wants_the_classes() -> None:

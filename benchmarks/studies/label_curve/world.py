@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from aeflow._types import Floats, Floats32
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.backends.torch import TorchBackend
+from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.posterior import fit_posterior
 from aeflow.config import Settings, make_settings
 from aeflow.data.augment import Change, recapture
@@ -25,14 +26,19 @@ from aeflow.features.cache import FeatureCache
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
-from aeflow.model.pooling import Pooled
+from aeflow.model.front import Front, Pooled
+from aeflow.model.regions import REGIONS
 from aeflow.scoring.scorer import measure
 from aeflow.training import train as training
 from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.class_mixture_em import Examples, Pool, fit_class_mixture
+from aeflow.training.plan import DIFFUSE
 from benchmarks.inputs import features_of, labels_of
 
-SETTINGS = make_settings("aeflow-1", classifier="mixture")
+# What a user would say of pneumonias: `aeflow train --region lungs --looks-for diffuse --classifier mixture`.
+SETTINGS = make_settings("default", region="lungs", looks_for="diffuse", terms=DIFFUSE, classifier="mixture")
+# The same model with a flow, which prior flowgmm starts from; without the flow's term its score is that of the other.
+WITH_FLOW = make_settings("default", region="lungs", looks_for="diffuse", terms=("flow", *DIFFUSE))
 Rows = NDArray[np.int64]
 
 
@@ -67,12 +73,17 @@ def rows_of(records: list[Record], among: list[Record]) -> Rows:
 
 @dataclass
 class Base:
-    """Normals-only model: its network, the rows that it knows, the rows that it held out, and its score of any row."""
+    """Normals-only model: its network, the rows that it knows and that it held out, and its raw measures of any row."""
 
     net: AEFlow
     kept: Rows
     held: Rows
-    score: Callable[[Rows], Floats]
+    measures: Callable[[Rows], dict[str, Floats]]
+    calibration: Calibration  # without a flow's term
+
+    def score(self, rows: Rows) -> Floats:
+        """Return the scores (n,) of some rows."""
+        return self.calibration.normals_only(self.calibration.terms(self.measures(rows)))
 
 
 def other_scanner(pixels: Floats32, key: str) -> Floats32:
@@ -89,7 +100,8 @@ def read_world(data: Path) -> World:
     """Read a data set."""
     records = read_records(data)
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
-    encoder = Pooled(pretrained(SETTINGS.encoder, SETTINGS.class_stages))
+    frozen = pretrained(SETTINGS.encoder, SETTINGS.encoder_stages)
+    encoder = Pooled(Front(frozen, REGIONS[SETTINGS.region](frozen), SETTINGS), SETTINGS.class_stages)
     s, recaptured = vectors(encoder, [*train, *test]), vectors(encoder, train, 1)
     abnormal = of_label(train, 1)
     free = leave_out_patients(abnormal, shared_patients(abnormal, test))
@@ -114,26 +126,27 @@ def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> B
         (folder / "images").symlink_to(data.resolve())
         rows = [f"images/{world.records[row].name},train,0,{world.records[row].patient}" for row in known]
         (folder / "manifest.csv").write_text("\n".join(["path,split,label,patient", *rows]) + "\n")
-        model = training.train(folder, folder / "run", make_settings("aeflow-1")).artifact
+        model = training.train(folder, folder / "run", WITH_FLOW).artifact
     return base_of(world, known, model)
 
 
 def base_of(world: World, known: Rows, model: Artifact) -> Base:
     """Return a model that was trained on the known normals as a base."""
     kept, held = hold_out([world.records[row] for row in known], SETTINGS.held_out, SETTINGS.seed)
-    found: dict[int, float] = {}
+    scales = {name: scale for name, scale in model.calibration.term_scales.items() if name in SETTINGS.chosen_terms}
+    found: dict[int, dict[str, Floats]] = {}
 
-    def score(rows: Rows) -> Floats:
+    def measures(rows: Rows) -> dict[str, Floats]:
         missing = [int(row) for row in rows if int(row) not in found]
         records = [world.records[i] for i in missing]
         for row, (_, m) in zip(missing, measure(TorchBackend(model.net), records), strict=True):
             if isinstance(m, ImageError):
                 raise m
-            terms = model.calibration.terms({name: measure[None] for name, measure in m.measures.items()})
-            found[row] = float(model.calibration.normals_only(terms)[0])
-        return np.array([found[int(row)] for row in rows])
+            found[row] = m.measures
+        return {name: np.stack([found[int(row)][name] for row in rows]) for name in model.settings.chosen_terms}
 
-    return Base(model.net, rows_of(kept, world.records), rows_of(held, world.records), score)
+    calibration = replace(model.calibration, term_scales=scales)
+    return Base(model.net, rows_of(kept, world.records), rows_of(held, world.records), measures, calibration)
 
 
 def labels_for(world: World, base: Base, labelled: Rows, pool: Rows) -> tuple[Rows, NDArray[np.int64], list[str]]:

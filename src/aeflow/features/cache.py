@@ -42,8 +42,7 @@ from aeflow.features.openvino_encoder import GRAPH_FROM_IMAGES, EncoderGraph
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.model.encoder import Encoder
-from aeflow.model.front import Front
-from aeflow.model.pooling import Pooled
+from aeflow.model.front import Front, Pooled
 from aeflow.runtime.cache import IMAGES, SHARD, WRITING, cache_root, describe, discard, feature_folder, mark_used
 from aeflow.runtime.device import images_on, in_parts
 from aeflow.runtime.files import content

@@ -322,11 +322,14 @@ class AEFlow(nn.Module):
     def log_ratios(self, encoded: Encoded, latent: Latent | None) -> Tensor | None:
         """Return the log-ratio of each kind of abnormality to normal in nats, (B, kinds); None if none was learnt."""
         if self.classes is not None:
-            stages = self.stage_features(encoded, self.settings.class_stages)
-            return self.classes.log_ratios(self.classes.latent(stages))
+            return self.classes.log_ratios(self.classes.latent_of(self.pooled_of_classes(encoded)))
         if isinstance(self.prior, FlowGMMPrior) and latent is not None:
             return self.prior.log_ratios(latent.u[-1])
         return None
+
+    def pooled_of_classes(self, encoded: Encoded) -> Tensor:
+        """Return the vectors (B, D) in which the classes differ, pooled within the region."""
+        return self.front.pooled(encoded, self.settings.class_stages)
 
     def _term_modules(self) -> list[tuple[str, TermModule]]:
         return [(name, cast(TermModule, term)) for name, term in self.terms.items()]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aeflow.model.pooling import pool
 from aeflow.model.priors.gaussian_mixture import GaussianMixture
 
 ROUNDS = 8  # passes over the kinds: removing one may bring back a little of another
@@ -45,10 +44,6 @@ class ClassMixture(nn.Module):
             zeros(components, directions),
             zeros(components),
         )
-
-    def latent(self, features: list[Tensor]) -> Tensor:
-        """Return ``u`` (B, d) of features (B, C, h, w) of the class stages."""
-        return self.latent_of(pool(features))
 
     def latent_of(self, s: Tensor) -> Tensor:
         """Return ``u`` (B, d) of pooled vectors ``s`` (B, D)."""

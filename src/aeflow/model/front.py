@@ -21,6 +21,7 @@ from aeflow.config import Settings
 from aeflow.model.box import box_of, crop
 from aeflow.model.described import STRIDE, Described, describe_appearance, describe_intensity
 from aeflow.model.encoder import Encoder
+from aeflow.model.pooling import pool
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
 from aeflow.model.regions.plausibility import region_statistics
@@ -139,6 +140,10 @@ class Front(nn.Module):
         of_flows = self._of_stages(features, self.stages)
         return Encoded(seen.x, of_flows, seen.region, described, seen.box, seen.statistics)
 
+    def pooled(self, encoded: Encoded, stages: Sequence[int]) -> Tensor:
+        """Return mean and spread (B, D) of the features of some stages within the region, see ``pool``."""
+        return pool([encoded.features[self.stages.index(stage)] for stage in stages], encoded.region)
+
     def core(self, region: Tensor) -> Tensor:
         """Return regions (B, 1, h, w) as maps are drawn in them: one that was grown is shrunk to within its edge."""
         if not self.boxed:
@@ -172,3 +177,21 @@ class Front(nn.Module):
 def described_of(z: Tensor, region: Tensor, mirror_axis: str) -> Described:
     """Return descriptions ``z`` (B, D, h, w) within regions (B, 1, H / CELL, W / CELL)."""
     return Described(z, F.avg_pool2d(region, STRIDE // CELL)[:, 0], mirror_axis)
+
+
+class Pooled(nn.Module):
+    """A front whose only feature map is ``Front.pooled`` as (B, D, 1, 1), for a cache that keeps vectors alone."""
+
+    def __init__(self, front: Front, stages: Sequence[int]) -> None:
+        """Pool these ``stages`` of a front."""
+        super().__init__()
+        self.front = front
+        self.name, self.stages, self.mean = f"pooled {front.name}", tuple(stages), front.mean
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        boxed, *parts = self.front(x)
+        return [self.front.pooled(self.front.encoded(parts, boxed), self.stages)[:, :, None, None]]
+
+    def fingerprint(self) -> str:
+        """Return the front's fingerprint."""
+        return self.front.fingerprint()

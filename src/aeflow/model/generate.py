@@ -34,8 +34,8 @@ def healthy(net: AEFlow, x: Tensor, limits: tuple[float, float]) -> Tensor:
         return net.laid_into(x, repaired(net, encoded, limits), encoded)
     z = net.of_flows(encoded)[-1]
     if net.classes is not None:
-        s = pool(net.stage_features(encoded, net.settings.class_stages))
-        z = with_class_statistics(net, z, net.classes.moved_to_normal(s))
+        s = net.classes.moved_to_normal(net.pooled_of_classes(encoded))
+        z = with_class_statistics(net, z, s, encoded.region)
     if not net.flows:
         return net.decode([z])
     return net.decode([pulled_into_ball(net.flows[-1](z)[0])])
@@ -89,16 +89,16 @@ def drawn_of_prior(
     return net.latent_pca.completed(z, at)
 
 
-def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor) -> Tensor:
+def with_class_statistics(net: AEFlow, z: Tensor, s: Tensor, region: Tensor | None = None) -> Tensor:
     """Return the deepest flow stage's ``z`` (B, C, h, w) with its part of pooled vectors ``s`` (B, D), lengths kept.
 
-    ``z`` itself if the classes do not use that stage.
+    ``s`` was pooled within the ``region``. ``z`` itself if the classes do not use that stage.
     """
     own = _part_of(net, s, net.settings.stages[-1])
     if own is None:
         return z
     length: Tensor = z.norm(dim=1, keepdim=True) / math.sqrt(z.shape[1])
-    return length * unit_length(with_statistics(unit_length(z), own))
+    return length * unit_length(with_statistics(unit_length(z), own, region))
 
 
 def _shifted(net: AEFlow, u: Tensor, shift: Tensor) -> Tensor:

@@ -9,46 +9,43 @@ of ``y`` needs ``s`` alone. Another ``s`` with the same rest is adaptive instanc
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-
-from aeflow.model.encoder import Encoder
+from torch import Tensor
 
 
-def pool(features: list[Tensor]) -> Tensor:
-    """Return ``s`` (B, 2 * sum of C): mean and spread over the positions of unit-length features (B, C, h, w)."""
-    parts = []
+def pool(features: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
+    """Return ``s`` (B, 2 * sum of C): mean and spread over the positions of unit-length features (B, C, h, w).
+
+    Within a ``region`` (B, 1, H, W) in [0, 1] each position weighs by its share of the region; without one all alike.
+    """
+    parts: list[Tensor] = []
     for z in map(unit_length, features):
-        parts += [z.mean(dim=(2, 3)), z.std(dim=(2, 3), correction=0)]
+        parts += statistics(z, region)
     return torch.cat(parts, dim=1)
 
 
-def with_statistics(z: Tensor, s: Tensor) -> Tensor:
-    """Return ``z`` (B, C, h, w) with the mean and spread ``s`` (B, 2 C) in place of its own."""
+def statistics(z: Tensor, region: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return mean and spread (B, C) each of ``z`` (B, C, h, w) over its positions, or within a region."""
+    if region is None:
+        return z.mean(dim=(2, 3)), z.std(dim=(2, 3), correction=0)
+    share = F.avg_pool2d(region, region.shape[-1] // z.shape[-1])
+    weight = share / share.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
+    mean = (weight * z).sum(dim=(2, 3), keepdim=True)
+    variance = (weight * (z - mean).square()).sum(dim=(2, 3))
+    return mean[:, :, 0, 0], variance.sqrt()
+
+
+def with_statistics(z: Tensor, s: Tensor, region: Tensor | None = None) -> Tensor:
+    """Return ``z`` (B, C, h, w) with the mean and spread ``s`` (B, 2 C) in place of its own, as ``pool`` takes them."""
     mean, spread = s[:, :, None, None].chunk(2, dim=1)
-    own = z.std(dim=(2, 3), correction=0, keepdim=True).clamp_min(1e-6)
-    return mean + spread.clamp_min(0) * (z - z.mean(dim=(2, 3), keepdim=True)) / own
+    own_mean, own_spread = (part[:, :, None, None] for part in statistics(z, region))
+    return mean + spread.clamp_min(0) * (z - own_mean) / own_spread.clamp_min(1e-6)
 
 
 def unit_length(z: Tensor) -> Tensor:
     """Return ``z * sqrt(C) / |z|`` at each position of ``z`` (B, C, h, w): directions without strength."""
     length: float = math.sqrt(z.shape[1])
     return F.normalize(z, dim=1) * length
-
-
-class Pooled(nn.Module):
-    """An encoder whose only feature map is ``s`` as (B, D, 1, 1), for a cache that keeps vectors alone."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.name, self.stages, self.mean = f"pooled {encoder.name}", encoder.stages, encoder.mean
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        return [pool(self.encoder(x))[:, :, None, None]]
-
-    def fingerprint(self) -> str:
-        """Return the encoder's fingerprint."""
-        return self.encoder.fingerprint()

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from aeflow.config import Settings
 from aeflow.data.augment import recapture
@@ -18,9 +17,7 @@ from aeflow.data.splits import leave_out_patients, shared_patients
 from aeflow.errors import DataError
 from aeflow.features.cache import FeatureCache
 from aeflow.imageio.errors import ImageError
-from aeflow.model.encoder import Encoder
-from aeflow.model.encoder_weights import pretrained
-from aeflow.model.pooling import Pooled
+from aeflow.model.front import Front, Pooled
 from aeflow.runtime.progress import bar
 from aeflow.training.class_mixture_em import Examples, MixtureFit, Pool, fit_class_mixture
 
@@ -61,10 +58,10 @@ def choose_labelled_set(
 
 
 def read_examples(
-    labelled_set: LabelledSet, encoder: Encoder, settings: Settings
+    labelled_set: LabelledSet, front: Front, settings: Settings
 ) -> tuple[LabelledSet, Examples, list[tuple[Record, ImageError]]]:
     """Return the labelled set without the images that were refused, its pooled features, and the refusals."""
-    cache = FeatureCache(Pooled(encoder), settings.image_size, change=recapture)
+    cache = FeatureCache(Pooled(front, settings.class_stages), settings.image_size, change=recapture)
     with bar("Classes", 2 * len(labelled_set.records)) as advance:
         plain, refusals = cache.features(labelled_set.records, advance)
         again, _ = cache.features(plain.records, advance, view=1)
@@ -119,18 +116,16 @@ def learn_classes(
     records: tuple[Sequence[Record], Sequence[Record]],
     known: Sequence[Record],
     settings: Settings,
-    encoder_weights: Path | None,
-    device: torch.device,
+    front: Front,
 ) -> tuple[LearntClasses, Refusals]:
-    """Learn the classes from known normals, drawn abnormal images and unlabelled ones.
+    """Learn the classes from known normals, drawn abnormal images and unlabelled ones, as ``front`` sees them.
 
     ``records``: those of the train split, and those of the test split.
     """
     labelled_set = choose_labelled_set(data, *records, known, settings)
     if not any(labelled_set.labels):
         return LearntClasses(labelled_set, None, None), []
-    encoder = pretrained(settings.encoder, settings.class_stages, encoder_weights).to(device)
-    labelled_set, examples, refusals = read_examples(labelled_set, encoder, settings)
+    labelled_set, examples, refusals = read_examples(labelled_set, front, settings)
     if 0 not in labelled_set.labels:
         raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
     return LearntClasses(labelled_set, *fit_class_mixture(examples, labelled_set.kinds, settings)), refusals

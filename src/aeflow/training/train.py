@@ -122,10 +122,10 @@ def train(
     run, on = Path(out), pick_device(device)
     _check_run(run, resume, overwrite)
     images = read_images(data, settings)
-    learnt, settings, refusals = _learn_classes(data, images, settings, encoder_weights, on)
     of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
     region = find_region(data, painted, images.kept, settings, encoder)
+    learnt, settings, refusals = _learn_classes(data, images, settings, Front(encoder, region, settings))
     cache = FeatureCache.of(Front(encoder, region, settings), settings)
     material, refused = compute_features(cache, images, settings, paces)
     refusals = _all_refusals(refusals, refused)
@@ -188,12 +188,12 @@ def read_images(data: Path | str, settings: Settings) -> TrainingImages:
 
 
 def _learn_classes(
-    data: Path | str, images: TrainingImages, settings: Settings, weights: Path | None, on: torch.device
+    data: Path | str, images: TrainingImages, settings: Settings, front: Front
 ) -> tuple[LearntClasses | None, Settings, Refusals]:
     """Learn the classes if the settings ask for them; without any, the settings are those of a normals-only model."""
     if settings.classifier == "none":
         return None, settings, []
-    learnt, refusals = learn_classes(data, (images.train, images.test), images.kept, settings, weights, on)
+    learnt, refusals = learn_classes(data, (images.train, images.test), images.kept, settings, front)
     if learnt.classes is None:
         settings = settings.model_copy(update={"classifier": "none"})
     return learnt, settings, refusals

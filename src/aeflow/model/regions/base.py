@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
+from aeflow.model.encoder import Encoder
+
 
 class Region(nn.Module, ABC):
     """Choice of the pixels that score and maps look at."""
@@ -15,7 +17,7 @@ class Region(nn.Module, ABC):
     boxed: ClassVar[bool]  # if images are seen in the box around the region
 
     @abstractmethod
-    def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, encoder: Encoder) -> Tensor:
         """Return how far each pixel of images ``x`` (B, 3, H, W) in [0, 1] counts: (B, 1, H, W) in [0, 1].
 
         ``encoder`` gives the features of its stages, for regions that are recognised by them.

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from aeflow.model.described import blurred
+from aeflow.model.encoder import Encoder
 from aeflow.model.regions.base import Region
 
 NORMAL_SIDE = 224  # pixels of the picture that the lengths below are for; they scale with the shorter side
@@ -32,7 +33,7 @@ class Body(Region):
     beside = False
     boxed = False
 
-    def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, encoder: Encoder) -> Tensor:
         """Return tissue without strokes, (B, 1, H, W)."""
         whole = x.mean(dim=1, keepdim=True)
         grey = F.max_pool2d(whole, COARSE) if min(whole.shape[2:]) >= NORMAL_SIDE else whole  # keeps bright strokes

@@ -29,22 +29,23 @@ class LearnedRegion(Region):
     def __init__(self, encoder: Encoder) -> None:
         """Build the network untrained; raises SettingsError if the encoder has no stage at one of ``STRIDES``."""
         super().__init__()
-        self.stages = [_stage(encoder, stride) for stride in STRIDES]
-        self.lateral = nn.ModuleList(nn.Conv2d(encoder.channels[i], WIDTH, 1) for i in self.stages)
+        stages = [_stage(encoder, stride) for stride in STRIDES]
+        self.lateral = nn.ModuleList(nn.Conv2d(encoder.channels[i], WIDTH, 1) for i in stages)
         self.mix = nn.ModuleList(
             nn.Sequential(nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.GroupNorm(4, WIDTH), nn.SiLU()) for _ in STRIDES
         )
         self.out = nn.Conv2d(WIDTH, 1, 1)
 
-    def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, encoder: Encoder) -> Tensor:
         """Return the probability of each pixel, (B, 1, H, W), continuous in ``x``."""
         logit = self.logit(self.features(x, encoder))
         return (SHARPNESS * F.interpolate(logit, size=x.shape[-2:], mode="bilinear")).sigmoid()
 
-    def features(self, x: Tensor, encoder: nn.Module) -> list[Tensor]:
+    def features(self, x: Tensor, encoder: Encoder) -> list[Tensor]:
         """Return features of the small picture at ``STRIDES``, each position's vector of root mean square 1."""
         maps = encoder(F.adaptive_avg_pool2d(x, SIDE))
-        return [F.normalize(maps[i], dim=1) * maps[i].shape[1] ** 0.5 for i in self.stages]
+        chosen = [maps[_stage(encoder, stride)] for stride in STRIDES]
+        return [F.normalize(z, dim=1) * z.shape[1] ** 0.5 for z in chosen]
 
     def logit(self, features: Sequence[Tensor]) -> Tensor:
         """Return the logit (B, 1, h, w) at the finest of the strides."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from aeflow.model.encoder import Encoder
 from aeflow.model.regions.base import Region
 
 
@@ -14,6 +15,6 @@ class WholeImage(Region):
     beside = False
     boxed = False
 
-    def forward(self, x: Tensor, encoder: nn.Module) -> Tensor:
+    def forward(self, x: Tensor, encoder: Encoder) -> Tensor:
         """Return ones (B, 1, H, W)."""
         return torch.ones_like(x[:, :1])
