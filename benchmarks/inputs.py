@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from aeflow._types import Floats32
+import torch
+
+from aeflow._types import Floats, Floats32
 from aeflow.data.loader import stream
 from aeflow.data.records import Record
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.imageio.errors import ImageError
+from aeflow.model.aeflow import AEFlow
 from aeflow.scoring.scorer import Score, Scorer, score
 
 
@@ -33,6 +36,20 @@ def features_of(cache: FeatureCache, records: Sequence[Record], view: int = 0) -
     if refused:
         raise refused[0][1]
     return features
+
+
+@torch.no_grad()
+def measures_of(net: AEFlow, features: Features) -> tuple[dict[str, Floats], Floats]:
+    """Return the raw measures of all images by term, and their log-ratios (n, kinds), (n, 0) without classes."""
+    size, terms, ratios = net.settings.batch_size, [], []
+    for start in range(0, len(features), size):
+        encoded = net.encoded(*features.batch(range(start, min(start + size, len(features)))))
+        latent = net.encode(encoded)
+        terms.append(net.measure(encoded, latent, net.needed_x_hat(encoded, latent), maps=False).terms)
+        found = net.log_ratios(encoded, latent)
+        ratios.append(torch.zeros(len(encoded.x), 0) if found is None else found)
+    by_name = {name: torch.cat([part[name] for part in terms]).double().numpy() for name in net.settings.chosen_terms}
+    return by_name, torch.cat(ratios).double().numpy()
 
 
 def scores_of(

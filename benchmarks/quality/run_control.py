@@ -22,6 +22,7 @@ from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.runtime.process import pick_device
 from aeflow.training import train as training
+from aeflow.training.find_region import find_region
 from benchmarks.inputs import features_of
 from benchmarks.quality import controls, trained_controls
 from benchmarks.quality.controls import BATCH, Judge, Normals
@@ -64,7 +65,7 @@ def cache_of(method: Method, data: Path, settings: Settings, weights: Path | Non
     if method.features == "controls":
         return FeatureCache.of(pretrained(settings.encoder, CONTROL_STAGES), settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(pick_device("auto"))
-    region = training.find_region(data, None, training.read_images(data, settings).kept, settings, encoder)
+    region = find_region(data, None, training.read_images(data, settings).kept, settings, encoder)
     return FeatureCache.of(Front(encoder, region, settings), settings)
 
 

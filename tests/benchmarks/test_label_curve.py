@@ -14,9 +14,9 @@ from aeflow.features.cache import FeatureCache
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.front import Pooled
-from benchmarks.inputs import features_of
+from benchmarks.inputs import features_of, measures_of
 from benchmarks.studies.label_curve.draws import NONE
-from benchmarks.studies.label_curve.end_to_end import NAME, learn_end_to_end, measured
+from benchmarks.studies.label_curve.end_to_end import NAME, learn_end_to_end
 from benchmarks.studies.label_curve.report import table
 from benchmarks.studies.label_curve.world import Base, World, rows_of
 from helpers.data import SIZE, TINY, small_settings, write_data
@@ -36,7 +36,7 @@ def world_and_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Bas
     cache = FeatureCache(net.front, SIZE)
 
     def measures(rows: np.ndarray) -> dict[str, np.ndarray]:
-        return measured(net, features_of(cache, [records[row] for row in rows]))[0]
+        return measures_of(net, features_of(cache, [records[row] for row in rows]))[0]
 
     calibration = fit_calibration(net.settings, measures(normals[30:]), {})
     return world, Base(net, normals[:30], normals[30:], measures, calibration)
@@ -48,7 +48,7 @@ def test_measures_are_the_models_own(world_and_base: tuple[World, Base]) -> None
     _, x = features.batch(range(len(features)))
     with torch.no_grad():
         expected = base.net(x).terms
-    found, ratios = measured(base.net, features)
+    found, ratios = measures_of(base.net, features)
     assert ratios.shape == (len(features), 0)
     assert list(found) == list(expected)
     for name, values in expected.items():

@@ -1,13 +1,14 @@
 """Test AUROC on copies of the chest set in which only a part of each image can be seen.
 
     python -m benchmarks.studies.altered_copies --data FOLDER [--work FOLDER] [--only METHOD ...] [--versions NAME ...]
+        [--seeds N ...]
     python -m benchmarks.studies.altered_copies            # only write the page's tables again
 
 FOLDER holds `chest_xray_224` in aeflow's layout. The lungs are those that the shipped region finds, on normal and
 abnormal images alike: lungs painted over in grey; lungs alone, all else grey; cropped to the box around them; their
 outline alone, one grey inside and another outside. On each version each method learns anew from the train normals of
-that version and is measured on its test images, seed 0, as ``benchmarks.quality`` does. Controls without any network
-are turned the way that is right more often on the test split, which favours them.
+that version and is measured on its test images, as ``benchmarks.quality`` does; by default with seed 0. Controls
+without any network are turned the way that is right more often on the test split, which favours them.
 
 Copies and trainings are kept in --work until you delete it; what is measured there is not measured again. Writes
 altered.json to --out, the tables of docs/where-it-looks.md, and the picture of one image of sample/ in all versions.
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is missing, and write tables and picture."""
     parser = Parser("studies.altered_copies", __doc__)
     parser.share("--data", help="measure on the set in this folder; without it, only write again")
+    parser.share("--seeds", default=[0])
     parser.share("--work", default=Path(tempfile.gettempdir()) / "aeflow-altered")
     parser.share("--out")
     parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD")
@@ -85,7 +87,10 @@ def copy_and_judge(data: Path, out: Path, find: LungFinder) -> dict[str, dict[st
 
 
 def trained(options: argparse.Namespace, version: str, method: str) -> dict[str, Any]:
-    """Train a method on a version, unless that was done, and return its AUROC; empty if it failed."""
+    """Train a method on a version, unless that was done; return its AUROC with the first seed and with each.
+
+    Empty if it failed.
+    """
     work = options.work / version
     work.mkdir(parents=True, exist_ok=True)
     store = Store(work)
@@ -93,7 +98,7 @@ def trained(options: argparse.Namespace, version: str, method: str) -> dict[str,
         data=options.work / COPIES / version,
         sets=[CHEST],
         only=[method],
-        seeds=[0],
+        seeds=options.seeds,
         again=False,
         work=work,
         anomalib_python=None,
@@ -101,7 +106,12 @@ def trained(options: argparse.Namespace, version: str, method: str) -> dict[str,
     )
     measure(store, asked)  # says what failed
     rows = store.results["sets"].get(CHEST, {}).get(method, [])
-    return {method: {"auroc": rows[0]["auroc"]}} if rows else {}
+    seeds = {row["seed"]: row["auroc"] for row in sorted(rows, key=lambda row: row["seed"])}
+    return (
+        {method: {"auroc": next(iter(seeds.values())), "seeds": {n: a["value"] for n, a in seeds.items()}}}
+        if rows
+        else {}
+    )
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.common import BRAIN, CHEST
+from benchmarks.common import BRAIN, CHEST, spread
 from benchmarks.studies.altered_copies.copies import VERSIONS
 from benchmarks.studies.altered_copies.simple import CONTROLS
 
 GAUSSIAN = "Gaussian per position, stride 16, unit length"
-METHODS = (GAUSSIAN, "default", "aeflow-1")  # cheapest first
+METHODS = (GAUSSIAN, "default", "lungs, unknown", "aeflow-1")  # cheapest first
 WHOLE = "whole image"
 MISSING = "not measured"
 GROUPS = (  # (set, what the masks mark, label of the images)
@@ -21,7 +21,10 @@ PLACES = {"region": "lungs", "lesion": "tumour"}
 
 
 def altered_table(altered: dict[str, Any], quality: dict[str, Any]) -> str:
-    """Return the AUROC of each method on each version; whole images from the quality benchmark, the same seed."""
+    """Return the AUROC of each method on each version; whole images from the quality benchmark, seed 0.
+
+    Where several seeds were trained: their mean and spread.
+    """
     columns = [WHOLE, *VERSIONS]
     lines = [f"| test AUROC | {' | '.join(columns)} |", "|" + "---|" * (len(columns) + 1)]
     of_chest = quality["sets"][CHEST]
@@ -58,7 +61,9 @@ def _area(row: dict[str, Any] | None) -> str:
     """Return an AUROC, with its interval if it has one."""
     if row is None:
         return MISSING
-    area = row["auroc"]
+    area, seeds = row["auroc"], list(row.get("seeds", {}).values())
+    if len(seeds) > 1:
+        return f"{spread(seeds)}, {len(seeds)} seeds"
     return f"{area['value']:.3f}" + (f" ({area['low']:.3f} to {area['high']:.3f})" if "low" in area else "")
 
 

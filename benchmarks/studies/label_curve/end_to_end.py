@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import torch
 
 from aeflow._types import Floats
 from aeflow.calibration.calibration import fit_calibration
@@ -14,11 +13,10 @@ from aeflow.data.augment import recapture
 from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
-from aeflow.model.aeflow import AEFlow
 from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.fit_flowgmm import FlowExamples, fit_flowgmm
 from aeflow.training.learn_flowgmm import batches_of
-from benchmarks.inputs import features_of
+from benchmarks.inputs import features_of, measures_of
 from benchmarks.studies.label_curve.world import SETTINGS, Base, Rows, World, labels_for
 
 NAME = "FlowGMM prior, end to end"
@@ -45,7 +43,7 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     if fit is None:
         return base.score(world.test)
     net.prior = fit.prior
-    measures, ratios = measured(net, held)
+    measures, ratios = measures_of(net, held)
     calibration = fit_calibration(net.settings, measures, {})
     chosen = np.array(evenly(np.flatnonzero(fit.start.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
     share = found.share if found is not None and found.used else 0.5
@@ -53,24 +51,8 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     def normals_only(of: dict[str, Floats]) -> Floats:
         return calibration.normals_only(calibration.terms(of))
 
-    of_chosen = normals_only(measured(net, features(rows[chosen]))[0])
+    of_chosen = normals_only(measures_of(net, features(rows[chosen]))[0])
     abnormal = of_chosen, fit.start.judged[chosen], fit.start.abnormal[chosen]
     posterior = fit_posterior(kinds, (normals_only(measures), ratios), abnormal, share)
-    measures, ratios = measured(net, features(world.test))
+    measures, ratios = measures_of(net, features(world.test))
     return posterior.value(normals_only(measures), posterior.term(ratios))
-
-
-@torch.no_grad()
-def measured(net: AEFlow, features: Features) -> tuple[dict[str, Floats], Floats]:
-    """Return the raw measures of all images by term, and their log-ratios (n, kinds), empty without classes."""
-    size, terms, ratios = SETTINGS.batch_size, [], []
-    for start in range(0, len(features), size):
-        encoded = net.encoded(*features.batch(range(start, min(start + size, len(features)))))
-        latent = net.encode(encoded)
-        terms.append(net.measure(encoded, latent, net.needed_x_hat(encoded, latent), maps=False).terms)
-        found = net.log_ratios(encoded, latent)
-        ratios.append(torch.zeros(len(encoded.x), 0) if found is None else found)
-    names = net.settings.chosen_terms
-    return {name: torch.cat([part[name] for part in terms]).double().numpy() for name in names}, (
-        torch.cat(ratios).double().numpy()
-    )

@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from aeflow.data.splits import evenly
 from aeflow.errors import NumericalError
+from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.ssim import ssim
 from aeflow.runtime.progress import bar
@@ -64,3 +66,10 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
             advance(note=f"loss {mean_loss:.3f}")
     decoder.eval()
     return mean_loss
+
+
+def paint(net: AEFlow, normals: Features, seed: int) -> None:
+    """Train a decoder that reads features; another is trained with the flow."""
+    if isinstance(net.decoder, UpsamplingDecoder):
+        at = [net.front.stages.index(stage) for stage in net.settings.decoder_stages]
+        fit_decoder(net.decoder, Feed(normals.only(*at), next(net.parameters()).device), seed)

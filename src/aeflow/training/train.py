@@ -19,7 +19,7 @@ from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, MODEL_JSON
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.calibration.calibration import MIN_NORMALS
-from aeflow.config import FLOWGMM, PAINTED, Settings
+from aeflow.config import FLOWGMM, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
 from aeflow.data.records import Record, Refusals, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
@@ -27,35 +27,28 @@ from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
-from aeflow.features.device_batches import Feed
-from aeflow.model.aeflow import AEFlow, chosen
-from aeflow.model.decoders.upsampling import UpsamplingDecoder
+from aeflow.model.aeflow import AEFlow
 from aeflow.model.described import Described
-from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
-from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.runtime.files import write_text
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
-from aeflow.training import log_det_weight
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
 from aeflow.training.checkpoint import CHECKPOINT, Progress, check_checkpoint
-from aeflow.training.fit_decoder import fit_decoder
+from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
+from aeflow.training.find_region import find_region
+from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
-from aeflow.training.learn_region import learn_region
 from aeflow.training.loop import Material, fit_network, task_of
-from aeflow.training.painted import read_painted
 from aeflow.training.plan import fingerprint, plan_terms
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
-MOST_PAINTED = 100  # painted normals that a region is learnt from; more teach nothing new
-MAX_LATENTS = 300  # train normals whose latents the Gaussian of new ones is fitted on
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,21 +199,6 @@ def _of_flowgmm(data: Path | str, images: TrainingImages, settings: Settings) ->
     return choose_labelled_set(data, images.train, images.test, images.kept, settings)
 
 
-def find_region(
-    data: Path | str, painted: Path | None, kept: Sequence[Record], settings: Settings, encoder: Encoder
-) -> Region | None:
-    """Return the region for the ``kept`` normals, learnt now if it is painted; None if all of the image counts."""
-    if not settings.describes:
-        return None
-    if settings.region != PAINTED:
-        return chosen(REGIONS, settings.region, "region")(encoder).to(encoder.mean.device)
-    folder = painted or Path(data) / "train" / "region"
-    known = {path.stem for path in folder.iterdir()} if folder.is_dir() else set()
-    of_painter = evenly([record for record in kept if record.path.stem in known], MOST_PAINTED)
-    _, x, masks = read_painted(folder, of_painter, settings.image_size)
-    return learn_region(x, masks, encoder, settings.seed)
-
-
 def plan_score(
     cache: FeatureCache, kept: Features, settings: Settings
 ) -> tuple[Settings, tuple[str, ...], Described | None]:
@@ -260,43 +238,6 @@ def compute_features(
     *kept, held_out, watched = [features for features, _ in found]
     refused = [r for (_, view), (_, refusals) in zip(parts, found, strict=True) if view == 0 for r in refusals]
     return Material(kept, held_out, watched), refused
-
-
-def choose_log_det_weight(net: AEFlow, cache: FeatureCache, held_out: Features) -> tuple[Settings, dict[str, float]]:
-    """Return the settings with the weight chosen if they leave it open, and the AUROC of each weight that was tried."""
-    if net.settings.log_det_weight is not None or "flow" not in net.terms:
-        return net.settings, {}
-    normals = min(len(held_out), log_det_weight.MAX_ANOMALOUS)
-    with bar("Synthetic anomalies", normals * log_det_weight.views_of(normals)) as advance:
-        anomalous = log_det_weight.anomalies(cache, held_out, advance)
-    return log_det_weight.chosen(net, held_out, anomalous)
-
-
-def paint(net: AEFlow, normals: Features, seed: int) -> None:
-    """Train a decoder that reads features; another is trained with the flow."""
-    if isinstance(net.decoder, UpsamplingDecoder):
-        at = [net.front.stages.index(stage) for stage in net.settings.decoder_stages]
-        fit_decoder(net.decoder, Feed(normals.only(*at), next(net.parameters()).device), seed)
-
-
-def scale_maps(net: AEFlow, held_out: Features) -> None:
-    """Set the scale of each term's map from held-out normals."""
-    feed = Feed(held_out, next(net.parameters()).device)
-    net.eval()
-    net.scale_maps(net.encoded(*batch) for batch in feed.batches(net.settings.batch_size))
-
-
-@torch.no_grad()
-def codes(net: AEFlow, normals: Features) -> list[torch.Tensor]:
-    """Return what the decoder reads (n, C, h, w) of some train normals, at most MAX_LATENTS of them."""
-    rows, device = evenly(range(len(normals)), MAX_LATENTS), next(net.parameters()).device
-    starts = range(0, len(rows), net.settings.batch_size)
-    found = []
-    for start in starts:
-        parts, x = normals.batch(rows[start : start + net.settings.batch_size])
-        encoded = net.encoded([part.to(device) for part in parts], x.to(device))
-        found.append(net.code(encoded, net.encode(encoded)))
-    return [torch.cat(part) for part in zip(*found, strict=True)]
 
 
 def _all_refusals(first: Refusals, second: Refusals) -> Refusals:

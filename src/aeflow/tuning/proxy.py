@@ -37,7 +37,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.training import log_det_weight
-from aeflow.training.train import find_region
+from aeflow.training.find_region import find_region
 
 MAX_ABNORMAL = 200  # abnormal train images, evenly drawn
 
