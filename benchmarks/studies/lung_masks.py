@@ -4,8 +4,9 @@
     python -m benchmarks.studies.lung_masks                 # only write the page's table again
 
 FOLDER holds `chest_xray_224`, and `chest_lungs` with masks of its train images by the same names. No abnormal image of
-that folder was trained on. Models are those of ``benchmarks.quality`` in its --work folder; what is not there is trained
-into it. By chance means the lungs' share of the area that counts, which is all of the picture without a region.
+that folder was trained on. Models are those of ``benchmarks.quality`` in its --work folder; what is not there is
+trained into it. By chance means the lungs' share of the area that counts, which is all of the picture without a region,
+and where a model finds no region at all.
 
 Writes lung_masks.json to --out and the table of docs/where-it-looks.md.
 """
