@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from aeflow.config import Settings
 from aeflow.model.box import box_of, crop
-from aeflow.model.described import STRIDE, Described, describe_appearance, describe_intensity
+from aeflow.model.described import INTENSITIES, STRIDE, Described, describe_appearance, describe_intensity
 from aeflow.model.encoder import Encoder
-from aeflow.model.pooling import pool
+from aeflow.model.pooling import pool, statistics
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
 from aeflow.model.regions.plausibility import region_statistics
@@ -141,8 +141,15 @@ class Front(nn.Module):
         return Encoded(seen.x, of_flows, seen.region, described, seen.box, seen.statistics)
 
     def pooled(self, encoded: Encoded, stages: Sequence[int]) -> Tensor:
-        """Return mean and spread (B, D) of the features of some stages within the region, see ``pool``."""
-        return pool([encoded.features[self.stages.index(stage)] for stage in stages], encoded.region)
+        """Return mean and spread (B, D) of the features of some stages within the region, see ``pool``.
+
+        Those of brightness and texture come last, if positions are described.
+        """
+        s = pool([encoded.features[self.stages.index(stage)] for stage in stages], encoded.region)
+        if encoded.described is None:
+            return s
+        intensities = encoded.described.z[:, -INTENSITIES:]
+        return torch.cat([s, *statistics(intensities, encoded.described.weight[:, None])], dim=1)
 
     def core(self, region: Tensor) -> Tensor:
         """Return regions (B, 1, h, w) as maps are drawn in them: one that was grown is shrunk to within its edge."""

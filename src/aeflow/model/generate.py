@@ -128,7 +128,7 @@ def _part_of(net: AEFlow, s: Tensor, stage: int) -> Tensor | None:
     if stage not in stages:
         return None
     widths = [2 * net.encoder.channels[net.encoder.stages.index(i)] for i in stages]
-    return torch.split(s, widths, dim=1)[stages.index(stage)]
+    return torch.split(s[:, : sum(widths)], widths, dim=1)[stages.index(stage)]
 
 
 def pulled_into_ball(u: Tensor) -> Tensor:
