@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from aeflow.runtime.machine import VARIABLES, resident_mb
 
 KEPT_VARIABLES = {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE"}  # without these some processors compute nonsense
-WATCHED_EVERY = 0.25  # seconds between two looks at the memory
+WATCHED_EVERY = 2.0  # seconds between two looks at the memory, each of which costs some 0.1 s of a core
 
 
 @dataclass(frozen=True, slots=True)
