@@ -94,3 +94,5 @@ def test_the_kind_of_disease_chooses_the_terms(kind: str, terms: tuple[str, ...]
     assert least.terms == tuple(name for name in terms if name not in (*COMPARED, *MIRRORED))
     assert least.terms  # something is left to look at
     assert all(", ".join(plan.terms) in plan.words[0] for plan in (whole, alone, least))
+    for plan in (whole, alone, least):  # it is said only where it is so
+        assert ("the mirror image counts" in plan.words[1]) == any(name in MIRRORED for name in plan.terms)

@@ -96,11 +96,11 @@ def train(
     else:
         print(
             f"trained on {metadata['normal_images']} normal images, {metadata['held_out_images']} held out; "
-            f"best of {metadata['epochs']} epochs: {metadata['best_epoch']}; {metadata['seconds']:.0f} s"
+            f"{_epochs(metadata)}{metadata['seconds']:.0f} s"
         )
         for sentence in trained.artifact.metadata["plan"]:
             print(sentence)
-        phases = {"features": "features", "terms": "terms", "training": "networks"}
+        phases = {"features": "features", "terms": "terms", "decoder": "decoder", "training": "networks"}
         phases |= {"flowgmm": "FlowGMM", "calibration": "calibration"}
         timed = {phase: name for phase, name in phases.items() if f"{phase}_seconds" in metadata}
         print("; ".join(f"{name} {_pace(metadata, phase)}" for phase, name in timed.items()))
@@ -111,6 +111,11 @@ def train(
     for note in trained.notes:
         print(f"note: {note}", file=sys.stderr)
     end(trained.refusals)
+
+
+def _epochs(metadata: dict[str, Any]) -> str:
+    """Return the best epoch for the summary; nothing if there was none to train, as without a flow."""
+    return f"best of {metadata['epochs']} epochs: {metadata['best_epoch']}; " if metadata["epochs"] else ""
 
 
 def _pace(metadata: dict[str, Any], phase: str) -> str:

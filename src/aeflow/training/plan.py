@@ -80,11 +80,12 @@ def plan_terms(settings: Settings, found: Fingerprint) -> Plan:
         asked = ("flow", *asked)
     terms = tuple(name for name in asked if name not in left_out)
     symmetric = f"{found.axis} symmetric ({found.symmetry:.2f})"
-    mirror = (
-        f"normals are {symmetric}: the mirror image counts"
-        if found.symmetry >= SYMMETRIC
-        else f"normals are not {symmetric}: no mirror image counts"
-    )
+    if found.symmetry < SYMMETRIC:
+        mirror = f"normals are not {symmetric}: no mirror image counts"
+    elif any(name in terms for name in MIRRORED):
+        mirror = f"normals are {symmetric}: the mirror image counts"
+    else:
+        mirror = f"normals are {symmetric}, but diffuse change is often on both sides: no mirror image counts"
     beside = (
         "there is tissue beside the region: its brightness is the reference"
         if found.beside
