@@ -18,7 +18,7 @@ from benchmarks.inputs import features_of, measures_of
 from benchmarks.studies.label_curve.draws import NONE
 from benchmarks.studies.label_curve.end_to_end import NAME, learn_end_to_end
 from benchmarks.studies.label_curve.report import table
-from benchmarks.studies.label_curve.world import Base, World, rows_of
+from benchmarks.studies.label_curve.world import Base, Plan, World, rows_of
 from helpers.data import SIZE, TINY, small_settings, write_data
 
 
@@ -32,7 +32,8 @@ def world_and_base(tmp_path_factory: pytest.TempPathFactory) -> tuple[World, Bas
     net.initialise(net.encoded(*features_of(FeatureCache(net.encoder, SIZE), of_label(train, 0)).batch(range(32))))
     normals, abnormal, tested = (rows_of(part, records) for part in (of_label(train, 0), of_label(train, 1), test))
     nothing = np.zeros((len(records), 0))
-    world = World(records, Pooled(net.front, (3,)), nothing, nothing, normals, abnormal, tested)
+    plan = Plan(net.settings, net.settings)
+    world = World(plan, records, Pooled(net.front, (3,)), nothing, nothing, normals, abnormal, tested)
     cache = FeatureCache(net.front, SIZE)
 
     def measures(rows: np.ndarray) -> dict[str, np.ndarray]:

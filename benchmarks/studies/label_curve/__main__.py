@@ -1,11 +1,12 @@
 """Value of labels and of unlabelled images: test AUROC on chest X-rays, five draws each, beside controls.
 
-    python -m benchmarks.studies.label_curve --data FOLDER/chest_xray_224
+    python -m benchmarks.studies.label_curve --data FOLDER/chest_xray_224 [--plan lungs]
 
+Two normals-only models are asked: the preset aeflow-1 on the whole image, and by --plan the default in the lungs.
 Persons of the test set give no label. The K labels and the pool's images are drawn again each time; the flow is trained
 once on all train normals, and once for each draw of a pool on the normals that are known then. Nothing is chosen on the
-test split. Writes label_curve.json, .md and .png, and the tables of docs/labels.md; without --data all but the first,
-from it.
+test split. Writes label_curve.json, .md and .png, of the lungs label_curve_lungs, and the tables of docs/labels.md;
+without --data all but the first, from it. A part that was finished is there if the rest is stopped.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarks.common import DOCS, machine_line, with_table, write_results
 from benchmarks.options import Parser
 from benchmarks.studies.label_curve.draws import DRAWS, measure_all
 from benchmarks.studies.label_curve.report import draw, table
+from benchmarks.studies.label_curve.world import PLANS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,24 +30,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.share("--data", help="one data set; without it, only write again")
     parser.share("--runs", help="folder of the normals-only models; missing ones are trained into it")
     parser.share("--out")
-    parser.share("--picture", default=DOCS / "images" / "label_curve.png")
+    parser.add_argument("--plan", choices=PLANS, default="aeflow-1")
+    parser.share("--images")
     parser.share("--page", default=DOCS / "labels.md")
     options = parser.parse_args(arguments)
-    path = options.out / "label_curve.json"
+    of_plan = "" if options.plan == "aeflow-1" else f"_{options.plan}"
+    path, drawing = options.out / f"label_curve{of_plan}.json", options.images / f"label_curve{of_plan}.png"
     if options.data:
         prepare()
         results: dict[str, Any] = {"machine": machine_line(), "draws": DRAWS, "labels": [], "pools": [], "kinds": []}
-        for part in measure_all(options.data, options.runs):
+        for part in measure_all(options.data, PLANS[options.plan], options.runs):
             for name, rows in part.items():
                 results[name] += rows
             write_results(path, results)
     results = json.loads(path.read_text())
-    picture = os.path.relpath(options.picture, options.out)
-    (options.out / "label_curve.md").write_text(
-        f"{table(results)}\n![Test AUROC over labels, and over a pool]({picture})\n"
-    )
-    options.page.write_text(with_table(options.page.read_text(), "label curve", table(results)))
-    draw(results, options.picture)
+    picture = os.path.relpath(drawing, options.out)
+    path.with_suffix(".md").write_text(f"{table(results)}\n![Test AUROC over labels, and over a pool]({picture})\n")
+    name = f"label curve{of_plan.replace('_', ', ')}"
+    options.page.write_text(with_table(options.page.read_text(), name, table(results)))
+    draw(results, drawing)
     print(table(results))
 
 

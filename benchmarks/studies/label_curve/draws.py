@@ -17,6 +17,7 @@ from benchmarks.common import spread
 from benchmarks.studies.label_curve.end_to_end import NAME, learn_end_to_end
 from benchmarks.studies.label_curve.world import (
     Base,
+    Plan,
     Rows,
     World,
     learn,
@@ -64,9 +65,9 @@ def pool_controls(world: World, known: Rows, pool: Rows) -> dict[str, float]:
     return found
 
 
-def measure_all(data: Path, runs: Path | None) -> Iterator[dict[str, list[dict[str, Any]]]]:
+def measure_all(data: Path, plan: Plan, runs: Path | None) -> Iterator[dict[str, list[dict[str, Any]]]]:
     """Yield finished parts of the results."""
-    world = read_world(data)
+    world = read_world(data, plan)
     base = train_base(world, world.normals, data, runs and runs / "all")
     for k in KS:
         rows = []

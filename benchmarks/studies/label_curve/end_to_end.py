@@ -17,7 +17,7 @@ from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.fit_flowgmm import FlowExamples, fit_flowgmm
 from aeflow.training.learn_flowgmm import batches_of
 from benchmarks.inputs import features_of, measures_of
-from benchmarks.studies.label_curve.world import SETTINGS, Base, Rows, World, labels_for
+from benchmarks.studies.label_curve.world import Base, Rows, World, labels_for
 
 NAME = "FlowGMM prior, end to end"
 
@@ -39,12 +39,13 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     patients = [world.records[row].patient for row in rows]
     examples = FlowExamples(batches_of(net, features(rows)), batches_of(net, features(rows, 1)), label, patients)
     flow = net.flows[-1]
-    fit, found = fit_flowgmm(flow, examples, (batches_of(net, held), len(held)), kinds, SETTINGS)  # type: ignore[arg-type]
+    fit, found = fit_flowgmm(flow, examples, (batches_of(net, held), len(held)), kinds, net.settings)  # type: ignore[arg-type]
     if fit is None:
         return base.score(world.test)
     net.prior = fit.prior
     measures, ratios = measures_of(net, held)
-    calibration = fit_calibration(net.settings, measures, {})
+    beside = (name for name in world.plan.learnt.chosen_terms if name != "flow")
+    calibration = fit_calibration(net.settings.model_copy(update={"terms": ("flow", *beside)}), measures, {})
     chosen = np.array(evenly(np.flatnonzero(fit.start.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
     share = found.share if found is not None and found.used else 0.5
 

@@ -35,10 +35,24 @@ from aeflow.training.class_mixture_em import Examples, Pool, fit_class_mixture
 from aeflow.training.plan import DIFFUSE
 from benchmarks.inputs import features_of, labels_of
 
-# What a user would say of pneumonias: `aeflow train --region lungs --looks-for diffuse --classifier mixture`.
-SETTINGS = make_settings("default", region="lungs", looks_for="diffuse", terms=DIFFUSE, classifier="mixture")
-# The same model with a flow, which prior flowgmm starts from; without the flow's term its score is that of the other.
-WITH_FLOW = make_settings("default", region="lungs", looks_for="diffuse", terms=("flow", *DIFFUSE))
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Settings of the normals-only models, and of what learns classes beside the terms that it names."""
+
+    trained: Settings
+    learnt: Settings
+
+
+PLANS = {
+    "aeflow-1": Plan(make_settings("aeflow-1"), make_settings("aeflow-1", classifier="mixture")),
+    # What a user would say of pneumonias: `--region lungs --looks-for diffuse`. Terms are fitted apart, so these two
+    # are taken from a model that has a flow as well, which prior flowgmm starts from.
+    "lungs": Plan(
+        make_settings("default", region="lungs"),
+        make_settings("default", region="lungs", terms=DIFFUSE, classifier="mixture"),
+    ),
+}
 Rows = NDArray[np.int64]
 
 
@@ -46,6 +60,7 @@ Rows = NDArray[np.int64]
 class World:
     """All images, their pooled vectors, and the rows that may be learnt from."""
 
+    plan: Plan
     records: list[Record]
     encoder: Pooled
     s: Floats
@@ -62,7 +77,7 @@ class World:
 
 def vectors(encoder: Pooled, records: list[Record], view: int = 0, change: Change = recapture) -> Floats:
     """Return the pooled vectors of images, (n, D)."""
-    return features_of(FeatureCache(encoder, SETTINGS.image_size, change=change), records, view).vectors()
+    return features_of(FeatureCache(encoder, encoder.front.size, change=change), records, view).vectors()
 
 
 def rows_of(records: list[Record], among: list[Record]) -> Rows:
@@ -79,7 +94,7 @@ class Base:
     kept: Rows
     held: Rows
     measures: Callable[[Rows], dict[str, Floats]]
-    calibration: Calibration  # without a flow's term
+    calibration: Calibration  # of the terms beside which classes are learnt
 
     def score(self, rows: Rows) -> Floats:
         """Return the scores (n,) of some rows."""
@@ -96,16 +111,19 @@ def other_scanner(pixels: Floats32, key: str) -> Floats32:
     return np.stack([np.asarray(PIL.Image.open(file), dtype=np.float32) / 255] * 3)
 
 
-def read_world(data: Path) -> World:
+def read_world(data: Path, plan: Plan) -> World:
     """Read a data set."""
+    settings = plan.learnt
     records = read_records(data)
     train, test = ([r for r in records if r.split == split] for split in ("train", "test"))
-    frozen = pretrained(SETTINGS.encoder, SETTINGS.encoder_stages)
-    encoder = Pooled(Front(frozen, REGIONS[SETTINGS.region](frozen), SETTINGS), SETTINGS.class_stages)
+    frozen = pretrained(settings.encoder, settings.encoder_stages)
+    region = REGIONS[settings.region](frozen) if settings.describes else None
+    encoder = Pooled(Front(frozen, region, settings), settings.class_stages)
     s, recaptured = vectors(encoder, [*train, *test]), vectors(encoder, train, 1)
     abnormal = of_label(train, 1)
     free = leave_out_patients(abnormal, shared_patients(abnormal, test))
     return World(
+        plan,
         [*train, *test],
         encoder,
         s,
@@ -126,14 +144,15 @@ def train_base(world: World, known: Rows, data: Path, kept_at: Path | None) -> B
         (folder / "images").symlink_to(data.resolve())
         rows = [f"images/{world.records[row].name},train,0,{world.records[row].patient}" for row in known]
         (folder / "manifest.csv").write_text("\n".join(["path,split,label,patient", *rows]) + "\n")
-        model = training.train(folder, folder / "run", WITH_FLOW).artifact
+        model = training.train(folder, folder / "run", world.plan.trained).artifact
     return base_of(world, known, model)
 
 
 def base_of(world: World, known: Rows, model: Artifact) -> Base:
     """Return a model that was trained on the known normals as a base."""
-    kept, held = hold_out([world.records[row] for row in known], SETTINGS.held_out, SETTINGS.seed)
-    scales = {name: scale for name, scale in model.calibration.term_scales.items() if name in SETTINGS.chosen_terms}
+    settings = world.plan.learnt
+    kept, held = hold_out([world.records[row] for row in known], settings.held_out, settings.seed)
+    scales = {name: scale for name, scale in model.calibration.term_scales.items() if name in settings.chosen_terms}
     found: dict[int, dict[str, Floats]] = {}
 
     def measures(rows: Rows) -> dict[str, Floats]:
@@ -159,14 +178,14 @@ def labels_for(world: World, base: Base, labelled: Rows, pool: Rows) -> tuple[Ro
 
 
 def learn(
-    world: World, base: Base, labelled: Rows, pool: Rows, settings: Settings = SETTINGS, s: Floats | None = None
+    world: World, base: Base, labelled: Rows, pool: Rows, s: Floats | None = None
 ) -> tuple[Floats, Pool | None, float]:
     """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
     s = world.s if s is None else s
     recaptured = s + world.recaptured - world.s  # the change by another capture, from wherever the image was taken
     rows, label, kinds = labels_for(world, base, labelled, pool)
     examples = Examples(s[rows], recaptured[rows], label, [world.records[row].patient for row in rows])
-    learnt, found = fit_class_mixture(examples, kinds, settings) if label.any() else (None, None)
+    learnt, found = fit_class_mixture(examples, kinds, world.plan.learnt) if label.any() else (None, None)
     scores = base.score(world.test)
     if learnt is None:
         return scores, found, 0.0
