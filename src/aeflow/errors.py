@@ -15,6 +15,9 @@ Each error says on one line where it happened, what was found and what to do abo
 
 from __future__ import annotations
 
+import errno
+import os
+
 
 class AeflowError(Exception):
     """Base of all aeflow errors: ``where: found; remedy`` on one line.
@@ -54,6 +57,27 @@ class ArtifactError(AeflowError):
 
 class NumericalError(AeflowError):
     """Error of a training that met a value that is not finite."""
+
+
+def broken(error: OSError, where: str) -> AeflowError:
+    """Return what the system refused as an error of aeflow; ``where`` stands for a file that it does not name.
+
+    >>> print(broken(FileNotFoundError(2, "No such file or directory", "out/scores.csv"), "the system"))
+    out/scores.csv: No such file or directory; check the path
+    """
+    remedies = {
+        errno.ENOSPC: "free some space, or name another place",
+        errno.EDQUOT: "free some space, or name another place",
+        errno.EACCES: "change its permissions, or name another place",
+        errno.EPERM: "change its permissions, or name another place",
+        errno.EROFS: "name a place that can be written to",
+        errno.ENOTDIR: "name a folder",
+        errno.EISDIR: "name a file",
+        errno.EEXIST: "name another place",
+    }
+    place = where if error.filename is None else os.fsdecode(error.filename)
+    found = error.strerror or str(error) or type(error).__name__
+    return AeflowError(place, found, remedies.get(error.errno or 0, "check the path"))
 
 
 def count(number: int, what: str, plural: str = "") -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from aeflow.errors import SettingsError
+from aeflow.runtime.home import in_home
 
 SALT_BYTES = 32
 NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --identify
@@ -57,7 +58,7 @@ def pseudonym(key: str) -> str:
 
 
 def _salt_file() -> Path:
-    return user_state_path("aeflow", appauthor=False) / "salt"
+    return in_home(lambda: user_state_path("aeflow", appauthor=False)) / "salt"
 
 
 @cache

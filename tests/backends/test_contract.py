@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +95,16 @@ def test_neighbours_in_a_batch_do_not_matter(scorer: Scorer) -> None:
     turned = scorer.backend.run(np.ascontiguousarray(X[::-1]))
     for name, values in together.measures.items():
         np.testing.assert_allclose(values, turned.measures[name][::-1], rtol=1e-4)
+
+
+def test_threads_get_their_own_scores(scorer: Scorer) -> None:
+    """Several threads may ask one model, as a server's do; each gets what it would get alone."""
+    alone = [scorer.backend.run(X[i : i + 1]).measures for i in range(len(X))]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda i: scorer.backend.run(X[i % 3 : i % 3 + 1]).measures, range(24)))
+    for i, measures in enumerate(found):
+        for name, values in alone[i % 3].items():
+            np.testing.assert_allclose(measures[name], values, rtol=1e-5)
 
 
 def test_how_images_lie_in_memory_does_not_matter(scorer: Scorer) -> None:

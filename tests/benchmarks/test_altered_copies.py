@@ -114,3 +114,10 @@ def test_where_maps_are_hottest_is_shown_where_it_was_measured():
     assert "| chest_xray_224, abnormal, lungs | default | 0.75 (0.70 to 0.80) | 0.34 |" in table
     assert len(table.splitlines()) == 3
     assert "not measured" in hottest_table({"sets": {}})
+
+
+def test_several_seeds_are_shown_by_their_mean():
+    area = {"auroc": {"value": 0.9, "low": 0.8, "high": 0.95}, "seeds": {"0": 0.9, "1": 0.8}}
+    altered = {name: {"aeflow-1": area} for name in ("whole image", *VERSIONS)}
+    [row] = [line for line in altered_table(altered, {"sets": {CHEST: {}}}).splitlines() if "aeflow-1" in line]
+    assert row.count("0.850 ± 0.071, 2 seeds") == 1 + len(VERSIONS)

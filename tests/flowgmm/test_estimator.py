@@ -177,6 +177,9 @@ def test_names_of_classes_do_not_matter() -> None:
     assert one.trained_steps_ > 0
     assert other.classes_.tolist() == ["a", "b"]
     plain = FlowGMM(**BRIEF).fit(x, names.astype(str))
+    as_text = FlowGMM(**BRIEF).fit(x, names.astype(str).astype(object))  # a column that was read as text
+    assert as_text.classes_.tolist() == ["a", "b"]
+    np.testing.assert_array_equal(as_text.predict_proba(x), other.predict_proba(x))
     np.testing.assert_array_equal(plain.predict_proba(x), other.predict_proba(x))
     assert (np.where(one.predict(x) == 1, "a", "b") == other.predict(x)).mean() > 0.98
 

@@ -20,6 +20,7 @@ from aeflow.errors import DataError, count
 from aeflow.privacy import pseudonym
 from aeflow.reporting.html import render
 from aeflow.reporting.style import as_data_uri
+from aeflow.runtime.files import write_text
 
 JSON, HTML = "audit.json", "audit.html"
 MAX_LISTED = 10  # images named under a finding, and refusals listed
@@ -79,8 +80,8 @@ def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / JSON).write_text(json.dumps(numbers, indent=1, allow_nan=False), encoding="utf-8")
-        (folder / HTML).write_text(page, encoding="utf-8")
+        write_text(folder / JSON, json.dumps(numbers, indent=1, allow_nan=False))
+        write_text(folder / HTML, page)
     except OSError as error:
         raise DataError(folder, f"cannot be written ({error.strerror})", "give another folder with --out") from error
     return folder / HTML

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Collection, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -48,6 +49,7 @@ class OpenVINOBackend(GraphBackend):
         self._ov = openvino()
         self._core = self._ov.Core()
         self._model = self._core.read_model(graph)
+        self._one = threading.Lock()  # a queue gives its requests' results to one caller at a time
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
     @classmethod
@@ -57,7 +59,11 @@ class OpenVINOBackend(GraphBackend):
         return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
-        """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
+        """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]; one thread at a time."""
+        with self._one:
+            return self._computed(x, names)
+
+    def _computed(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         if names not in self._queues:
             self._queues[names] = self._queue(names)
         queue, shapes = self._queues[names]

@@ -6,15 +6,18 @@ found something. 2: wrong use, or a broken model.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
 
 from aeflow._version import __version__
 from aeflow.cli.options import app
-from aeflow.errors import AeflowError
+from aeflow.errors import AeflowError, broken
+from aeflow.runtime.files import UNENCODABLE
 
 # Each import adds its commands, in the order of the help.
 # isort: off
@@ -33,15 +36,47 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line: every foreseen error is one line on stderr and exit code 2."""
+    """Run the command line: every foreseen error is one line on stderr and exit code 2.
+
+    What a stream's encoding cannot hold, as bytes of a file's name, is written as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=UNENCODABLE)
+    code = _run(arguments)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _hushed(code)
+    except OSError as error:
+        code = _failed(broken(error, "standard output"))
+    sys.exit(code)
+
+
+def _run(arguments: Sequence[str] | None) -> str | int | None:
+    """Return the exit code of a command."""
     try:
         app(args=arguments)
+    except SystemExit as end:  # so a command ends always, and click ends with 1 if nobody reads its output any more
+        return _hushed(0) if isinstance(end.__context__, BrokenPipeError) else end.code
     except AeflowError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        return _failed(error)
     except BrokenPipeError:  # the reader of our output has seen enough
-        sys.stderr.close()
-        sys.exit(0)
+        return _hushed(0)
+    except OSError as error:
+        return _failed(broken(error, "the system"))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 0
+
+
+def _failed(error: Exception) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return 2
+
+
+def _hushed(code: str | int | None) -> str | int | None:
+    """Send what is still waiting for a reader who has gone nowhere, and return the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

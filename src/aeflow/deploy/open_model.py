@@ -16,7 +16,7 @@ from aeflow.errors import AeflowError, ArtifactError, SettingsError
 from aeflow.runtime.cache import cache_root, describe, graph_folder, mark_used
 from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.process import may_have_gpu, pick_device
-from aeflow.runtime.progress import console
+from aeflow.runtime.progress import working
 from aeflow.scoring.scorer import Scorer
 
 # Number of images from which a graph is made first. That takes as long as some 800 images with torch; it saves a third
@@ -124,9 +124,7 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
     from aeflow.deploy.export import made, unequal
 
     kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
-    with console.status(f"Making a graph for {backend}, once for this model"):
-        if not console.is_terminal:
-            print(f"note: making a graph for {backend}, once for this model", file=sys.stderr)
+    with working(f"Making a graph for {backend}, once for this model"):
         artifact = load_run(run, metadata=metadata)
         precisions = kind.native_precisions()
         with made(artifact, run, metadata, backend, precisions, place.parent, kind.one_by_one) as (

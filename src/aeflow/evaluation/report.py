@@ -12,6 +12,7 @@ from aeflow.errors import DataError
 from aeflow.evaluation import localisation
 from aeflow.reporting.html import public, render
 from aeflow.reporting.style import as_data_uri
+from aeflow.runtime.files import write_text
 
 
 class Picture(NamedTuple):
@@ -132,12 +133,12 @@ def write_report(
             for row in refusals
         ],
     )
-    Path(path).write_text(text, encoding="utf-8")
+    write_text(Path(path), text)
 
 
 def write_model_card(path: Path | str, *, run: Mapping[str, Any], metrics: Mapping[str, Any] | None) -> None:
     """Write model_card.md, from the same ``run`` and ``metrics`` as the report; every given text is escaped."""
-    Path(path).write_text(render("model_card.md.j2", **TEMPLATE_NAMES, run=run, metrics=metrics), encoding="utf-8")
+    write_text(Path(path), render("model_card.md.j2", **TEMPLATE_NAMES, run=run, metrics=metrics))
 
 
 def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[str, float] | None:

@@ -155,7 +155,9 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _read_labels(self, y: Array) -> Array:
         """Set ``classes_`` and return the class index of each label, -1 where unlabelled."""
-        labelled = np.asarray(y != ("-1" if y.dtype.kind == "U" else -1))
+        # In an array of objects -1 may be a number or, as in a column that was read as text, its name.
+        named = y.dtype.kind in "OU"
+        labelled = np.array([label != -1 and str(label) != "-1" for label in y]) if named else np.asarray(y != -1)
         if y.dtype.kind in "iuf" and set(y.tolist()) == {-1, 1}:
             warn("y holds only -1 and 1: read as two classes; if -1 means unlabelled, rename class 1", stacklevel=4)
             labelled[:] = True

@@ -107,6 +107,8 @@ def read_dataset(content: bytes, path: Path) -> Dataset | ImageError | None:
 def kind_of(path: Path) -> Kind:
     """Return the kind of a file by its first bytes: a DICOMDIR, a format with a header to read first, or neither."""
     try:
+        if not path.is_file():  # opening a pipe would wait for ever
+            return "plain"
         with path.open("rb") as file:
             start = file.read(SNIFFED)
     except (OSError, ValueError):  # raised again when it is read

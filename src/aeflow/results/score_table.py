@@ -15,6 +15,7 @@ from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_patient
+from aeflow.runtime.files import UNENCODABLE, encodable
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
@@ -97,7 +98,7 @@ class ScoreLines(Sink):
 
 @contextmanager
 def _csv(path: Path) -> Iterator[Callable[[Row], None]]:
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors=UNENCODABLE, newline="") as file:
         lines = csv.DictWriter(file, list(columns()), lineterminator="\n")
         lines.writeheader()
         yield lines.writerow
@@ -117,7 +118,7 @@ def _parquet(path: Path) -> Iterator[Callable[[Row], None]]:
             waiting.clear()
 
         def add(line: Row) -> None:
-            waiting.append(line)
+            waiting.append({name: encodable(v) if isinstance(v, str) else v for name, v in line.items()})
             if len(waiting) == ROW_GROUP:
                 flush()
 

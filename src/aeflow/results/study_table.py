@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aeflow.privacy import shown_patient
+from aeflow.runtime.files import UNENCODABLE
 from aeflow.scoring.studies import Study
 
 COLUMNS = ("study", "patient", "label", "images", "refused", "score", "p_value", "verdict", "rows")
@@ -20,7 +21,7 @@ def study_table_of(scores: Path) -> Path:
 
 def write_studies(studies: Sequence[Study], path: Path) -> None:
     """Write one line per study."""
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors=UNENCODABLE, newline="") as file:
         lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         lines.writeheader()
         lines.writerows(study_row(study) for study in studies)

@@ -30,6 +30,8 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from aeflow.runtime.home import in_home
+
 FEATURES, GRAPHS = "features", "graphs"
 SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
 ABOUT, IMAGES = "about.json", "images.json"
@@ -52,7 +54,7 @@ class Entry:
 def cache_root() -> Path:
     """Return ``$AEFLOW_CACHE``, else ``aeflow`` in the user's cache folder."""
     given = os.environ.get("AEFLOW_CACHE")
-    return user_cache_path("aeflow", appauthor=False) if given is None else Path(given)
+    return in_home(lambda: user_cache_path("aeflow", appauthor=False)) if given is None else Path(given)
 
 
 def feature_folder(root: Path, key: str) -> Path:
