@@ -16,7 +16,7 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from aeflow.errors import SettingsError
-from aeflow.runtime.home import in_home
+from aeflow.home import in_home
 
 SALT_BYTES = 32
 NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --identify

@@ -14,9 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from aeflow.home import NO_HOME, in_home
 from aeflow.imageio.reader import kind_of
 from aeflow.runtime.files import content
-from aeflow.runtime.home import NO_HOME, in_home
 from helpers.command import error_of, within
 from helpers.data import SAMPLE
 

@@ -30,7 +30,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from aeflow.runtime.home import in_home
+from aeflow.home import in_home
 
 FEATURES, GRAPHS = "features", "graphs"
 SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
