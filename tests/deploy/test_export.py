@@ -30,6 +30,7 @@ from aeflow.deploy.export import export
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
+from aeflow.model.described import INTENSITIES
 from aeflow.model.encoder import Encoder
 from aeflow.model.terms import TERMS
 from aeflow.runtime.files import file_digest
@@ -73,7 +74,8 @@ def test_the_graph_calibrates_as_calibration_does(preset: str, classifier: str) 
     encoder = Encoder(TINY, settings.encoder_stages)
     classes, posterior = None, None
     if classifier == "mixture":
-        width = 2 * sum(encoder.channels[encoder.stages.index(stage)] for stage in settings.class_stages)
+        widths = [encoder.channels[encoder.stages.index(stage)] for stage in settings.class_stages]
+        width = 2 * sum([*widths, *([INTENSITIES] if settings.describes else [])])
         means = 0.3 * torch.randn(3, 5)
         whitening = 0.1 * torch.randn(5, width)
         classes = ClassMixture(torch.zeros(width), whitening, torch.linalg.pinv(whitening), means, torch.zeros(3))
