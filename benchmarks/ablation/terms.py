@@ -194,7 +194,8 @@ def _head(first: str) -> list[str]:
 
 def _line(name: str, some: Sequence[str], seeds: Mapping[str, Any], known: Sequence[str]) -> str:
     key = " + ".join(sorted(some, key=known.index))
-    cells = [spread([of[key][column] for of in seeds.values()]) for column in COLUMNS]
+    found = ([of[key][column] for of in seeds.values()] for column in COLUMNS)
+    cells = [spread(values) if len(values) > 1 else f"{values[0]:.3f}" for values in found]
     return f"| {name} | {' | '.join(cells)} |"
 
 
