@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
+from aeflow.model.front import Encoded
 from aeflow.scoring.scorer import Score, Scorer, score
 
 
@@ -38,12 +39,16 @@ def features_of(cache: FeatureCache, records: Sequence[Record], view: int = 0) -
     return features
 
 
-@torch.no_grad()
 def measures_of(net: AEFlow, features: Features) -> tuple[dict[str, Floats], Floats]:
     """Return the raw measures of all images by term, and their log-ratios (n, kinds), (n, 0) without classes."""
-    size, terms, ratios = net.settings.batch_size, [], []
-    for start in range(0, len(features), size):
-        encoded = net.encoded(*features.batch(range(start, min(start + size, len(features)))))
+    return measures_of_encoded(net, (net.encoded(*batch) for batch in features.batches(net.settings.batch_size)))
+
+
+@torch.no_grad()
+def measures_of_encoded(net: AEFlow, batches: Iterable[Encoded]) -> tuple[dict[str, Floats], Floats]:
+    """Return the same of batches as the frozen front gave them."""
+    terms, ratios = [], []
+    for encoded in batches:
         latent = net.encode(encoded)
         terms.append(net.measure(encoded, latent, net.needed_x_hat(encoded, latent), maps=False).terms)
         found = net.log_ratios(encoded, latent)

@@ -17,34 +17,36 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.stats import spearmanr
 
 from aeflow._types import Floats
 from aeflow.artifacts.layout import MODEL_JSON
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.calibration.calibration import conformal_threshold
+from aeflow.calibration.term_scale import TermScale
 from aeflow.config import Settings, make_settings
 from aeflow.data.augment import recapture
 from aeflow.data.records import Record, read_records
 from aeflow.features.cache import FeatureCache
+from aeflow.features.cached_features import Features
 from aeflow.metrics.image import auroc
-from aeflow.model.front import CELL
+from aeflow.model.aeflow import AEFlow
+from aeflow.model.front import Encoded
 from aeflow.model.terms import TERMS
 from aeflow.runtime.process import prepare
 from aeflow.training import train as training
 from aeflow.training.fit_terms import BATCH, seen_rows
 from aeflow.training.plan import DIFFUSE, FOCAL, UNKNOWN
-from aeflow.training.region_anomalies import anomalies_in
+from aeflow.training.region_anomalies import anomalies_seen
 from aeflow.tuning.proxy import Sides
 from benchmarks.common import BRAIN, CHEST, machine_line, spread, write_results
-from benchmarks.inputs import features_of, labels_of, measures_of
+from benchmarks.inputs import features_of, labels_of, measures_of, measures_of_encoded
 from benchmarks.options import Parser
 
 REGIONS = {CHEST: "lungs", BRAIN: "body"}
@@ -97,7 +99,6 @@ def measured(data: Path, run: Path, seed: int) -> dict[str, dict[str, float]]:
     return {" + ".join(some): figures(terms, some, labels) for some in sums}
 
 
-@torch.no_grad()
 def groups_of(artifact: Artifact, data: Path) -> dict[str, Measures]:
     """Return the raw measures of each group of images."""
     net, sides = artifact.net, Sides.of(data, artifact.settings)
@@ -108,27 +109,22 @@ def groups_of(artifact: Artifact, data: Path) -> dict[str, Measures]:
 
     groups = {"clean": of(sides.held), "recaptured": of(sides.held, 1), "abnormal": of(sides.abnormal)}
     groups["test"] = of(read_records(data, "test"))
-    held, generator = features_of(cache, sides.held), torch.Generator().manual_seed(artifact.settings.seed)
-    parts = []
-    for start in range(0, len(held), BATCH):
-        seen = seen_rows(net.front, held, list(range(start, min(start + BATCH, len(held)))))
-        x, _ = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
-        encoded = net.front.of_seen(seen.with_x(x))
-        latent = net.encode(encoded)
-        parts.append(net.measure(encoded, latent, net.needed_x_hat(encoded, latent), maps=False).terms)
-    groups["synthetic"] = {name: torch.cat([p[name] for p in parts]).double().numpy() for name in parts[0]}
+    groups["synthetic"] = measures_of_encoded(net, with_anomalies(net, features_of(cache, sides.held)))[0]
     return groups
+
+
+def with_anomalies(net: AEFlow, normals: Features) -> Iterator[Encoded]:
+    """Yield normals with a synthetic anomaly each, as the frozen front gives them; the model's seed decides."""
+    generator = torch.Generator().manual_seed(net.settings.seed)
+    for start in range(0, len(normals), BATCH):
+        seen = seen_rows(net.front, normals, list(range(start, min(start + BATCH, len(normals)))))
+        yield net.front.of_seen(seen.with_x(anomalies_seen(seen, generator)[0]))
 
 
 def standardised(measures: Measures, clean: Measures) -> dict[str, Floats]:
     """Return the terms (n,) in spreads of clean normals, as calibration composes them."""
-    found = {}
-    for name, values in measures.items():
-        columns, of_clean = (np.reshape(v, (len(v), -1)) for v in (values, clean[name]))
-        mean, std = of_clean.mean(axis=0), of_clean.std(axis=0, ddof=1)
-        combined, normal = ((v - mean) / std for v in (columns, of_clean))
-        found[name] = combined.mean(axis=1) / normal.mean(axis=1).std(ddof=1)
-    return found
+    scales = {name: TermScale.fit(name, clean[name], weight=1.0, two_sided=False) for name in measures}
+    return {name: scales[name].term(values) for name, values in measures.items()}
 
 
 def figures(terms: Mapping[str, Mapping[str, Floats]], some: Sequence[str], labels: Sequence[int]) -> dict[str, float]:

@@ -56,12 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.exists() else {}
     if options.data:
         prepare()
+        records = list(drawn(options.data))
         for method in options.only:
             for seed in options.seeds:
                 run = run_folder(options.work / CHEST, BY_NAME[method], seed)
                 if not (run / MODEL_JSON).exists():
                     training.train(options.data / CHEST, run, BY_NAME[method].settings_of(seed))
-                results.setdefault(method, {})[str(seed)] = looked(run, list(drawn(options.data)))
+                results.setdefault(method, {})[str(seed)] = looked(run, records)
                 write_results(path, results)
     options.page.write_text(with_table(options.page.read_text(), "drawn lungs", table(results)))
 

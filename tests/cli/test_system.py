@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,13 +16,12 @@ import pytest
 from aeflow.home import NO_HOME, in_home
 from aeflow.imageio.reader import kind_of
 from aeflow.runtime.files import content
-from helpers.command import error_of, within
+from helpers.command import AEFLOW, error_of, within
 from helpers.data import SAMPLE
 
 [IMAGE, OTHER, *_] = sorted((SAMPLE / "test" / "normal").iterdir())
 NAME = b"M\xfcller_\xe9.jpeg"  # Latin-1, which is no UTF-8
 SHOWN = "M\\udcfcller_\\udce9.jpeg"
-AEFLOW = str(Path(sys.executable).with_name("aeflow"))
 TORCH = ("--backend", "torch")
 
 

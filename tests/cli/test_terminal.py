@@ -5,16 +5,15 @@ from __future__ import annotations
 import os
 import pty
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from aeflow.runtime import progress
+from helpers.command import AEFLOW
 from helpers.data import SAMPLE
 
 IMAGES = [str(path) for path in sorted((SAMPLE / "test" / "normal").iterdir())[:3]]
-AEFLOW = [str(Path(sys.executable).with_name("aeflow"))]
 
 
 def in_terminal(command: list[str], stdout: Path, **variables: str) -> tuple[int, str]:
@@ -51,7 +50,7 @@ def test_results_reach_stdout_in_a_terminal(tiny_run: Path, data: Path, tmp_path
     names = {"RUN": str(tiny_run), "DATA": str(data)}
     kept = {}
     for place in ("plain", "terminal"):
-        command = [*AEFLOW, *(names.get(word, word).replace("OUT", str(tmp_path / place)) for word in words)]
+        command = [AEFLOW, *(names.get(word, word).replace("OUT", str(tmp_path / place)) for word in words)]
         out = tmp_path / f"{place}.txt"
         if place == "plain":
             with out.open("wb") as file:
@@ -65,7 +64,7 @@ def test_results_reach_stdout_in_a_terminal(tiny_run: Path, data: Path, tmp_path
 
 def test_forced_colours_take_nothing_from_stdout(tiny_run: Path, tmp_path: Path) -> None:
     """As on build servers, where stderr is no terminal and FORCE_COLOR says that it is."""
-    command = [*AEFLOW, "score", str(tiny_run), *IMAGES, "--json", "--backend", "torch"]
+    command = [AEFLOW, "score", str(tiny_run), *IMAGES, "--json", "--backend", "torch"]
     found = subprocess.run(command, capture_output=True, env={**os.environ, "FORCE_COLOR": "1"}, check=False)
     assert found.stdout.count(b"score") >= len(IMAGES)
     assert b"\x1b" not in found.stdout

@@ -13,6 +13,8 @@ import pytest
 
 from aeflow.cli import main
 
+AEFLOW = str(Path(sys.executable).with_name("aeflow"))  # the command itself, as a shell would find it
+
 
 def within(*arguments: object, ok: int = 0) -> tuple[str, str]:
     """Run a command in this process, without the seconds that a start takes; return its stdout and stderr."""

@@ -57,12 +57,10 @@ def _run(arguments: Sequence[str] | None) -> str | int | None:
     """Return the exit code of a command."""
     try:
         app(args=arguments)
-    except SystemExit as end:  # so a command ends always, and click ends with 1 if nobody reads its output any more
+    except SystemExit as end:  # so a command ends always; click's exit code for a reader who has seen enough is 1
         return _hushed(0) if isinstance(end.__context__, BrokenPipeError) else end.code
     except AeflowError as error:
         return _failed(error)
-    except BrokenPipeError:  # the reader of our output has seen enough
-        return _hushed(0)
     except OSError as error:
         return _failed(broken(error, "the system"))
     except KeyboardInterrupt:

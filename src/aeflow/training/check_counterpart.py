@@ -15,7 +15,7 @@ from aeflow.model.front import CELL
 from aeflow.model.generate import repaired
 from aeflow.model.terms.examples import CHANGED
 from aeflow.training.fit_terms import seen_rows
-from aeflow.training.region_anomalies import anomalies_in
+from aeflow.training.region_anomalies import anomalies_seen
 
 IMAGES = 24  # held-out normals that get an anomaly
 COARSE = 8  # pixels of a cell in which difference and anomaly are compared
@@ -32,7 +32,7 @@ def counterpart_auroc(net: AEFlow, calibration: Calibration, held_out: Features)
     device = next(net.parameters()).device
     seen = seen_rows(net.front, held_out, evenly(range(len(held_out)), IMAGES))
     generator = torch.Generator().manual_seed(net.settings.seed)
-    x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
+    x, change = anomalies_seen(seen, generator)
     encoded = net.front.of_seen(seen.with_x(x).to(device))
     x_hat = net.decode(net.code(encoded, net.encode(encoded)))
     difference = (x_hat - repaired(net, encoded, calibration.map_limits["anomaly"])).abs().mean(dim=1, keepdim=True)

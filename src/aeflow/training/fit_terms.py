@@ -15,12 +15,12 @@ from aeflow.features.cached_features import Features
 from aeflow.features.openvino_encoder import fastest
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.described import STRIDE, Described
-from aeflow.model.front import CELL, Encoded, Front, Seen
+from aeflow.model.front import Encoded, Front, Seen
 from aeflow.model.terms.base import TermModule
 from aeflow.model.terms.examples import Examples
 from aeflow.runtime.progress import bar
 from aeflow.training.exposure import another_exposure
-from aeflow.training.region_anomalies import anomalies_in
+from aeflow.training.region_anomalies import anomalies_seen
 
 MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
 ANOMALIES = 1000  # synthetic ones: one each of so many normals, several of each if there are fewer
@@ -62,7 +62,7 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
     with bar("Synthetic anomalies", images) as advance:
         for rows in _batches(_shuffled(chosen, views, generator)):
             seen = seen_rows(front, normals, [known[row] for row in rows])
-            x, change = anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
+            x, change = anomalies_seen(seen, generator)
             changed.append(_described_as(front, encode, seen, x))
             changes.append(F.avg_pool2d(change, STRIDE)[:, 0])
             origin += rows

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from aeflow.model.described import blurred
+from aeflow.model.front import CELL, Seen
 from aeflow.training.random_fields import power_law_fields
 
 LAYERS = (1.0, 0.45, 0.2)  # chance of a first layer, of a second, of a third
@@ -103,6 +105,11 @@ KINDS_IN_REGION: tuple[Callable[[Layer], Tensor], ...] = (
     nodules,
     misplaced,
 )
+
+
+def anomalies_seen(seen: Seen, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Return images as seen with synthetic anomalies in their regions, and the change, as ``anomalies_in`` does."""
+    return anomalies_in(seen.x, F.interpolate(seen.region, scale_factor=CELL), generator)
 
 
 def anomalies_in(x: Tensor, region: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
