@@ -20,12 +20,15 @@ from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.examples import Examples, lesion_directions
 from aeflow.model.terms.region_means import region_means, view_weights
 from aeflow.model.terms.scored_batch import ScoredBatch
+from aeflow.model.terms.top_mean import top_mean
+from aeflow.model.terms.weighed_positions import PRIOR_NORMALS, WeighedPositions, relative_variance
 
 SIDE, NORMALS = 8, 60
 LAYOUT = Layout(channels=(4, 12, 12), side=SIDE, cell=16)
 D = LAYOUT.shape[0]
 DESCRIBED = ("pooled_filter", "pooled_energy", "lesion_residual", "mirror_difference", "mirror_filter")
 MIRROR = ("mirror_difference", "mirror_filter")
+POSITIONS = ("lesion_residual", *MIRROR)
 ATOL = 1e-3
 
 
@@ -110,6 +113,50 @@ def test_nor_do_they_for_the_flow() -> None:
     assert not torch.allclose(whole, term(batch(None, Latent([u], [log_det]))))
 
 
+@pytest.mark.parametrize("name", POSITIONS)
+def test_the_measure_is_the_mean_over_the_hottest_positions_of_the_map(terms: dict[str, TermModule], name: str) -> None:
+    seen, share = images(), settings().top_share
+    expected = top_mean(terms[name].map(batch(seen)), share, seen.weight)
+    torch.testing.assert_close(terms[name](batch(seen)), expected)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_where_normals_vary_more_the_same_change_says_less(name: str) -> None:
+    """As where a side marker or an arm comes and goes: here, below the middle."""
+    known, term = examples(), TERMS[name].module(settings(), LAYOUT)
+    restless = (torch.arange(SIDE) >= SIDE // 2).float()[:, None]
+    now_and_then = (torch.arange(NORMALS) % 4 == 0).float()[:, None, None, None]
+    strange = 4 * now_and_then * restless * random(NORMALS, D, SIDE, SIDE, seed=12)
+    term.fit(replace(known, clean=of(known.clean.z + strange)))
+    assert isinstance(term, WeighedPositions)
+    inside, quiet = region(1)[0] > 0.5, term.variance[:2].mean()
+    assert term.variance[-2:].mean() > 1.5 * quiet
+    seen = images()
+    expected = (term.raw(seen) - term.level) / term.variance
+    torch.testing.assert_close(term.map(batch(seen))[:, inside], expected[:, inside])
+
+
+def test_relative_variance_is_1_where_positions_are_alike_and_the_ratio_where_they_differ() -> None:
+    values, weight = random(40_000, SIDE, SIDE), torch.ones(40_000, SIDE, SIDE)
+    torch.testing.assert_close(relative_variance(values, weight), torch.ones(SIDE, SIDE), rtol=0.05, atol=0)
+    values[:, :, SIDE // 2 :] *= 3
+    found = relative_variance(values, weight)
+    torch.testing.assert_close(found[:, -2] / found[:, 1], torch.full((SIDE,), 9.0), rtol=0.05, atol=0)
+
+
+def test_few_normals_say_little_of_a_position_and_none_say_nothing() -> None:
+    """Each position's variance is pulled towards that of all, which is 1 here."""
+    weight = torch.ones(10, SIDE, SIDE)
+    weight[:, :, :3] = 0
+    values = random(10, SIDE, SIDE) * torch.linspace(0.1, 2, SIDE)
+    found, alone = relative_variance(values, weight), values[:, :, 3:].var(dim=0, correction=0)
+    torch.testing.assert_close(found[:, :2], torch.ones(SIDE, 2))
+    overall = ((values - values[:, :, 3:].mean())[:, :, 3:]).square().mean()
+    share = 10 / (10 + PRIOR_NORMALS)
+    assert (found[:, 5] < 1 + share * alone.amax() / overall).all()
+    assert found[:, -1].mean() > found[:, 4].mean()
+
+
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_neighbours_in_a_batch_do_not_matter(terms: dict[str, TermModule], name: str) -> None:
     seen = images()
@@ -165,7 +212,8 @@ def test_an_image_that_differs_from_its_mirror_image_as_normals_do_is_at_distanc
     term, away = terms[name], Described(torch.zeros(1, D, SIDE, SIDE), region(1))
     channels = slice(-len(term.get_buffer("mean")[0]), None) if name == "mirror_filter" else LAYOUT.deep
     away.z[:, channels] = term.get_buffer("mean") / 2  # less its own mirror image, which is its negative: the mean
-    at_normals = term.map(batch(away))
+    assert isinstance(term, WeighedPositions)
+    at_normals = term.raw(away)
     assert (at_normals <= (ATOL if name == "mirror_filter" else math.log(1e-2) + ATOL)).all()
 
 
@@ -180,9 +228,10 @@ def test_tissue_whose_like_lies_within_a_position_of_its_mirror_image_passes_the
     right = left.flip(3).roll(moved, (2, 3))
     asymmetric = of(torch.where(torch.arange(SIDE) < SIDE // 2, left, right))
     inside = region(2)[:, 2:-2, [2, 5]] > 0.5  # away from the midline, where a side meets what was moved
-    found = of_alike.map(batch(asymmetric))[:, 2:-2, [2, 5]][inside]
+    assert isinstance(of_alike, WeighedPositions)
+    found = of_alike.raw(asymmetric)[:, 2:-2, [2, 5]][inside]
     assert (found <= ATOL).all()
-    far = of_alike.map(batch(of(random(2, D, SIDE, SIDE, seed=10))))[:, 2:-2, [2, 5]][inside]
+    far = of_alike.raw(of(random(2, D, SIDE, SIDE, seed=10)))[:, 2:-2, [2, 5]][inside]
     assert far.amax() > 0.1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -38,6 +39,14 @@ class Examples:
     def anomalous(self) -> Tensor:
         """Positions of the changed images that were changed, (m * h * w,)."""
         return (self.change > CHANGED).flatten()
+
+    def recapture_changes(self, values: Callable[[Described], Tensor]) -> Tensor:
+        """Return by how much another capture changes maps (B, C, h, w) of a description, a row a position that counts.
+
+        (r * positions, C).
+        """
+        before = self.clean.at(self.recaptured_origin)
+        return rows_of(values(self.recaptured) - values(before))[(before.weight > 0.5).flatten()]
 
 
 def rows_of(z: Tensor) -> Tensor:

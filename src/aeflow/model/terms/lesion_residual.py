@@ -9,7 +9,7 @@ from aeflow.model.terms.subspace_energy import SubspaceEnergy
 
 
 class Module(SubspaceEnergy):
-    """``log mean_top |A (z_p - m_p)|^2 / k``, m_p the normals' mean there."""
+    """``x_p = log |A (z_p - m_p)|^2 / k``, m_p the normals' mean there."""
 
     def values(self, described: Described) -> Tensor:
         """Return the description itself."""

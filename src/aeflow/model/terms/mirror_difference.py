@@ -9,7 +9,7 @@ from aeflow.model.terms.subspace_energy import SubspaceEnergy
 
 
 class Module(SubspaceEnergy):
-    """``log mean_top |A (z_p - z'_p - m_p)|^2 / k``, z' of the mirrored image; no registration of the sides.
+    """``x_p = log |A (z_p - z'_p - m_p)|^2 / k``, z' of the mirrored image; no registration of the sides.
 
     What moves both sides alike, as another exposure or age does, cancels.
     """

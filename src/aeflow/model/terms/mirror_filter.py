@@ -8,21 +8,21 @@ import torch
 from torch import Tensor
 
 from aeflow.config import Settings
-from aeflow.model.described import INTENSITIES
-from aeflow.model.terms.base import Layout, TermModule
+from aeflow.model.described import INTENSITIES, Described
+from aeflow.model.terms.base import Layout
 from aeflow.model.terms.examples import Examples, covariance, rows_of
 from aeflow.model.terms.mirror_difference import difference
 from aeflow.model.terms.neighbours import beyond, neighbours
-from aeflow.model.terms.scored_batch import ScoredBatch
-from aeflow.model.terms.top_mean import top_mean
+from aeflow.model.terms.weighed_positions import WeighedPositions
 
 CHANNELS = slice(-INTENSITIES, None)
 
 
-class Module(TermModule):
-    """``mean_top min_q w (z_p - z'_q - m_p)`` with ``w = C^-1 mean(delta)``: Fisher's direction of the mean anomaly.
+class Module(WeighedPositions):
+    """``x_p = min_q w (z_p - z'_q - m_p)`` with ``w = (C + C_recapture)^-1 mean(delta)``: a Fisher direction.
 
-    q is the position p of the mirror image z' or one beside it.
+    q is the position p of the mirror image z' or one beside it. Signed, and what another exposure or sharpness does
+    counts less: its covariance is added to that of the normals.
     """
 
     mean: Tensor
@@ -30,7 +30,7 @@ class Module(TermModule):
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         """Take descriptions of ``shape`` (D, h, w)."""
-        super().__init__()
+        super().__init__((shape[1], shape[2]))
         self.register_buffer("mean", torch.zeros(1, INTENSITIES, *shape[1:]))
         self.register_buffer("weights", torch.zeros(INTENSITIES))
 
@@ -39,26 +39,28 @@ class Module(TermModule):
         """Build for a model of this layout."""
         return cls(layout.shape)
 
-    def forward(self, batch: ScoredBatch) -> Tensor:
-        """Return the measure of each image, (B,)."""
-        return top_mean(self.map(batch), batch.settings.top_share, batch.weight)
-
-    def map(self, batch: ScoredBatch) -> Tensor:
+    def raw(self, described: Described) -> Tensor:
         """Return the filter at each position, (B, h, w)."""
-        described = batch.needed_description()
         here = self._along(described.z[:, CHANNELS]) - self._along(self.mean)
         there = neighbours(self._along(described.mirrored[:, CHANNELS]))
         return ((here - there)[:, :, 0] + beyond(described.mirrored_weight)).amin(dim=0)
 
     def fit(self, examples: Examples) -> None:
-        """Set mean and weights from normals' differences and synthetic anomalies."""
-        differences = difference(examples.clean, CHANNELS)
+        """Set mean and weights from normals' differences, synthetic anomalies and recaptures."""
+        differences = self._differences(examples.clean)
         self.mean.copy_(differences.mean(dim=0, keepdim=True))
         normal = rows_of(differences - self.mean)[examples.inside]
         deltas = rows_of(examples.changed.z[:, CHANNELS] - examples.clean.z[examples.origin][:, CHANNELS])
         scale = normal.std(dim=0) + 1e-8
         mean_delta = (deltas[examples.anomalous] / scale).double().mean(dim=0)
-        self.weights.copy_((torch.linalg.solve(covariance(normal / scale), mean_delta) / scale).float())
+        recapture = examples.recapture_changes(self._differences)
+        spread = covariance(normal / scale, recapture / scale)
+        self.weights.copy_((torch.linalg.solve(spread, mean_delta) / scale).float())
+        self.weigh(examples)
+
+    @staticmethod
+    def _differences(described: Described) -> Tensor:
+        return difference(described, CHANNELS)
 
     def _along(self, values: Tensor) -> Tensor:
         """Return values (B, C, h, w) along the weights, (B, 1, h, w)."""

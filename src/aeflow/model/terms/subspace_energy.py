@@ -10,23 +10,23 @@ from torch import Tensor
 
 from aeflow.config import Settings
 from aeflow.model.described import Described
-from aeflow.model.terms.base import Layout, TermModule
+from aeflow.model.terms.base import Layout
 from aeflow.model.terms.examples import Examples, lesion_directions, rows_of
-from aeflow.model.terms.scored_batch import ScoredBatch
-from aeflow.model.terms.top_mean import top_mean
+from aeflow.model.terms.weighed_positions import WeighedPositions
 
 DIRECTIONS = 16
+LEAST = 1e-2  # of an energy, whose mean over normals is about 1: its logarithm falls no further
 
 
-class SubspaceEnergy(TermModule):
-    """``log mean_top |A (v_p - m_p)|^2 / k``: values v, their normal mean m, A (k, C) from ``lesion_directions``."""
+class SubspaceEnergy(WeighedPositions):
+    """``x_p = log |A (v_p - m_p)|^2 / k``: values v, their normal mean m, A (k, C) from ``lesion_directions``."""
 
     mean: Tensor
     directions: Tensor
 
     def __init__(self, channels: slice, shape: tuple[int, int, int]) -> None:
         """Take the ``channels`` of descriptions of ``shape`` (D, h, w)."""
-        super().__init__()
+        super().__init__((shape[1], shape[2]))
         self.channels = channels
         width = len(range(*channels.indices(shape[0])))
         self.register_buffer("mean", torch.zeros(1, width, *shape[1:]))
@@ -41,31 +41,24 @@ class SubspaceEnergy(TermModule):
     def values(self, described: Described) -> Tensor:
         """Return what is measured at each position, (B, C, h, w)."""
 
-    def forward(self, batch: ScoredBatch) -> Tensor:
-        """Return the measure of each image, (B,)."""
-        return torch.log(top_mean(self._energy(batch), batch.settings.top_share, batch.weight) + 1e-6)
-
-    def map(self, batch: ScoredBatch) -> Tensor:
+    def raw(self, described: Described) -> Tensor:
         """Return the logarithm of each position's energy, (B, h, w)."""
-        return torch.log(self._energy(batch) + 1e-2)
+        along = torch.einsum("kc,bchw->bkhw", self.directions, self.values(described) - self.mean)
+        return torch.log(along.square().mean(dim=1) + LEAST)
 
     def fit(self, examples: Examples) -> None:
-        """Set mean and directions from normals, recaptures and synthetic anomalies.
+        """Set mean, directions and weights of positions from normals, recaptures and synthetic anomalies.
 
         Each channel is measured in the normals' spreads.
         """
         values = self.values(examples.clean)
         self.mean.copy_(values.mean(dim=0, keepdim=True))
         normal = rows_of(values - self.mean)[examples.inside]
-        before = examples.clean.at(examples.recaptured_origin)
-        recapture = rows_of(self.values(examples.recaptured) - self.values(before))[(before.weight > 0.5).flatten()]
+        recapture = examples.recapture_changes(self.values)
         deltas = rows_of(examples.changed.z[:, self.channels] - examples.clean.z[examples.origin][:, self.channels])
         scale = normal.std(dim=0) + 1e-8
         directions = lesion_directions(
             normal / scale, recapture / scale, deltas[examples.anomalous] / scale, DIRECTIONS
         )
         self.directions.copy_(directions / scale)
-
-    def _energy(self, batch: ScoredBatch) -> Tensor:
-        centred = self.values(batch.needed_description()) - self.mean
-        return torch.einsum("kc,bchw->bkhw", self.directions, centred).square().mean(dim=1)
+        self.weigh(examples)
