@@ -80,7 +80,7 @@ def looked(run: Path, records: Sequence[Record]) -> dict[str, Any]:
     scorer = aeflow.load(run).scorer
     where = WhereMapsLook(scorer.settings.seed)
     for record, result in scores_of(scorer, records, maps=True):
-        counts = None if result.region is None or not (result.region > 0.5).any() else result.region > 0.5
+        counts = None if result.region is None else result.region > 0.5
         where.add(record, result.maps["anomaly"], None, region_of(record, scorer.settings.image_size), counts)
     found = where.result()
     assert found is not None

@@ -91,6 +91,15 @@ def test_what_lies_outside_of_the_counting_area_changes_nothing() -> None:
     assert found["region"]["abnormal"]["hottest_point"]["chance"] == pytest.approx(BOX.sum() / counts.sum())
 
 
+def test_where_the_model_found_no_region_its_flat_map_gives_chance() -> None:
+    """Instead of an error that ends the evaluation for all the others."""
+    measure = WhereMapsLook()
+    for i in range(3):
+        measure.add(record(1, f"p{i}"), np.full((SIZE, SIZE), -3, np.float32), None, BOX, np.zeros_like(BOX))
+    point = (measure.result() or {})["region"]["abnormal"]["hottest_point"]
+    assert point["value"] == pytest.approx(0.25) == point["chance"]
+
+
 # A real run
 
 

@@ -57,10 +57,14 @@ class WhereMapsLook:
     ) -> None:
         """Count a labelled image: map, lesion mask, region mask, and where positions count (else everywhere), (H, W).
 
-        Unlabelled images are passed over, and so are lesion masks of normal ones. Raises as Localisation.update.
+        Unlabelled images are passed over, and so are lesion masks of normal ones. Where nothing counts, since the model
+        found no region, its map is the same everywhere: it is measured over the whole picture, where it gives chance.
+        Raises as Localisation.update.
         """
         if record.label is None:
             return
+        if counts is not None and not counts.any():
+            counts = None
         if region is not None:
             side = "abnormal" if record.label else "normal"
             self._groups["region", side].update(score_map, region, record.patient, counts)
