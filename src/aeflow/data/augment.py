@@ -73,11 +73,21 @@ def recapture(pixels: NDArray[np.float32], key: str) -> NDArray[np.float32]:
     view = augment(pixels, key) ** np.float32(np.exp(rng.uniform(-GAMMA, GAMMA)))
     height, width = view.shape[1:]
     left, top, right, bottom = rng.uniform(0, CROP, 4) * (width, height, width, height)
-    image = PIL.Image.fromarray((view * 255).round().astype(np.uint8).transpose(1, 2, 0))
+    image = as_image(view)
     box = (left, top, width - right, height - bottom)
     image = image.resize((width, height), PIL.Image.Resampling.BILINEAR, box=box)
+    return compressed(image, int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
+
+
+def as_image(pixels: NDArray[np.float32]) -> PIL.Image.Image:
+    """Return pixels (3, H, W) in [0, 1] as a colour image of 8 bits."""
+    return PIL.Image.fromarray((pixels * 255).round().astype(np.uint8).transpose(1, 2, 0))
+
+
+def compressed(image: PIL.Image.Image, quality: int) -> NDArray[np.float32]:
+    """Return a colour image after compression by JPEG, (3, H, W) in [0, 1]."""
     file = io.BytesIO()
-    image.save(file, "JPEG", quality=int(rng.integers(QUALITY[0], QUALITY[1] + 1)))
+    image.save(file, "JPEG", quality=quality)
     with PIL.Image.open(file) as stored:
         return (np.asarray(stored).transpose(2, 0, 1) / np.float32(255)).astype(np.float32)
 

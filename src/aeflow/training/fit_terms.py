@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -19,13 +19,13 @@ from aeflow.model.front import Encoded, Front, Seen
 from aeflow.model.terms.base import TermModule
 from aeflow.model.terms.examples import Examples
 from aeflow.runtime.progress import bar
-from aeflow.training.exposure import another_exposure
+from aeflow.training.another_capture import another_capture
 from aeflow.training.region_anomalies import anomalies_seen
 
 MAX_NORMALS = 2000  # train normals that are described at once; more would only fill the memory
 ANOMALIES = 1000  # synthetic ones: one each of so many normals, several of each if there are fewer
 MAX_VIEWS = 5  # anomalies of one image
-MAX_RECAPTURED = 200  # normals that get another exposure
+MAX_RECAPTURED = 300  # normals that are captured anew
 BATCH = 50  # images that lend each other tissue
 PROVEN = 16  # normals on which a faster form of the encoder is proven
 
@@ -37,16 +37,24 @@ def described(front: Front, normals: Features) -> Described:
     return joined([part.described for part in parts if part.described is not None])
 
 
-def fit_terms(net: AEFlow, normals: Features, clean: Described, seed: int) -> None:
-    """Fit every term of a model; ``clean`` describes the normals, as ``described`` does."""
-    examples = make_examples(net.front, normals, clean, seed)
+def fit_terms(net: AEFlow, views: Sequence[Features], clean: Described, seed: int) -> None:
+    """Fit every term of a model on views of the normals, the first as they are, as ``clean`` describes them.
+
+    Those of the second, moved if there is one, are captured anew.
+    """
+    examples = make_examples(net.front, views[0], views[:2][-1], clean, seed)
     for term in net.terms.values():
         cast(TermModule, term).fit(examples)
 
 
 @torch.no_grad()
-def make_examples(front: Front, normals: Features, clean: Described, seed: int) -> Examples:
-    """Return described normals with synthetic anomalies and recaptures of some of them; ``seed`` decides all."""
+def make_examples(front: Front, normals: Features, moved: Features, clean: Described, seed: int) -> Examples:
+    """Return described normals with synthetic anomalies and recaptures of some of them; ``seed`` decides all.
+
+    Recaptures are of ``moved``, the same images turned, zoomed and shifted, each in the region that is found in it: a
+    direction in which position alone moves an image is none of a lesion's.
+    """
+    assert moved.records == normals.records
     generator = torch.Generator().manual_seed(seed)
     known = evenly(range(len(normals)), MAX_NORMALS)
     chosen = evenly(range(len(known)), ANOMALIES)
@@ -68,8 +76,8 @@ def make_examples(front: Front, normals: Features, clean: Described, seed: int) 
             origin += rows
             advance(len(rows))
         for rows in _batches(exposed):
-            seen = seen_rows(front, normals, [known[row] for row in rows])
-            recaptured.append(_described_as(front, encode, seen, another_exposure(seen.x, generator)))
+            seen = seen_rows(front, moved, [known[row] for row in rows])
+            recaptured.append(_described_as(front, encode, seen, another_capture(seen.x.cpu(), generator)))
             advance(len(rows))
     return Examples(
         clean=clean,

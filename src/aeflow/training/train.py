@@ -131,7 +131,7 @@ def train(
         check_quarters(net)
     if normals is not None:
         with paces.of("terms", len(material.views[0])):
-            fit_terms(net, material.views[0], normals, settings.seed)
+            fit_terms(net, material.views, normals, settings.seed)
 
     run.mkdir(parents=True, exist_ok=True)
     with paces.of("decoder", len(material.views[0])):

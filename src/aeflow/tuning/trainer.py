@@ -90,7 +90,7 @@ class TrialTrainer:
             planned = planned.model_copy(update={"stages": space.base.stages})
         net = AEFlow(planned, encoder, region=region).to(encoder.mean.device)
         if normals is not None:
-            fit_terms(net, kept[0], normals, seed)
+            fit_terms(net, kept, normals, seed)
         return cls(space, front, net, kept, proxy, refusals)
 
     def train(

@@ -22,7 +22,7 @@ class Examples:
     changed: Described  # (m) images with a synthetic anomaly
     origin: Tensor  # (m,) the row in ``clean`` of the image that each was made from
     change: Tensor  # (m, h, w) in [0, 1]: how much of each position was changed
-    recaptured: Described  # (r) images as another scanner or exposure would give them
+    recaptured: Described  # (r) images as another positioning, exposure, scanner or export would give them
     recaptured_origin: Tensor  # (r,)
 
     @property
@@ -41,12 +41,13 @@ class Examples:
         return (self.change > CHANGED).flatten()
 
     def recapture_changes(self, values: Callable[[Described], Tensor]) -> Tensor:
-        """Return by how much another capture changes maps (B, C, h, w) of a description, a row a position that counts.
+        """Return by how much another capture changes maps (B, C, h, w) of a description, where both count.
 
-        (r * positions, C).
+        A row a position, (p, C).
         """
         before = self.clean.at(self.recaptured_origin)
-        return rows_of(values(self.recaptured) - values(before))[(before.weight > 0.5).flatten()]
+        both = (before.weight > 0.5) & (self.recaptured.weight > 0.5)
+        return rows_of(values(self.recaptured) - values(before))[both.flatten()]
 
 
 def rows_of(z: Tensor) -> Tensor:

@@ -1,11 +1,13 @@
-"""Changes of exposure and sharpness, as another scanner or day would give them; nothing moves."""
+"""Changes of exposure, sharpness and storage, as another scanner, day or export would give them; nothing moves."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aeflow.data.augment import QUALITY, as_image, compressed
 from aeflow.model.described import blurred
 
 GAMMA = 0.3  # of its logarithm, either way; so is the contrast's next
@@ -16,10 +18,10 @@ RESOLUTIONS = (1.0, 0.8, 0.65, 0.5)  # shares of the pixels a side that are kept
 NOISE = 0.02  # greatest standard deviation
 
 
-def another_exposure(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Return images (B, 3, H, W) in [0, 1] with other gamma, contrast, brightness, sharpness and noise.
+def another_capture(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images (B, 3, H, W) in [0, 1] with other gamma, contrast, brightness, sharpness, noise and compression.
 
-    Half of the batch is blurred, the other half sampled down and up again.
+    Half of the batch is blurred, the other half sampled down and up again; all are on the CPU.
     """
     n, side = len(x), x.shape[-1]
 
@@ -40,4 +42,7 @@ def another_exposure(x: Tensor, generator: torch.Generator) -> Tensor:
         small = F.interpolate(x[coarse], size=(round(kept * side),) * 2, mode="bilinear", antialias=True)
         y[coarse] = F.interpolate(small, size=(side, side), mode="bilinear")
     noise = torch.randn(n, 1, *x.shape[2:], generator=generator)
-    return (y + noise * (drawn(NOISE).abs())).clamp(0, 1)
+    y = (y + noise * (drawn(NOISE).abs())).clamp(0, 1)
+    qualities = torch.randint(QUALITY[0], QUALITY[1] + 1, (n,), generator=generator).tolist()
+    stored = [compressed(as_image(one), quality) for one, quality in zip(y.numpy(), qualities, strict=True)]
+    return torch.from_numpy(np.stack(stored))
