@@ -144,9 +144,9 @@ def train(
         with paces.of("flowgmm", len(of_flowgmm.records)):
             learnt, refused = learn_flowgmm(net, cache, of_flowgmm, material.held_out)
         refusals = _all_refusals(refusals, refused)
-    scale_maps(net, material.held_out)
     with paces.of("calibration", len(material.held_out)):
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
+        scale_maps(net, material.held_out)
         net.latent_pca.fit(codes(net, material.views[0]))
         calibration = calibrate_on(net, material.held_out.records, learnt)
         guard = learn_input_guard(net, material.views, material.held_out)

@@ -24,14 +24,21 @@ class Module(TermModule):
 
     def forward(self, batch: ScoredBatch) -> Tensor:
         """Return the measure of each image and stage, (B, stages)."""
-        chosen = batch.settings.log_det_weight
-        weight = UNCHOSEN if chosen is None else chosen
-        return measure_at(batch, weight, batch.settings.top_share)
+        return measure_at(batch, weight_of(batch.settings), batch.settings.top_share)
 
     def map(self, batch: ScoredBatch) -> Tensor:
-        """Return the whole negative log-likelihood per dimension, mean over stages at the finest one's size."""
-        maps = batch.needed_latent().negative_log_likelihood(batch.prior)
+        """Return what the measure is the highest mean of, mean over stages at the finest one's size.
+
+        On the whole image, where maps were so scaled from the first release on, it is the whole likelihood.
+        """
+        weight = weight_of(batch.settings) if batch.settings.describes else 1.0
+        maps = batch.needed_latent().negative_log_likelihood(batch.prior, weight)
         return torch.stack([resized(m, maps[0].shape[-2:]) for m in maps]).mean(dim=0)
+
+
+def weight_of(settings: Settings) -> float:
+    """Return the weight w of the log-determinant."""
+    return UNCHOSEN if settings.log_det_weight is None else settings.log_det_weight
 
 
 def measure_at(batch: ScoredBatch, log_det_weight: float, share: float) -> Tensor:
