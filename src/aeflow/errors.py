@@ -8,6 +8,7 @@ AeflowError
 │   └── EmptyImageError    every pixel is the same; a slice of a volume is then passed over
 ├── WeightsError       the encoder's weights are missing, unreachable or of another network
 ├── ArtifactError      a run folder is missing, damaged or of another version
+├── OutputError        a place to write to is taken by an input, a foreign file or another process
 └── NumericalError     training met a value that is not finite
 
 Each error says on one line where it happened, what was found and what to do about it.
@@ -53,6 +54,10 @@ class WeightsError(AeflowError):
 
 class ArtifactError(AeflowError):
     """Error of a run folder that is missing, damaged or of another version."""
+
+
+class OutputError(AeflowError):
+    """Error of a place to write to that an input, a foreign file or another process has."""
 
 
 class NumericalError(AeflowError):

@@ -31,6 +31,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from aeflow.home import in_home
+from aeflow.runtime.files import write_text
 
 FEATURES, GRAPHS = "features", "graphs"
 SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
@@ -69,7 +70,7 @@ def graph_folder(root: Path, key: str) -> Path:
 
 def describe(folder: Path, what: str) -> None:
     """Write what a shard or graph is, for ``entries`` to read."""
-    (folder / ABOUT).write_text(json.dumps({"what": what}), encoding="utf-8")
+    write_text(folder / ABOUT, json.dumps({"what": what}))
 
 
 def mark_used(folder: Path) -> None:
