@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: b
 
 def _written(prepared: Prepared, recipe: Recipe, root: Path, out: Path) -> Prepared:
     """Write the data folder, as a whole or not at all."""
-    with alone(out), together(out, (), Inputs()) as staged:
+    with ExitStack() as stack:
+        stack.enter_context(alone(out))
+        _check_free(out)
+        staged = stack.enter_context(together(out, (), Inputs()))
         if recipe.write is not None:
             splits = recipe.write(prepared.splits, staged)
         else:
@@ -163,14 +167,18 @@ def _check_counts(
 
 
 def _check_out(out: Path, root: Path) -> None:
-    """Raise DataError if ``out`` is in use or inside the download."""
+    """Raise DataError if ``out`` is inside the download."""
+    if out.resolve().is_relative_to(root.resolve()):
+        raise DataError(out, "lies in the download", "name a folder outside of it with --out")
+
+
+def _check_free(out: Path) -> None:
+    """Raise DataError if ``out`` holds what is to be written."""
     if os.path.lexists(out / MANIFEST):
         raise DataError(out / MANIFEST, "is there already", "move it away, or name another folder with --out")
     for name in (TERMS, LINK, *SPLITS):
         if os.path.lexists(out / name):
             raise DataError(out, "cannot be written (File exists)", "name another folder with --out")
-    if out.resolve().is_relative_to(root.resolve()):
-        raise DataError(out, "lies in the download", "name a folder outside of it with --out")
 
 
 def _moved(record: Record, before: Path, now: Path) -> Record:

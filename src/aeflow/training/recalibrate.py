@@ -61,9 +61,12 @@ def recalibrate(
     """
     prepare()
     target = Path(out)
-    if (target.exists() and not target.is_dir()) or foreign(target):
-        raise ArtifactError(target, "is there already", "choose another --out")
+    there = ArtifactError(target, "is there already", "choose another --out")
+    if target.exists() and not target.is_dir():
+        raise there
     with alone(target):
+        if foreign(target):
+            raise there
         return _recalibrated(Path(run), normals, target, device)
 
 
