@@ -71,6 +71,8 @@ def broken(error: OSError, where: str) -> AeflowError:
     out/scores.csv: No such file or directory; check the path
     """
     remedies = {
+        errno.EIO: "free some space, or name another place",
+        errno.EFBIG: "free some space, or name another place",
         errno.ENOSPC: "free some space, or name another place",
         errno.EDQUOT: "free some space, or name another place",
         errno.EACCES: "change its permissions, or name another place",
