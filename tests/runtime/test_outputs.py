@@ -27,7 +27,8 @@ def fail(path: Path, content: bytes, keep: bool = False) -> None:
             file.write(content)
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, write)
+    with pytest.raises(ZeroDivisionError):
+        write()
 
 
 def put_together(

@@ -10,8 +10,8 @@
 
 The cache may be cleared while other processes use it; all that it costs them is to compute again. A shard or graph goes
 by one rename, so it is whole or absent; what a process has opened stays readable to it until it ends; and what is being
-written is spared, unless nobody has touched it for a day. Nothing but the folders above is ever deleted, whatever
-AEFLOW_CACHE names.
+written is spared, unless nobody has touched it for a day. What a killed process was writing also goes when the next one
+writes beside it. Nothing but the folders above is ever deleted, whatever AEFLOW_CACHE names.
 """
 
 from __future__ import annotations

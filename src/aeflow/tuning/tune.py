@@ -93,9 +93,12 @@ def tune(
         raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
     if settings.prior == FLOWGMM:
         raise SettingsError("prior", "only normals-only models are tuned", "tune without it, then train with it")
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
     from aeflow.model.encoder import strides_of
     from aeflow.model.encoder_weights import pretrained
-    from aeflow.tuning.search import Search
+    from aeflow.tuning.search import DATABASE, Search
     from aeflow.tuning.search_space import SearchSpace
     from aeflow.tuning.trainer import TrialTrainer  # these need optuna
 
@@ -117,6 +120,9 @@ def tune(
             if search.default() is not None:
                 write(search, folder, inputs)
             raise
+        except (SQLAlchemyError, StorageInternalError) as error:  # the data base passes on what the system refused
+            found = f"cannot be written ({type(error).__name__})"
+            raise ArtifactError(folder / DATABASE, found, "free some space, or name another --out") from error
         return Tuned(search.chosen(), write(search, folder, inputs), trainer.refusals)
 
 
