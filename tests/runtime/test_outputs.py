@@ -159,8 +159,8 @@ def test_a_folder_is_held_by_one_and_goes_if_nothing_was_written(tmp_path: Path)
     with alone(out):
         with pytest.raises(OutputError, match="out: another process is writing there"), alone(out):
             raise AssertionError("two hold it")
-        with alone(out, ".png-lock"):
-            pass
+        with together(out, (), Inputs()), alone(out, ".png-lock"):
+            assert (out / STAGED).is_dir()  # of a process that lives
     assert not out.exists()
 
 

@@ -47,14 +47,15 @@ def foreign(folder: Path) -> list[str]:
 def alone(folder: Path, lock: str = LOCK) -> Iterator[None]:
     """Make a folder if need be, and hold it for this process only; what a killed process left undone is ended first.
 
-    Raises OutputError if another process holds it.
+    Another ``lock`` is for files that are no set. Raises OutputError if another process holds it.
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with exclusive(folder / lock, folder):
             try:
-                settle(folder)
+                if lock == LOCK:  # else another process may be making a set here
+                    settle(folder)
                 yield
             finally:
                 (folder / lock).unlink(missing_ok=True)

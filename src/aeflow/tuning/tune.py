@@ -37,7 +37,7 @@ from aeflow.data.records import Record, inputs_of
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.imageio.errors import ImageError
 from aeflow.runtime.files import write_text
-from aeflow.runtime.folders import settle, together
+from aeflow.runtime.folders import alone, together
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
@@ -103,7 +103,7 @@ def tune(
     from aeflow.tuning.trainer import TrialTrainer  # these need optuna
 
     folder, on = Path(out), pick_device(device)
-    with _alone(folder), _stoppable():
+    with _alone(folder), alone(folder), _stoppable():
         inputs = inputs_of(data)
         inputs.add([encoder_weights, preset])
         for name in (PRESET, RESULT, PAGE):
@@ -180,7 +180,6 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-        settle(folder)
     except Timeout as error:
         raise ArtifactError(folder, "another process tunes here", "wait for it, or choose another --out") from error
     except OSError as error:
