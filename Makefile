@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test coverage check format wheel clean
+.PHONY: help demo docs test torture coverage check format wheel clean
 
 help: ## Show every target with a line
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ docs: $(INSTALLED) ## Build the documentation into site/
 test: check ## Check the code, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m timing
+
+torture: $(INSTALLED) ## Kill every command that writes at every event on the file system: many minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n auto --maxprocesses 4
 
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal --cov

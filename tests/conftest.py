@@ -26,6 +26,16 @@ hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long 
 hypothesis.settings.load_profile("aeflow")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests that take many minutes run where they are asked for."""
+    if "torture" in config.option.markexpr:
+        return
+    items[:], left = (
+        [item for item in items if (item.get_closest_marker("torture") is None) == run] for run in (True, False)
+    )
+    config.hook.pytest_deselected(items=left)
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all processes of this session share; what lies there is made once and never changed."""

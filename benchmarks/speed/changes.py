@@ -9,7 +9,6 @@ Writes changes.json and the table of docs/performance.md.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,7 @@ from aeflow.artifacts.run import Artifact
 from aeflow.backends.base import Backend
 from aeflow.data.records import find_images
 from aeflow.deploy.benchmark_table import describe
-from aeflow.deploy.export import made
+from aeflow.deploy.export import make
 from aeflow.features.openvino_encoder import EncoderGraph
 from aeflow.model import ssim
 from aeflow.model.encoder import Encoder
@@ -186,12 +185,12 @@ def graphs_of(artifact: Artifact, run: Path, folder: Path) -> dict[str, Backend]
     graphs: dict[str, Backend] = {}
     model = read_metadata(run)
     for name, to, precision in (("fp32", "openvino", "fp32"), ("bf16", "openvino", "bf16"), ("onnx", "onnx", "fp32")):
-        with made(artifact, run, model, to, [precision], folder) as (temporary, _, parity):
-            if not parity.passes(precision):
-                if name == "bf16":
-                    continue
-                raise SystemExit(f"the graph of {to} gives other scores: {parity}")
-            os.replace(temporary, folder / name)
+        (folder / name).mkdir()
+        _, parity = make(artifact, run, model, to, [precision], folder / name)
+        if not parity.passes(precision):
+            if name == "bf16":
+                continue
+            raise SystemExit(f"the graph of {to} gives other scores: {parity}")
         graphs[name] = load_export(folder / name).backend
     return graphs
 

@@ -65,7 +65,7 @@ class Model:
 
         explanation = explain(self.artifact, path, self.run, slice_number)
         if out is not None:
-            write(explanation, self.artifact.calibration.map_limits, Path(out))
+            write(explanation, self.artifact.calibration.map_limits, Path(out), Path(path))
         return explanation
 
     def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats32:

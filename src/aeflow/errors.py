@@ -8,6 +8,7 @@ AeflowError
 │   └── EmptyImageError    every pixel is the same; a slice of a volume is then passed over
 ├── WeightsError       the encoder's weights are missing, unreachable or of another network
 ├── ArtifactError      a run folder is missing, damaged or of another version
+├── OutputError        a place to write to is taken by an input, a foreign file or another process
 └── NumericalError     training met a value that is not finite
 
 Each error says on one line where it happened, what was found and what to do about it.
@@ -55,6 +56,10 @@ class ArtifactError(AeflowError):
     """Error of a run folder that is missing, damaged or of another version."""
 
 
+class OutputError(AeflowError):
+    """Error of a place to write to that an input, a foreign file or another process has."""
+
+
 class NumericalError(AeflowError):
     """Error of a training that met a value that is not finite."""
 
@@ -66,6 +71,8 @@ def broken(error: OSError, where: str) -> AeflowError:
     out/scores.csv: No such file or directory; check the path
     """
     remedies = {
+        errno.EIO: "free some space, or name another place",
+        errno.EFBIG: "free some space, or name another place",
         errno.ENOSPC: "free some space, or name another place",
         errno.EDQUOT: "free some space, or name another place",
         errno.EACCES: "change its permissions, or name another place",

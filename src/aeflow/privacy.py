@@ -84,6 +84,8 @@ def _create(file: Path) -> None:
     try:
         with os.fdopen(descriptor, "wb") as temporary:
             temporary.write(secrets.token_bytes(SALT_BYTES))
+            temporary.flush()
+            os.fsync(temporary.fileno())
         os.link(name, file)
     except FileExistsError:  # another process was first; its secret is the one
         pass

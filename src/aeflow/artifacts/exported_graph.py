@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from aeflow.artifacts.layout import EXPORT, WRITTEN_BY_SAVE, read_export
 from aeflow.backends.base import Backend, GraphBackend
@@ -28,7 +28,8 @@ from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import ARRAYS, InputGuard
 from aeflow.config import Settings
 from aeflow.errors import ArtifactError
-from aeflow.runtime.files import file_digest
+from aeflow.runtime.files import file_digest, write_bytes
+from aeflow.runtime.folders import current
 from aeflow.scoring.scorer import BATCH, Scorer, value_of
 
 ARRAYS_FILE = "arrays.safetensors"
@@ -48,6 +49,7 @@ def load_export(folder: Path, backend: str = "auto", export: dict[str, Any] | No
     installed.
     """
     export = read_export(folder) if export is None else export
+    folder = current(folder)
     for name, sha256 in export["files"].items():
         path = folder / name
         if not path.is_file():
@@ -106,4 +108,5 @@ def largest(got: NDArray[Any], want: NDArray[Any], calibration: Calibration) -> 
 
 def save_arrays(folder: Path, guard: InputGuard, images: Pictures) -> None:
     """Write the arrays that ``load_export`` reads beside the graph and ``export.json``."""
-    save_file({**{name: guard.arrays()[name] for name in ARRAYS}, IMAGES: images}, folder / ARRAYS_FILE)
+    arrays: dict[str, NDArray[Any]] = {**{name: guard.arrays()[name] for name in ARRAYS}, IMAGES: images}
+    write_bytes(folder / ARRAYS_FILE, save(arrays))

@@ -8,10 +8,36 @@ from typing import Any
 
 from aeflow.artifacts.upgrade import OLD_SCHEMAS, SCHEMA, upgraded
 from aeflow.errors import ArtifactError
-from aeflow.runtime.files import digest, write_text
+from aeflow.runtime.files import PART, digest, write_text
+from aeflow.runtime.folders import current
 
 WEIGHTS, MODEL_JSON = "model.safetensors", "model.json"
 HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
+NORMALS, CHECKPOINT = "normals.safetensors", "checkpoint.safetensors"
+METRICS, PLOTS = "metrics.json", "plots"
+FIGURES = (
+    "scores",
+    "confusion",
+    "roc",
+    "precision_recall",
+    "most_abnormal",
+    "most_normal",
+    "false_positives",
+    "false_negatives",
+    "training",
+    "epochs",
+)
+# All that an evaluation may write, and all that a training does.
+RESULTS = (
+    METRICS,
+    "scores.csv",
+    "scores.parquet",
+    "scores.studies.csv",
+    "report.html",
+    "model_card.md",
+    *(f"{PLOTS}/{name}.png" for name in FIGURES),
+)
+OF_TRAINING = (MODEL_JSON, WEIGHTS, HISTORY, EPOCH_SCORES, NORMALS, CHECKPOINT, f"{CHECKPOINT}{PART}")
 EXPORT_SCHEMA = 3
 EXPORT = "export.json"  # in the folder of an exported graph; holds the model's own metadata under "model"
 # What ``save_run`` writes into the metadata by itself; the rest comes from the training.
@@ -33,7 +59,34 @@ REMEDY_TRAIN = "restore it, or train again"
 
 def is_export(folder: Path) -> bool:
     """Return if a folder holds an exported graph and no run."""
-    return (folder / EXPORT).is_file() and not (folder / MODEL_JSON).exists()
+    return holds(folder, EXPORT) and not holds(folder, MODEL_JSON)
+
+
+def holds(folder: Path, name: str) -> bool:
+    """Return if a folder holds a file of a run or of an export."""
+    return (current(folder) / name).is_file()
+
+
+def of_export(folder: Path) -> tuple[str, ...]:
+    """Return the names of an export's files; none if the folder holds no readable one."""
+    try:
+        return (*read_export(folder)["files"], EXPORT)
+    except ArtifactError:
+        return (EXPORT,) if holds(folder, EXPORT) else ()
+
+
+def of_run(run: Path) -> tuple[str, ...]:
+    """Return the names of all that aeflow may have written into a run folder, in the folders in it, too.
+
+    Those are the model, and what was measured on it and exported of it.
+    """
+    names = [*OF_TRAINING, *RESULTS]
+    for folder in sorted(run.iterdir()) if run.is_dir() else ():
+        if holds(folder, EXPORT):
+            names += [f"{folder.name}/{name}" for name in of_export(folder)]
+        elif holds(folder, METRICS):
+            names += [f"{folder.name}/{name}" for name in RESULTS]
+    return tuple(names)
 
 
 def run_of(export: Path, sha256: str) -> str:
@@ -75,7 +128,7 @@ def read_checked(folder: Path, name: str, schemas: tuple[int, ...], give: str, r
 
     Raises ArtifactError if it is missing, damaged or of another version.
     """
-    path = folder / name
+    path = current(folder) / name
     if not path.is_file():
         raise ArtifactError(folder, "no such folder" if not folder.is_dir() else f"holds no {name}", give)
     try:

@@ -8,7 +8,6 @@ proven on its test images alone.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -18,16 +17,18 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
+from aeflow.artifacts.layout import NORMALS
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.pooling import pool
+from aeflow.runtime.files import write_bytes
+from aeflow.runtime.folders import current
 
-NORMALS = "normals.safetensors"
 MAX_NORMALS = 500  # train normals that are kept
 SIDE = 96  # pixels of a picture's side
 BATCH = 32
@@ -82,9 +83,7 @@ class ReferenceNormals:
 
     def save(self, run: Path) -> None:
         """Write the table into a run folder, whole or not at all."""
-        temporary = run / f"{NORMALS}.part"
-        save_file({"vectors": self.vectors, "pictures": self.pictures}, temporary)
-        os.replace(temporary, run / NORMALS)
+        write_bytes(run / NORMALS, save({"vectors": self.vectors, "pictures": self.pictures}))
 
     @classmethod
     def load(cls, run: Path, width: int) -> Self | None:
@@ -92,7 +91,7 @@ class ReferenceNormals:
 
         Raises ArtifactError if the file is damaged or of another model.
         """
-        path = run / NORMALS
+        path = current(run) / NORMALS
         if not path.exists():
             return None
         remedy = "delete it to go on without neighbours, or train again"

@@ -5,7 +5,7 @@ Both carry a SHA-256, so a damaged file is refused before it gives a number. Not
 
 from __future__ import annotations
 
-import os
+import hashlib
 import platform
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from aeflow.artifacts.layout import (
     MODEL_JSON,
@@ -37,7 +37,8 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder import Encoder
 from aeflow.model.priors.flowgmm import FlowGMMPrior
-from aeflow.runtime.files import file_digest
+from aeflow.runtime.files import file_digest, write_bytes
+from aeflow.runtime.folders import current
 from aeflow.scoring.scorer import Scorer, value_of
 
 INTENDED = "intended."  # prefix of the names of the input guard's tensors
@@ -68,14 +69,13 @@ class Artifact:
 
 
 def save_run(artifact: Artifact, run: Path) -> None:
-    """Write both files of a run, each whole or not at all."""
+    """Write both files of a run, each whole or not at all, the one that describes it last."""
     run.mkdir(parents=True, exist_ok=True)
-    temporary = run / f"{WEIGHTS}.part"
     tensors = {
         **artifact.net.state_dict(),
         **{INTENDED + name: torch.from_numpy(value) for name, value in artifact.input_guard.arrays().items()},
     }
-    save_file({key: value.contiguous().cpu() for key, value in tensors.items()}, temporary)
+    weights = save({key: value.contiguous().cpu() for key, value in tensors.items()})
     metadata = {
         "schema": SCHEMA,
         "settings": artifact.settings.model_dump(mode="json"),
@@ -84,13 +84,13 @@ def save_run(artifact: Artifact, run: Path) -> None:
         "prior": artifact.net.prior.sizes if isinstance(artifact.net.prior, FlowGMMPrior) else None,
         "calibration": artifact.calibration.to_json(),
         "intended": artifact.input_guard.to_json(),
-        "weights_sha256": file_digest(temporary),
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
         "self_test": self_test(artifact),
         "versions": {name: version(name) for name in ("aeflow", "torch", "timm", "numpy")}
         | {"python": platform.python_version()},
         **artifact.metadata,
     }
-    os.replace(temporary, run / WEIGHTS)
+    write_bytes(run / WEIGHTS, weights)
     write_checked(run / MODEL_JSON, metadata)
 
 
@@ -104,7 +104,7 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
     if is_export(run):
         remedy = f"give the run that it came from: {run_of(run, metadata['sha256'])}"
         raise ArtifactError(run, "an exported graph, and this needs the network itself", remedy)
-    weights = run / WEIGHTS
+    weights = current(run) / WEIGHTS
     if not weights.is_file():
         raise ArtifactError(weights, "no such file", "restore it from a backup, or train again")
     if file_digest(weights) != metadata["weights_sha256"]:

@@ -21,6 +21,8 @@ from aeflow.privacy import pseudonym
 from aeflow.reporting.html import render
 from aeflow.reporting.style import as_data_uri
 from aeflow.runtime.files import write_text
+from aeflow.runtime.folders import alone, together
+from aeflow.runtime.inputs import Inputs
 
 JSON, HTML = "audit.json", "audit.html"
 MAX_LISTED = 10  # images named under a finding, and refusals listed
@@ -79,9 +81,10 @@ def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:
         pictures={name: as_data_uri(figure) for name, figure in figures.items()},
     )
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / JSON, json.dumps(numbers, indent=1, allow_nan=False))
-        write_text(folder / HTML, page)
+        inputs = Inputs(file for record in found.records for file in record.files)
+        with alone(folder), together(folder, (JSON, HTML), inputs) as staged:
+            write_text(staged / JSON, json.dumps(numbers, indent=1, allow_nan=False))
+            write_text(staged / HTML, page)
     except OSError as error:
         raise DataError(folder, f"cannot be written ({error.strerror})", "give another folder with --out") from error
     return folder / HTML

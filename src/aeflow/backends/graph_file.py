@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import warnings
@@ -40,7 +41,10 @@ def write_graph(
         model = ov.convert_model(program)
         for output, name in zip(model.outputs, outputs, strict=True):
             output.get_tensor().set_names({name})
-        ov.save_model(model, path, compress_to_fp16=False)
+        try:
+            ov.save_model(model, path, compress_to_fp16=False)
+        except RuntimeError as error:  # OpenVINO says no more of what the system refused
+            raise OSError(errno.EIO, "the graph cannot be written whole", str(path)) from error
     openvino.keep_exact(path, exact)
 
 

@@ -58,20 +58,39 @@ def _run(arguments: Sequence[str] | None) -> str | int | None:
     try:
         app(args=arguments)
     except SystemExit as end:  # so a command ends always; click's exit code for a reader who has seen enough is 1
+        if (stop := _stop_in(end)) is not None:
+            return _stopped(stop)
         return _hushed(0) if isinstance(end.__context__, BrokenPipeError) else end.code
     except AeflowError as error:
         return _failed(error)
     except OSError as error:
-        return _failed(broken(error, "the system"))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        return 130
+        return _failed(broken(error, "the system"), error)
+    except KeyboardInterrupt as stop:
+        return _stopped(stop)
     return 0
 
 
-def _failed(error: Exception) -> int:
-    print(f"error: {error}", file=sys.stderr)
+def _failed(error: Exception, noted: Exception | None = None) -> int:
+    print(f"error: {error}{_noted(noted or error)}", file=sys.stderr)
     return 2
+
+
+def _stop_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C behind an error, of which typer makes an exit code."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
+
+
+def _stopped(stop: KeyboardInterrupt) -> int:
+    print(f"stopped{_noted(stop)}", file=sys.stderr)
+    return 130
+
+
+def _noted(error: BaseException) -> str:
+    """Return what a command has left behind, as noted where it ended."""
+    notes = getattr(error, "__notes__", [])
+    return f" ({', '.join(notes)})" if notes else ""
 
 
 def _hushed(code: str | int | None) -> str | int | None:

@@ -27,15 +27,23 @@ def bench(
 ) -> None:
     """Measure where the time of a score goes on this machine, stage by stage, and how much memory it takes."""
     from aeflow.artifacts.run import load_run
+    from aeflow.data.records import find_images
     from aeflow.deploy.benchmark import bench as measure
     from aeflow.deploy.benchmark import generated, images_of
     from aeflow.deploy.benchmark_table import print_bench
     from aeflow.deploy.open_model import GRAPH_FROM_IMAGES, open_model
     from aeflow.runtime.files import write_text
+    from aeflow.runtime.folders import current
+    from aeflow.runtime.inputs import Inputs
     from aeflow.runtime.process import pick_device, prepare
 
     prepare()
     artifact = load_run(run, pick_device(device))
+    inputs = Inputs(current(run).iterdir())
+    if images is not None:
+        inputs.add(record.path for record in find_images([images]))
+    if out is not None:
+        inputs.spare(out)
     with nullcontext(images_of(images, artifact.settings.slice_axis)) if images else generated(artifact) as records:
         found = measure(artifact, open_model(run, backend, device, GRAPH_FROM_IMAGES), records)
     if out is not None:

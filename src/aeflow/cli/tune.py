@@ -31,7 +31,9 @@ def tune(
     from aeflow.tuning.tune import tune as search
 
     settings = make_settings(preset, **parse_changes(changes or []), **({} if seed is None else {"seed": seed}))
-    found = search(data, out, settings, seconds_of(budget), encoder_weights=encoder_weights, device=device)
+    found = search(
+        data, out, settings, seconds_of(budget), encoder_weights=encoder_weights, preset=Path(preset), device=device
+    )
     if as_json:
         print_json(found.summary)
     else:

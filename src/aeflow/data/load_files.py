@@ -36,11 +36,13 @@ def load_files(
     ahead: int = 16,
     original: bool = False,
     more: Callable[[int], None] = lambda n: None,
+    listed: Callable[[list[Path]], None] = lambda paths: None,
 ) -> Iterator[tuple[Record, Decoded | ImageError]]:
     """Yield the records that ``unfold`` would give of ``files``, in its order, each with its image or the refusal.
 
     At most ``ahead`` files or slices wait decoded at a time; with ``original`` also at their own size. ``more`` is
-    called with the number of images beyond one that a file turned out to hold.
+    called with the number of images beyond one that a file turned out to hold, ``listed`` with the files that a
+    DICOMDIR lists.
     """
     known = {record.path for record in files}
     pool = decoders()
@@ -56,6 +58,7 @@ def load_files(
             elif file.listed:
                 new = listed_records(record, file.listed, known)
                 known.update(file.path for file in new)
+                listed([file.path for file in new])
                 more(len(new) - 1)
                 yield from opened(new)
             else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from aeflow.data.records import Record, patient_of, read_records
 from aeflow.data.slices import unfold
 from aeflow.data.splits import split_by_patient
 from aeflow.errors import DataError
+from aeflow.runtime.files import write_bytes
 
 COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "position")
 
@@ -50,11 +52,10 @@ def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Rec
         content = text.getvalue().encode()
     except UnicodeEncodeError as error:
         raise DataError(data, "a file name that is not UTF-8, as a manifest must be", "rename the file") from error
+    if os.path.lexists(out):
+        raise DataError(out, "is there already", "move it away, or name another file with --out")
     try:
-        with Path(out).open("xb") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise DataError(out, "is there already", "move it away, or name another file with --out") from error
+        write_bytes(Path(out), content)
     except OSError as error:
         raise DataError(out, f"cannot be written ({error.strerror})", "name another file with --out") from error
 

@@ -30,6 +30,8 @@ from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
+from aeflow.runtime.files import PART
+from aeflow.runtime.inputs import Inputs
 
 SPLITS = ("train", "val", "test")
 LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
@@ -56,6 +58,11 @@ class Record:
     at: Slice | None = None  # the image's place in its file; None if the file holds one image
     study: str | None = None  # raw key of the study that a slice belongs to, never printed
     position: float | None = None  # of a slice in its volume, in any unit: smaller comes first
+
+    @property
+    def files(self) -> tuple[Path | None, ...]:
+        """All files that the record is read from."""
+        return self.path, self.mask, self.region
 
     @property
     def slice_number(self) -> int | None:
@@ -93,6 +100,13 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
     return records
 
 
+def inputs_of(data: Path | str) -> Inputs:
+    """Return all files that a data folder is read from."""
+    inputs = Inputs([Path(data) / MANIFEST])
+    inputs.add(file for record in read_records(data) for file in record.files)
+    return inputs
+
+
 def find_images(paths: Sequence[Path | str]) -> list[Record]:
     """Return the given files and all files in the given folders, unlabelled; what is no image is refused when read."""
     records = []
@@ -128,7 +142,7 @@ def label_name(label: int | None) -> str:
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     """Yield all files below a folder in sorted order.
 
-    Hidden ones, manifests, and masks of either kind beside their class folders are left out.
+    Hidden ones, manifests, incomplete results, and masks of either kind beside their class folders are left out.
     """
     real = folder.resolve()
     if real in above:  # a link that leads back to where it came from
@@ -139,7 +153,7 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
         if os.path.isdir(entry):
             if not (classes and entry.name in MASK_FOLDERS):
                 yield from _files(entry, (*above, real))
-        elif entry.name != MANIFEST:
+        elif entry.name != MANIFEST and entry.suffix != PART:
             yield entry
 
 

@@ -16,6 +16,7 @@ from aeflow.datasets.recipe import Splits, entry
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.imageio.image import Slice
+from aeflow.runtime.files import replacing
 from aeflow.runtime.progress import bar
 
 SLICES = range(60, 101, 5)  # of 155, 1 mm apart: the middle of the brain, far enough apart to differ
@@ -86,9 +87,14 @@ def _save(volume: Record, image: Cut, split: str, out: Path) -> Record:
     label = int(tumour.any())
     file = f"{volume.patient}_{index:03}.png"
     name = f"{split}/{('normal', 'abnormal')[label]}/{file}"
-    Picture.fromarray(pixels).save(out / name)
+    _write(out / name, pixels)
     mask = out / split / MASK / file if label else None
     if mask is not None:
-        Picture.fromarray(np.where(tumour, np.uint8(255), np.uint8(0))).save(mask)
+        _write(mask, np.where(tumour, np.uint8(255), np.uint8(0)))
     path = out / name
     return replace(volume, path=path, name=name, split=split, label=label, kind=None, mask=mask, position=float(index))
+
+
+def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
+    with replacing(path) as file:
+        Picture.fromarray(pixels).save(file, "PNG")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from aeflow.data.splits import split_by_patient
 from aeflow.datasets.recipe import Key, Recipe, Release, Splits
 from aeflow.errors import DataError
 from aeflow.privacy import shown
+from aeflow.runtime.files import write_text
+from aeflow.runtime.folders import alone, together
+from aeflow.runtime.inputs import Inputs
 
 LINK = "images"  # name of the link in the data folder to the download
 TERMS = "SOURCE.md"
@@ -61,16 +65,21 @@ def prepare(recipe: Recipe, folder: Path | str, out: Path | str, allow_counts: b
 
 
 def _written(prepared: Prepared, recipe: Recipe, root: Path, out: Path) -> Prepared:
-    """Write the data folder, its manifest last."""
-    out.mkdir(parents=True, exist_ok=True)
-    if recipe.write is not None:
-        splits = recipe.write(prepared.splits, out)
-    else:
-        _link(out / LINK, root.resolve())
-        splits = {name: [_linked(record, root, out) for record in members] for name, members in prepared.splits.items()}
-    (out / TERMS).write_text(terms(recipe, prepared), encoding="utf-8")
-    write_manifest(out / MANIFEST, out, splits)  # last: a folder whose writing was broken off has none
-    return replace(prepared, splits=splits)
+    """Write the data folder, as a whole or not at all."""
+    with ExitStack() as stack:
+        stack.enter_context(alone(out))
+        _check_free(out)
+        staged = stack.enter_context(together(out, (), Inputs()))
+        if recipe.write is not None:
+            splits = recipe.write(prepared.splits, staged)
+        else:
+            (staged / LINK).symlink_to(root.resolve(), target_is_directory=True)
+            splits = {name: [_linked(record, root, staged) for record in of] for name, of in prepared.splits.items()}
+        write_text(staged / TERMS, terms(recipe, prepared))
+        write_manifest(staged / MANIFEST, staged, splits)
+    return replace(
+        prepared, splits={name: [_moved(record, staged, out) for record in of] for name, of in splits.items()}
+    )
 
 
 def locate(recipe: Recipe, folder: Path) -> Path:
@@ -158,17 +167,24 @@ def _check_counts(
 
 
 def _check_out(out: Path, root: Path) -> None:
-    """Raise DataError if ``out`` is in use or inside the download."""
-    if (out / MANIFEST).exists():
-        raise DataError(out / MANIFEST, "is there already", "move it away, or name another folder with --out")
+    """Raise DataError if ``out`` is inside the download."""
     if out.resolve().is_relative_to(root.resolve()):
         raise DataError(out, "lies in the download", "name a folder outside of it with --out")
 
 
-def _link(link: Path, target: Path) -> None:
-    """Link to the download, unless it is linked already."""
-    if not (link.is_symlink() and link.resolve() == target):
-        link.symlink_to(target, target_is_directory=True)
+def _check_free(out: Path) -> None:
+    """Raise DataError if ``out`` holds what is to be written."""
+    if os.path.lexists(out / MANIFEST):
+        raise DataError(out / MANIFEST, "is there already", "move it away, or name another folder with --out")
+    for name in (TERMS, LINK, *SPLITS):
+        if os.path.lexists(out / name):
+            raise DataError(out, "cannot be written (File exists)", "name another folder with --out")
+
+
+def _moved(record: Record, before: Path, now: Path) -> Record:
+    """Return a record with its paths in another folder than before."""
+    mask = None if record.mask is None else now / record.mask.relative_to(before)
+    return replace(record, path=now / record.path.relative_to(before), mask=mask)
 
 
 def _linked(record: Record, root: Path, out: Path) -> Record:

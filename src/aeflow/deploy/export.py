@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +16,7 @@ from torch import Tensor
 
 from aeflow.artifacts import exported_graph
 from aeflow.artifacts.exported_graph import TOLERANCE, Pictures, as_pixels
-from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, read_metadata, write_checked
+from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, holds, of_export, read_metadata, write_checked
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.backends.base import BackendOutput
@@ -32,6 +28,8 @@ from aeflow.errors import ArtifactError, SettingsError
 from aeflow.model import output_names
 from aeflow.model.generate import sample
 from aeflow.runtime.files import file_digest
+from aeflow.runtime.folders import alone, current, foreign, together
+from aeflow.runtime.inputs import Inputs
 from aeflow.scoring.scorer import BATCH, value_of
 
 COARSE, GENERATED = 4, 6  # test images of noise, and generated ones, which are altered, too
@@ -63,7 +61,8 @@ def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32")
     """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, if it gives the same scores.
 
     Raises SettingsError for an unknown or unavailable format or precision; ArtifactError, with nothing written, if a
-    score differs by more than ``TOLERANCE``, a verdict flips, or ``out`` holds other files.
+    score differs by more than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export. The files
+    of a former export are replaced together; others beside it stay.
     """
     if to not in GRAPH_BACKENDS:
         raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
@@ -71,16 +70,15 @@ def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32")
         found = f"{precision!r} cannot be had with {to}"
         raise SettingsError("--precision", found, "take fp32; bf16 goes with --to openvino")
     folder = run / to if out is None else out
-    if folder.exists() and not (folder / EXPORT).is_file() and (folder.is_file() or any(folder.iterdir())):
+    if (folder.exists() and not folder.is_dir()) or (not holds(folder, EXPORT) and foreign(folder)):
         raise ArtifactError(folder, "holds something else than an export", "choose another --out")
     metadata = read_metadata(run)
     artifact = load_run(run, metadata=metadata)
-    with made(artifact, run, metadata, to, [precision], folder.parent) as (temporary, _, parity):
+    inputs = Inputs(current(run).iterdir())
+    with alone(folder), together(folder, of_export(folder), inputs, gap=False) as staged:
+        _, parity = make(artifact, run, metadata, to, [precision], staged)
         if not parity.passes(precision):
             raise unequal(folder, parity, precision)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
     return folder, parity
 
 
@@ -93,52 +91,45 @@ def unequal(where: object, parity: Parity, precision: str) -> ArtifactError:
     return ArtifactError(where, found, "take --precision fp32" if precision != "fp32" else "score with --backend torch")
 
 
-@contextmanager
-def made(
+def make(
     artifact: Artifact,
     run: Path,
     model: dict[str, Any],
     to: str,
     precisions: Sequence[str],
-    beside: Path,
+    folder: Path,
     one_by_one: bool = False,
-) -> Iterator[tuple[Path, dict[str, Any], Parity]]:
-    """Make an export in a temporary folder in ``beside``, in the first precision that passes, else the last.
+) -> tuple[dict[str, Any], Parity]:
+    """Make an export in an empty folder, in the first precision that passes, else the last.
 
-    Yields the folder, the content of its ``export.json``, and its parity; the folder is deleted when the context ends,
-    unless it was renamed. ``model`` is the content of the run's ``model.json``; ``one_by_one``: see ``write_graph``.
+    Return the content of its ``export.json``, and its parity. ``model`` is the content of the run's ``model.json``;
+    ``one_by_one``: see ``write_graph``.
     """
     backend = GRAPH_BACKENDS[to]
     if not backend.installed():
         raise missing(to)
-    beside.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=beside, prefix=".export-"))
-    try:
-        graph = ScoreGraph(artifact.net, artifact.calibration).eval()
-        size = artifact.settings.image_size
-        write_graph(graph, graph.outputs, size, temporary / backend.graph_file, _OF_ENCODER, one_by_one)
-        exported_graph.save_arrays(temporary, artifact.input_guard, test_images(artifact))
-        content = {
-            "schema": EXPORT_SCHEMA,
-            "format": to,
-            "outputs": list(graph.outputs),
-            "files": {path.name: file_digest(path) for path in sorted(temporary.iterdir())},
-            "versions": {name: version(name) for name in ("aeflow", "torch", *backend.packages)},
-            "model": model,
-        }
-        tried = {}
-        for precision in precisions:
-            content["precision"] = precision
-            tried[precision] = parity = prove(artifact, temporary, content, run)
-            if parity.passes(precision):
-                break
-        measured = {name: asdict(found) for name, found in tried.items()}
-        content |= {"parity": measured.pop(precision), "not_passed": measured}
-        write_checked(temporary / EXPORT, content)
-        temporary.chmod(0o755)
-        yield temporary, content, parity
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    graph = ScoreGraph(artifact.net, artifact.calibration).eval()
+    size = artifact.settings.image_size
+    write_graph(graph, graph.outputs, size, folder / backend.graph_file, _OF_ENCODER, one_by_one)
+    exported_graph.save_arrays(folder, artifact.input_guard, test_images(artifact))
+    content = {
+        "schema": EXPORT_SCHEMA,
+        "format": to,
+        "outputs": list(graph.outputs),
+        "files": {path.name: file_digest(path) for path in sorted(folder.iterdir())},
+        "versions": {name: version(name) for name in ("aeflow", "torch", *backend.packages)},
+        "model": model,
+    }
+    tried = {}
+    for precision in precisions:
+        content["precision"] = precision
+        tried[precision] = parity = prove(artifact, folder, content, run)
+        if parity.passes(precision):
+            break
+    measured = {name: asdict(found) for name, found in tried.items()}
+    content |= {"parity": measured.pop(precision), "not_passed": measured}
+    write_checked(folder / EXPORT, content)
+    return content, parity
 
 
 # Outputs that depend on the encoder's features and on no flow.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -10,11 +9,12 @@ from typing import Any
 
 from aeflow._version import __version__
 from aeflow.artifacts.exported_graph import load_export
-from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, is_export, read_export, read_metadata
+from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, holds, is_export, read_export, read_metadata
 from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS, missing
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
-from aeflow.runtime.cache import cache_root, describe, graph_folder, mark_used
+from aeflow.runtime.cache import MAKING, cache_root, describe, graph_folder, mark_used
 from aeflow.runtime.files import digest, write_text
+from aeflow.runtime.folders import publish, scratch
 from aeflow.runtime.process import may_have_gpu, pick_device
 from aeflow.runtime.progress import working
 from aeflow.scoring.scorer import Scorer
@@ -67,7 +67,7 @@ def _fastest(run: Path, metadata: Metadata, images: int) -> Scorer | None:
     installed = [name for name, backend in GRAPH_BACKENDS.items() if backend.installed()]
     for name in installed:
         for folder in (run / name, cached(metadata, name)):
-            if (folder / EXPORT).is_file():
+            if holds(folder, EXPORT):
                 try:
                     return _of(folder, metadata, name)
                 except AeflowError as error:
@@ -90,7 +90,7 @@ def _graph(run: Path, metadata: Metadata, backend: str) -> Scorer:
         raise missing(backend)
     place = cached(metadata, backend)
     for folder in (run / backend, place):
-        if (folder / EXPORT).is_file():
+        if holds(folder, EXPORT):
             try:
                 return _of(folder, metadata, backend)
             except ArtifactError:
@@ -121,26 +121,24 @@ def cached(metadata: Metadata, backend: str) -> Path:
 def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
     """Make the graph of a run in ``place``, in the fastest precision that passes; ArtifactError if none does."""
     from aeflow.artifacts.run import load_run  # imports torch
-    from aeflow.deploy.export import made, unequal
+    from aeflow.deploy import export
 
     kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
-    with working(f"Making a graph for {backend}, once for this model"):
+    with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:
         artifact = load_run(run, metadata=metadata)
         precisions = kind.native_precisions()
-        with made(artifact, run, metadata, backend, precisions, place.parent, kind.one_by_one) as (
-            folder,
-            export,
-            parity,
-        ):
-            precision = export["precision"]
-            if parity.passes(precision):
-                describe(folder, f"{backend} {precision} of model {model}")
-                scorer = load_export(folder, backend)  # opened before anyone can clear it
-                if not place.exists():  # another process may have been faster
-                    os.replace(folder, place)
-                return scorer
-    error = unequal(run, parity, "fp32")
-    place.mkdir(exist_ok=True)
-    describe(place, f"{backend} of model {model}, refused")
-    write_text(place / REFUSED, error.found)
+        content, parity = export.make(artifact, run, metadata, backend, precisions, folder, kind.one_by_one)
+        precision = content["precision"]
+        if parity.passes(precision):
+            describe(folder, f"{backend} {precision} of model {model}")
+            scorer = load_export(folder, backend)  # opened before anyone can clear it
+            if not place.exists():  # another process may have been faster
+                publish(folder, place)
+            return scorer
+    error = export.unequal(run, parity, "fp32")
+    with scratch(place.parent, MAKING) as folder:
+        describe(folder, f"{backend} of model {model}, refused")
+        write_text(folder / REFUSED, error.found)
+        if not place.exists():
+            publish(folder, place)
     raise error

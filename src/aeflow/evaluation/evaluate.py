@@ -13,10 +13,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aeflow._version import __version__
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, METRICS, PLOTS, RESULTS
 from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
-from aeflow.data.records import Record, Refusals, read_records
+from aeflow.data.records import Record, Refusals, inputs_of, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation import plots
@@ -31,7 +31,8 @@ from aeflow.privacy import shown
 from aeflow.reporting.gallery import gallery, panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
-from aeflow.runtime.files import write_text
+from aeflow.runtime.files import write_bytes, write_text
+from aeflow.runtime.folders import alone, current, together
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score
 from aeflow.scoring.studies import Studies
@@ -94,15 +95,24 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
 
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
-    history is read from ``run``. Raises DataError if the split holds no labelled image, or one that the threshold of a
+    history is read from ``run``. Those of a former evaluation go.
+    Raises DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
     records = unfold(read_records(data, split), scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
     _refuse_calibration_images(scorer, records, data)
+    with alone(out), together(out, RESULTS, inputs_of(data)) as staged:
+        metrics, refusals = _written(scorer, records, data, split, staged, current(run))
+    return Evaluation(metrics, out / "report.html", refusals)
+
+
+def _written(
+    scorer: Scorer, records: list[Record], data: Path | str, split: str, out: Path, run: Path
+) -> tuple[dict[str, Any], Refusals]:
+    """Write all results into an empty folder; return the metrics and the refused images."""
     history, epochs = _history(run)
-    out.mkdir(parents=True, exist_ok=True)
     scored, maps, refusals = _score_all(scorer, records, out)
     if not scored.records:
         raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
@@ -119,12 +129,12 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     }
     if any(scored.outside):
         metrics["notes"].append(_outside_note(metrics))
-    write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
+    write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
-    (out / "plots").mkdir(exist_ok=True)
+    (out / PLOTS).mkdir()
     for name, picture in pictures.items():
-        (out / "plots" / f"{name}.png").write_bytes(picture)
+        write_bytes(out / PLOTS / f"{name}.png", picture)
     metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
@@ -138,7 +148,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
         ],
     )
     write_model_card(out / "model_card.md", run=metadata, metrics=metrics)
-    return Evaluation(metrics, out / "report.html", refusals)
+    return metrics, refusals
 
 
 def _source(scorer: Scorer) -> str:

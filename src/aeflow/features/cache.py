@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -45,7 +44,8 @@ from aeflow.model.encoder import Encoder
 from aeflow.model.front import Front, Pooled
 from aeflow.runtime.cache import IMAGES, SHARD, WRITING, cache_root, describe, discard, feature_folder, mark_used
 from aeflow.runtime.device import images_on, in_parts
-from aeflow.runtime.files import content
+from aeflow.runtime.files import content, replacing, write_text
+from aeflow.runtime.folders import publish, scratch
 
 SHARD_IMAGES = 256  # images that are held in memory before they are written
 BATCH = 16  # images that pass the encoder together
@@ -172,15 +172,14 @@ class FeatureCache:
             advance(len(batch))
         if not images:
             return {}, refused
-        self.folder.mkdir(parents=True, exist_ok=True)
-        writing = Path(tempfile.mkdtemp(dir=self.folder, prefix=WRITING))
-        np.save(writing / "features.npy", np.concatenate(rows))
-        if self.pixels:
-            np.save(writing / "pixels.npy", np.concatenate(pixels))
-        (writing / IMAGES).write_text(json.dumps(images))
-        describe(writing, self.what)
-        known = self._rows(writing)  # opened before anyone can clear it
-        writing.rename(self.folder / f"{SHARD}{writing.name.removeprefix(WRITING)}")
+        with scratch(self.folder, WRITING) as writing:
+            _save(writing / "features.npy", np.concatenate(rows))
+            if self.pixels:
+                _save(writing / "pixels.npy", np.concatenate(pixels))
+            write_text(writing / IMAGES, json.dumps(images))
+            describe(writing, self.what)
+            known = self._rows(writing)  # opened before anyone can clear it
+            publish(writing, self.folder / f"{SHARD}{writing.parent.name.removeprefix(WRITING)}")
         return known, refused
 
     def _encode(self, x: Tensor) -> tuple[NDArray[Any], NDArray[np.float32]]:
@@ -208,6 +207,14 @@ class FeatureCache:
         parts, self.batch_size = in_parts(rows, self.batch_size, x)
         full: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
         return full
+
+
+def _save(path: Path, array: NDArray[Any]) -> None:
+    """Write an array; raises OSError with its reason, which NumPy leaves out where it writes by itself."""
+    with replacing(path) as file:
+        whole = np.ascontiguousarray(array)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
+        file.write(whole.data)
 
 
 def image_key(record: Record, digest: str | None, view: int) -> str | None:

@@ -51,8 +51,8 @@ class EncoderGraph:
                 write_graph(encoder, outputs, x.shape[-1], path, outputs, one_by_one=True)
                 graph = cls(OpenVINOBackend(path, x.shape[-1], outputs), outputs)
                 away = difference(graph(x), features, widths)
-        # torch's tracer and OpenVINO's runtime; OpenVINO's converter
-        except (RuntimeError, failures.OpConversionFailure, failures.OpValidationFailure) as error:
+        # torch's tracer and OpenVINO's runtime; no room for the graph; OpenVINO's converter
+        except (RuntimeError, OSError, failures.OpConversionFailure, failures.OpValidationFailure) as error:
             print(f"note: features by torch: OpenVINO cannot run the encoder ({type(error).__name__})", file=sys.stderr)
             return None
         if not away <= TOLERANCE:  # true for NaN, too

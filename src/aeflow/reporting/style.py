@@ -12,6 +12,8 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from aeflow.runtime.files import write_bytes
+
 # The green is about twice as light as the red, so that they differ without colour vision and in print.
 NORMAL, ABNORMAL = "#2a9d5c", "#a5193a"
 INK, MUTED, FAINT, PAPER = "#1d2733", "#5c6773", "#d9dee4", "#ffffff"
@@ -81,7 +83,7 @@ def png(figure: Figure) -> bytes:
 
 def save_png(figure: Figure, path: Path | str) -> None:
     """Write a figure as PNG."""
-    Path(path).write_bytes(png(figure))
+    write_bytes(Path(path), png(figure))
 
 
 def as_data_uri(figure: Figure | bytes) -> str:

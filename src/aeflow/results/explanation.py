@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from aeflow._types import Floats32
-from aeflow.artifacts.reference_normals import NORMALS, NearNormal, ReferenceNormals
+from aeflow.artifacts.layout import NORMALS
+from aeflow.artifacts.reference_normals import NearNormal, ReferenceNormals
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import Calibration
 from aeflow.data.slices import one_image

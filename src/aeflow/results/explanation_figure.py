@@ -14,26 +14,27 @@ from matplotlib.figure import Figure
 from aeflow.errors import DataError
 from aeflow.reporting.gallery import GAP, Array, panel_title
 from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
-from aeflow.reporting.style import DPI, MUTED, WIDTH, save_png, styled
+from aeflow.reporting.style import DPI, MUTED, WIDTH, png, styled
 from aeflow.results.explanation import SHOWN, Explanation
-from aeflow.runtime.files import write_text
+from aeflow.runtime.files import write_bytes, write_text
+from aeflow.runtime.folders import alone, together
+from aeflow.runtime.inputs import Inputs
 
 DIFFERENCE = (0.03, 0.15)  # grey values between reconstruction and counterpart: clear below, fully coloured above
+PICTURE, FACTS = "explain.png", "explain.json"
 LINE, HEAD, BAR, CAPTION = 0.25, 0.28, 0.42, 0.24  # inches
 
 
-def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out: Path) -> tuple[Path, Path]:
-    """Write ``explain.png`` and ``explain.json`` into the folder ``out``; ``scales``: see ``Calibration.map_limits``.
+def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out: Path, image: Path) -> None:
+    """Write the explanation of an image into the folder ``out``; ``scales``: see ``Calibration.map_limits``.
 
-    Raises DataError if ``out`` is a file.
+    Raises DataError if ``out`` is a file, OutputError if the image itself is in the way.
     """
     if out.is_file():
         raise DataError(out, "is a file", "give a folder with --out")
-    out.mkdir(parents=True, exist_ok=True)
-    picture, facts = out / "explain.png", out / "explain.json"
-    save_png(draw(explanation, scales["anomaly"]), picture)
-    write_text(facts, json.dumps(explanation.to_json(), indent=1, allow_nan=False))
-    return picture, facts
+    with alone(out), together(out, (PICTURE, FACTS), Inputs([image])) as staged:
+        write_bytes(staged / PICTURE, png(draw(explanation, scales["anomaly"])))
+        write_text(staged / FACTS, json.dumps(explanation.to_json(), indent=1, allow_nan=False))
 
 
 LETTERS = 115  # of a line of text

@@ -9,6 +9,7 @@ from typing import Self
 
 from aeflow.data.records import Record
 from aeflow.imageio.errors import ImageError
+from aeflow.results.numbered import numbered
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score, Scorer
 
@@ -27,8 +28,10 @@ class PictureFolder(Sink):
     def __enter__(self) -> Self:
         from aeflow.reporting.score_picture import pictures  # matplotlib takes half a second to import
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._draw = self._open.enter_context(pictures(self._scales, self._size))
+        with ExitStack() as stack:
+            stack.enter_context(numbered(self.folder, r"\.png", self.inputs))
+            self._draw = stack.enter_context(pictures(self._scales, self._size))
+            self._open = stack.pop_all()
         return self
 
     def __exit__(

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 from aeflow.data.records import Record
-from aeflow.errors import DataError
+from aeflow.errors import DataError, OutputError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_patient
-from aeflow.runtime.files import UNENCODABLE, encodable
+from aeflow.results.study_table import remove_studies, study_table_of
+from aeflow.runtime.files import UNENCODABLE, encodable, part_of, replacing
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
 ROW_GROUP = 1024  # rows that are written to Parquet at once
+KNOWN_BY = ("path", "score", "verdict", "error")  # columns by which a table of scores is known
 
 Row = dict[str, Any]
 
@@ -57,17 +60,31 @@ def score_row(record: Record, result: Score | ImageError) -> Row:
 
 
 class ScoreTable(Sink):
-    """A table of scores, ``.csv`` or ``.parquet``, in full float precision: one row for each image, in input order."""
+    """A table of scores, ``.csv`` or ``.parquet``, in full float precision: one row for each image, in input order.
+
+    Until its end it is ``part_of(path)``; after an error, Ctrl-C or a kill that file stays with the rows so far, and a
+    former table as it was. With the former table its table of studies goes.
+    """
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
         self.path = path
         self._open = ExitStack()
+        self._rows = 0
 
     def __enter__(self) -> Self:
+        for place in (self.path, study_table_of(self.path)):
+            self.inputs.spare(place)
+        if not _replaceable(self.path):
+            found = "is there already, and is no table of scores"
+            raise OutputError(self.path, found, "move it away, or name another file")
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write = self._open.enter_context(_csv(self.path) if self.path.suffix == ".csv" else _parquet(self.path))
+        with ExitStack() as stack:
+            file = stack.enter_context(replacing(self.path, keep=True))
+            stack.push(self._before_its_end)
+            self._write = stack.enter_context((_csv if self.path.suffix == ".csv" else _parquet)(file))
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
@@ -77,6 +94,17 @@ class ScoreTable(Sink):
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         self._write(score_row(record, result))
+        self._rows += 1
+
+    def _before_its_end(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove the studies of the former table; or after an error, say what is there."""
+        if error is None:
+            remove_studies(study_table_of(self.path))
+        elif (part := part_of(self.path)).exists():
+            there = "is as it was" if self.path.exists() else "is not there"
+            error.add_note(f"{part} holds the first {count(self._rows, 'row')}, {self.path} {there}")
 
 
 class ScoreLines(Sink):
@@ -96,22 +124,41 @@ class ScoreLines(Sink):
             print(found + at + outside)
 
 
+def _replaceable(path: Path) -> bool:
+    """Return if a file may give way to a table of scores: another one, or an empty file; pipes and devices take it."""
+    if not path.is_file() or not path.stat().st_size:
+        return True
+    if path.suffix == ".csv":
+        with path.open(encoding="utf-8", errors="replace", newline="") as file:
+            return set(KNOWN_BY) <= set(next(csv.reader([file.readline()]), []))
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return set(KNOWN_BY) <= set(pq.read_schema(path).names)
+    except pa.ArrowInvalid:
+        return False
+
+
 @contextmanager
-def _csv(path: Path) -> Iterator[Callable[[Row], None]]:
-    with path.open("w", encoding="utf-8", errors=UNENCODABLE, newline="") as file:
-        lines = csv.DictWriter(file, list(columns()), lineterminator="\n")
+def _csv(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
+    text = io.TextIOWrapper(file, encoding="utf-8", errors=UNENCODABLE, newline="")
+    lines = csv.DictWriter(text, list(columns()), lineterminator="\n")
+    try:
         lines.writeheader()
         yield lines.writerow
+    finally:
+        text.detach()  # flushes it, and leaves the file open
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[Row], None]]:
+def _parquet(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
     import pyarrow as pa  # takes a third of a second to import, and CSV does without
     import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns().items()])
     waiting: list[Row] = []
-    with pq.ParquetWriter(path, schema) as parquet:
+    with pq.ParquetWriter(file, schema) as parquet:
 
         def flush() -> None:
             parquet.write_table(pa.Table.from_pylist(waiting, schema))
@@ -122,5 +169,7 @@ def _parquet(path: Path) -> Iterator[Callable[[Row], None]]:
             if len(waiting) == ROW_GROUP:
                 flush()
 
-        yield add
-        flush()
+        try:
+            yield add
+        finally:
+            flush()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from aeflow.errors import OutputError
 from aeflow.privacy import shown_patient
-from aeflow.runtime.files import UNENCODABLE
+from aeflow.runtime.files import beginning, write_text
 from aeflow.scoring.studies import Study
 
 COLUMNS = ("study", "patient", "label", "images", "refused", "score", "p_value", "verdict", "rows")
@@ -21,10 +23,18 @@ def study_table_of(scores: Path) -> Path:
 
 def write_studies(studies: Sequence[Study], path: Path) -> None:
     """Write one line per study."""
-    with path.open("w", encoding="utf-8", errors=UNENCODABLE, newline="") as file:
-        lines = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        lines.writeheader()
-        lines.writerows(study_row(study) for study in studies)
+    text = io.StringIO(newline="")
+    lines = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    lines.writeheader()
+    lines.writerows(study_row(study) for study in studies)
+    write_text(path, text.getvalue())
+
+
+def remove_studies(path: Path) -> None:
+    """Delete a table of studies, if there is one; raises OutputError if the file is something else."""
+    if path.is_file() and not beginning(path).startswith(",".join(COLUMNS).encode()):
+        raise OutputError(path, "is there already, and is no table of studies", "move it away, or name another table")
+    path.unlink(missing_ok=True)
 
 
 def study_row(study: Study) -> dict[str, Any]:

@@ -10,8 +10,8 @@
 
 The cache may be cleared while other processes use it; all that it costs them is to compute again. A shard or graph goes
 by one rename, so it is whole or absent; what a process has opened stays readable to it until it ends; and what is being
-written is spared, unless nobody has touched it for a day. Nothing but the folders above is ever deleted, whatever
-AEFLOW_CACHE names.
+written is spared, unless nobody has touched it for a day. What a killed process was writing also goes when the next one
+writes beside it. Nothing but the folders above is ever deleted, whatever AEFLOW_CACHE names.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from aeflow.home import in_home
+from aeflow.runtime.files import write_text
 
 FEATURES, GRAPHS = "features", "graphs"
 SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
@@ -69,7 +70,7 @@ def graph_folder(root: Path, key: str) -> Path:
 
 def describe(folder: Path, what: str) -> None:
     """Write what a shard or graph is, for ``entries`` to read."""
-    (folder / ABOUT).write_text(json.dumps({"what": what}), encoding="utf-8")
+    write_text(folder / ABOUT, json.dumps({"what": what}))
 
 
 def mark_used(folder: Path) -> None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+from aeflow.runtime.locks import exclusive
 
 
 def content(path: Path) -> str | None:
@@ -22,6 +27,8 @@ def content(path: Path) -> str | None:
 
 # How text is written that UTF-8 cannot hold: bytes of a file's name that are none stand as escapes, as \udce9.
 UNENCODABLE = "backslashreplace"
+PART = ".part"  # ending of the name of a file that is not complete
+BEGINNING = 4096  # bytes in which a file of ours says so
 
 
 def write_text(path: Path, text: str) -> None:
@@ -36,9 +43,62 @@ def encodable(text: str) -> str:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file as a whole or not at all."""
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, *, keep: bool = False) -> Iterator[BinaryIO]:
+    """Yield a file for the content of ``path``, which gets it as a whole if the context ends without an error.
+
+    Until then the file is ``part_of(path)``; after an error it is deleted, unless it is to be kept. A link stays one, a
+    pipe or a device is written into as it is. Raises OutputError if another process is writing the same.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:
+            yield file
+        return
+    place, part = Path(os.path.realpath(path)), part_of(path)
+    with exclusive(part, path) as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            os.replace(part, place)
+        except BaseException:
+            if not keep:
+                part.unlink(missing_ok=True)
+            raise
+    sync_folder(place.parent)
+
+
+def part_of(path: Path) -> Path:
+    """Return the name of a file until it is complete."""
+    place = Path(os.path.realpath(path))
+    return place.with_name(place.name + PART)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the disk holds the names in a folder."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:  # one may write into it, but not list it
+        return
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems of a network have no such thing
+            raise
+    finally:
+        os.close(opened)
+
+
+def beginning(path: Path) -> bytes:
+    """Return the first bytes of a file; none if it is no regular file."""
+    if not path.is_file():
+        return b""
+    with path.open("rb") as file:
+        return file.read(BEGINNING)
 
 
 def digest(values: Any) -> str:

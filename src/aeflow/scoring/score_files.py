@@ -14,6 +14,7 @@ from aeflow.data.load_files import load_files
 from aeflow.data.records import Record
 from aeflow.data.slices import refusals_among
 from aeflow.imageio.errors import ImageError
+from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score_images
 from aeflow.scoring.studies import Studies, Study
@@ -27,6 +28,7 @@ class Sink(AbstractContextManager["Sink"], ABC):
     needs_maps = False
     needs_pictures = False  # the image as the network saw it, and its reconstruction
     needs_original = False  # the image at its own size
+    inputs = Inputs()  # files that nothing may be written over; ``score_files`` sets it
 
     def __enter__(self) -> Self:
         return self
@@ -54,14 +56,17 @@ class Summary:
 def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] = ()) -> Summary:
     """Score all images of files in input order and constant memory, and the studies that slices belong to.
 
-    Each result goes to every sink, which are entered and left here. A file of one image is opened and decoded once.
+    Each result goes to every sink, which are entered and left here, and replace none of the files. A file of one image
+    is opened and decoded once.
     """
     done, studies = Summary(), Studies(scorer.settings.false_positive_rate)
+    inputs = Inputs(record.path for record in files)
     maps, pictures, original = (
         any(getattr(sink, need) for sink in sinks) for need in ("needs_maps", "needs_pictures", "needs_original")
     )
     with ExitStack() as stack:
         for sink in sinks:
+            sink.inputs = inputs
             stack.enter_context(sink)
         advance = stack.enter_context(bar("Scoring", len(files)))
         images = load_files(
@@ -71,6 +76,7 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
             ahead=FEW_AHEAD if original else AHEAD,
             original=original,
             more=advance.more,
+            listed=inputs.add,
         )
         scored = score_images(scorer, images, maps=maps, pictures=pictures)
         for number, (record, result) in enumerate(scored, 1):

@@ -7,7 +7,6 @@ shuffling and learning rate are functions of seed and epoch, nothing else is nee
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,12 +15,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from aeflow.artifacts.layout import CHECKPOINT
 from aeflow.errors import ArtifactError
-
-CHECKPOINT = "checkpoint.safetensors"
+from aeflow.runtime.files import write_bytes
 
 State = dict[str, Tensor]
 
@@ -53,9 +52,7 @@ def save_checkpoint(
     tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     header = {"task": json.dumps(task, sort_keys=True)}
     header["progress"] = json.dumps({name: getattr(progress, name) for name in Progress.__slots__})
-    temporary = run / f"{CHECKPOINT}.part"
-    save_file(tensors, temporary, header)
-    os.replace(temporary, run / CHECKPOINT)
+    write_bytes(run / CHECKPOINT, save(tensors, header))
 
 
 def check_checkpoint(run: Path, task: dict[str, Any]) -> None:

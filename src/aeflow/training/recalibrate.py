@@ -12,9 +12,6 @@ would score. The threshold is that of the whole score.
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,8 +20,7 @@ from typing import Any
 import numpy as np
 
 from aeflow._types import Floats
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
-from aeflow.artifacts.reference_normals import NORMALS
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, NORMALS
 from aeflow.artifacts.run import Artifact, load_run, save_run
 from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
@@ -34,7 +30,9 @@ from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.errors import ImageError
-from aeflow.runtime.files import content
+from aeflow.runtime.files import content, write_bytes
+from aeflow.runtime.folders import alone, current, foreign, together
+from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Measured, measure
@@ -63,9 +61,18 @@ def recalibrate(
     """
     prepare()
     target = Path(out)
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise ArtifactError(target, "is there already", "choose another --out")
-    old = load_run(Path(run), pick_device(device))
+    there = ArtifactError(target, "is there already", "choose another --out")
+    if target.exists() and not target.is_dir():
+        raise there
+    with alone(target):
+        if foreign(target):
+            raise there
+        return _recalibrated(Path(run), normals, target, device)
+
+
+def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device: str) -> Recalibrated:
+    """Recalibrate into a folder that is held."""
+    old = load_run(run, pick_device(device))
     records = unfold(_normals(normals), old.settings.slice_axis)
     measured, refusals, maps = _measure(old, records)
     read = [record for record, _ in measured]
@@ -92,7 +99,7 @@ def recalibrate(
     ratios = [image.log_ratios for _, image in measured if image.log_ratios is not None]
     calibration = refit(old.calibration, old.settings, measures, np.stack(ratios) if ratios else None, maps)
     new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata})
-    _write(new, Path(run), target)
+    _write(new, run, target)
     return Recalibrated(new, refusals, _notes(new, metadata))
 
 
@@ -171,15 +178,8 @@ def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
 
 def _write(model: Artifact, run: Path, out: Path) -> None:
     """Write the new run folder, as a whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-"))
-    try:
-        temporary.chmod(0o755)  # mkdtemp lets only its owner in
+    with together(out, (), Inputs()) as staged:
         for name in COPIED_FILES:
-            if (run / name).is_file():
-                shutil.copyfile(run / name, temporary / name)
-        save_run(model, temporary)
-        os.replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
+            if (file := current(run) / name).is_file():
+                write_bytes(staged / name, file.read_bytes())
+        save_run(model, staged)

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,13 +16,13 @@ from typing import Any
 
 import torch
 
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, MODEL_JSON
+from aeflow.artifacts.layout import CHECKPOINT, EPOCH_SCORES, HISTORY, MODEL_JSON, OF_TRAINING, holds, of_run
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.calibration.calibration import MIN_NORMALS
 from aeflow.config import FLOWGMM, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
-from aeflow.data.records import Record, Refusals, of_label, read_records
+from aeflow.data.records import Record, Refusals, inputs_of, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
@@ -33,11 +34,13 @@ from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.model.regions.base import Region
 from aeflow.runtime.files import write_text
+from aeflow.runtime.folders import alone, together
+from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
-from aeflow.training.checkpoint import CHECKPOINT, Progress, check_checkpoint
+from aeflow.training.checkpoint import Progress, check_checkpoint
 from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
 from aeflow.training.find_region import find_region
 from aeflow.training.fit_decoder import paint
@@ -110,10 +113,28 @@ def train(
     split, too, unless ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training,
     NumericalError naming the layer if training leaves the finite numbers.
     """
+    run = Path(out)
+    _check_run(run, resume, overwrite)
+    with alone(run):
+        return _trained(data, run, settings, encoder_weights, painted, device, resume)
+
+
+def _trained(
+    data: Path | str,
+    run: Path,
+    settings: Settings,
+    encoder_weights: Path | None,
+    painted: Path | None,
+    device: str,
+    resume: bool,
+) -> Trained:
+    """Train into a run folder that is held."""
     started, paces = time.perf_counter(), Paces()
     prepare()
-    run, on = Path(out), pick_device(device)
-    _check_run(run, resume, overwrite)
+    on = pick_device(device)
+    inputs = _inputs(data, encoder_weights, painted)
+    for name in of_run(run):
+        inputs.spare(run / name)
     images = read_images(data, settings)
     of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
@@ -133,7 +154,6 @@ def train(
         with paces.of("terms", len(material.views[0])):
             fit_terms(net, material.views, normals, settings.seed)
 
-    run.mkdir(parents=True, exist_ok=True)
     with paces.of("decoder", len(material.views[0])):
         paint(net, material.views[0], settings.seed)
     progress = Progress()
@@ -164,7 +184,7 @@ def train(
         "labelled_set": None if learnt is None else learnt.to_json(),
     }
     model = Artifact(net, net.settings, calibration, guard, metadata)
-    history = _write_run(model, run, material, progress)
+    history = _write_run(model, run, material, progress, inputs)
     return Trained(model, history, refusals, _notes(images, learnt))
 
 
@@ -273,15 +293,27 @@ def _counts(material: Material, images: TrainingImages, refusals: Refusals, prog
     }
 
 
-def _write_run(model: Artifact, run: Path, material: Material, progress: Progress) -> list[dict[str, float]]:
-    """Write the run folder, the model last, and remove the checkpoint; return the history of losses."""
+def _inputs(data: Path | str, *given: Path | None) -> Inputs:
+    """Return the files that a training reads."""
+    inputs = inputs_of(data)
+    inputs.add(given)
+    for folder in given:
+        if folder is not None and folder.is_dir():
+            inputs.add(folder.iterdir())
+    return inputs
+
+
+def _write_run(
+    model: Artifact, run: Path, material: Material, progress: Progress, inputs: Inputs
+) -> list[dict[str, float]]:
+    """Write the run folder, in place of a former model and of all that came of it; return the history of losses."""
     history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
-    if history:  # a model without a flow has no epochs
-        write_text(run / HISTORY, _csv(history))
-        write_text(run / EPOCH_SCORES, json.dumps(progress.epoch_scores))
-    ReferenceNormals.of_training(model.net, material.views[0]).save(run)
-    save_run(model, run)
-    (run / CHECKPOINT).unlink(missing_ok=True)
+    with together(run, of_run(run), inputs) as staged:
+        if history:  # a model without a flow has no epochs
+            write_text(staged / HISTORY, _csv(history))
+            write_text(staged / EPOCH_SCORES, json.dumps(progress.epoch_scores))
+        ReferenceNormals.of_training(model.net, material.views[0]).save(staged)
+        save_run(model, staged)
     return history
 
 
@@ -305,7 +337,10 @@ def _check_run(run: Path, resume: bool, overwrite: bool) -> None:
         raise ArtifactError(run, "is a file", "give a folder with --out")
     if overwrite or resume:
         return
-    if (run / MODEL_JSON).exists():
+    if holds(run, MODEL_JSON):
         raise ArtifactError(run, "already holds a model", "choose another --out, or replace it with --overwrite")
     if (run / CHECKPOINT).exists():
         raise ArtifactError(run, "holds an unfinished training", "go on with --resume, or replace it with --overwrite")
+    if taken := [name for name in OF_TRAINING if os.path.lexists(run / name)]:
+        found = f"holds {taken[0]}, which is of no model here"
+        raise ArtifactError(run, found, "choose another --out, or replace it with --overwrite")

@@ -16,8 +16,6 @@ from aeflow.reporting.html import public, render
 from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, as_data_uri, grid, new_figure, styled
 from aeflow.runtime.files import write_text
 
-PAGE = "tune.html"
-
 
 def print_tuning(summary: Mapping[str, Any]) -> None:
     """Print the result and the images it rests on."""
@@ -59,16 +57,15 @@ def declared(summary: Mapping[str, Any]) -> str:
     )
 
 
-def write_page(summary: Mapping[str, Any], folder: Path) -> Path:
-    """Write tune.html into a folder; return its path."""
+def write_page(summary: Mapping[str, Any], file: Path) -> None:
+    """Write the page."""
     pictures = {"history": as_data_uri(history(summary))}
     if summary["importances"]:
         pictures["importances"] = as_data_uri(importance_bars(summary["importances"]))
     page = render(
         "tune.html.j2", tuning=summary, finding=finding(summary), declared=declared(summary), pictures=pictures
     )
-    write_text(folder / PAGE, page)
-    return folder / PAGE
+    write_text(file, page)
 
 
 @styled

@@ -33,10 +33,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from aeflow.config import FLOWGMM, Settings, preset_text
-from aeflow.data.records import Record
+from aeflow.data.records import Record, inputs_of
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.imageio.errors import ImageError
 from aeflow.runtime.files import write_text
+from aeflow.runtime.folders import alone, together
+from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
 
     from aeflow.tuning.search import Search
 
-PRESET, RESULT = "preset.json", "tune.json"
+PRESET, RESULT, PAGE = "preset.json", "tune.json", "tune.html"
 UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -74,13 +76,14 @@ def tune(
     *,
     trials: int | None = None,
     encoder_weights: Path | None = None,
+    preset: Path | None = None,
     device: str = "auto",
 ) -> Tuned:
     """Search around ``settings`` for ``budget`` seconds in all, and write the four files above into ``out``.
 
     A search that was stopped goes on; the time it took counts. ``trials`` ends it earlier, and makes it repeatable. The
-    first trial is ``settings`` itself and is always finished. Raises DataError as training does, ArtifactError if
-    ``out`` holds another search or is in use.
+    first trial is ``settings`` itself, of the file ``preset`` if they come from one, and is always finished. Raises
+    DataError as training does, ArtifactError if ``out`` holds another search or is in use.
     """
     began = time.perf_counter()
     prepare()
@@ -90,14 +93,21 @@ def tune(
         raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
     if settings.prior == FLOWGMM:
         raise SettingsError("prior", "only normals-only models are tuned", "tune without it, then train with it")
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
     from aeflow.model.encoder import strides_of
     from aeflow.model.encoder_weights import pretrained
-    from aeflow.tuning.search import Search
+    from aeflow.tuning.search import DATABASE, Search
     from aeflow.tuning.search_space import SearchSpace
     from aeflow.tuning.trainer import TrialTrainer  # these need optuna
 
     folder, on = Path(out), pick_device(device)
-    with _alone(folder), _stoppable():
+    with _alone(folder), alone(folder), _stoppable():
+        inputs = inputs_of(data)
+        inputs.add([encoder_weights, preset])
+        for name in (PRESET, RESULT, PAGE):
+            inputs.spare(folder / name)
         space = SearchSpace(settings, strides_of(settings.encoder))
         encoder = pretrained(settings.encoder, space.widest.encoder_stages, encoder_weights).to(on)
         trainer = TrialTrainer.of(data, space, encoder, settings.seed)
@@ -108,19 +118,23 @@ def tune(
                 search.confirm(data)
         except KeyboardInterrupt:
             if search.default() is not None:
-                write(search, folder)
+                write(search, folder, inputs)
             raise
-        return Tuned(search.chosen(), write(search, folder), trainer.refusals)
+        except (SQLAlchemyError, StorageInternalError) as error:  # the data base passes on what the system refused
+            found = f"cannot be written ({type(error).__name__})"
+            raise ArtifactError(folder / DATABASE, found, "free some space, or name another --out") from error
+        return Tuned(search.chosen(), write(search, folder, inputs), trainer.refusals)
 
 
-def write(search: Search, folder: Path) -> dict[str, Any]:
+def write(search: Search, folder: Path, inputs: Inputs) -> dict[str, Any]:
     """Write the results so far; return the content of tune.json."""
     from aeflow.tuning.report import write_page  # matplotlib takes a second to import
 
     found = summarise(search)
-    write_text(folder / PRESET, preset_text(search.chosen()))
-    write_text(folder / RESULT, json.dumps(found, indent=1, allow_nan=False) + "\n")
-    write_page(found, folder)
+    with together(folder, (PRESET, RESULT, PAGE), inputs) as staged:
+        write_text(staged / PRESET, preset_text(search.chosen()))
+        write_text(staged / RESULT, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        write_page(found, staged / PAGE)
     return found
 
 

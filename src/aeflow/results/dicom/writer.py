@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -14,12 +14,15 @@ from pydicom.dataset import Dataset
 from aeflow._types import Floats32
 from aeflow.data.loader import header_of
 from aeflow.data.records import Record
+from aeflow.errors import OutputError
 from aeflow.imageio.errors import ImageError
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import overlay
 from aeflow.results.dicom.parametric_map import parametric_map
 from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 from aeflow.results.dicom.structured_report import report
+from aeflow.results.numbered import numbered
+from aeflow.runtime.files import replacing
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
@@ -81,22 +84,19 @@ class FileResults:
 
     def _write(self, kind: str, number: int, make: Callable[[], Dataset]) -> None:
         file = self.out / f"{number:05d}_{kind}.dcm"
-        temporary = file.with_name(file.name + ".part")
         try:
             made = make()
-            made.save_as(temporary, enforce_file_format=True)
-            os.replace(temporary, file)
+            with replacing(file) as opened:
+                made.save_as(opened, enforce_file_format=True)
         except ImageError as error:
             self.refused.append(error)
             return
-        except OSError:  # the disk's fault, not the header's
+        except (OSError, OutputError):  # the disk's fault, not the header's
             raise
         except Exception as error:  # highdicom and pydicom raise many kinds for headers that break the rules
             found = f"no {kind} can be made from its header ({type(error).__name__})"
             self.refused.append(ImageError(self.path, found, REMEDY_EXPORT_FROM_ARCHIVE))
             return
-        finally:
-            temporary.unlink(missing_ok=True)
         self.written.append(file)
         evidence = Dataset()
         for keyword in KEYS:
@@ -115,16 +115,18 @@ class DicomFolder(Sink):
         self.refused: list[tuple[Record, ImageError]] = []
         self.not_dicom = 0
         self._open: tuple[Record, FileResults] | None = None
+        self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._held.enter_context(numbered(self.folder, r"_(?:map|overlay|report)\.dcm", self.inputs))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self.close()
+        with self._held:
+            if error is None:
+                self.close()
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         """Take the score, with its maps and original, of a row; the rows of one file must follow one another."""

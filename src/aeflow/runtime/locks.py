@@ -1,0 +1,45 @@
+"""Locks on files: one writer at a time, and what a killed one left is known to be left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from aeflow.errors import OutputError
+
+
+@contextmanager
+def exclusive(path: Path, what: Path) -> Iterator[BinaryIO]:
+    """Yield a new empty file that no other process can open so until it is closed, renamed or removed.
+
+    The system ends the lock with the process, however it ends; the file of such a process is replaced. Raises
+    OutputError, naming ``what``, if another process holds it.
+    """
+    while True:
+        # opened without following links or cutting short: what is there may be another name of something else
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise OutputError(what, "another process is writing there", "wait for it, or name another") from error
+            found = os.fstat(file.fileno())
+            if not _names(path, found):  # its owner has just renamed or removed it
+                continue
+            if found.st_size or found.st_nlink > 1:
+                path.unlink()
+                continue
+            yield file
+            return
+
+
+def _names(path: Path, file: os.stat_result) -> bool:
+    """Return if a path still leads to an open file."""
+    try:
+        return os.path.samestat(os.lstat(path), file)
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,129 @@
+"""Commands killed at a chosen event on the file system, or on a full disk; each in a process forked from a warm one.
+
+As a program it reads one order a line, and answers each with a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+NEVER = 0
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code, negative for a signal, the events that it came to, and its stderr."""
+
+    code: int
+    events: int
+    err: str
+
+
+class Commands:
+    """A warm process that runs commands."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, *arguments: object, under: Path, at: int = NEVER, limit: int = -1) -> Ended:
+        """Run a command; SIGKILL comes before event ``at``, from 1, under a folder; no file exceeds ``limit`` bytes."""
+        order = {"arguments": [*map(str, arguments)], "under": str(under), "at": at, "limit": limit}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return Ended(**json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def commands() -> Iterator[Commands]:
+    """Start the warm process; it ends with the context."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    try:
+        yield Commands(process)
+    finally:
+        process.communicate()
+
+
+def _serve() -> None:
+    import aeflow.artifacts.run
+    import aeflow.audit.report
+    import aeflow.deploy.export
+    import aeflow.evaluation.evaluate
+    import aeflow.reporting.score_picture
+    import aeflow.results.dicom
+    import aeflow.training.recalibrate
+    import aeflow.training.train  # noqa: F401
+
+    for line in sys.stdin:
+        order = json.loads(line)
+        with tempfile.TemporaryDirectory() as folder:
+            err, counted = Path(folder, "err"), Path(folder, "events")
+            counted.write_bytes(bytes(8))
+            child = os.fork()
+            if child == 0:
+                _command(order, err, counted)
+            _, status = os.waitpid(child, 0)
+            events = int.from_bytes(counted.read_bytes(), "little")
+            answer = {"code": os.waitstatus_to_exitcode(status), "events": events, "err": err.read_text()}
+        print(json.dumps(answer), flush=True)
+
+
+def _command(order: dict[str, object], err: Path, counted: Path) -> None:
+    """Run one command in this process, and end it."""
+    from aeflow.cli import main
+
+    os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    events = os.open(counted, os.O_WRONLY)
+    under, count, sync = str(order["under"]), 0, os.fsync
+
+    def event() -> None:
+        nonlocal count
+        count += 1
+        os.pwrite(events, count.to_bytes(8, "little"), 0)
+        if count == order["at"]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def watch(name: str, details: tuple[object, ...]) -> None:
+        if name == "open" and not (isinstance(details[2], int) and details[2] & WRITING):
+            return
+        if name not in ("open", *CHANGES) or isinstance(details[0], int):
+            return
+        paths = [os.path.abspath(os.fsdecode(path)) for path in details if isinstance(path, str | bytes | os.PathLike)]
+        in_open_folder = name != "open" and details[-1] != -1  # as rmtree deletes
+        if in_open_folder or any(path.startswith(under) for path in paths):
+            event()
+
+    def fsync(file: int) -> None:
+        event()
+        sync(file)
+
+    os.fsync = fsync
+    sys.addaudithook(watch)
+    if (limit := int(str(order["limit"]))) >= 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    try:
+        main(list(order["arguments"]))  # type: ignore[call-overload]
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _serve()
