@@ -102,8 +102,10 @@ def audit(data: Path | str) -> Audit:
         for index, (_, result) in enumerate(ahead_of(records, lambda r: pool.submit(traits, r.path, r.at))):
             advance()
             if isinstance(result, ImageError):
-                refusals += [(index, error) for _, error in refusals_among([(records[index], result)])]
+                refusals.append((index, result))
             found.append(None if isinstance(result, ImageError) else result)
+    counted = dict(refusals_among([(records[i], error) for i, error in refusals]))
+    refusals = [(i, error) for i, error in refusals if counted.get(records[i]) is error]
     exact = near_duplicates.same([None if t is None else t.pixels for t in found])
     near, complete = _near(records, found, exact)
     attributes = shortcuts.attributes_of(

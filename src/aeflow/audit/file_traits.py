@@ -16,8 +16,10 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from aeflow.audit.burned_in import strokes
+from aeflow.imageio.content import read_content
 from aeflow.imageio.formats import recognise
 from aeflow.imageio.image import Image, Slice
+from aeflow.imageio.limits import LIMITS
 from aeflow.imageio.reader import read_image
 
 SIDE = 64  # side in pixels of the small picture by which copies are recognised
@@ -42,7 +44,7 @@ class Traits:
 def traits(path: Path, at: Slice | None = None) -> Traits:
     """Return the traits of one image file, or of one slice of it; ImageError if it cannot be read."""
     image = read_image(path, at=at)
-    content = path.read_bytes()
+    content = read_content(path, LIMITS)
     form = recognise(content).name
     pixels = np.ascontiguousarray(image.pixels)
     grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1)

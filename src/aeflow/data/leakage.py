@@ -10,6 +10,7 @@ from pathlib import Path
 from aeflow.data.records import Record
 from aeflow.data.splits import shared_patients
 from aeflow.errors import DataError, count
+from aeflow.imageio.limits import LIMITS
 from aeflow.runtime.files import content
 
 
@@ -40,8 +41,8 @@ def leakage(train_normals: Sequence[Record], test: Sequence[Record]) -> Leakage:
     patients = shared_patients(train_normals, test)
     ours, theirs = _by_size(train_normals), _by_size(test)
     both = ours.keys() & theirs.keys()
-    digests = {content(path) for size in both for path in theirs[size]} - {None}
-    copies = {path for size in both for path in ours[size] if content(path) in digests}
+    digests = {content(path, LIMITS.max_bytes) for size in both for path in theirs[size]} - {None}
+    copies = {path for size in both for path in ours[size] if content(path, LIMITS.max_bytes) in digests}
     return Leakage(
         tuple(record for record in train_normals if record.patient in patients),
         tuple(record for record in train_normals if record.path in copies),
@@ -57,7 +58,7 @@ def refuse_leakage(data: Path | str, found: Leakage) -> None:
 
 def among(records: Sequence[Record], contents: Collection[str]) -> list[Record]:
     """Return the records whose file has one of the SHA-256 ``contents``."""
-    known = {path for path in {record.path for record in records} if content(path) in contents}
+    known = {path for path in {record.path for record in records} if content(path, LIMITS.max_bytes) in contents}
     return [record for record in records if record.path in known]
 
 

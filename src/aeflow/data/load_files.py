@@ -10,13 +10,14 @@ from pathlib import Path
 from aeflow._types import Axis
 from aeflow.data.loader import Decoded, ahead_of, decoded, in_colour, load_content
 from aeflow.data.records import Record
-from aeflow.data.slices import listed_records, slice_records, unfold
+from aeflow.data.slices import listed_records, slice_records
 from aeflow.imageio import dicom
+from aeflow.imageio.content import read_content
 from aeflow.imageio.decoder_pool import decoders
-from aeflow.imageio.errors import ImageError
+from aeflow.imageio.errors import FileError, ImageError
 from aeflow.imageio.image import Header
 from aeflow.imageio.limits import LIMITS
-from aeflow.imageio.reader import decode_header, kind_of_content, read_content
+from aeflow.imageio.reader import decode_header, kind_of_content
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +52,8 @@ def load_files(
         for record, file in ahead_of(
             records, lambda record: pool.submit(open_file, record.path, size, axis, original), ahead
         ):
-            if isinstance(file, ImageError):  # too large or too slow to be decoded: its header may still be read
-                images = unfold([record], axis)
-                more(len(images) - 1)
-                yield from decoded(images, size, ahead, original)
+            if isinstance(file, ImageError):
+                yield record, file
             elif file.listed:
                 new = listed_records(record, file.listed, known)
                 known.update(file.path for file in new)
@@ -65,9 +64,16 @@ def load_files(
                 images = slice_records(record, file.header, axis)
                 if file.image is None:
                     more(len(images) - 1)
-                    yield from decoded(images, size, ahead, original)
+                    yield from whole_file(images)
                 else:
                     yield images[0], file.image if isinstance(file.image, ImageError) else in_colour(file.image)
+
+    def whole_file(images: list[Record]) -> Iterator[tuple[Record, Decoded | ImageError]]:
+        for number, (record, image) in enumerate(decoded(images, size, ahead, original), 1):
+            yield record, image
+            if isinstance(image, FileError):  # once, and not for each of its images
+                more(number - len(images))
+                return
 
     yield from opened(files)
 

@@ -17,11 +17,12 @@ from pydicom import Dataset
 from aeflow._types import Floats32
 from aeflow.data.preprocess import preprocess, preprocess_mask
 from aeflow.data.records import Record
+from aeflow.imageio.content import read_content
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition, Image, Slice
 from aeflow.imageio.limits import LIMITS
-from aeflow.imageio.reader import decode_image, read_content, read_dataset, read_image
+from aeflow.imageio.reader import decode_image, read_dataset, read_image
 
 Pixels = NDArray[np.float32]
 

@@ -21,6 +21,7 @@ import io
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
-from aeflow.runtime.files import PART
+from aeflow.runtime.files import PART, opened
 from aeflow.runtime.inputs import Inputs
 
 SPLITS = ("train", "val", "test")
@@ -140,14 +141,19 @@ def label_name(label: int | None) -> str:
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield all files below a folder in sorted order.
+    """Yield all files below a folder in sorted order; a folder that cannot be listed stands for its files.
 
-    Hidden ones, manifests, incomplete results, and masks of either kind beside their class folders are left out.
+    Its reader then refuses it, as it refuses a file that cannot be opened. Hidden ones, manifests, incomplete results,
+    and masks of either kind beside their class folders are left out.
     """
     real = folder.resolve()
     if real in above:  # a link that leads back to where it came from
         return
-    entries = _entries(folder)
+    try:
+        entries = _entries(folder)
+    except OSError:
+        yield folder
+        return
     classes = any(entry.name in LABELS for entry in entries)
     for entry in entries:
         if os.path.isdir(entry):
@@ -158,12 +164,8 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
 
 
 def _entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, sorted, without hidden entries; DataError if it cannot be listed."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        found = f"cannot be listed ({error.strerror})"
-        raise DataError(shown(folder, "folder"), found, f"make it readable; {REMEDY_IDENTIFY}") from error
+    """Return what a folder holds, sorted, without hidden entries; OSError if it cannot be listed."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def _of_folders(data: Path) -> list[Record]:
@@ -175,7 +177,12 @@ def _of_folders(data: Path) -> list[Record]:
         raise DataError(data, f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}", LAYOUT)
     records = []
     for split in splits:
-        for folder in _entries(data / split):
+        try:
+            folders = _entries(data / split)
+        except OSError:  # its reader says why
+            records.append(Record(data / split, split, split or None, None, split, None, None))
+            continue
+        for folder in folders:
             if os.path.isdir(folder) and folder.name not in (*LABELS, *MASK_FOLDERS):
                 # skipping a misspelt class would silently train or test on fewer images
                 found = f"{shown(folder.name, 'folder')} is not one of {', '.join((*LABELS, *MASK_FOLDERS))}"
@@ -194,7 +201,8 @@ def _of_manifest(data: Path) -> list[Record]:
     """Return the records of a manifest; DataError, with the line, for a row that is wrong."""
     manifest = data / MANIFEST
     try:
-        reader = csv.reader(io.StringIO(manifest.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
+        with opened(manifest) as (file, _):
+            reader = csv.reader(io.StringIO(file.read().decode("utf-8-sig"), newline=""), strict=True)
         rows = [(reader.line_num, row) for row in reader if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(manifest, f"cannot be read ({type(error).__name__})", "save it as CSV in UTF-8") from error
@@ -271,9 +279,13 @@ def _inside(data: Path, text: str, where: str) -> Path:
 
 
 def _mask_folder(data: Path, split: str, kind: str) -> MaskFolder:
-    """Return the masks of a kind in one split; raises as MaskFolder."""
+    """Return the masks of a kind in one split, but for those in folders that cannot be listed, which are said."""
     folder = data / split / kind
-    return MaskFolder(folder, _files(folder) if os.path.isdir(folder) else ())
+    files = list(_files(folder)) if os.path.isdir(folder) else []
+    for unlisted in filter(os.path.isdir, files):
+        found = f"cannot be listed: its {kind}s are passed over; make it readable, {REMEDY_IDENTIFY}"
+        print(f"note: {shown(unlisted, 'folder')}: {found}", file=sys.stderr)
+    return MaskFolder(folder, (file for file in files if not os.path.isdir(file)))
 
 
 Refusals = list[tuple[Record, ImageError]]

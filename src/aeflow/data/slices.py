@@ -7,6 +7,7 @@ whose header cannot be read: reading its pixels will say why.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from aeflow._types import Axis
 from aeflow.data.loader import ahead_of
 from aeflow.data.records import Record, find_images
 from aeflow.imageio.decoder_pool import decoders
-from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.image import Header, Slice
 from aeflow.imageio.reader import Kind, kind_of, read_directory, read_header, read_mask
 
@@ -82,6 +83,11 @@ def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Rec
     """Return the records of a file's images, with the patient and study that its header names."""
     if header is None:
         return [record]
+    for element in header.unread:
+        found = f"its {element} cannot be read: patients or studies may be taken for others"
+        print(
+            f"note: {ImageError(record.path, found, 'correct it, or name patients in manifest.csv')}", file=sys.stderr
+        )
     named = record.patient if record.patient != record.name else None  # from a manifest or a public set's file name
     patient = named or header.patient or header.study or record.patient
     record = replace(record, patient=patient, study=header.study or (record.name if header.frames > 1 else None))
@@ -99,8 +105,15 @@ def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Rec
 
 
 def refusals_among(pairs: Sequence[tuple[Record, ImageError]]) -> list[tuple[Record, ImageError]]:
-    """Return the pairs without the empty slices of volumes, which count as no refusal: above a head there is air."""
-    return [(record, error) for record, error in pairs if record.at is None or not isinstance(error, EmptyImageError)]
+    """Return the pairs that count: a whole file is refused once, and above a head there is air.
+
+    Empty slices of volumes are therefore none, and of the slices of a file that was refused as a whole only the first.
+    """
+    kept: dict[object, tuple[Record, ImageError]] = {}
+    for record, error in pairs:
+        if record.at is None or not isinstance(error, EmptyImageError):
+            kept.setdefault(record.path if isinstance(error, FileError) else (record.path, record.at), (record, error))
+    return list(kept.values())
 
 
 def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:

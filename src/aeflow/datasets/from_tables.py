@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import defaultdict
 from pathlib import Path
 
 from aeflow.data.records import Record
 from aeflow.datasets.recipe import entry
 from aeflow.errors import DataError
+from aeflow.runtime.files import opened
 
 REMEDY_DOWNLOAD = "download it again"
 
@@ -16,8 +18,8 @@ REMEDY_DOWNLOAD = "download it again"
 def rows(path: Path, *columns: str) -> list[dict[str, str]]:
     """Return the rows of a CSV file; DataError if it cannot be read or lacks one of ``columns``."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
+        with opened(path) as (file, _):
+            reader = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
             table = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(path, f"cannot be read ({type(error).__name__})", REMEDY_DOWNLOAD) from error

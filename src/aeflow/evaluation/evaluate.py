@@ -195,7 +195,7 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
             scored.studies.add(number, record, result)
             advance()
             if isinstance(result, ImageError):
-                refusals += refusals_among([(record, result)])
+                refusals.append((record, result))
                 continue
             if mask is not None:
                 for name, metric in pixels.items():
@@ -209,7 +209,7 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
                 scored.verdicts.append(result.verdict)
                 scored.outside.append(bool(result.outside))
     pixel = {name: metric.result() for name, metric in pixels.items()} if masks else None
-    return scored, {"pixel": pixel, "localisation": where.result()}, refusals
+    return scored, {"pixel": pixel, "localisation": where.result()}, refusals_among(refusals)
 
 
 def _result_figures(scorer: Scorer, scored: Scored, metrics: dict[str, Any]) -> dict[str, Figure]:

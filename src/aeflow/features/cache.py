@@ -40,6 +40,7 @@ from aeflow.features.cached_features import Features, Row
 from aeflow.features.openvino_encoder import GRAPH_FROM_IMAGES, EncoderGraph
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
+from aeflow.imageio.limits import LIMITS
 from aeflow.model.encoder import Encoder
 from aeflow.model.front import Front, Pooled
 from aeflow.runtime.cache import IMAGES, SHARD, WRITING, cache_root, describe, discard, feature_folder, mark_used
@@ -100,7 +101,7 @@ class FeatureCache:
         View 0 is the image itself, others are changed views of it. ``advance`` is called with the number of records
         handled since its last call.
         """
-        digests = {path: content(path) for path in {record.path for record in records}}
+        digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in records}}
         contents = {record: image_key(record, digests[record.path], view) for record in records}
         known = self._known()
         missing = [record for record in records if contents[record] not in known]

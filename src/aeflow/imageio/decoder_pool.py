@@ -21,6 +21,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -30,7 +31,8 @@ from types import TracebackType
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from aeflow.errors import AeflowError
-from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.errors import FileError, ImageError, ImageLimitError
+from aeflow.imageio.file_costs import FileCosts
 from aeflow.imageio.limits import LIMITS, Limits
 
 P = ParamSpec("P")
@@ -59,6 +61,7 @@ class Decoders:
     def __init__(self, limits: Limits = LIMITS, workers: int = WORKERS) -> None:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
+        self._costs = FileCosts(limits)
         self._workers = [_Worker(limits) for _ in range(workers)]
         self._threads = [threading.Thread(target=self._run, args=(w,), daemon=True) for w in self._workers]
         for thread in self._threads:
@@ -102,11 +105,24 @@ class Decoders:
                 future.cancel()
             if future.set_running_or_notify_cancel():
                 try:
-                    future.set_result(worker.call(call, path))
+                    future.set_result(self._call(worker, call, path))
                 except Exception as error:  # handed to whoever waits for it
                     future.set_exception(error)
             del task, future, call  # or the last image stays in memory
         worker.stop()
+
+    def _call(self, worker: _Worker, call: bytes, path: Path) -> Any:
+        """Return the function's result; raises ImageError, at once for a file that was refused as a whole before."""
+        if refusal := self._costs.refusal(path):
+            raise refusal
+        ended: Exception | None = None
+        try:
+            return worker.call(call, path)
+        except Exception as error:
+            ended = error
+            raise
+        finally:
+            self._costs.add(path, hash(call), worker.seconds, ended)
 
 
 @functools.cache
@@ -128,6 +144,7 @@ class _Worker:
         self.process: subprocess.Popen[bytes] | None = None
         self.fresh = True  # has not read any file yet
         self.closed = False
+        self.seconds = 0.0  # that the last call took, without the start of a process
 
     def call(self, call: bytes, path: Path) -> Any:
         """Return the function's result; raises ImageError."""
@@ -147,17 +164,23 @@ class _Worker:
         if self.process is None or self.process.poll() is not None:
             self.stop()
             self._start()
+        began = time.monotonic()
+        try:
+            return self._answered(call, path)
+        finally:
+            self.seconds = time.monotonic() - began
+
+    def _answered(self, call: bytes, path: Path) -> Answer:
+        """Send a call to the running process and return its answer."""
         try:
             self.connection.send_bytes(call)
             if self.connection.poll(self.limits.max_seconds):
                 answer: Answer = pickle.loads(self.connection.recv_bytes())
                 return answer
         except (EOFError, OSError):
-            return "broken", ImageError(path, f"its decoder died ({self.stop()})", REMEDY_EXPORT_IMAGE)
+            return "broken", FileError(path, f"its decoder died ({self.stop()})", REMEDY_EXPORT_IMAGE)
         except Exception as error:  # its memory may be damaged
-            return "broken", ImageError(
-                path, f"its decoder sent nonsense ({type(error).__name__})", REMEDY_EXPORT_IMAGE
-            )
+            return "broken", FileError(path, f"its decoder sent nonsense ({type(error).__name__})", REMEDY_EXPORT_IMAGE)
         self.stop()
         found = f"took longer than {self.limits.max_seconds:g} s"
         return "refused", ImageLimitError(path, found, "simplify or split it, or raise max_seconds")

@@ -16,8 +16,12 @@ class ImageError(AeflowError):
         return shown(self.where)
 
 
-class ImageLimitError(ImageError):
-    """Refusal of an image that exceeds a safety limit."""
+class FileError(ImageError):
+    """Refusal of a whole file: none of its images is tried after it, so that a file is refused once."""
+
+
+class ImageLimitError(FileError):
+    """Refusal of a file, or of an image in it, that exceeds a safety limit."""
 
 
 class EmptyImageError(ImageError):

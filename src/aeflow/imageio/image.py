@@ -50,6 +50,7 @@ class Header:
     position: float | None = None  # of a single slice in its study: smaller comes first
     modality: str | None = None
     photometric: str | None = None
+    unread: tuple[str, ...] = ()  # elements that name patient or study, and cannot be read
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Limits:
     max_frames: int = 10_000  # images in one file
     max_nesting: int = 16  # levels of DICOM sequences
     max_inflated: int = 2 * 2**30  # bytes that compressed content may inflate to
-    max_seconds: float = 30.0  # for one file
+    max_seconds: float = 30.0  # for one image; for all of a file together see ``file_costs``
     max_memory: int = 4 * 2**30  # bytes
 
 

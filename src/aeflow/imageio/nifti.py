@@ -9,7 +9,7 @@ Range: of all voxels that are not zero, the 0.5th percentile becomes 0 and the 9
 once, so that slices keep their relative brightness; if both are the same value (a binary volume), the least and the
 greatest voxel take their place. Zero means within half a step of the stored integers. Colour is divided by 255.
 
-A file is taken as it is or refused, never repaired: values that are not finite, a size that does not agree with the
+A file is taken as it is or refused, never repaired: voxels that are not finite, a size that does not agree with the
 header (either way), no orientation at all. A missing unit means mm, as everywhere.
 """
 
@@ -28,15 +28,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeflow._types import Axis
-from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.errors import FileError, ImageError, ImageLimitError
 from aeflow.imageio.image import Header, RawImage
+from aeflow.imageio.last import Last
 from aeflow.imageio.limits import Limits
+from aeflow.imageio.nifti_affine import affine_of
 
 SINGLE_FILE_MAGICS, PAIRED_MAGICS = (b"n+1\0", b"n+2\0\r\n\x1a\n"), (b"ni1\0", b"ni2\0\r\n\x1a\n")
 # index in (right, anterior, superior) of the axis that is cut
 AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 TAIL_SHARE = 0.005  # share of the foreground that is cut at either end
-MIN_SPANNED_VOLUME = 1e-6  # least volume spanned by the three directions; a cube's is 1
 PIECE_BYTES = 2**20  # bytes inflated at a time
 MAX_DEFLATE_RATIO = 1032  # bytes that one deflated byte inflates to, at most
 MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetre, micron
@@ -80,7 +81,7 @@ class Volume:
         self.stored = np.frombuffer(content, grid.dtype, math.prod(grid.shape), grid.offset)
         if grid.dtype.kind == "f" and not (finite := np.isfinite(self.stored)).all():
             found = f"{finite.size - np.count_nonzero(finite)} of {finite.size} voxels are NaN or infinite"
-            raise ImageError(where, found, "write 0 where there is no data, for instance with numpy.nan_to_num")
+            raise FileError(where, found, "write 0 where there is no data, for instance with numpy.nan_to_num")
         x_first = (*grid.shape[3:], *grid.shape[:3])  # stored with colours side by side, then voxels along x
         voxels = self.stored.reshape(x_first, order="F")
         voxels = np.moveaxis(voxels, 0, -1) if len(grid.shape) == 4 else voxels
@@ -112,9 +113,9 @@ class Volume:
                 ends = voxels[[cut, -1 - cut]]
             low, high = sorted(self.scaled(ends).tolist())
             if low == high:
-                raise ImageError(where, "every voxel has the same value", "export the volume again")
+                raise FileError(where, "every voxel has the same value", "export the volume again")
             if not math.isfinite(high - low):
-                raise ImageError(where, "values too large to be scaled", "scale them before saving")
+                raise FileError(where, "values too large to be scaled", "scale them before saving")
             self.bounds = low, high
         return self.bounds
 
@@ -162,18 +163,13 @@ def _slice(volume: Volume, where: Path, index: int, axis: Axis) -> NDArray[Any]:
     return np.ascontiguousarray(plane[::-1, ::-1].swapaxes(0, 1))
 
 
-_last: tuple[bytes, Volume] | None = None  # a file's content, and its decoded volume
+_volumes: Last[Volume] = Last()
 
 
 def _volume(content: bytes, where: Path, limits: Limits, axis: Axis) -> Volume:
-    """Return the decoded volume; the last one is kept, so that all its slices cost one decoding."""
-    global _last
+    """Return the decoded volume; the last ones are kept, so that all slices of one cost one decoding."""
     grid = _grid(content, where, limits, axis)  # first, because the limits may differ from last time
-    last = _last
-    if last is None or last[0] != content:  # comparing is faster than any digest
-        last = _last = None  # before the next one takes its memory
-        last = _last = content, Volume(grid, _complete(content, grid.size, where, limits), where)
-    return last[1]
+    return _volumes.of(content, lambda: Volume(grid, _complete(content, grid.size, where, limits), where))
 
 
 def _complete(content: bytes, size: int, where: Path, limits: Limits) -> bytes | bytearray:
@@ -181,23 +177,23 @@ def _complete(content: bytes, size: int, where: Path, limits: Limits) -> bytes |
     found, remedy = "{} of {} bytes: truncated, or its header is damaged", "copy or export it again"
     if not _gzipped(content):
         if len(content) != size:
-            raise ImageError(where, found.format(len(content), size), remedy)
+            raise FileError(where, found.format(len(content), size), remedy)
         return content
     if size > limits.max_inflated:
         raise ImageLimitError(
             where, f"inflates to {size} bytes where the limit is {limits.max_inflated}", "raise max_inflated"
         )
     if size > MAX_DEFLATE_RATIO * len(content):  # impossible: no need to begin
-        raise ImageError(where, found.format(f"at most {MAX_DEFLATE_RATIO * len(content)}", size), remedy)
+        raise FileError(where, found.format(f"at most {MAX_DEFLATE_RATIO * len(content)}", size), remedy)
     inflated = bytearray()
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as file:
             while piece := file.read(min(PIECE_BYTES, size + 1 - len(inflated))):
                 inflated += piece
     except (OSError, EOFError, zlib.error) as error:
-        raise ImageError(where, f"damaged or truncated gzip data ({type(error).__name__})", remedy) from error
+        raise FileError(where, f"damaged or truncated gzip data ({type(error).__name__})", remedy) from error
     if len(inflated) != size:
-        raise ImageError(where, found.format("more" if len(inflated) > size else len(inflated), size), remedy)
+        raise FileError(where, found.format("more" if len(inflated) > size else len(inflated), size), remedy)
     return inflated
 
 
@@ -226,17 +222,17 @@ def _grid(content: bytes, where: Path, limits: Limits, axis: Axis) -> Grid:
     """Return the header's grid, checked against the limits of slices along an axis."""
     start = _start(content)
     if _version(start, PAIRED_MAGICS):
-        raise ImageError(where, "the header of a NIfTI pair, without its voxels", "save it as one .nii or .nii.gz file")
+        raise FileError(where, "the header of a NIfTI pair, without its voxels", "save it as one .nii or .nii.gz file")
     version = _version(start, SINGLE_FILE_MAGICS)
     if version is None or len(start) < (352, 544)[version - 1]:
-        raise ImageError(where, "no complete NIfTI header", REMEDY_SAVE_AGAIN)
+        raise FileError(where, "no complete NIfTI header", REMEDY_SAVE_AGAIN)
     try:
         with np.errstate(all="ignore"):
             grid = _parse(start, version, where)
     except ImageError:
         raise
     except Exception as error:  # nibabel's and numpy's, whose text may quote the header
-        raise ImageError(where, f"a damaged NIfTI header ({type(error).__name__})", REMEDY_SAVE_AGAIN) from error
+        raise FileError(where, f"a damaged NIfTI header ({type(error).__name__})", REMEDY_SAVE_AGAIN) from error
     n, pixels = grid.slices(axis)
     for name, number, limit in (("max_frames", n, limits.max_frames), ("max_pixels", pixels, limits.max_pixels)):
         if number > limit:
@@ -254,7 +250,7 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
     from nibabel.orientations import io_orientation
 
     def refuse(found: str, remedy: str = REMEDY_SAVE_AGAIN) -> ImageError:
-        return ImageError(where, found, remedy)
+        return FileError(where, found, remedy)
 
     kind: Callable[..., Any] = (Nifti1Header, Nifti2Header)[version - 1]
     length = (348, 540)[version - 1]
@@ -272,20 +268,20 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
     offset = float(fields["vox_offset"])
     if not (offset.is_integer() and offset >= length + 4):
         raise refuse("an impossible place of the voxels in the header")
-    slope, intercept = fields.get_slope_inter()  # None if there is no scaling
-    if code == RGB or slope is None:
+    slope, intercept = float(fields["scl_slope"]), float(fields["scl_inter"])
+    if code == RGB or slope == 0 or not math.isfinite(slope):  # there is no scaling
         slope, intercept = 1.0, 0.0
+    if not math.isfinite(intercept):
+        raise refuse("an intercept (scl_inter) that is not finite")
     if not (fields["sform_code"] or fields["qform_code"]):
         raise refuse("no orientation, so left and right are unknown", "set its sform or qform with a NIfTI tool")
-    if fields["pixdim"][0] == 0:  # means 1
-        fields["pixdim"][0] = 1
-    affine = fields.get_best_affine()
+    found = affine_of(fields)
+    if found is None:
+        raise refuse("an orientation that is not invertible", "set its sform or qform with a NIfTI tool")
+    affine, known = found
     orientation = io_orientation(affine)  # type: ignore[no-untyped-call]
     zooms = voxel_sizes(affine)  # type: ignore[no-untyped-call]
-    flat = not (np.isfinite(orientation).all() and np.isfinite(zooms).all() and (zooms > 0).all())
-    if flat or abs(np.linalg.det(affine[:3, :3] / zooms)) < MIN_SPANNED_VOLUME:
-        raise refuse("an orientation that is not invertible", "set its sform or qform with a NIfTI tool")
-    unit = MILLIMETRES.get(int(fields["xyzt_units"]) % 8)
+    unit = MILLIMETRES.get(int(fields["xyzt_units"]) % 8) if known else None
     turned = np.empty(3)
     turned[orientation[:, 0].astype(int)] = zooms
     return Grid(

@@ -35,15 +35,17 @@ BMP: Plugin = BmpImageFile
 
 def read(plugin: Plugin, content: bytes, where: Path, limits: Limits) -> RawImage:
     """Return the samples of a file; ImageError if it is damaged, or would lose something."""
+    what = "header is"
     try:
         image = plugin(io.BytesIO(content))  # the header only; PIL.Image.open has a limit of its own, a global
         _check_header(image, content, where, limits)
+        what = "pixels are"
         image.load()
-        return RawImage(_samples(image))
+        return RawImage(_samples(image, content))
     except ImageError:
         raise
     except Exception as error:  # Pillow raises some ten kinds for damaged files
-        found = f"damaged, truncated or of a rare kind ({type(error).__name__})"  # its text may hold a name
+        found = f"an image whose {what} damaged or cut off ({type(error).__name__})"  # its text may hold a name
         raise ImageError(where, found, "export it again, best as a 16-bit grey PNG") from error
 
 
@@ -66,7 +68,7 @@ def _check_header(image: ImageFile, content: bytes, where: Path, limits: Limits)
 
 def _lost(image: ImageFile, content: bytes) -> str:
     """Return what Pillow would silently cut to 8 bits, swap, invert or misread in this image; empty if nothing."""
-    if isinstance(image, PngImageFile) and content[24] == 16 and image.mode != "I;16":
+    if isinstance(image, PngImageFile) and content[PNG_DEPTH] == 16 and image.mode != "I;16":
         return "16-bit colour or transparency"
     if isinstance(image, TiffImageFile):
         bits, signed = _bits(image), 2 in image.tag_v2.get(339, (1,))
@@ -93,19 +95,40 @@ def _bits(image: ImageFile) -> int:
     return max(image.tag_v2.get(258, (1,))) if isinstance(image, TiffImageFile) else 0
 
 
-def _samples(image: ImageFile) -> NDArray[Any]:
+def _samples(image: ImageFile, content: bytes) -> NDArray[Any]:
     """Return decoded samples: bool, unsigned or signed integers, or floats; (H, W) or (H, W, 3)."""
     exif_transpose(image, in_place=True)
     clear = image.info.get("transparency")
     if image.mode in GREY_16_MODES:
         samples = np.asarray(image).astype(np.uint16)
         if clear is not None:
-            samples[samples == clear] = 0
+            return _without_clear(samples, content, clear)
         return samples / np.float32(4095) if _bits(image) == 12 else samples
     if image.mode == "I":
         return np.asarray(image).astype(np.int16)
-    if image.mode in ALPHA_MODES or clear is not None:
+    if image.mode in ALPHA_MODES:
         rgba = np.asarray(image.convert("RGBA"))
         colour, alpha = rgba[..., :3], rgba[..., 3:]
         return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
-    return np.asarray(image.convert("RGB") if image.mode in COLOUR_MODES else image)
+    samples = np.asarray(image.convert("RGB") if image.mode in COLOUR_MODES else image)
+    return samples if clear is None else _without_clear(samples, content, clear)
+
+
+def _without_clear(samples: NDArray[Any], content: bytes, clear: int | tuple[int, ...]) -> NDArray[Any]:
+    """Return the samples of a PNG with its transparent grey or colour (tRNS) black, whatever its depth.
+
+    Pillow stretches grey of 1, 2 and 4 bits to 8, but not the grey that is transparent; of that only the low bits count
+    (PNG, 11.3.2.1).
+    """
+    depth = content[PNG_DEPTH]
+    highest = 2**depth - 1
+    values = np.array(clear) & highest
+    if depth < 8:
+        values = values * (255 // highest)
+    if samples.dtype.kind == "b":
+        values = values > 0
+    hidden = np.asarray(np.atleast_3d(samples == values).all(axis=-1))
+    return np.where(hidden if samples.ndim == 2 else hidden[..., np.newaxis], samples.dtype.type(0), samples)
+
+
+PNG_DEPTH = 24  # where a PNG holds its bits per sample

@@ -11,7 +11,6 @@ A file that cannot be read without losing what it holds is refused with an Image
 from __future__ import annotations
 
 import re
-import stat
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +20,8 @@ from pydicom import Dataset
 
 from aeflow._types import Axis
 from aeflow.imageio import dicom, nifti
-from aeflow.imageio.errors import EmptyImageError, ImageError, ImageLimitError
+from aeflow.imageio.content import read_content, start_of
+from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.formats import FORMATS, SNIFFED, recognise
 from aeflow.imageio.image import Header, Image, RawImage, Slice
 from aeflow.imageio.limits import LIMITS, Limits
@@ -107,13 +107,9 @@ def read_dataset(content: bytes, path: Path) -> Dataset | ImageError | None:
 def kind_of(path: Path) -> Kind:
     """Return the kind of a file by its first bytes: a DICOMDIR, a format with a header to read first, or neither."""
     try:
-        if not path.is_file():  # opening a pipe would wait for ever
-            return "plain"
-        with path.open("rb") as file:
-            start = file.read(SNIFFED)
-    except (OSError, ValueError):  # raised again when it is read
+        return kind_of_content(start_of(path, SNIFFED))
+    except FileError:  # raised again when it is read
         return "plain"
-    return kind_of_content(start)
 
 
 def kind_of_content(content: bytes) -> Kind:
@@ -122,23 +118,6 @@ def kind_of_content(content: bytes) -> Kind:
     if dicom.is_dicom(start) and DICOMDIR.search(start):
         return "directory"
     return "headed" if any(form.matches(start) for form in FORMATS if form.header is not None) else "plain"
-
-
-def read_content(path: Path, limits: Limits) -> bytes:
-    """Return all bytes of a regular file; ImageError if it cannot be opened, ImageLimitError if it is too long."""
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # opening a pipe would wait for ever
-            raise ImageError(path, "a folder" if stat.S_ISDIR(status.st_mode) else "not a file", "name an image file")
-        if status.st_size == 0:
-            raise ImageError(path, "an empty file", "export the image again")
-        if status.st_size > limits.max_bytes:
-            found = f"{status.st_size} bytes where the limit is {limits.max_bytes}"
-            raise ImageLimitError(path, found, "shrink the image or raise max_bytes")
-        return path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(path, f"cannot be opened ({reason})", "check the path and its permissions") from error
 
 
 def _decode(content: bytes, path: Path, limits: Limits, at: Slice | None) -> RawImage:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,15 +16,49 @@ from typing import Any, BinaryIO
 from aeflow.runtime.locks import exclusive
 
 
-def content(path: Path) -> str | None:
-    """Return the SHA-256 of a file in hex; None if it cannot be opened, which its reader then reports."""
+class NotRegularError(OSError):
+    """Error of a pipe, a socket or a device where a file is needed."""
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Open a file that a user names, with its status; OSError if it is none, ValueError for a null byte in its name.
+
+    Only regular files are ever opened: a pipe would wait for ever, and a device may never end.
+    """
+    _check_regular(path, path.stat())
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # it may have become a pipe by now
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        _check_regular(path, status)
+        yield file, status
+
+
+def _check_regular(path: Path, status: os.stat_result) -> None:
+    """Raise OSError unless this is the status of a regular file."""
+    if stat.S_ISDIR(status.st_mode):
+        os.scandir(path).close()  # one that cannot be listed says why
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise NotRegularError(errno.EINVAL, "not a file", str(path))
+
+
+def content(path: Path, at_most: int | None = None) -> str | None:
+    """Return the SHA-256 of a file in hex; None if it cannot be opened or is longer, which its reader then reports."""
+    digest, left = hashlib.sha256(), math.inf if at_most is None else at_most
     try:
-        if not path.is_file():  # a pipe would wait for ever, and a device may never end
-            return None
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
+        with opened(path) as (file, status):
+            if status.st_size > left:
+                return None
+            while left >= 0 and (piece := file.read(PIECE_BYTES)):  # it may grow meanwhile
+                digest.update(piece)
+                left -= len(piece)
+    except (OSError, ValueError):
         return None
+    return digest.hexdigest() if left >= 0 else None
+
+
+PIECE_BYTES = 2**20  # bytes read at a time
 
 
 # How text is written that UTF-8 cannot hold: bytes of a file's name that are none stand as escapes, as \udce9.

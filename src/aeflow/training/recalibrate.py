@@ -30,6 +30,7 @@ from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.errors import ImageError
+from aeflow.imageio.limits import LIMITS
 from aeflow.runtime.files import content, write_bytes
 from aeflow.runtime.folders import alone, current, foreign, together
 from aeflow.runtime.inputs import Inputs
@@ -76,7 +77,7 @@ def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device
     records = unfold(_normals(normals), old.settings.slice_axis)
     measured, refusals, maps = _measure(old, records)
     read = [record for record, _ in measured]
-    digests = {path: content(path) for path in {record.path for record in read}}
+    digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in read}}
     different = len({(digests[record.path], record.at) for record in read})
     if different < MIN_LOCAL_NORMALS:
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
@@ -126,12 +127,12 @@ def _measure(
         for record, found in measure(model.scorer.backend, records, maps=True):
             advance()
             if isinstance(found, ImageError):
-                refusals += refusals_among([(record, found)])
+                refusals.append((record, found))
                 continue
             if record in mapped:
                 pixels.add(found.maps, found.region)
             measured.append((record, replace(found, maps={})))
-    return measured, refusals, pixels.scales()
+    return measured, refusals_among(refusals), pixels.scales()
 
 
 def refit(

@@ -1,16 +1,17 @@
 """Decoding of one frame of a DICOM data set to the values as stored, exact to the bit.
 
 Uncompressed pixels are laid out by pydicom; JPEG is decoded by GDCM, JPEG-LS by CharLS, JPEG 2000 by OpenJPEG, each
-called directly: pydicom's plugins refuse 12-bit JPEG and try one decoder after another. RLE is unpacked here, because
-pydicom does it without a bound. A stream whose size is not that of the header, or that ends early, is refused: nothing
-is padded silently.
+called directly, because pydicom's plugins refuse 12-bit JPEG. Where one refuses a frame, the next that is installed is
+asked. RLE is unpacked here, because pydicom does it without a bound. A stream whose size is not that of the header, or
+that ends early, is refused: nothing is padded silently.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 from math import ceil
 from typing import Any
@@ -22,11 +23,12 @@ from numpy.typing import NDArray
 from openjpeg.utils import decode as decode_jpeg_2000
 from openjpeg.utils import get_parameters as jpeg_2000_header
 from PIL.JpegImagePlugin import JpegImageFile
+from pydicom.encaps import encapsulate
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import RLELossless
 
-from aeflow.imageio.dicom.encapsulation import JpegHeader, frame_of, jpeg_header
+from aeflow.imageio.dicom.encapsulation import JpegHeader, frames_of, jpeg_header, whole
 from aeflow.imageio.dicom.parse import ParsedDicom
 from aeflow.imageio.dicom.pixel_module import JPEG, JPEG_2000, JPEG_LS, Layout
 
@@ -53,23 +55,40 @@ class _Decoded:
     signed: bool = False  # True if negative numbers are negative already
 
 
-def decode(source: ParsedDicom, layout: Layout, frame: int) -> Stored:
-    """Return the frame's values, with all bits beyond BitsStored cleared; YBR is turned into RGB."""
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Pixels of all frames as they lie in a file."""
+
+    keyword: str  # of the element that holds them
+    frames: tuple[bytes, ...] = ()  # compressed streams
+
+
+def encoded(source: ParsedDicom, layout: Layout) -> Encoded:
+    """Return the pixels of a file as they lie in it; ImageError unless they are as many as its header says."""
     keywords = [keyword for keyword in PIXEL_KEYWORDS if keyword in source.data]
     if len(keywords) != 1:
         raise source.refuse(f"{len(keywords)} sets of pixels" if keywords else "a header without pixels")
-    if source.syntax.is_encapsulated and keywords != ["PixelData"]:
+    [keyword] = keywords
+    if source.syntax.is_encapsulated and keyword != "PixelData":
         raise source.refuse("compressed floating-point pixels", "convert it to Explicit VR Little Endian")
-    if keywords != ["PixelData"]:
-        return Stored(_native(source, layout, frame, keywords[0]), layout.photometric)
-    if layout.allocated > 32:
+    if keyword == "PixelData" and layout.allocated > 32:
         raise source.refuse(f"integers of {layout.allocated} bits", "convert it to 16 bits")
-    if not source.syntax.is_encapsulated:
-        values = _native(source, layout, frame, "PixelData")
+    if source.syntax.is_encapsulated:
+        return Encoded(keyword, frames_of(source, layout.frames))
+    _check_native(source, layout, keyword)
+    return Encoded(keyword)
+
+
+def decode(source: ParsedDicom, layout: Layout, pixels: Encoded, frame: int) -> Stored:
+    """Return the frame's values, with all bits beyond BitsStored cleared; YBR is turned into RGB."""
+    if pixels.keyword != "PixelData":
+        return Stored(_native(source, layout, frame, pixels.keyword), layout.photometric)
+    if not pixels.frames:
+        values = _native(source, layout, frame, pixels.keyword)
         photometric = "YBR_FULL" if layout.photometric == "YBR_FULL_422" else layout.photometric
         decoded = _Decoded(values, layout.allocated, photometric)
     else:
-        decoded = DECODERS[source.syntax](source, layout, frame_of(source, layout.frames, frame))
+        decoded = DECODERS[source.syntax](source, layout, whole(source, pixels.frames[frame]))
     values = _integers(decoded, layout)
     if not decoded.photometric.startswith("YBR"):
         return Stored(values, decoded.photometric)
@@ -91,8 +110,8 @@ def _integers(decoded: _Decoded, layout: Layout) -> NDArray[Any]:
     return wide - ((wide >> (bits - 1)) << bits) if layout.signed else wide
 
 
-def _native(source: ParsedDicom, layout: Layout, frame: int, keyword: str) -> NDArray[Any]:
-    """Return the values of an uncompressed frame."""
+def _check_native(source: ParsedDicom, layout: Layout, keyword: str) -> None:
+    """Raise ImageError unless uncompressed pixels have the size that the header says."""
     element = source.data[keyword]
     if element.is_undefined_length or not isinstance(element.value, bytes):
         raise source.refuse("compressed pixels under a transfer syntax of uncompressed ones")
@@ -106,6 +125,11 @@ def _native(source: ParsedDicom, layout: Layout, frame: int, keyword: str) -> ND
         raise source.refuse(f"{size} bytes of pixels where its size takes {expected}")
     if (size - expected) * 8 >= bits and size - expected > 1:
         raise source.refuse(f"{size} bytes of pixels where its size takes only {expected}")
+
+
+def _native(source: ParsedDicom, layout: Layout, frame: int, keyword: str) -> NDArray[Any]:
+    """Return the values of an uncompressed frame."""
+    element = source.data[keyword]
     if layout.allocated == 1:
         return _single_bits(source, layout, frame, element.value)
     options: dict[str, Any] = {
@@ -144,6 +168,7 @@ def _check_stream(source: ParsedDicom, layout: Layout, rows: int, columns: int, 
         raise source.refuse(f"{found} under a header of {layout.columns} x {layout.rows} and {layout.samples}")
 
 
+NO_VALUES = np.empty(0, np.uint8)  # of a stream that is not decoded yet
 LOSSLESS_JPEG = 0xC3  # the marker of JPEG's process 14
 
 
@@ -155,11 +180,48 @@ def _jpeg(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
     if header.precision not in depths or header.precision > layout.allocated:
         raise source.refuse(f"a JPEG frame of {header.precision} bits by process {header.process - 0xC0}")
     photometric = _colour_space(layout, header)
-    with_pillow = header.process != LOSSLESS_JPEG and header.precision == 8
-    values = (_with_pillow if with_pillow else _with_gdcm)(header, stream, photometric)
-    if values.size != layout.rows * layout.columns * layout.samples:
-        raise source.refuse("a JPEG frame that is damaged, cut off or of a rare kind")
-    return _Decoded(_shaped(values, layout), header.precision, photometric)
+    gdcm_alone = header.process == LOSSLESS_JPEG or header.precision != 8
+
+    def decoded(decoder: Callable[[JpegHeader, bytes, str], NDArray[Any]]) -> _Decoded:
+        values = decoder(header, stream, photometric)
+        if values.size != layout.rows * layout.columns * layout.samples:
+            raise ValueError("cut off")
+        return _Decoded(_shaped(values, layout), header.precision, photometric)
+
+    decoders = {} if gdcm_alone else {"Pillow": partial(decoded, _with_pillow)}
+    return _first(source, "JPEG", {**decoders, "GDCM": partial(decoded, _with_gdcm)})
+
+
+def _first(source: ParsedDicom, kind: str, decoders: dict[str, Callable[[], _Decoded]]) -> _Decoded:
+    """Return what the first decoder makes that reads the frame: each is stricter than the others about something."""
+    for decoder in decoders.values():
+        try:
+            return decoder()
+        except MemoryError:
+            raise
+        except Exception:  # each raises kinds of its own, whose texts may quote values
+            continue
+    raise source.refuse(f"a {kind} frame that is damaged, or of a kind that {' and '.join(decoders)} cannot decode")
+
+
+def _by_plugin(source: ParsedDicom, layout: Layout, stream: bytes, name: str, found: _Decoded) -> _Decoded:
+    """Decode by a plugin of pydicom; ``found`` is what the stream says of itself, with no values."""
+    allocated = 8 if found.precision <= 8 else 16
+    options: dict[str, Any] = {
+        "number_of_frames": 1,
+        "rows": layout.rows,
+        "columns": layout.columns,
+        "samples_per_pixel": layout.samples,
+        "bits_allocated": allocated,
+        "bits_stored": found.precision,
+        "pixel_representation": int(found.signed),
+        "planar_configuration": 0,
+        "photometric_interpretation": "RGB" if layout.samples == 3 else "MONOCHROME2",  # nothing is to be converted
+        "pixel_keyword": "PixelData",
+    }
+    decoder = get_decoder(source.syntax)
+    values, _ = decoder.as_array(encapsulate([stream]), raw=True, decoding_plugin=name, **options)
+    return replace(found, values=_shaped(values, layout))
 
 
 def _with_pillow(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
@@ -171,7 +233,7 @@ def _with_pillow(header: JpegHeader, stream: bytes, photometric: str) -> NDArray
 
 
 def _with_gdcm(header: JpegHeader, stream: bytes, photometric: str) -> NDArray[Any]:
-    """Decode 12 bits, and lossless JPEG of any depth; no values if GDCM fails."""
+    """Decode JPEG of any kind; no values if GDCM fails."""
     fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
     fragment.SetByteStringValue(header.bare(stream))
     fragments.AddFragment(fragment)
@@ -206,19 +268,34 @@ def _jpeg_ls(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
     """Decode a JPEG-LS stream."""
     header = jpeg_header(source, stream)
     _check_stream(source, layout, header.rows, header.columns, len(header.components))
-    content, found = jpeg_ls.decode_pixel_data(stream)
-    values = np.frombuffer(content, "u1" if header.precision <= 8 else "<u2")
-    by_plane = layout.samples > 1 and found["interleave_mode"] == 0
-    return _Decoded(_shaped(values, layout, by_plane), header.precision, _colour_space(layout, header))
+    of_stream = _Decoded(NO_VALUES, header.precision, _colour_space(layout, header))
+
+    def by_charls() -> _Decoded:
+        content, found = jpeg_ls.decode_pixel_data(stream)
+        values = np.frombuffer(content, "u1" if header.precision <= 8 else "<u2")
+        by_plane = layout.samples > 1 and found["interleave_mode"] == 0
+        return replace(of_stream, values=_shaped(values, layout, by_plane))
+
+    by_gdcm = partial(_by_plugin, source, layout, stream, "gdcm", of_stream)
+    return _first(source, "JPEG-LS", {"CharLS": by_charls, "GDCM": by_gdcm})
 
 
 def _jpeg_2000(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
     """Decode a JPEG 2000 stream."""
-    found: dict[str, Any] = jpeg_2000_header(stream)
+    try:
+        found: dict[str, Any] = jpeg_2000_header(stream)
+    except Exception:  # OpenJPEG's own kinds
+        raise source.refuse("a JPEG 2000 frame whose header is damaged") from None
     _check_stream(source, layout, found["rows"], found["columns"], found["samples_per_pixel"])
-    values = decode_jpeg_2000(stream)
     photometric = "RGB" if layout.photometric in ("YBR_ICT", "YBR_RCT") else layout.photometric
-    return _Decoded(values, found["precision"], photometric, found["is_signed"])
+    of_stream = _Decoded(NO_VALUES, found["precision"], photometric, found["is_signed"])
+    decoders: dict[str, Callable[[], _Decoded]] = {
+        "OpenJPEG": lambda: replace(of_stream, values=decode_jpeg_2000(stream))
+    }
+    for plugin, name in (("pillow", "Pillow"), ("gdcm", "GDCM")):
+        if plugin in get_decoder(source.syntax).available_plugins:
+            decoders[name] = partial(_by_plugin, source, layout, stream, plugin, of_stream)
+    return _first(source, "JPEG 2000", decoders)
 
 
 def _rle(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:

@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeflow.imageio.dicom.decode import Stored
-from aeflow.imageio.dicom.lookup_tables import table
+from aeflow.imageio.dicom.lookup_tables import table, tables
 from aeflow.imageio.dicom.parse import ParsedDicom
 from aeflow.imageio.dicom.pixel_module import Layout
+from aeflow.imageio.dicom.values import described
+from aeflow.imageio.errors import EmptyImageError
 
 Values = NDArray[np.float64]
 Map = Callable[[Values], Values]
@@ -41,7 +43,7 @@ def _grey(source: ParsedDicom, layout: Layout, values: NDArray[Any], frame: int)
     modality, ends = _modality(source, layout, frame)
     interest = _interest(source, frame, ends[0])
     if interest is None:
-        if values.dtype.kind == "f" or str(source.data.get("Modality") or "") in UNSCALED_MODALITIES:
+        if values.dtype.kind == "f" or source.text(source.data, "Modality") in UNSCALED_MODALITIES:
             ends = _robust(modality(seen.astype(np.float64)))
         interest = _stretch(*ends)
     inverted = layout.photometric == "MONOCHROME1"
@@ -55,16 +57,28 @@ def _grey(source: ParsedDicom, layout: Layout, values: NDArray[Any], frame: int)
         result: NDArray[np.float32] = show(levels)[values - layout.lowest]
     else:
         result = show(np.where(True if padding is None else ~padding, values, 0).astype(np.float64))
+    if seen.size and (seen != seen.flat[0]).any() and (result == result.flat[0]).all():
+        blamed = _blamed(source, modality(seen.astype(np.float64)))
+        raise EmptyImageError(source.where, blamed, "correct it, or remove it")
     if padding is not None:
         result[padding] = 0
     return result
+
+
+def _blamed(source: ParsedDicom, values: Values) -> str:
+    """Return what makes stored values that differ look alike: the step to the modality's values, or that to grey."""
+    if (values == values.flat[0]).all():
+        name = "ModalityLUTSequence" if tables(source, "ModalityLUTSequence") else "RescaleSlope"
+    else:
+        name = "VOILUTSequence" if tables(source, "VOILUTSequence") else "WindowCenter"
+    return f"its {described(name)} gives pixels that differ the same grey"
 
 
 def _padding(source: ParsedDicom, layout: Layout, values: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return where nothing was measured (DICOM part 3, C.7.5.1.1.2); None if the file names no padding value."""
     if values.dtype.kind == "f":
         keyword = "FloatPixelPadding" if values.dtype.itemsize == 4 else "DoubleFloatPixelPadding"
-        value, limit = source.data.get(f"{keyword}Value"), source.data.get(f"{keyword}RangeLimit")
+        value, limit = (_float_padding(source, f"{keyword}{end}") for end in ("Value", "RangeLimit"))
     else:
         value, limit = source.whole("PixelPaddingValue"), source.whole("PixelPaddingRangeLimit")
         value, limit = (None if end is None else _in_sign(end, layout.signed) for end in (value, limit))
@@ -76,6 +90,15 @@ def _padding(source: ParsedDicom, layout: Layout, values: NDArray[Any]) -> NDArr
     return np.asarray((values >= low) & (values <= high))
 
 
+def _float_padding(source: ParsedDicom, keyword: str) -> float | None:
+    """Return the padding value of floats, which may be NaN; None if it is missing or empty."""
+    try:
+        value = source.data.get(keyword)
+        return None if value is None else float(value)
+    except Exception:  # pydicom raises many kinds
+        raise source.refuse(f"its {described(keyword)} is no number") from None
+
+
 def _in_sign(value: int, signed: bool) -> int:
     """Return a 16-bit number in the sign of the pixels, which files often get wrong."""
     return (value + 32768) % 65536 - 32768 if signed else value % 65536
@@ -83,7 +106,7 @@ def _in_sign(value: int, signed: bool) -> int:
 
 def _modality(source: ParsedDicom, layout: Layout, frame: int) -> tuple[Map, tuple[float, float]]:
     """Return the map from stored values to the modality's, and the range of these."""
-    if luts := source.data.get("ModalityLUTSequence"):
+    if luts := tables(source, "ModalityLUTSequence"):
         lut = table(source, luts[0], "LUT", layout.lowest)
         return lut, (0, lut.highest)
     group = source.group("PixelValueTransformationSequence", frame)
@@ -95,14 +118,14 @@ def _modality(source: ParsedDicom, layout: Layout, frame: int) -> tuple[Map, tup
 
 def _interest(source: ParsedDicom, frame: int, lowest: float) -> Map | None:
     """Return the map from the modality's values to [0, 1] by the file's VOI table or its first window; None without."""
-    if luts := source.data.get("VOILUTSequence"):
+    if luts := tables(source, "VOILUTSequence"):
         return table(source, luts[0], "LUT", lowest).unit
     group = source.group("FrameVOILUTSequence", frame)
-    centres, widths = source.numbers(group, "WindowCenter"), source.numbers(group, "WindowWidth")
-    if not centres or not widths or widths[0] <= 0:
+    pairs = zip(source.components(group, "WindowCenter"), source.components(group, "WindowWidth"), strict=False)
+    centre, width = next(((c, w) for c, w in pairs if c is not None and w is not None), (0.0, 0.0))
+    if width <= 0:
         return None
-    centre, width = centres[0], widths[0]
-    function = str(group.get("VOILUTFunction") or "LINEAR").strip().upper()
+    function = source.text(group, "VOILUTFunction").upper() or "LINEAR"
     if function == "SIGMOID":
         return lambda values: 1 / (1 + np.exp(np.clip(-4 * (values - centre) / width, -700, 700)))
     if function == "LINEAR" and width >= 1:

@@ -18,8 +18,8 @@ END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 MAX_PADDING = 16  # bytes that may follow the end-of-image marker
 
 
-def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
-    """Return the stream of a frame, its fragments joined; ImageError if it is missing or cut off."""
+def frames_of(source: ParsedDicom, frames: int) -> tuple[bytes, ...]:
+    """Return the stream of each frame, its fragments joined; ImageError unless there are so many."""
     element = source.data["PixelData"]
     value = element.value
     if not element.is_undefined_length or not isinstance(value, bytes):
@@ -29,10 +29,15 @@ def frame_of(source: ParsedDicom, frames: int, frame: int) -> bytes:
     _check_fragments(source, value, tables[0], frames)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of too few frames, which are refused below
-        found = list(generate_fragmented_frames(value, number_of_frames=frames, extended_offsets=extended))
+        parts = generate_fragmented_frames(value, number_of_frames=frames, extended_offsets=extended)
+        found = tuple(map(b"".join, parts))
     if len(found) != frames:
         raise source.refuse(f"{len(found)} compressed frames where it says to have {frames}")
-    stream = b"".join(found[frame])
+    return found
+
+
+def whole(source: ParsedDicom, stream: bytes) -> bytes:
+    """Return the stream of a frame; ImageError if it is cut off."""
     if source.syntax != RLELossless and not _ends(stream):
         raise source.refuse("a compressed frame that is cut off")
     return stream

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from aeflow.imageio.dicom.parse import ParsedDicom
+from aeflow.imageio.dicom.parse import ParsedDicom, has_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,12 @@ class Table:
     def unit(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the entries of the values, scaled to [0, 1]."""
         return np.minimum(self(values) / self.highest, 1)
+
+
+def tables(source: ParsedDicom, keyword: str) -> list[Dataset]:
+    """Return the items of a sequence that hold a table: an empty one says nothing."""
+    items = source.items(source.data, keyword)
+    return [item for item in items if any(has_value(item, name) for name in ("LUTDescriptor", "LUTData"))]
 
 
 def table(source: ParsedDicom, item: Dataset, name: str, lowest: float) -> Table:

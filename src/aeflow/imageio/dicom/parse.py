@@ -1,6 +1,8 @@
 """Parsing of DICOM bytes into a data set: encoding detected, inflated within bounds, nesting bounded.
 
 No value of a header reaches an error, a warning or a log: pydicom's own messages quote values and are turned off here.
+Delimiters that belong to no sequence are passed over, and an item without an end ends with its sequence, as ITK and
+DCMTK have it.
 """
 
 from __future__ import annotations
@@ -9,17 +11,18 @@ import logging
 import struct
 import warnings
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
-from math import isfinite
 from pathlib import Path
-from typing import cast
+from typing import Any
 
-from pydicom import Dataset, config
+from pydicom import Dataset, config, filereader
 from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.filereader import read_dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -29,11 +32,12 @@ from pydicom.uid import (
 )
 from pydicom.valuerep import VR
 
+from aeflow.imageio.dicom import values
+from aeflow.imageio.dicom.values import UnreadableError, described
 from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.limits import Limits
 
-REMEDY_EXPORT_IMAGE = "export it again"
-PIXEL_TAGS = (0x7FE00010, 0x7FE00009, 0x7FE00008)  # integers, doubles, floats
+EXPORT = "export it again"
 
 # Permanent filters, because catch_warnings and pydicom's own context managers are not safe in threads.
 config.settings.reading_validation_mode = config.IGNORE
@@ -52,20 +56,20 @@ class ParsedDicom:
     little: bool  # byte order of words
     sop_class: str  # UID of the kind of object, empty if the file names none
 
-    def refuse(self, found: str, remedy: str = REMEDY_EXPORT_IMAGE) -> ImageError:
+    def refuse(self, found: str, remedy: str = EXPORT) -> ImageError:
         """Return the ImageError that refuses this file."""
         return ImageError(self.where, found, remedy)
 
+    def components(self, item: Dataset, keyword: str) -> list[float | None]:
+        """Return the numbers of an element, None for an empty one; ImageError unless all are finite numbers."""
+        try:
+            return values.numbers(item, keyword)
+        except UnreadableError:
+            raise self.refuse(f"its {described(keyword)} is no finite number", f"correct it, or {EXPORT}") from None
+
     def numbers(self, item: Dataset, keyword: str) -> list[float]:
-        """Return the finite numbers of an element, none if it is missing or empty."""
-        value = item.get(keyword)
-        if value is None or value == "":
-            return []
-        values = value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
-        found = [float(number) for number in values]
-        if not all(map(isfinite, found)):
-            raise self.refuse("a number in its header that is not finite")
-        return found
+        """Return the numbers of an element, none if it is missing or empty; raises as ``components``."""
+        return [number for number in self.components(item, keyword) if number is not None]
 
     def whole(self, keyword: str) -> int | None:
         """Return the one whole number of an element, None if it is missing or empty."""
@@ -73,19 +77,44 @@ class ParsedDicom:
         if not found:
             return None
         if len(found) > 1 or found[0] != int(found[0]):
-            raise self.refuse("a size in its header that is not one whole number")
+            raise self.refuse(f"its {described(keyword)} is not one whole number")
         return int(found[0])
+
+    def text(self, item: Dataset, keyword: str) -> str:
+        """Return the text of an element, empty if it is missing; ImageError if it cannot be read."""
+        try:
+            return values.text(item, keyword) or ""
+        except UnreadableError:
+            raise self.refuse(f"its {described(keyword)} cannot be read") from None
+
+    def items(self, data: Dataset, keyword: str) -> list[Dataset]:
+        """Return the items of a sequence in which anything has a value; ImageError if it cannot be read."""
+        try:
+            found = data.get(keyword)
+            return [item for item in found or [] if any(has_value(item, tag) for tag in item.keys())]  # noqa: SIM118
+        except Exception:  # pydicom raises many kinds, and an element of another kind has no items
+            raise self.refuse(f"its {described(keyword)} cannot be read") from None
 
     def group(self, macro: str, frame: int) -> Dataset:
         """Return the functional group of a frame, its own or shared; the data set itself if it has no such group."""
-        own = self.data.get("PerFrameFunctionalGroupsSequence") or []
+        own = self._sequence("PerFrameFunctionalGroupsSequence")
         if own and frame >= len(own):
             raise self.refuse(f"functional groups for {len(own)} frames, fewer than it says to have")
-        shared = self.data.get("SharedFunctionalGroupsSequence") or []
-        for item in (*own[frame : frame + 1], *shared[:1]):
-            if inner := item.get(macro):
-                return cast(Dataset, inner[0])
+        for item in (*own[frame : frame + 1], *self._sequence("SharedFunctionalGroupsSequence")[:1]):
+            if inner := self.items(item, macro):
+                return inner[0]
         return self.data
+
+    def _sequence(self, keyword: str) -> list[Dataset]:
+        """Return all items of a sequence, empty ones, too, since their place counts."""
+        found = self.data.get(keyword)
+        return list(found) if isinstance(found, Sequence) else []
+
+
+def has_value(item: Dataset, tag: BaseTag | str) -> bool:
+    """Return if an item has an element that is not empty; a sequence must hold an item."""
+    raw = item.get_item(tag) if tag in item else None
+    return raw is not None and raw.value not in (None, b"", "") and (raw.VR != "SQ" or len(raw.value) > 0)
 
 
 def encoding(start: bytes) -> tuple[bool, bool] | None:
@@ -105,35 +134,94 @@ def encoding(start: bytes) -> tuple[bool, bool] | None:
 VALUE_REPRESENTATIONS = {vr.encode() for vr in VR if len(vr) == 2}
 
 
-def parse(content: bytes, where: Path, limits: Limits, pixels: bool) -> ParsedDicom:
-    """Return the data set of a file, up to the pixels or with them; ImageLimitError beyond the limits."""
+def parse(content: bytes, where: Path, limits: Limits) -> ParsedDicom:
+    """Return the data set of a file; ImageLimitError beyond the limits, ImageError that names where it is damaged."""
     try:
-        source = _parse(content, where, limits, pixels)
+        source = _parse(content, where, limits)
         _bound_nesting(source.data, where, limits)
     except RecursionError:
         raise _too_deep(where, limits) from None
     return source
 
 
-def _parse(content: bytes, where: Path, limits: Limits, pixels: bool) -> ParsedDicom:
+def _parse(content: bytes, where: Path, limits: Limits) -> ParsedDicom:
     """Return the data set of a file whose nesting is not checked yet."""
-    stream = BytesIO(content)
-    start = stream.seek(132 if content[128:132] == b"DICM" else 0)
+    start = 132 if content[128:132] == b"DICM" else 0
     implicit, little = encoding(content[start : start + 8]) or (False, True)
-    meta = read_dataset(stream, implicit, little, stop_when=lambda tag, vr, length: tag >> 16 != 2)
-    start, syntax = stream.tell(), meta.get("TransferSyntaxUID")
+    meta, start = _elements(content, start, implicit, little, where, group=2)
+    syntax = _uid(meta, "TransferSyntaxUID")
     if syntax == DeflatedExplicitVRLittleEndian:
-        stream = BytesIO(_inflate(content[start:], where, limits))
+        content, start = _inflate(content[start:], where, limits), 0
         implicit, little = False, True
     elif syntax:
         implicit, little = syntax == ImplicitVRLittleEndian, syntax != ExplicitVRBigEndian
     else:
         implicit, little = encoding(content[start : start + 8]) or (True, True)
         syntax = (ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian) if little else ExplicitVRBigEndian
-    stop = None if pixels else lambda tag, vr, length: tag in PIXEL_TAGS
-    data = read_dataset(stream, implicit, little, stop_when=stop)
-    sop_class = str(data.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID") or "")
-    return ParsedDicom(data, where, UID(str(syntax)), little, sop_class)
+    data, _ = _elements(content, start, implicit, little, where)
+    sop_class = _uid(data, "SOPClassUID") or _uid(meta, "MediaStorageSOPClassUID")
+    return ParsedDicom(data, where, UID(syntax), little, sop_class)
+
+
+def _uid(data: Dataset, keyword: str) -> str:
+    """Return a UID, empty if there is none that can be read: it then says nothing."""
+    try:
+        return values.text(data, keyword) or ""
+    except UnreadableError:
+        return ""
+
+
+def _elements(
+    content: bytes, at: int, implicit: bool, little: bool, where: Path, group: int | None = None
+) -> tuple[Dataset, int]:
+    """Return the elements from ``at`` on, or those of one group, and where they end; delimiters among them are none."""
+    stream, found, last, stopped = BytesIO(content), Dataset(), 0, False
+
+    def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
+        nonlocal last, stopped
+        last, stopped = tag, tag >> 16 == DELIMITERS or (group is not None and tag >> 16 != group)
+        return stopped
+
+    delimiter = struct.pack("<H" if little else ">H", DELIMITERS)
+    while True:
+        while content[at : at + 2] == delimiter:
+            at += 8
+        stream.seek(at)
+        last, stopped = 0, False
+        try:
+            part = read_dataset(stream, implicit, little, stop_when=stop)
+        except RecursionError:
+            raise
+        except Exception:  # pydicom raises many kinds, whose texts quote values
+            raise _damaged(where, last) from None
+        if not part and last and not stopped:  # pydicom gave all of them up
+            raise _damaged(where, last)
+        if found:
+            found.update({tag: part.get_item(tag) for tag in part.keys()})  # noqa: SIM118
+        else:
+            found = part
+        at = stream.tell()
+        if at >= len(content) or (stopped and last >> 16 != DELIMITERS):
+            return found, at  # else at a delimiter, or behind the end of an item, where pydicom stops by itself
+
+
+DELIMITERS = 0xFFFE  # the group of the elements that begin and end items and sequences
+
+
+def _damaged(where: Path, last: int) -> ImageError:
+    """Return the error of a header that pydicom cannot take apart after it met the element ``last``."""
+    place = f"in or before its {described(last)}" if last else "from its first element on"
+    return ImageError(where, f"DICOM that is damaged or cut off {place}", EXPORT)
+
+
+def _read_item(*args: Any, **options: Any) -> Dataset:
+    """Read a data set as pydicom does; an item of undefined length whose end is missing ends with its sequence."""
+    if not options.get("at_top_level", True) and options.get("bytelength") is None and len(args) < 4:
+        options["stop_when"] = lambda tag, vr, length: tag == 0xFFFEE0DD
+    return read_dataset(*args, **options)
+
+
+filereader.read_dataset = _read_item  # which pydicom calls for each item
 
 
 def _inflate(content: bytes, where: Path, limits: Limits) -> bytes:
@@ -144,7 +232,7 @@ def _inflate(content: bytes, where: Path, limits: Limits) -> bytes:
         found = f"deflated content that unfolds to more than {limits.max_inflated} bytes"
         raise ImageLimitError(where, found, "shrink the image or raise max_inflated")
     if not unfold.eof:
-        raise ImageError(where, "deflated content that is cut off", REMEDY_EXPORT_IMAGE)
+        raise ImageError(where, "deflated content that is cut off", EXPORT)
     return inflated
 
 
@@ -157,11 +245,22 @@ def _bound_nesting(data: Dataset, where: Path, limits: Limits) -> None:
     while waiting:
         item, depth = waiting.pop()
         for tag in list(item.keys()):  # iterating over the item itself would parse all of its values
-            raw = item.get_item(tag)
-            if _may_nest(raw, limits.max_nesting - depth):
+            if tag >> 16 == DELIMITERS:  # a delimiter of nothing
+                del item[tag]
+            elif _may_nest(item.get_item(tag), limits.max_nesting - depth):
                 if depth == limits.max_nesting:
                     raise _too_deep(where, limits)
-                waiting.extend((inner, depth + 1) for inner in item[tag].value)
+                waiting.extend((inner, depth + 1) for inner in _items(item, tag, where))
+
+
+def _items(item: Dataset, tag: BaseTag, where: Path) -> Iterator[Dataset]:
+    """Yield the items of a sequence; ImageError if pydicom cannot take it apart."""
+    try:
+        yield from item[tag].value
+    except RecursionError:
+        raise
+    except Exception:  # pydicom raises many kinds, whose texts quote values
+        raise _damaged(where, tag) from None
 
 
 MIN_LEVEL_BYTES = 16  # bytes of the headers of a sequence and its item
@@ -179,4 +278,4 @@ def _may_nest(raw: DataElement | RawDataElement | None, levels: int) -> bool:
 def _too_deep(where: Path, limits: Limits) -> ImageLimitError:
     """Return the error for sequences nested too deep."""
     found = f"sequences nested deeper than {limits.max_nesting} levels"
-    return ImageLimitError(where, found, REMEDY_EXPORT_IMAGE + " without them or raise max_nesting")
+    return ImageLimitError(where, found, EXPORT + " without them or raise max_nesting")

@@ -67,7 +67,7 @@ def layout(source: ParsedDicom, limits: Limits) -> Layout:
     if rows < 1 or columns < 1:
         raise source.refuse(f"{rows} rows and {columns} columns")
     samples = source.whole("SamplesPerPixel") or 1
-    photometric = str(source.data.get("PhotometricInterpretation") or "").strip().upper()
+    photometric = source.text(source.data, "PhotometricInterpretation").upper()
     if SAMPLES_PER_PIXEL.get(photometric) != samples:
         known = photometric if photometric in SAMPLES_PER_PIXEL else "an unknown photometric interpretation"
         raise source.refuse(f"{known} of {samples} samples a pixel", "convert it to MONOCHROME2 or RGB")
