@@ -26,6 +26,14 @@ hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long 
 hypothesis.settings.load_profile("aeflow")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes many minutes, whatever else is chosen by -m, unless it is asked for."""
+    if "torture" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("torture")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all processes of this session share; what lies there is made once and never changed."""

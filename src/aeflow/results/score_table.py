@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from aeflow.data.records import Record
-from aeflow.errors import DataError
+from aeflow.errors import DataError, printable
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_patient
 from aeflow.runtime.files import UNENCODABLE, encodable
+from aeflow.runtime.terminal import print
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
@@ -44,13 +45,13 @@ def columns() -> dict[str, str]:
 
 
 def score_row(record: Record, result: Score | ImageError) -> Row:
-    """Return one row of the table."""
+    """Return one row of the table; names stand in it in their ``printable`` form."""
     line: Row = dict.fromkeys(columns())
-    study = None if record.study is None else shown_patient(record.study)
-    line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
-    line |= {"patient": shown_patient(record.patient), "study": study}
+    study = None if record.study is None else printable(shown_patient(record.study))
+    line |= {"path": printable(record.name), "slice": record.slice_number, "label": record.label}
+    line |= {"patient": printable(shown_patient(record.patient)), "study": study}
     if isinstance(result, ImageError):
-        return {**line, "error": f"{result.found}; {result.remedy}"}
+        return {**line, "error": printable(f"{result.found}; {result.remedy}")}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
     line["outside"] = ", ".join(result.outside)
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from aeflow._types import Floats
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, member
 from aeflow.artifacts.reference_normals import NORMALS
 from aeflow.artifacts.run import Artifact, load_run, save_run
 from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
@@ -176,8 +176,8 @@ def _write(model: Artifact, run: Path, out: Path) -> None:
     try:
         temporary.chmod(0o755)  # mkdtemp lets only its owner in
         for name in COPIED_FILES:
-            if (run / name).is_file():
-                shutil.copyfile(run / name, temporary / name)
+            if (run / name).exists():
+                shutil.copyfile(member(run, name, f"delete {name}: it may be missing"), temporary / name)
         save_run(model, temporary)
         os.replace(temporary, out)
     except BaseException:
