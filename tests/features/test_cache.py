@@ -175,11 +175,11 @@ def test_refused_images_leave_no_gap(tmp_path: Path, encoder: Encoder) -> None:
 
 def test_half_precision_is_within_a_thousandth(data: Path, encoder: Encoder, tmp_path: Path) -> None:
     """And takes half the bytes; vectors stay as they are."""
-    records = read_records(data, "train")[:8]
+    records = read_records(data, "train")[:BATCH]
     pixels = torch.from_numpy(np.stack([preprocess(read_image(record.path), SIZE) for record in records]))
     features, _ = FeatureCache(encoder, SIZE, tmp_path).features(records)
     assert features.stored([0])[0].dtype == torch.float16
-    for cached, direct in zip(features.batch(range(8))[0], encoder(pixels), strict=True):
+    for cached, direct in zip(features.batch(range(BATCH))[0], encoder(pixels), strict=True):
         large = direct.abs() > 1e-3
         assert ((cached - direct).abs() / direct.abs())[large].max() <= 1e-3
         assert (cached - direct).abs()[~large].max() <= 1e-6

@@ -123,21 +123,30 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
         _check_tensors(tensors, wanted, weights)
         net = build(settings, metadata)
         net.load_state_dict(tensors)
-        artifact = Artifact(
-            net.to(device).eval(),
-            settings,
-            Calibration.from_json(metadata["calibration"]),
-            InputGuard.of(arrays, metadata["intended"]),
-            {key: value for key, value in metadata.items() if key not in WRITTEN_BY_SAVE},
-            metadata["sha256"],
-        )
-        _check_self_test(artifact, metadata["self_test"], run)
+        guard = InputGuard.of(arrays, metadata["intended"])
+        calibration = Calibration.from_json(metadata["calibration"])
     except ArtifactError:
         raise
     except (AeflowError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        found = f"does not describe a model of this version ({type(error).__name__})"
-        raise ArtifactError(run / MODEL_JSON, found, REMEDY_VERSION) from error
+        raise _misfit(run, error) from error
+    artifact = Artifact(
+        net.to(device).eval(),
+        settings,
+        calibration,
+        guard,
+        {key: value for key, value in metadata.items() if key not in WRITTEN_BY_SAVE},
+        metadata["sha256"],
+    )
+    try:
+        _check_self_test(artifact, metadata["self_test"], run)
+    except (KeyError, ValueError) as error:  # numbers that do not fit those of the network
+        raise _misfit(run, error) from error
     return artifact
+
+
+def _misfit(run: Path, error: Exception) -> ArtifactError:
+    found = f"does not describe a model of this version ({type(error).__name__})"
+    return ArtifactError(run / MODEL_JSON, found, REMEDY_VERSION)
 
 
 def build(settings: Settings, metadata: dict[str, Any]) -> AEFlow:
