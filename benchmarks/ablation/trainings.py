@@ -10,8 +10,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Self
 
-from safetensors.torch import load_file, save_file
-
 from aeflow.config import Settings
 from aeflow.data.records import read_records
 from aeflow.features.cache import FeatureCache
@@ -19,6 +17,7 @@ from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import strides_of
 from aeflow.model.encoder_weights import pretrained
+from aeflow.runtime.checked_tensors import load_checked, save_checked
 from aeflow.runtime.process import pick_device
 from aeflow.training.loop import trainable
 from aeflow.tuning.search_space import SearchSpace
@@ -53,13 +52,11 @@ class Trainings:
         file = work / f"{hashlib.sha256(json.dumps(task).encode()).hexdigest()[:32]}.safetensors"
         if file.exists():
             net = self.trainer.network(settings)
-            net.load_state_dict(load_file(file), strict=False)
+            net.load_state_dict(load_checked(file)[0], strict=False)
             return net.eval()
         with tempfile.TemporaryDirectory(dir=work) as scratch:  # its own: another process may train in this folder
             net = self.trainer.train(settings, Path(scratch) / "training")
-        temporary = file.with_suffix(".part")
-        save_file({name: value.contiguous() for name, value in trainable(net).items()}, temporary)
-        temporary.replace(file)
+        save_checked(file, trainable(net), {})
         return net
 
 

@@ -49,7 +49,7 @@ class Settings(BaseModel):
     # reads the deepest stage's latent, with these widths between the latent and the three colour channels.
     decoder_type: str = "upsampling"  # one of model.decoders
     decoder_stages: tuple[int, ...] = (2, 3)  # encoder's stages that "upsampling" reads
-    decoder: tuple[int, ...] = (32, 16, 8)  # of "transposed"
+    decoder: tuple[int, ...] = Field((32, 16, 8), max_length=16)  # of "transposed"
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
     alpha: Fraction = 0.5

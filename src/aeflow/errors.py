@@ -31,7 +31,7 @@ class AeflowError(Exception):
 
     def __init__(self, where: object, found: str, remedy: str) -> None:
         self.where, self.found, self.remedy = str(where), found, remedy
-        super().__init__(" ".join(f"{self._named()}: {found}; {remedy}".split()))
+        super().__init__(printable(f"{self._named()}: {' '.join(found.split())}; {' '.join(remedy.split())}"))
 
     def _named(self) -> str:
         return self.where
@@ -85,6 +85,20 @@ def broken(error: OSError, where: str) -> AeflowError:
     place = where if error.filename is None else os.fsdecode(error.filename)
     found = error.strerror or str(error) or type(error).__name__
     return AeflowError(place, found, remedies.get(error.errno or 0, "check the path"))
+
+
+def printable(text: str) -> str:
+    r"""Return text with escapes for all that a terminal would obey or cannot show, as ``\x1b`` and ``\n``.
+
+    Names of files, patients and models come from strangers. In this form they stand in every message, and in tables of
+    results, too; a backslash stays as it is.
+
+    >>> printable("scan\x1b[2J.png")
+    'scan\\x1b[2J.png'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def count(number: int, what: str, plural: str = "") -> str:

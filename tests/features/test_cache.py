@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ from aeflow.data.augment import of_reach, recapture
 from aeflow.data.preprocess import preprocess
 from aeflow.data.records import read_records
 from aeflow.errors import NumericalError
-from aeflow.features import cache as caching
 from aeflow.features import openvino_encoder as encoder_graph
+from aeflow.features.arithmetic import GRAPH_FROM_IMAGES, Arithmetic
 from aeflow.features.cache import FeatureCache
-from aeflow.features.openvino_encoder import GRAPH_FROM_IMAGES, EncoderGraph, difference, fastest
+from aeflow.features.openvino_encoder import EncoderGraph, difference
+from aeflow.features.row_encoder import BATCH, RowEncoder
 from aeflow.imageio.reader import read_image
 from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
@@ -72,7 +74,7 @@ def test_only_what_is_missing_is_computed(
     cache.features(records[:10])
     assert seen == []
     cache.features(records[5:15])
-    assert sum(seen) == 5
+    assert seen == [BATCH]  # five of them, and blank ones
 
 
 def test_content_is_the_key_not_the_name(encoder: Encoder, tmp_path: Path) -> None:
@@ -94,9 +96,11 @@ def test_other_size_or_stages_do_not_share(encoder: Encoder, tmp_path: Path) -> 
     assert len(folders) == 4
 
 
-@pytest.mark.parametrize("victim", ["features.npy", "pixels.npy", "images.json"])
-@pytest.mark.parametrize("how", ["truncated", "missing"])
-def test_damaged_shard_is_computed_again(data: Path, encoder: Encoder, tmp_path: Path, victim: str, how: str) -> None:
+@pytest.mark.parametrize("victim", ["features.npy", "pixels.npy", "images.json", "about.json"])
+@pytest.mark.parametrize("how", ["truncated", "missing", "a bit flipped"])
+def test_damaged_shard_is_computed_again(
+    data: Path, encoder: Encoder, tmp_path: Path, victim: str, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     records = read_records(data, "train")[:6]
     cache = FeatureCache(encoder, SIZE, tmp_path)
     before = cache.features(records)[0].batch(range(6))[0][0]
@@ -104,12 +108,54 @@ def test_damaged_shard_is_computed_again(data: Path, encoder: Encoder, tmp_path:
     if how == "missing":
         (shard / victim).unlink()
     else:
-        content = (shard / victim).read_bytes()
-        (shard / victim).write_bytes(content[: len(content) // 2])
-    with pytest.warns(UserWarning, match="damaged cache"):
-        after, refused = cache.features(records)
+        content = bytearray((shard / victim).read_bytes())
+        content[len(content) // 2] ^= 4
+        (shard / victim).write_bytes(content[: len(content) // 2] if how == "truncated" else content)
+    after, refused = FeatureCache(encoder, SIZE, tmp_path).features(records)
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("note: a part of the cache is damaged, and made anew: shard-")
     assert refused == []
-    torch.testing.assert_close(after.batch(range(6))[0][0], before)
+    assert torch.equal(after.batch(range(6))[0][0], before)
+    again, _ = FeatureCache(encoder, SIZE, tmp_path).features(records)
+    assert torch.equal(again.batch(range(6))[0][0], before)
+    assert capsys.readouterr().err == ""
+
+
+def test_features_do_not_depend_on_what_was_cached(data: Path, encoder: Encoder, tmp_path: Path) -> None:
+    """To the last bit: whichever images were there already, and whatever is computed beside one."""
+    records = read_records(data, "train")[:21]
+    want, _ = FeatureCache(encoder, SIZE, tmp_path / "empty").features(records)
+    for start, step in ((0, 1), (3, 7), (1, 2)):
+        cache = FeatureCache(encoder, SIZE, tmp_path / f"{start} {step}")
+        cache.features(records[start::step][:5])
+        got, _ = cache.features(records)
+        np.testing.assert_array_equal(got.vectors(), want.vectors())
+
+
+def test_another_arithmetic_has_a_cache_of_its_own(encoder: Encoder, tmp_path: Path) -> None:
+    one = Arithmetic.of(torch.device("cpu"))
+    ways = [one, replace(one, threads=one.threads + 1), replace(one, processor="another"), fast()]
+    assert len({FeatureCache(encoder, SIZE, tmp_path, arithmetic=way).folder for way in ways}) == len(ways)
+
+
+def test_a_cache_that_is_deleted_meanwhile_is_filled_again(
+    data: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = read_records(data, "train")[:3]
+    want, _ = FeatureCache(encoder, SIZE, tmp_path / "left alone").features(records)
+    root, save, calls = tmp_path / "cache", np.save, []
+
+    def deleting(*arguments: object) -> None:
+        calls.append(1)
+        if len(calls) in (1, 4):
+            shutil.rmtree(root)
+        save(*arguments)
+
+    monkeypatch.setattr(np, "save", deleting)
+    got, _ = FeatureCache(encoder, SIZE, root).features(records)
+    np.testing.assert_array_equal(got.vectors(), want.vectors())
+    shutil.rmtree(root)
+    np.testing.assert_array_equal(got.vectors(), want.vectors())  # what was opened stays
 
 
 def test_refused_images_leave_no_gap(tmp_path: Path, encoder: Encoder) -> None:
@@ -129,11 +175,11 @@ def test_refused_images_leave_no_gap(tmp_path: Path, encoder: Encoder) -> None:
 
 def test_half_precision_is_within_a_thousandth(data: Path, encoder: Encoder, tmp_path: Path) -> None:
     """And takes half the bytes; vectors stay as they are."""
-    records = read_records(data, "train")[:8]
+    records = read_records(data, "train")[:BATCH]
     pixels = torch.from_numpy(np.stack([preprocess(read_image(record.path), SIZE) for record in records]))
     features, _ = FeatureCache(encoder, SIZE, tmp_path).features(records)
     assert features.stored([0])[0].dtype == torch.float16
-    for cached, direct in zip(features.batch(range(8))[0], encoder(pixels), strict=True):
+    for cached, direct in zip(features.batch(range(BATCH))[0], encoder(pixels), strict=True):
         large = direct.abs() > 1e-3
         assert ((cached - direct).abs() / direct.abs())[large].max() <= 1e-3
         assert (cached - direct).abs()[~large].max() <= 1e-6
@@ -154,11 +200,11 @@ def test_features_beyond_half_precision_are_refused(
     assert not list(cache.folder.glob("*"))
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> int:
-    """From so few missing images on a graph is worth its making here."""
-    monkeypatch.setattr(caching, "GRAPH_FROM_IMAGES", 20)
-    return 20
+def fast() -> Arithmetic:
+    """The arithmetic of a training with many images: OpenVINO's."""
+    found = Arithmetic.of(torch.device("cpu"), GRAPH_FROM_IMAGES)
+    assert found.by_graph
+    return found
 
 
 def pooled_of(encoder: Encoder) -> Pooled:
@@ -175,20 +221,18 @@ def counted(encoder: Encoder | Pooled, monkeypatch: pytest.MonkeyPatch) -> list[
 
 
 @pytest.mark.parametrize(("pooled", "view"), [(False, 0), (True, 1)])
-def test_many_images_go_to_openvino_and_give_the_same(
-    data: Path, encoder: Encoder, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch, pooled: bool, view: int
+def test_openvino_gives_the_same_features(
+    data: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooled: bool, view: int
 ) -> None:
     net = pooled_of(encoder) if pooled else encoder
-    records = read_records(data, "train")
-    torch_s = FeatureCache(net, SIZE, tmp_path / "torch")
-    for start in range(0, len(records), few - 1):
-        torch_s.features(records[start : start + few - 1], view=view)
-    want, _ = torch_s.features(records, view=view)
+    records = read_records(data, "train")[:20]
+    want, _ = FeatureCache(net, SIZE, tmp_path).features(records, view=view)
     seen = counted(net, monkeypatch)
-    cache = FeatureCache(net, SIZE, tmp_path / "openvino")
+    cache = FeatureCache(net, SIZE, tmp_path, arithmetic=fast())
     got, _ = cache.features(records, view=view)
-    assert seen == [1, caching.BATCH, 1]  # shapes, the batch that it is proven on, the tracing
+    assert seen == [1, BATCH, 1]  # shapes, the images that it is proven on, the tracing
     assert got.contents == want.contents
+    assert (want.by[0].split()[0], got.by[0].split()[0]) == ("torch", "openvino")
     if pooled:
         assert 0 < difference(got.vectors(), want.vectors(), [got.vectors().shape[1]]) < 1e-4
     else:
@@ -197,8 +241,10 @@ def test_many_images_go_to_openvino_and_give_the_same(
     assert len(seen) == 3  # the graph stays
     other = cache.changed_by(recapture)
     other.features(records, view=1)
-    assert seen[3:] == [1]  # shapes: it serves other changes, too
+    assert len(seen) == 3  # it serves other changes, too
     assert other.folder != cache.folder
+    FeatureCache(net, SIZE, tmp_path, arithmetic=fast()).features(records, view=view)
+    assert len(seen) == 4  # where nothing is missing no graph is made
 
 
 def test_a_graph_gives_features_to_single_precision(encoder: Encoder) -> None:
@@ -211,28 +257,19 @@ def test_a_graph_gives_features_to_single_precision(encoder: Encoder) -> None:
     np.testing.assert_array_equal(graph(x[3:4].numpy())[0], graph(x.numpy())[3])
 
 
-def test_the_fastest_form_of_an_encoder_gives_its_features(encoder: Encoder) -> None:
+def test_a_row_encoder_gives_the_encoders_features(encoder: Encoder) -> None:
     x = torch.rand(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    assert fastest(encoder, GRAPH_FROM_IMAGES - 1, x) is encoder  # a graph would cost more than it saves
-    fast = fastest(encoder, GRAPH_FROM_IMAGES, x)
-    assert fast is not encoder
-    for got, want in zip(fast(x), encoder(x), strict=True):
-        torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
+    for arithmetic in (None, fast()):
+        for got, want in zip(RowEncoder(encoder, SIZE, arithmetic).stages(x), encoder(x), strict=True):
+            torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-4)
 
 
-def test_few_images_stay_with_torch(
-    data: Path, encoder: Encoder, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    records = read_records(data, "train")[: few + 5]
-    cache = FeatureCache(encoder, SIZE, tmp_path)
-    seen = counted(encoder, monkeypatch)
-    cache.features(records[: few - 1])
-    cache.features(records)  # all but 6 are there
-    assert sum(seen) == len(records)
+def test_few_images_stay_with_torch() -> None:
+    assert not Arithmetic.of(torch.device("cpu"), GRAPH_FROM_IMAGES - 1).by_graph  # a graph costs more than it saves
 
 
 def test_a_graph_with_other_features_is_refused_once(
-    data: Path, tmp_path: Path, few: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That of the same network, one weight moved a little."""
     torch.manual_seed(0)
@@ -248,8 +285,9 @@ def test_a_graph_with_other_features_is_refused_once(
 
     monkeypatch.setattr(encoder_graph, "write_graph", bent)
     records = read_records(data, "train")
-    cache = FeatureCache(encoder, SIZE, tmp_path)
+    cache = FeatureCache(encoder, SIZE, tmp_path, arithmetic=fast())
     found, _ = cache.features(records)
+    assert found.by[0].startswith("torch ")
     said = capsys.readouterr().err
     assert said.startswith("note: features by torch: those by OpenVINO are off by ")
     assert f"where {encoder_graph.TOLERANCE:.2g} is allowed" in said
@@ -261,11 +299,11 @@ def test_a_graph_with_other_features_is_refused_once(
 
 
 def test_an_encoder_that_openvino_cannot_run_stays_with_torch(
-    data: Path, tmp_path: Path, few: int, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """At a size that is not its own this network resamples its positions, for which OpenVINO has no operation."""
     records = read_records(data, "train")
-    found, _ = FeatureCache(Encoder("test_vit", (0,)), SIZE, tmp_path).features(records)
+    found, _ = FeatureCache(Encoder("test_vit", (0,)), SIZE, tmp_path, arithmetic=fast()).features(records)
     assert len(found) == len(records)
     assert capsys.readouterr().err == "note: features by torch: OpenVINO cannot run the encoder (OpConversionFailure)\n"
 

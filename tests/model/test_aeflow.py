@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,36 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     save_file(timm.create_model("resnet10t").state_dict(), tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match=r"w.safetensors: neither the names nor the shapes are those of resnet18"):
         pretrained("resnet18", (2,), tmp_path / "w.safetensors")
+
+
+def test_weights_of_a_deeper_network_are_refused(tmp_path: Path) -> None:
+    """All that the smaller one has is in them, and more; a classifier may be of any number of classes, or missing."""
+    state = timm.create_model("resnet18").state_dict()
+    body = {name: value for name, value in state.items() if not name.startswith("fc.")}
+    fitting = [state, body, {**body, "fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}]
+    for number, tensors in enumerate(fitting):
+        save_file(tensors, tmp_path / f"{number}.safetensors")
+        pretrained("resnet18", (2,), tmp_path / f"{number}.safetensors")
+    others = {
+        r"'layer1.2.bn1.bias' is no tensor of resnet18 \(1 tensor of": {**state, "layer1.2.bn1.bias": torch.zeros(64)},
+        r"'layer4.1.bn2.bias' has shape \(4,\) where resnet18 has \(512,\)": {
+            **state,
+            "layer4.1.bn2.bias": torch.zeros(4),
+        },
+        "'bn1.bias' is not finite": {**state, "bn1.bias": torch.full((64,), torch.nan)},
+    }
+    for found, tensors in others.items():
+        save_file(tensors, tmp_path / "w.safetensors")
+        with pytest.raises(WeightsError, match=f"w.safetensors: {found}.*; give weights of timm's resnet18"):
+            pretrained("resnet18", (2,), tmp_path / "w.safetensors")
+
+
+def test_compressed_weights_are_refused(tmp_path: Path) -> None:
+    """A few bytes could unfold without end; torch compresses nothing."""
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("w/data.pkl", bytes(10**6))
+    with pytest.raises(WeightsError, match=r"w.pth: compressed, as torch never writes; give a .safetensors file"):
+        pretrained("resnet10t", (2,), tmp_path / "w.pth")
 
 
 class Surprise:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,11 @@ from aeflow.artifacts.run import load_run
 from aeflow.config import make_settings
 from aeflow.data.records import read_records
 from aeflow.errors import ArtifactError, DataError, NumericalError
+from aeflow.features.arithmetic import Arithmetic
+from aeflow.features.cache import FeatureCache
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
+from aeflow.model.front import Front
 from aeflow.training import checkpoint
 from aeflow.training import train as training
 from aeflow.training.loop import learning_rate
@@ -67,12 +72,40 @@ def test_same_seed_same_bits_and_other_settings_others(data: Path, run: Path, tr
         assert not any(torch.equal(here[key], there[key]) for key in learnt)
 
 
+@pytest.mark.parametrize("cached", [0, 3])
 def test_cache_changes_no_bit(
-    data: Path, run: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, run: Path, trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cached: int
 ) -> None:
+    """Whether it is empty, filled in part, by one image here and three there, or whole, as for the first run."""
     monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path / "fresh cache"))
+    if cached:
+        settings = trained.artifact.settings
+        encoder = pretrained(settings.encoder, settings.encoder_stages)
+        cache = FeatureCache.of(Front(encoder, trained.artifact.net.region, settings), settings)
+        cache.features(read_records(data, "train")[:1])
+        cache.features(read_records(data, "train")[10 : 10 + cached], view=1)
     training.train(data, tmp_path / "cold", small_settings(), device="cpu")
     assert_same_bits(run, tmp_path / "cold")
+
+
+def test_a_resumed_training_has_the_same_arithmetic(tmp_path: Path) -> None:
+    """Other threads, another processor or library give other last bits: they are named."""
+    now = Arithmetic.of(torch.device("cpu"))
+    state, optimizer = {"a": torch.zeros(2)}, torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    for name, value in (("threads", 99), ("processor", "another"), ("features", "openvino 1.0")):
+        then = replace(now, **{name: value})
+        checkpoint.save_checkpoint(
+            tmp_path, {"arithmetic": then.to_json()}, checkpoint.Progress(), state, state, optimizer
+        )
+        checkpoint.check_checkpoint(tmp_path, {"arithmetic": then.to_json()})
+        found = f"belongs to a training with other arithmetic: {name} {value}, now {getattr(now, name)}; resume with"
+        with pytest.raises(ArtifactError, match=re.escape(found)):
+            checkpoint.check_checkpoint(tmp_path, {"arithmetic": now.to_json()})
+
+
+def test_the_model_says_what_computed_it(run: Path, trained: Trained) -> None:
+    found = json.loads((run / "model.json").read_text())["arithmetic"]
+    assert found == Arithmetic.of(torch.device("cpu")).to_json()
 
 
 def test_abnormal_images_change_no_bit(run: Path, trained: Trained, tmp_path: Path) -> None:
@@ -120,7 +153,7 @@ def test_resume_refuses_other_settings_and_damage(data: Path, tmp_path: Path) ->
         training.train(data, tmp_path, settings, resume=True)
     whole = (tmp_path / checkpoint.CHECKPOINT).read_bytes()
     (tmp_path / checkpoint.CHECKPOINT).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ArtifactError, match="damaged checkpoint; delete it"):
+    with pytest.raises(ArtifactError, match=r"damaged checkpoint \(.*; train from the start with --overwrite"):
         training.train(data, tmp_path, settings, resume=True)
     with pytest.raises(ArtifactError, match="no unfinished training to resume"):
         training.train(data, tmp_path / "nowhere", settings, resume=True)

@@ -17,22 +17,20 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ValidationError
-from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from aeflow.artifacts.layout import EXPORT, WRITTEN_BY_SAVE, read_export
+from aeflow.artifacts.layout import EXPORT, WRITTEN_BY_SAVE, member, read_export, with_short_header
+from aeflow.artifacts.schema import ARRAYS_FILE
 from aeflow.backends.base import Backend, GraphBackend
 from aeflow.backends.registry import GRAPH_BACKENDS, running
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import ARRAYS, InputGuard
 from aeflow.config import Settings
-from aeflow.errors import ArtifactError
+from aeflow.errors import AeflowError, ArtifactError
 from aeflow.runtime.files import file_digest, write_bytes
 from aeflow.runtime.folders import current
-from aeflow.scoring.scorer import BATCH, Scorer, value_of
+from aeflow.scoring.scorer import BATCH, Scorer, check_guard, value_of
 
-ARRAYS_FILE = "arrays.safetensors"
 IMAGES = "test_images"
 # Largest difference of two scores that count as equal, in standard deviations of held-out normals' scores.
 TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
@@ -51,23 +49,27 @@ def load_export(folder: Path, backend: str = "auto", export: dict[str, Any] | No
     export = read_export(folder) if export is None else export
     folder = current(folder)
     for name, sha256 in export["files"].items():
-        path = folder / name
-        if not path.is_file():
-            raise ArtifactError(path, "no such file", REMEDY_EXPORT_GRAPH)
+        path = member(folder, name, REMEDY_EXPORT_GRAPH)
         if file_digest(path) != sha256:
             raise ArtifactError(path, "damaged, or of another export (checksum differs)", REMEDY_EXPORT_GRAPH)
     try:
         model = export["model"]
         settings = Settings(**model["settings"])
         calibration = Calibration.from_json(model["calibration"])
-        arrays = load_file(folder / ARRAYS_FILE)
+        arrays = load_file(with_short_header(folder / ARRAYS_FILE, REMEDY_EXPORT_GRAPH))
         images = arrays.pop(IMAGES)
+        if arrays.keys() != set(ARRAYS) or not all(np.isfinite(array).all() for array in arrays.values()):
+            raise ValueError("other arrays")
+        if images.shape != (len(export["self_test"]), 3, settings.image_size, settings.image_size):
+            raise ValueError("other test images")
         guard = InputGuard.of(arrays, model["intended"])
         graph = open_graph(folder, export, settings.image_size, backend)
         metadata = {key: value for key, value in model.items() if key not in WRITTEN_BY_SAVE}
         scorer = Scorer(settings, calibration, guard, graph, metadata, model["sha256"])
         check(scorer, images, export, folder)
-    except (ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except AeflowError:
+        raise
+    except Exception as error:  # what runtimes find wrong with a graph has no base in common
         found = f"does not describe a graph that this version can run ({type(error).__name__})"
         raise ArtifactError(folder / EXPORT, found, REMEDY_EXPORT_GRAPH) from error
     return scorer
@@ -81,6 +83,7 @@ def open_graph(folder: Path, export: dict[str, Any], size: int, backend: str = "
 
 def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path) -> None:
     """Raise ArtifactError unless the graph scores its test images here as torch did where it was made."""
+    check_guard(scorer.input_guard, scorer.backend.run(as_pixels(images[:1])))
     got, want = values(scorer.calibration, scorer.backend, images), np.array(export["self_test"])
     difference = largest(got, want, scorer.calibration)
     if not difference <= TOLERANCE[export["precision"]]:

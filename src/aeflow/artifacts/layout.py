@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from pathlib import Path
 from typing import Any
 
+from aeflow.artifacts.schema import ExportEntry, ModelEntry, validate
 from aeflow.artifacts.upgrade import OLD_SCHEMAS, SCHEMA, upgraded
 from aeflow.errors import ArtifactError
-from aeflow.runtime.files import PART, digest, write_text
+from aeflow.runtime.files import PART, digest, file_digest, write_text
 from aeflow.runtime.folders import current
 
 WEIGHTS, MODEL_JSON = "model.safetensors", "model.json"
@@ -55,6 +58,36 @@ WRITTEN_BY_SAVE = (
     "sha256",
 )
 REMEDY_TRAIN = "restore it, or train again"
+REMEDY_VERSION = "load it with the version that wrote it, or train again"
+MAX_JSON = 64 * 2**20  # bytes; a hundred thousand held-out scores take two million
+MAX_HEADER = 8 * 2**20  # bytes; ten thousand tensors take one million
+MAX_WEIGHTS = 8 * 2**30  # bytes; the largest networks of timm take half of it
+
+
+def history_of(run: Path, metadata: dict[str, Any]) -> tuple[str, str] | None:
+    """Return the text of ``history.csv`` and ``epoch_scores.json``; None if the model came without its training.
+
+    Raises ArtifactError if one is damaged; those of earlier versions have no checksum.
+    """
+    if not holds(run, HISTORY) or not holds(run, EPOCH_SCORES):
+        return None
+    remedy = f"restore it, or delete {HISTORY}: the report then leaves the training out"
+    texts = []
+    for name in (HISTORY, EPOCH_SCORES):
+        path = member(run, name, remedy, MAX_JSON)
+        if file_digest(path) != metadata.get("files", {}).get(name, file_digest(path)):
+            raise ArtifactError(path, "damaged training history (checksum differs)", remedy)
+        texts.append(path.read_bytes().decode(errors="replace"))
+    return texts[0], texts[1]
+
+
+def with_short_header(path: Path, remedy: str) -> Path:
+    """Return the path of a safetensors file; ArtifactError if its header is larger than any model's."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > MAX_HEADER:
+        raise ArtifactError(path, f"a header of {size:,} bytes where at most {MAX_HEADER:,} are read", remedy)
+    return path
 
 
 def is_export(folder: Path) -> bool:
@@ -89,6 +122,23 @@ def of_run(run: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
+def member(folder: Path, name: str, remedy: str, limit: int = MAX_WEIGHTS) -> Path:
+    """Return the path of a model's file.
+
+    Raises ArtifactError if it is missing, leads out of the folder, is no ordinary file or larger than any model's.
+    """
+    path = current(folder) / name
+    if not path.exists() and not path.is_symlink():
+        raise ArtifactError(path, "no such file", remedy)
+    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
+        raise ArtifactError(path, "a link to a file outside of the model's folder", "put the file itself there")
+    if not path.is_file():
+        raise ArtifactError(path, "no ordinary file", remedy)
+    if (size := path.stat().st_size) > limit:
+        raise ArtifactError(path, f"{size:,} bytes where at most {limit:,} are read", remedy)
+    return path
+
+
 def run_of(export: Path, sha256: str) -> str:
     """Name the run that an export came from: the folder around it, else the checksum of its ``model.json``."""
     try:
@@ -105,22 +155,34 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = read_export(folder)["model"]
         return metadata
     give = "give the folder that `aeflow train --out` wrote"
-    return _upgraded(folder / MODEL_JSON, read_checked(folder, MODEL_JSON, (SCHEMA, *OLD_SCHEMAS), give, REMEDY_TRAIN))
+    return _model(folder / MODEL_JSON, read_checked(folder, MODEL_JSON, (SCHEMA, *OLD_SCHEMAS), give, REMEDY_TRAIN))
 
 
 def read_export(folder: Path) -> dict[str, Any]:
     """Read the checked content of an exported graph's ``export.json``; raises ArtifactError."""
     give, remedy = "give the folder that `aeflow export` wrote", "export it again"
     export = read_checked(folder, EXPORT, (EXPORT_SCHEMA,), give, remedy)
-    return {**export, "model": _upgraded(folder / EXPORT, export["model"])}
+    validate(ExportEntry, export, folder / EXPORT, remedy)
+    return {**export, "model": _model(folder / EXPORT, export.get("model"))}
 
 
-def _upgraded(path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+def check_weights(run: Path, metadata: dict[str, Any]) -> Path:
+    """Return the path of a run's weights; raises ArtifactError if they are missing or damaged."""
+    path = member(run, WEIGHTS, "restore it from a backup, or train again")
+    if file_digest(path) != metadata["weights_sha256"]:
+        raise ArtifactError(path, "damaged, or of another run (checksum differs)", REMEDY_TRAIN)
+    return path
+
+
+def _model(path: Path, metadata: Any) -> dict[str, Any]:
+    """Return the content of a ``model.json`` in today's names, once it is known to hold what a model needs."""
     try:
-        return upgraded(metadata)
-    except (KeyError, TypeError) as error:
+        today = upgraded(metadata)
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         found = f"does not describe a model of an earlier schema ({type(error).__name__})"
-        raise ArtifactError(path, found, "load it with the version that wrote it, or train again") from error
+        raise ArtifactError(path, found, REMEDY_VERSION) from error
+    validate(ModelEntry, today, path, REMEDY_VERSION)
+    return today
 
 
 def read_checked(folder: Path, name: str, schemas: tuple[int, ...], give: str, remedy: str) -> dict[str, Any]:
@@ -129,20 +191,33 @@ def read_checked(folder: Path, name: str, schemas: tuple[int, ...], give: str, r
     Raises ArtifactError if it is missing, damaged or of another version.
     """
     path = current(folder) / name
-    if not path.is_file():
+    if not path.exists() and not path.is_symlink():
         raise ArtifactError(folder, "no such folder" if not folder.is_dir() else f"holds no {name}", give)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        content = _parsed(member(folder, name, remedy, MAX_JSON).read_text(encoding="utf-8"))
+        checksum = digest({k: v for k, v in content.items() if k != "sha256"} if isinstance(content, dict) else None)
+    except (ValueError, RecursionError) as error:
         raise ArtifactError(path, "not valid JSON: truncated or damaged", remedy) from error
     if not isinstance(content, dict) or "schema" not in content or "sha256" not in content:
         raise ArtifactError(path, "not written by aeflow", give)
-    if content["schema"] not in schemas:
+    if not isinstance(content["schema"], int) or content["schema"] not in schemas:
         found = f"has schema {content['schema']!r} where this version reads {' and '.join(map(str, schemas))}"
         raise ArtifactError(path, found, f"use the version of aeflow that wrote it, or {remedy.split(', or ')[-1]}")
-    if digest({key: value for key, value in content.items() if key != "sha256"}) != content["sha256"]:
+    if checksum != content["sha256"]:
         raise ArtifactError(path, "damaged or edited by hand (checksum differs)", remedy)
     return content
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of JSON text; raises ValueError, also for numbers that are not finite, or RecursionError."""
+
+    def finite(number: str) -> float:
+        value = float(number)
+        if not math.isfinite(value):
+            raise ValueError(f"{number} is no finite number")
+        return value
+
+    return json.loads(text, parse_float=finite, parse_constant=finite)
 
 
 def write_checked(path: Path, metadata: dict[str, Any]) -> None:

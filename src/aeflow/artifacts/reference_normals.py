@@ -17,16 +17,15 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
-from aeflow.artifacts.layout import NORMALS
+from aeflow.artifacts.layout import NORMALS, member
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.pooling import pool
-from aeflow.runtime.files import write_bytes
+from aeflow.runtime.checked_tensors import load_checked, save_checked
 from aeflow.runtime.folders import current
 
 MAX_NORMALS = 500  # train normals that are kept
@@ -83,7 +82,7 @@ class ReferenceNormals:
 
     def save(self, run: Path) -> None:
         """Write the table into a run folder, whole or not at all."""
-        write_bytes(run / NORMALS, save({"vectors": self.vectors, "pictures": self.pictures}))
+        save_checked(run / NORMALS, {"vectors": self.vectors, "pictures": self.pictures}, {})
 
     @classmethod
     def load(cls, run: Path, width: int) -> Self | None:
@@ -96,11 +95,13 @@ class ReferenceNormals:
             return None
         remedy = "delete it to go on without neighbours, or train again"
         try:
-            found = load_file(path)
-            table = cls(found["vectors"].float(), found["pictures"])
-        except (SafetensorError, KeyError, OSError) as error:
+            found, _ = load_checked(member(run, NORMALS, remedy))
+            table = cls(**found)
+        except (SafetensorError, TypeError, ValueError, OSError) as error:
             raise ArtifactError(path, f"damaged ({type(error).__name__})", remedy) from error
         n = len(table.vectors)
         if n == 0 or table.vectors.shape != (n, width) or table.pictures.shape != (n, SIDE, SIDE):
             raise ArtifactError(path, "belongs to another model", remedy)
+        if (table.vectors.dtype, table.pictures.dtype) != (torch.float32, torch.uint8) or table.vectors.isnan().any():
+            raise ArtifactError(path, "holds something else than float32 vectors and uint8 pictures", remedy)
         return table

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,17 +16,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from aeflow.artifacts.layout import (
+    MAX_HEADER,
     MODEL_JSON,
+    REMEDY_TRAIN,
+    REMEDY_VERSION,
     WEIGHTS,
     WRITTEN_BY_SAVE,
+    check_weights,
     is_export,
+    member,
     read_metadata,
     run_of,
+    with_short_header,
     write_checked,
 )
 from aeflow.artifacts.upgrade import SCHEMA, upgraded_names
@@ -37,9 +44,8 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder import Encoder
 from aeflow.model.priors.flowgmm import FlowGMMPrior
-from aeflow.runtime.files import file_digest, write_bytes
-from aeflow.runtime.folders import current
-from aeflow.scoring.scorer import Scorer, value_of
+from aeflow.runtime.files import write_bytes
+from aeflow.scoring.scorer import Scorer, check_guard, value_of
 
 INTENDED = "intended."  # prefix of the names of the input guard's tensors
 SELF_TEST_IMAGES = 4
@@ -104,28 +110,24 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
     if is_export(run):
         remedy = f"give the run that it came from: {run_of(run, metadata['sha256'])}"
         raise ArtifactError(run, "an exported graph, and this needs the network itself", remedy)
-    weights = current(run) / WEIGHTS
-    if not weights.is_file():
-        raise ArtifactError(weights, "no such file", "restore it from a backup, or train again")
-    if file_digest(weights) != metadata["weights_sha256"]:
-        raise ArtifactError(weights, "damaged, or of another run (checksum differs)", "restore it, or train again")
+    settings = Settings(**metadata["settings"])
     try:
-        settings = Settings(**metadata["settings"])
-        calibration = Calibration.from_json(metadata["calibration"])
-        classes = None if metadata["classes"] is None else ClassMixture.empty(**metadata["classes"])
-        prior = FlowGMMPrior(**sizes) if (sizes := metadata.get("prior")) else None  # those written before have none
-        net = AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes, prior=prior)
-        tensors = upgraded_names(load_file(weights))
+        wanted = laid_out(settings, metadata)
+        weights = member(run, WEIGHTS, "restore it from a backup, or train again", limit=_bytes(wanted))
+        check_weights(run, metadata)
+        tensors = upgraded_names(load_file(with_short_header(weights, REMEDY_TRAIN)))
         arrays = {
             key.removeprefix(INTENDED): tensors.pop(key).numpy() for key in list(tensors) if key.startswith(INTENDED)
         }
-        guard = InputGuard.of(arrays, metadata["intended"])
+        _check_tensors(tensors, wanted, weights)
+        net = build(settings, metadata)
         net.load_state_dict(tensors)
-    except (AeflowError, ValidationError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        found = f"does not describe a model of this version ({type(error).__name__})"
-        raise ArtifactError(
-            run / MODEL_JSON, found, "load it with the version that wrote it, or train again"
-        ) from error
+        guard = InputGuard.of(arrays, metadata["intended"])
+        calibration = Calibration.from_json(metadata["calibration"])
+    except ArtifactError:
+        raise
+    except (AeflowError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise _misfit(run, error) from error
     artifact = Artifact(
         net.to(device).eval(),
         settings,
@@ -134,8 +136,50 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
         {key: value for key, value in metadata.items() if key not in WRITTEN_BY_SAVE},
         metadata["sha256"],
     )
-    _check_self_test(artifact, metadata["self_test"], run)
+    try:
+        _check_self_test(artifact, metadata["self_test"], run)
+    except (KeyError, ValueError) as error:  # numbers that do not fit those of the network
+        raise _misfit(run, error) from error
     return artifact
+
+
+def _misfit(run: Path, error: Exception) -> ArtifactError:
+    found = f"does not describe a model of this version ({type(error).__name__})"
+    return ArtifactError(run / MODEL_JSON, found, REMEDY_VERSION)
+
+
+def build(settings: Settings, metadata: dict[str, Any]) -> AEFlow:
+    """Return the network that a checked ``model.json`` describes, without its weights."""
+    classes = None if metadata["classes"] is None else ClassMixture.empty(**metadata["classes"])
+    prior = FlowGMMPrior(**sizes) if (sizes := metadata.get("prior")) else None  # those written before have none
+    return AEFlow(settings, Encoder(metadata["encoder"]["name"], settings.encoder_stages), classes, prior=prior)
+
+
+def laid_out(settings: Settings, metadata: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """Return the tensors of that network by name with their shapes and types, and no memory behind them.
+
+    So a stranger's model takes no more memory than its file does: names of networks are short, and some are giants.
+    """
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch warns that weights which come with the package have no effect
+        return build(settings, metadata).state_dict()
+
+
+def _bytes(wanted: Mapping[str, torch.Tensor]) -> int:
+    """Return how many bytes a file of these tensors may have: with room for the guard's arrays beside them."""
+    return 4 * sum(tensor.nbytes for tensor in wanted.values()) + MAX_HEADER
+
+
+def _check_tensors(tensors: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor], weights: Path) -> None:
+    """Raise ArtifactError unless the tensors of a file are the wanted ones, and finite."""
+    for name in sorted(tensors.keys() ^ wanted.keys()):
+        raise ArtifactError(weights, f"{name}: {'an unknown' if name in tensors else 'a missing'} tensor", REMEDY_TRAIN)
+    for name, tensor in tensors.items():
+        if (tensor.shape, tensor.dtype) != (wanted[name].shape, wanted[name].dtype):
+            found = f"{name}: a tensor of another shape or type than {MODEL_JSON} describes"
+            raise ArtifactError(weights, found, REMEDY_TRAIN)
+        if not tensor.isfinite().all():
+            raise ArtifactError(weights, f"{name}: a tensor that is not finite", REMEDY_TRAIN)
 
 
 def self_test(artifact: Artifact) -> list[float]:
@@ -144,6 +188,7 @@ def self_test(artifact: Artifact) -> list[float]:
     coarse = torch.rand(SELF_TEST_IMAGES, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     x = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear").expand(-1, 3, -1, -1)
     raw = artifact.scorer.backend.run(x.contiguous().numpy())
+    check_guard(artifact.input_guard, raw)
     return [float(value) for value in value_of(artifact.calibration, raw)]
 
 
@@ -156,6 +201,8 @@ def _shape(classes: ClassMixture | None) -> dict[str, int] | None:
 
 def _check_self_test(artifact: Artifact, expected: list[float], run: Path) -> None:
     got, want = np.array(self_test(artifact)), np.array(expected)
+    if got.shape != want.shape:
+        raise ValueError("a self-test of other images")
     spread = float(np.std(artifact.calibration.scores))
     # Synthetic images may score far from normal ones, where rounding is larger: so a relative tolerance, too.
     if not np.all(np.abs(got - want) <= 1e-2 * spread + 1e-4 * np.abs(want)):

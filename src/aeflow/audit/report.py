@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +22,7 @@ from aeflow.reporting.style import as_data_uri
 from aeflow.runtime.files import write_text
 from aeflow.runtime.folders import alone, together
 from aeflow.runtime.inputs import Inputs
+from aeflow.runtime.terminal import Terminal
 
 JSON, HTML = "audit.json", "audit.html"
 MAX_LISTED = 10  # images named under a finding, and refusals listed
@@ -31,7 +31,7 @@ COLOURS = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 def print_audit(found: Audit, identify: bool = False) -> None:
     """Print the findings as a table, the worst first, and the images that could not be read."""
-    console = Console()
+    console = Terminal()
     patients = len({record.patient for record in found.records})
     title = f"{count(len(found.records), 'image')} of {count(patients, 'patient')}"
     table = Table(title=title, title_justify="left", show_lines=True)

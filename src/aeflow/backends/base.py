@@ -16,6 +16,9 @@ from aeflow._types import Floats, Floats32
 from aeflow.model import output_names
 from aeflow.model.terms import TERMS
 
+# Of one value in a graph, which may come from a stranger: 2 GB. The largest of an image of 2048 pixels has an eighth.
+MAX_ELEMENTS = 2**29
+
 
 @dataclass(frozen=True, slots=True)
 class BackendOutput:
@@ -87,6 +90,11 @@ class GraphBackend(ABC):
         """Open a graph of images (B, 3, size, size) that computes ``outputs``."""
         self.size, self.precision = size, precision
         self._outputs = tuple(outputs)
+
+    @classmethod
+    def files(cls) -> tuple[str, ...]:
+        """Return the names of the files of a graph in its own format."""
+        return (cls.graph_file,)
 
     @classmethod
     def installed(cls) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from importlib import import_module
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aeflow._types import Floats32
-from aeflow.backends.base import GraphBackend
+from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
+
+DOMAINS = ("", "ai.onnx")  # of operations that every runtime has
 
 
 class OnnxBackend(GraphBackend):
@@ -27,7 +30,8 @@ class OnnxBackend(GraphBackend):
         import onnx
 
         super().__init__(graph, size, outputs, precision)
-        self._model = onnx.load(graph)
+        self._model = onnx.load(graph, load_external_data=False)
+        _check(self._model)
         self._sessions: dict[tuple[str, ...], Any] = {}
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
@@ -54,3 +58,18 @@ class OnnxBackend(GraphBackend):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: it warns of shapes that it cannot infer
         return onnxruntime.InferenceSession(part.SerializeToString(), options, ["CPUExecutionProvider"])
+
+
+def _check(model: Any) -> None:
+    """Raise ValueError for what no score needs: loops, operations of others, other files, and giant values."""
+    import onnx
+    from onnx.shape_inference import infer_shapes
+
+    for node in model.graph.node:
+        if node.domain not in DOMAINS or node.op_type in ("Loop", "If", "Scan"):
+            raise ValueError(f"{node.op_type}: no operation of a score")
+    if model.functions or any(x.data_location == onnx.TensorProto.EXTERNAL for x in model.graph.initializer):
+        raise ValueError("its numbers lie elsewhere")
+    for value in infer_shapes(model, data_prop=True).graph.value_info:
+        if math.prod(max(1, d.dim_value) for d in value.type.tensor_type.shape.dim) > MAX_ELEMENTS:
+            raise ValueError(f"{value.name}: larger than anything that a score computes")

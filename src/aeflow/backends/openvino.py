@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from aeflow._types import Floats32
-from aeflow.backends.base import GraphBackend
+from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
 
 MAX_STREAMS = 8  # images computed at once; each needs memory for its own activations
 CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
@@ -48,15 +49,28 @@ class OpenVINOBackend(GraphBackend):
         super().__init__(graph, size, outputs, precision)
         self._ov = openvino()
         self._core = self._ov.Core()
-        self._model = self._core.read_model(graph)
+        self._model = self._read(graph)
         self._one = threading.Lock()  # a queue gives its requests' results to one caller at a time
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
+
+    @classmethod
+    def files(cls) -> tuple[str, ...]:
+        """Return the name of the graph, and of its weights."""
+        return (cls.graph_file, "graph.bin")
 
     @classmethod
     def native_precisions(cls) -> tuple[str, ...]:
         """Return bfloat16 if this CPU computes in it by itself, then float32."""
         capabilities = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
+
+    def _read(self, graph: Path) -> Any:
+        """Read a graph; ONNX from memory, so that it can name no other file. Raises ValueError for loops and states."""
+        model = self._core.read_model(graph.read_bytes() if graph.suffix == ".onnx" else graph)
+        kinds = {node.get_type_name() for node in model.get_ops()}
+        if found := sorted(kinds & {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}):
+            raise ValueError(f"{found[0]}: no operation of a score")
+        return model
 
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]; one thread at a time."""
@@ -85,6 +99,10 @@ class OpenVINOBackend(GraphBackend):
         model = self._model.clone()
         part = self._ov.Model([model.output(name).get_node() for name in names], model.get_parameters())
         part.reshape([1, 3, self.size, self.size])
+        for output in (output for node in part.get_ops() for output in node.outputs()):
+            shape = output.get_partial_shape()
+            if shape.is_static and math.prod(shape.to_shape()) > MAX_ELEMENTS:
+                raise ValueError(f"{output.get_node().get_type_name()}: larger than anything that a score computes")
         streams = min(os.cpu_count() or 1, MAX_STREAMS)
         hints = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": streams}
         compiled = self._core.compile_model(part, "CPU", hints)

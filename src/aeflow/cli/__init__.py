@@ -18,6 +18,7 @@ from aeflow._version import __version__
 from aeflow.cli.options import app
 from aeflow.errors import AeflowError, broken
 from aeflow.runtime.files import UNENCODABLE
+from aeflow.runtime.terminal import print
 
 # Each import adds its commands, in the order of the help.
 # isort: off

@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Data, Identify, Json, app
 from aeflow.cli.output import print_json
+from aeflow.runtime.terminal import print
 
 
 @app.command()

@@ -17,6 +17,7 @@ from aeflow.cli.options import Json, app
 from aeflow.cli.output import print_json
 from aeflow.errors import ArtifactError, SettingsError, count
 from aeflow.runtime.cache import Entry, cache_root, clear, entries
+from aeflow.runtime.terminal import print
 
 cache = typer.Typer(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
 app.add_typer(cache, name="cache")

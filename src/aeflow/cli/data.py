@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Identify, datasets
 from aeflow.errors import SettingsError
+from aeflow.runtime.terminal import print
 
 if TYPE_CHECKING:
     from aeflow.data.records import Record

@@ -10,6 +10,8 @@ import typer
 
 from aeflow.cli.options import Device, Identify, Json, Run, app
 from aeflow.cli.output import print_json
+from aeflow.errors import printable
+from aeflow.runtime.terminal import print
 
 
 @app.command()
@@ -36,7 +38,7 @@ def explain(
     if found.score.outside:
         print(f"outside intended input: {', '.join(found.score.outside)}; do not rely on this score")
     if found.score.posterior:
-        print("posterior: " + ", ".join(f"{kind} {p:.0%}" for kind, p in found.score.posterior.items()))
+        print("posterior: " + ", ".join(f"{printable(kind)} {p:.0%}" for kind, p in found.score.posterior.items()))
     if found.normals:
         nearest = (f"no. {normal.number} (distance {normal.distance:.3g})" for normal in found.normals)
         print("nearest train normals: " + ", ".join(nearest))

@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Json, Run, app
 from aeflow.cli.output import print_json
+from aeflow.runtime.terminal import print
 
 
 @app.command()

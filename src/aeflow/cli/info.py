@@ -6,6 +6,8 @@ from typing import Any
 
 from aeflow.cli.options import Json, Run, app
 from aeflow.cli.output import print_json
+from aeflow.errors import printable
+from aeflow.runtime.terminal import print
 
 
 @app.command()
@@ -27,7 +29,7 @@ def info(run: Run, as_json: Json = False) -> None:
         print_json(metadata)
     else:
         for name, value in shown.items():
-            print(f"{name:20} {value}")
+            print(f"{printable(name):20} {printable(str(value))}")
 
 
 def _recalibrated(metadata: dict[str, Any]) -> dict[str, str]:

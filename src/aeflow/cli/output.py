@@ -11,6 +11,7 @@ import typer
 
 from aeflow.imageio.errors import ImageError
 from aeflow.privacy import NAMES
+from aeflow.runtime.terminal import print
 
 if TYPE_CHECKING:
     from aeflow.data.records import Record

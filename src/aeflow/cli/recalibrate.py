@@ -10,6 +10,7 @@ import typer
 
 from aeflow.cli.options import Device, Identify, Json, Run, app
 from aeflow.cli.output import end, print_json
+from aeflow.runtime.terminal import print
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Run, app
 from aeflow.cli.output import end
+from aeflow.runtime.terminal import print
 
 
 @app.command()

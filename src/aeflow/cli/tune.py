@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Changes, Data, Device, Identify, Json, Preset, Weights, app
 from aeflow.cli.output import end, print_json
+from aeflow.runtime.terminal import print
 
 
 @app.command()

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from rich.bar import Bar
-from rich.console import Console
 from rich.table import Table
 
 from aeflow.deploy.benchmark import STAGES, Bench
+from aeflow.runtime.terminal import Terminal
 
 WIDTH = 24  # columns of the bar
 
 
 def print_bench(found: Bench) -> None:
     """Print the stages, the whole beside the bare encoder, memory, and the machine."""
-    console = Console()
+    console = Terminal()
     console.print(_stages(found))
     single, rates, over = found.single, found.rates, found.over_encoder
     console.print(f"scored by {found.backend}:")

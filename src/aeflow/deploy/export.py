@@ -19,6 +19,7 @@ from aeflow.artifacts.exported_graph import TOLERANCE, Pictures, as_pixels
 from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, holds, of_export, read_metadata, write_checked
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, load_run
+from aeflow.artifacts.schema import ARRAYS_FILE
 from aeflow.backends.base import BackendOutput
 from aeflow.backends.graph_file import write_graph
 from aeflow.backends.registry import GRAPH_BACKENDS, missing
@@ -142,7 +143,7 @@ def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) 
     ``content``, that of its ``export.json``, gets torch's scores of the test images; nothing is kept of the pictures,
     which a run may lack.
     """
-    kept = load_file(folder / exported_graph.ARRAYS_FILE)[exported_graph.IMAGES]
+    kept = load_file(folder / ARRAYS_FILE)[exported_graph.IMAGES]
     images = np.concatenate([kept, normals_of(run, artifact)])
     calibration, reference = artifact.calibration, artifact.scorer.backend
     backend = exported_graph.open_graph(folder, content, artifact.settings.image_size, content["format"])

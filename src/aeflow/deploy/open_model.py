@@ -9,14 +9,15 @@ from typing import Any
 
 from aeflow._version import __version__
 from aeflow.artifacts.exported_graph import load_export
-from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, holds, is_export, read_export, read_metadata
+from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, check_weights, holds, is_export, read_export, read_metadata
 from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS, missing
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
-from aeflow.runtime.cache import MAKING, cache_root, describe, graph_folder, mark_used
+from aeflow.runtime.cache import MAKING, cache_root, discard, graph_folder, mark_used, note_damage, seal, verify
 from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.folders import publish, scratch
 from aeflow.runtime.process import may_have_gpu, pick_device
 from aeflow.runtime.progress import working
+from aeflow.runtime.terminal import print
 from aeflow.scoring.scorer import Scorer
 
 # Number of images from which a graph is made first. That takes as long as some 800 images with torch; it saves a third
@@ -44,6 +45,8 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
         return load_export(run, backend)
     metadata = read_metadata(run)
     gpu = device == "cuda" or (device == "auto" and may_have_gpu() and pick_device(device).type == "cuda")
+    if backend != "torch" and not gpu:
+        check_weights(run, metadata)  # a graph would score without a look at them
     if backend in GRAPH_BACKENDS:
         if device == "cuda":
             raise SettingsError("backend", f"{backend} runs on the CPU here", "take --backend torch, or --device cpu")
@@ -64,41 +67,56 @@ def make_ready(run: Path, device: str = "auto") -> None:
 
 def _fastest(run: Path, metadata: Metadata, images: int) -> Scorer | None:
     """Open the fastest graph that passes here; None if torch is to be taken."""
-    installed = [name for name, backend in GRAPH_BACKENDS.items() if backend.installed()]
-    for name in installed:
-        for folder in (run / name, cached(metadata, name)):
-            if holds(folder, EXPORT):
-                try:
-                    return _of(folder, metadata, name)
-                except AeflowError as error:
-                    print(f"note: a graph is passed over: {error}", file=sys.stderr)
-    if images < GRAPH_FROM_IMAGES or AUTO_FORMAT not in installed:
-        return None
-    place = cached(metadata, AUTO_FORMAT)
-    if (place / REFUSED).is_file():
-        return None
-    try:
-        return make(run, metadata, AUTO_FORMAT, place)
-    except ArtifactError as error:
-        print(f"note: scoring with torch: {error}", file=sys.stderr)
-        return None
+    for name in [name for name, backend in GRAPH_BACKENDS.items() if backend.installed()]:
+        wanted = name == AUTO_FORMAT and images >= GRAPH_FROM_IMAGES
+        if holds(run / name, EXPORT):
+            try:
+                return _of(run / name, metadata, name)
+            except AeflowError as error:
+                print(f"note: a graph is passed over: {error}", file=sys.stderr)
+        if (cached(metadata, name) / REFUSED).is_file():
+            continue
+        try:
+            scorer = _kept(run, metadata, name, wanted)
+        except ArtifactError as error:
+            print(f"note: scoring with torch: {error}", file=sys.stderr)
+            continue
+        if scorer is not None:
+            return scorer
+    return None
 
 
 def _graph(run: Path, metadata: Metadata, backend: str) -> Scorer:
     """Open the graph in a backend's own format, or make it if there is none."""
     if not GRAPH_BACKENDS[backend].installed():
         raise missing(backend)
+    if holds(run / backend, EXPORT):
+        return _of(run / backend, metadata, backend)
+    scorer = _kept(run, metadata, backend, wanted=True)
+    assert scorer is not None, "it is wanted"
+    return scorer
+
+
+def _kept(run: Path, metadata: Metadata, backend: str, wanted: bool) -> Scorer | None:
+    """Open the graph in the cache; a damaged one is made anew, and a missing one made if ``wanted``.
+
+    Raises ArtifactError if the graph gives other scores than torch.
+    """
     place = cached(metadata, backend)
-    for folder in (run / backend, place):
-        if holds(folder, EXPORT):
-            try:
-                return _of(folder, metadata, backend)
-            except ArtifactError:
-                if folder.exists():  # else the cache was cleared just now
-                    raise
-    if (place / REFUSED).is_file():
-        raise ArtifactError(run, (place / REFUSED).read_text(encoding="utf-8"), "score with --backend torch")
-    return make(run, metadata, backend, place)
+    if place.exists():
+        try:
+            refused = (place / REFUSED).is_file()
+            verify(place, *([REFUSED] if refused else []))
+            if not refused:
+                return _of(place, metadata, backend)
+        except (OSError, ValueError, ArtifactError) as error:
+            wanted = True
+            if place.exists():  # else the cache was cleared just now
+                note_damage(place, error)
+                discard(place, cache_root())
+        else:
+            raise ArtifactError(run, (place / REFUSED).read_text(encoding="utf-8"), "score with --backend torch")
+    return make(run, metadata, backend, place) if wanted else None
 
 
 def _of(folder: Path, metadata: Metadata, backend: str) -> Scorer:
@@ -130,15 +148,15 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
         content, parity = export.make(artifact, run, metadata, backend, precisions, folder, kind.one_by_one)
         precision = content["precision"]
         if parity.passes(precision):
-            describe(folder, f"{backend} {precision} of model {model}")
+            seal(folder, f"{backend} {precision} of model {model}")
             scorer = load_export(folder, backend)  # opened before anyone can clear it
             if not place.exists():  # another process may have been faster
                 publish(folder, place)
             return scorer
     error = export.unequal(run, parity, "fp32")
     with scratch(place.parent, MAKING) as folder:
-        describe(folder, f"{backend} of model {model}, refused")
         write_text(folder / REFUSED, error.found)
+        seal(folder, f"{backend} of model {model}, refused")
         if not place.exists():
             publish(folder, place)
     raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aeflow._version import __version__
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, METRICS, PLOTS, RESULTS
+from aeflow.artifacts.layout import HISTORY, METRICS, PLOTS, RESULTS, history_of
 from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
 from aeflow.data.records import Record, Refusals, inputs_of, read_records
@@ -112,7 +113,7 @@ def _written(
     scorer: Scorer, records: list[Record], data: Path | str, split: str, out: Path, run: Path
 ) -> tuple[dict[str, Any], Refusals]:
     """Write all results into an empty folder; return the metrics and the refused images."""
-    history, epochs = _history(run)
+    history, epochs = _history(run, scorer.metadata)
     scored, maps, refusals = _score_all(scorer, records, out)
     if not scored.records:
         raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
@@ -264,19 +265,20 @@ def _gallery(scorer: Scorer, records: Sequence[Record]) -> Figure:
     return gallery(rows, scorer.calibration.map_limits)
 
 
-def _history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, list[float]]]]:
+def _history(run: Path, metadata: dict[str, Any]) -> tuple[list[dict[str, float]], list[dict[str, list[float]]]]:
     """Return the rows of history.csv and each epoch's scores; both empty if the model came without its training."""
+    texts = history_of(run, metadata)
+    if texts is None:
+        return [], []
     try:
-        if not (run / HISTORY).exists() or not (run / EPOCH_SCORES).exists():
-            return [], []
-        with (run / HISTORY).open(encoding="utf-8", newline="") as file:
-            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
-        scores = json.loads((run / EPOCH_SCORES).read_text(encoding="utf-8"))
+        lines = csv.DictReader(io.StringIO(texts[0], newline=""), strict=True)
+        rows = [{key: float(value) for key, value in row.items()} for row in lines]
+        scores = json.loads(texts[1])
         if len(rows) != len(scores) or not any(row["best"] for row in rows):
             raise ValueError("its epochs do not fit together")
         return rows, [
             {side: [float(value) for value in epoch[side]] for side in ("normal", "abnormal")} for epoch in scores
         ]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+    except (ValueError, TypeError, KeyError, csv.Error, RecursionError) as error:
         remedy = f"restore it, or delete {HISTORY}: the report then leaves the training out"
         raise ArtifactError(run / HISTORY, f"damaged training history ({type(error).__name__})", remedy) from error

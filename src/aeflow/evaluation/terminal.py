@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aeflow.evaluation.localisation import lines as lines_of_localisation
 from aeflow.evaluation.localisation import words
+from aeflow.runtime.terminal import Terminal
 
 NAMES = {
     "auroc": "AUROC",
@@ -42,7 +42,7 @@ def print_table(metrics: dict[str, Any]) -> None:
         else:
             low_high = "" if metric["low"] is None else f"{metric['low']:.3f} to {metric['high']:.3f}"
             table.add_row(label, f"{metric['value']:.3f}", low_high)
-    console = Console()
+    console = Terminal()
     console.print(table)
     for sentence in words(metrics["localisation"]):
         console.print(sentence.text)

@@ -17,12 +17,13 @@ from aeflow.imageio.image import Acquisition
 
 
 class Row(NamedTuple):
-    """Place of one image in a shard: the shard's features and pixels, the row in them, and the acquisition."""
+    """Place of one image in a shard: the shard's features and pixels, the row in them, and facts of both."""
 
     features: NDArray[Any]
     pixels: NDArray[np.uint8] | None
     row: int
     acquisition: Acquisition
+    by: str = ""  # name and version of what computed the features
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,11 @@ class Features:
     def acquisitions(self) -> list[Acquisition]:
         """Acquisition of each image, by its file's header."""
         return [row.acquisition for row in self.rows]
+
+    @property
+    def by(self) -> list[str]:
+        """Names and versions of what computed the features."""
+        return sorted({row.by for row in self.rows})
 
     def batch(self, indices: Sequence[int]) -> tuple[list[Tensor], Tensor]:
         """Return the features (B, C, h, w) of each stage and the pixels (B, 3, H, W) in [0, 1] of some images."""

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aeflow._types import Floats32
 from aeflow.backends.graph_file import write_graph
 from aeflow.backends.openvino import OpenVINOBackend, openvino
-from aeflow.model.encoder import Encoder
+from aeflow.runtime.terminal import print
 
 # Largest difference that counts as equal, in root mean squares of a stage's features: four roundings of float16, in
 # which the cache keeps them, for a feature of that size. Float32 in another order differs by a hundredth of it; behind
 # a region and its box, which follow every pixel, by up to a third.
 TOLERANCE = 2.0**-9
-# Number of images from which on OpenVINO computes them: making its graph takes as long as it saves on 200 to 400
-# images.
-GRAPH_FROM_IMAGES = 250
 
 
 class EncoderGraph:
@@ -60,29 +56,6 @@ class EncoderGraph:
             print(f"note: features by torch: those by OpenVINO are {found}", file=sys.stderr)
             return None
         return graph
-
-
-@torch.no_grad()
-def fastest(encoder: Encoder, images: int, x: Tensor) -> Callable[[Tensor], list[Tensor]]:
-    """Return what gives an encoder's features of many ``images``, (B, 3, size, size) at a time, on its device.
-
-    That is a graph, on the CPU and with OpenVINO, if it is proven on images ``x``; else it is the encoder itself.
-    """
-    if images < GRAPH_FROM_IMAGES or encoder.mean.device.type != "cpu" or not OpenVINOBackend.installed():
-        return encoder
-    stages = encoder(x)
-    shapes = [z.shape[1:] for z in stages]
-    widths = [shape.numel() for shape in shapes]
-    rows = torch.cat([z.flatten(1) for z in stages], dim=1)
-    graph = EncoderGraph.proven(encoder, widths, x.numpy(), rows.numpy())
-    if graph is None:
-        return encoder
-
-    def by_graph(x: Tensor) -> list[Tensor]:
-        parts = torch.split(torch.from_numpy(graph(x.numpy())), widths, dim=1)
-        return [part.view(-1, *shape) for part, shape in zip(parts, shapes, strict=True)]
-
-    return by_graph
 
 
 def difference(got: Floats32, want: Floats32, widths: Sequence[int]) -> float:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import pickle
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -15,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aeflow.errors import WeightsError
+from aeflow.errors import WeightsError, count
 from aeflow.model.encoder import Encoder
 
 EMBEDDED = "tf_efficientnet_lite0"  # the default encoder
@@ -53,6 +55,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     remedy = "give a .safetensors file or a torch state dict with the weights of this encoder"
     if not path.is_file():
         raise WeightsError(path, "no such file", remedy)
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:  # torch stores what it writes; what is compressed may unfold without end
+            if any(part.compress_type != zipfile.ZIP_STORED for part in file.infolist()):
+                raise WeightsError(path, "compressed, as torch never writes", remedy)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -84,18 +90,35 @@ def _download(name: str) -> dict[str, Tensor]:
 def _fit(state: dict[str, Tensor], wanted: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:
     """Return the wanted tensors by name.
 
-    A file of the same network with other names is matched by order, with shapes checked; raises WeightsError.
+    ``state`` must hold the whole network of timm, with its names, or in its order; its classifier may be of any number
+    of classes, or missing. Raises WeightsError naming the first tensor that belongs to another network.
     """
+    full, head = _whole(name)
+    remedy = f"give weights of timm's {name}"
     if not wanted.keys() <= state.keys():
-        full = timm.create_model(name).state_dict()
-        shapes = [tuple(value.shape) for value in full.values()]
-        if [tuple(value.shape) for value in state.values()] != shapes:
+        if [tuple(value.shape) for value in state.values()] != list(full.values()):
             missing = sorted(wanted.keys() - state.keys())
             found = f"neither the names nor the shapes are those of {name} (e.g. no {missing[0]!r})"
-            raise WeightsError(source, found, f"give weights of timm's {name}")
+            raise WeightsError(source, found, remedy)
         state = dict(zip(full, state.values(), strict=True))
-    for key, value in wanted.items():
-        if state[key].shape != value.shape:
-            found = f"{key!r} has shape {tuple(state[key].shape)} where {name} has {tuple(value.shape)}"
-            raise WeightsError(source, found, f"give weights of timm's {name}")
+    for key, value in state.items():
+        if key not in full:
+            extra = sorted(state.keys() - full.keys())
+            found = f"{key!r} is no tensor of {name} ({count(len(extra), 'tensor')} of another network)"
+            raise WeightsError(source, found, remedy)
+        if key not in head and tuple(value.shape) != full[key]:
+            raise WeightsError(source, f"{key!r} has shape {tuple(value.shape)} where {name} has {full[key]}", remedy)
+        if key in wanted and not value.isfinite().all():
+            raise WeightsError(source, f"{key!r} is not finite", remedy)
     return {key: state[key] for key in wanted}
+
+
+def _whole(name: str) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Return the shapes of a whole network of timm by name, and the names of its classifier's tensors."""
+    with torch.device("meta"):
+        net: Any = timm.create_model(name)
+    config: Mapping[str, Any] = net.pretrained_cfg
+    classifier = config.get("classifier") or ()
+    parts = (classifier,) if isinstance(classifier, str) else classifier
+    shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+    return shapes, {key for key in shapes for part in parts if key in (f"{part}.weight", f"{part}.bias")}

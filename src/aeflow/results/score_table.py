@@ -12,12 +12,13 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from aeflow.data.records import Record
-from aeflow.errors import DataError, OutputError, count
+from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_patient
 from aeflow.results.study_table import remove_studies, study_table_of
 from aeflow.runtime.files import UNENCODABLE, encodable, part_of, replacing
+from aeflow.runtime.terminal import print
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
@@ -47,13 +48,13 @@ def columns() -> dict[str, str]:
 
 
 def score_row(record: Record, result: Score | ImageError) -> Row:
-    """Return one row of the table."""
+    """Return one row of the table; names stand in it in their ``printable`` form."""
     line: Row = dict.fromkeys(columns())
-    study = None if record.study is None else shown_patient(record.study)
-    line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
-    line |= {"patient": shown_patient(record.patient), "study": study}
+    study = None if record.study is None else printable(shown_patient(record.study))
+    line |= {"path": printable(record.name), "slice": record.slice_number, "label": record.label}
+    line |= {"patient": printable(shown_patient(record.patient)), "study": study}
     if isinstance(result, ImageError):
-        return {**line, "error": f"{result.found}; {result.remedy}"}
+        return {**line, "error": printable(f"{result.found}; {result.remedy}")}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
     line["outside"] = ", ".join(result.outside)
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}

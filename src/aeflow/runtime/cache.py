@@ -12,6 +12,10 @@ The cache may be cleared while other processes use it; all that it costs them is
 by one rename, so it is whole or absent; what a process has opened stays readable to it until it ends; and what is being
 written is spared, unless nobody has touched it for a day. What a killed process was writing also goes when the next one
 writes beside it. Nothing but the folders above is ever deleted, whatever AEFLOW_CACHE names.
+
+``about.json`` seals a folder: it holds the SHA-256 of each file in it, as a model's does, and of itself. What differs
+is damaged, and whoever reads it throws it away and makes it anew. (A CRC would be hardly faster: the disk is slower
+than either.)
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +36,8 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from aeflow.home import in_home
-from aeflow.runtime.files import write_text
+from aeflow.runtime.files import digest, file_digest, write_text
+from aeflow.runtime.terminal import print
 
 FEATURES, GRAPHS = "features", "graphs"
 SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
@@ -68,9 +74,23 @@ def graph_folder(root: Path, key: str) -> Path:
     return root / GRAPHS / key[:32]
 
 
-def describe(folder: Path, what: str) -> None:
-    """Write what a shard or graph is, for ``entries`` to read."""
-    write_text(folder / ABOUT, json.dumps({"what": what}))
+def seal(folder: Path, what: str) -> None:
+    """Write what a finished shard or graph is, with a checksum of each of its files, for ``entries`` and ``verify``."""
+    about = {"what": what, "files": {path.name: file_digest(path) for path in sorted(folder.iterdir())}}
+    write_text(folder / ABOUT, json.dumps({**about, "sha256": digest(about)}))
+
+
+def verify(folder: Path, *names: str) -> None:
+    """Raise ValueError or OSError unless these files of a folder are there as ``seal`` found them."""
+    files = _about(folder)["files"]
+    for name in names:
+        if file_digest(folder / name) != files.get(name):
+            raise ValueError(f"{name}: checksum differs")
+
+
+def note_damage(folder: Path, error: Exception) -> None:
+    """Say on stderr that a damaged part of the cache is thrown away."""
+    print(f"note: a part of the cache is damaged, and made anew: {folder.name}: {error}", file=sys.stderr)
 
 
 def mark_used(folder: Path) -> None:
@@ -99,6 +119,8 @@ def clear(chosen: Iterable[Entry], root: Path) -> int:
 def discard(folder: Path, root: Path) -> None:
     """Delete one folder of the cache under ``root``, for others in one step; nothing happens if it is gone already."""
     if not folder.name.startswith(DELETED):
+        if not root.exists():  # someone has deleted all of the cache
+            return
         aside = Path(tempfile.mkdtemp(dir=root, prefix=DELETED))
         with suppress(FileNotFoundError):  # another process was faster
             folder.rename(aside / folder.name)
@@ -110,7 +132,7 @@ def _features(root: Path) -> Iterator[Entry]:
     for folder in _keyed(root / FEATURES):
         shards = sorted(folder.glob(f"{SHARD}*"))
         if shards:
-            images = sum(len(_read(shard / IMAGES, [])) for shard in shards)
+            images = sum(map(_images, shards))
             yield Entry("features", _what(shards[0]), images, sum(map(_size, shards)), _changed(folder), shards)
 
 
@@ -133,16 +155,28 @@ def _keyed(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.glob("*")) if KEY.fullmatch(path.name) and path.is_dir()]
 
 
+def _about(folder: Path) -> dict[str, Any]:
+    """Return what ``seal`` wrote; raises ValueError or OSError if it is missing, damaged, or of an earlier version."""
+    about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    if not isinstance(about, dict) or digest({k: v for k, v in about.items() if k != "sha256"}) != about.get("sha256"):
+        raise ValueError(f"{ABOUT}: checksum differs")
+    return about
+
+
 def _what(folder: Path) -> str:
-    return str(_read(folder / ABOUT, {"what": "written by an earlier version"})["what"])
-
-
-def _read(path: Path, otherwise: Any) -> Any:
-    """Return a JSON file's value; ``otherwise`` if it is missing or damaged, which is reported when it is used."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return str(_about(folder)["what"])
     except (OSError, ValueError):
-        return otherwise
+        return "damaged, or written by an earlier version"
+
+
+def _images(shard: Path) -> int:
+    """Return the number of images in a shard; 0 if it is damaged, which is reported when it is used."""
+    try:
+        verify(shard, IMAGES)
+        return len(json.loads((shard / IMAGES).read_text(encoding="utf-8"))["rows"])
+    except (OSError, ValueError):
+        return 0
 
 
 def _changed(path: Path) -> float:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aeflow.errors import SettingsError
+from aeflow.runtime.terminal import print
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +18,8 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+
+from aeflow.runtime.terminal import Terminal, print
 
 LINE_EVERY = 30.0  # seconds between two lines where there is no terminal; what is over sooner says nothing
 
@@ -32,7 +33,7 @@ COLUMNS = (
 )
 _shown: list[str] = []  # descriptions of what is under way, the outer one first
 
-console = Console(stderr=True)
+console = Terminal(stderr=True)
 
 
 class Advance(Protocol):

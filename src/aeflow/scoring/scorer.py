@@ -176,3 +176,9 @@ def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterat
 def value_of(calibration: Calibration, raw: BackendOutput) -> NDArray[np.float64]:
     """Return the scores (B,) of a batch."""
     return calibration.value(calibration.terms(raw.measures, raw.log_ratios))
+
+
+def check_guard(guard: InputGuard, raw: BackendOutput) -> None:
+    """Raise ValueError if an input guard is not made for what a model says of images."""
+    regions = None if raw.region_statistics is None else raw.region_statistics[0]
+    guard.outside(raw.input_statistics[0], None, regions)

@@ -7,20 +7,17 @@ shuffling and learning rate are functions of seed and epoch, nothing else is nee
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
 from torch import Tensor
 
 from aeflow.artifacts.layout import CHECKPOINT
 from aeflow.errors import ArtifactError
-from aeflow.runtime.files import write_bytes
+from aeflow.runtime.checked_tensors import load_checked, save_checked
 
 State = dict[str, Tensor]
 
@@ -48,27 +45,14 @@ def save_checkpoint(
     tensors |= {f"best/{key}": value for key, value in best.items()}
     for index, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in moments.items()}
-    # Each is copied, because tensors that share memory cannot be saved.
-    tensors = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
     header = {"task": json.dumps(task, sort_keys=True)}
     header["progress"] = json.dumps({name: getattr(progress, name) for name in Progress.__slots__})
-    write_bytes(run / CHECKPOINT, save(tensors, header))
+    save_checked(run / CHECKPOINT, tensors, header)
 
 
 def check_checkpoint(run: Path, task: dict[str, Any]) -> None:
-    """Raise ArtifactError if the checkpoint of ``run`` is missing, cut short, or of other settings or data.
-
-    Only its header is read.
-    """
-    path = run / CHECKPOINT
-    if not path.is_file():
-        raise ArtifactError(run, "no unfinished training to resume", "leave out --resume")
-    with _readable(path), safe_open(path, "pt") as file:
-        saved = json.loads(file.metadata()["task"])
-    for part in task:
-        if saved.get(part) != json.loads(json.dumps(task[part])):
-            remedy = "resume with the same settings and images, or train from the start with --overwrite"
-            raise ArtifactError(path, f"belongs to a training with other {part}", remedy)
+    """Raise ArtifactError if the checkpoint of ``run`` is missing, damaged, or of another ``task``."""
+    _read(run, task)
 
 
 def load_checkpoint(
@@ -76,17 +60,13 @@ def load_checkpoint(
 ) -> tuple[Progress, State, State]:
     """Return progress, weights and best weights of ``run``; fills ``optimizer``.
 
-    Raises ArtifactError as ``check_checkpoint``, and if the rest of the file is damaged.
+    Raises ArtifactError as ``check_checkpoint``.
     """
-    check_checkpoint(run, task)
-    path = run / CHECKPOINT
-    with _readable(path), safe_open(path, "pt", device=str(device)) as file:
-        progress = Progress(**json.loads(file.metadata()["progress"]))
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    tensors, progress = _read(run, task)
     groups: dict[str, State] = {"weights": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
         group, name = key.split("/", 1)
-        groups[group][name] = value
+        groups[group][name] = value.to(device)
     moments: dict[int, State] = {}
     for name, value in groups["optimizer"].items():
         index, key = name.split("/")
@@ -95,10 +75,29 @@ def load_checkpoint(
     return progress, groups["weights"], groups["best"]
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Raise ArtifactError for what safetensors or JSON find wrong with a file."""
+def _read(run: Path, task: dict[str, Any]) -> tuple[State, Progress]:
+    """Return the tensors and the progress of a whole checkpoint of this very task; raises ArtifactError."""
+    path = run / CHECKPOINT
+    if not path.is_file():
+        raise ArtifactError(run, "no unfinished training to resume", "leave out --resume")
     try:
-        yield
+        tensors, header = load_checked(path)
+        saved, progress = json.loads(header["task"]), Progress(**json.loads(header["progress"]))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ArtifactError(path, "damaged checkpoint", "delete it and train from the start") from error
+        remedy = "train from the start with --overwrite instead of --resume"
+        raise ArtifactError(path, f"damaged checkpoint ({error})", remedy) from error
+    for part, now in json.loads(json.dumps(task)).items():
+        if saved.get(part) != now:
+            remedy = f"resume with the same {part}, or train from the start with --overwrite"
+            raise ArtifactError(
+                path, f"belongs to a training with other {part}{_details(saved.get(part), now)}", remedy
+            )
+    return tensors, progress
+
+
+def _details(saved: Any, now: Any) -> str:
+    """Return what differs between two parts of a task that have names for what is in them."""
+    if not isinstance(saved, dict) or not isinstance(now, dict):
+        return ""
+    other = [name for name in now if saved.get(name) != now[name]]
+    return ": " + ", ".join(f"{name} {saved.get(name)}, now {now[name]}" for name in other)

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aeflow.data.splits import evenly
+from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cached_features import Features
-from aeflow.features.openvino_encoder import fastest
+from aeflow.features.row_encoder import RowEncoder
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.described import STRIDE, Described
 from aeflow.model.front import Encoded, Front, Seen
@@ -27,7 +28,6 @@ ANOMALIES = 1000  # synthetic ones: one each of so many normals, several of each
 MAX_VIEWS = 5  # anomalies of one image
 MAX_RECAPTURED = 300  # normals that are captured anew
 BATCH = 50  # images that lend each other tissue
-PROVEN = 16  # normals on which a faster form of the encoder is proven
 
 
 def described(front: Front, normals: Features) -> Described:
@@ -37,37 +37,45 @@ def described(front: Front, normals: Features) -> Described:
     return joined([part.described for part in parts if part.described is not None])
 
 
-def fit_terms(net: AEFlow, views: Sequence[Features], clean: Described, seed: int) -> None:
+def fit_terms(
+    net: AEFlow, views: Sequence[Features], clean: Described, seed: int, arithmetic: Arithmetic | None = None
+) -> None:
     """Fit every term of a model on views of the normals, the first as they are, as ``clean`` describes them.
 
     Those of the second, moved if there is one, are captured anew.
     """
-    examples = make_examples(net.front, views[0], views[:2][-1], clean, seed)
+    examples = make_examples(net.front, views[0], views[:2][-1], clean, seed, arithmetic)
     for term in net.terms.values():
         cast(TermModule, term).fit(examples)
 
 
 @torch.no_grad()
-def make_examples(front: Front, normals: Features, moved: Features, clean: Described, seed: int) -> Examples:
+def make_examples(
+    front: Front,
+    normals: Features,
+    moved: Features,
+    clean: Described,
+    seed: int,
+    arithmetic: Arithmetic | None = None,
+) -> Examples:
     """Return described normals with synthetic anomalies and recaptures of some of them; ``seed`` decides all.
 
     Recaptures are of ``moved``, the same images turned, zoomed and shifted, each in the region that is found in it: a
-    direction in which position alone moves an image is none of a lesion's.
+    direction in which position alone moves an image is none of a lesion's. Without an ``arithmetic`` torch computes
+    their features.
     """
     assert moved.records == normals.records
     generator = torch.Generator().manual_seed(seed)
     known = evenly(range(len(normals)), MAX_NORMALS)
     chosen = evenly(range(len(known)), ANOMALIES)
-    views = min(MAX_VIEWS, math.ceil(ANOMALIES / len(chosen)))
+    views = _views(len(chosen))
     changed: list[Described] = []
     recaptured: list[Described] = []
     changes: list[Tensor] = []
     origin: list[int] = []
     exposed = evenly(chosen, MAX_RECAPTURED)
-    first = seen_rows(front, normals, [known[row] for row in exposed[:PROVEN]])
-    images = len(chosen) * views + len(exposed)
-    encode = fastest(front.encoder, images, first.x.to(front.mean.device))
-    with bar("Synthetic anomalies", images) as advance:
+    encode = RowEncoder(front.encoder, front.size, arithmetic).stages
+    with bar("Synthetic anomalies", len(chosen) * views + len(exposed)) as advance:
         for rows in _batches(_shuffled(chosen, views, generator)):
             seen = seen_rows(front, normals, [known[row] for row in rows])
             x, change = anomalies_seen(seen, generator)
@@ -87,6 +95,16 @@ def make_examples(front: Front, normals: Features, moved: Features, clean: Descr
         recaptured=joined(recaptured),
         recaptured_origin=torch.tensor(exposed),
     )
+
+
+def images_of(normals: int) -> int:
+    """Return the number of images that ``make_examples`` computes features of."""
+    chosen = min(normals, ANOMALIES)
+    return chosen * _views(chosen) + min(chosen, MAX_RECAPTURED)
+
+
+def _views(chosen: int) -> int:
+    return min(MAX_VIEWS, math.ceil(ANOMALIES / chosen))
 
 
 def _shuffled(rows: list[int], views: int, generator: torch.Generator) -> list[int]:

@@ -15,6 +15,7 @@ from aeflow.data.augment import recapture
 from aeflow.data.records import Record, Refusals, of_label
 from aeflow.data.splits import leave_out_patients, shared_patients
 from aeflow.errors import DataError
+from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
 from aeflow.imageio.errors import ImageError
 from aeflow.model.front import Front, Pooled
@@ -58,10 +59,11 @@ def choose_labelled_set(
 
 
 def read_examples(
-    labelled_set: LabelledSet, front: Front, settings: Settings
+    labelled_set: LabelledSet, front: Front, settings: Settings, arithmetic: Arithmetic | None = None
 ) -> tuple[LabelledSet, Examples, list[tuple[Record, ImageError]]]:
     """Return the labelled set without the images that were refused, its pooled features, and the refusals."""
-    cache = FeatureCache(Pooled(front, settings.class_stages), settings.image_size, change=recapture)
+    pooled = Pooled(front, settings.class_stages)
+    cache = FeatureCache(pooled, settings.image_size, change=recapture, arithmetic=arithmetic)
     with bar("Classes", 2 * len(labelled_set.records)) as advance:
         plain, refusals = cache.features(labelled_set.records, advance)
         again, _ = cache.features(plain.records, advance, view=1)
@@ -117,6 +119,7 @@ def learn_classes(
     known: Sequence[Record],
     settings: Settings,
     front: Front,
+    arithmetic: Arithmetic | None = None,
 ) -> tuple[LearntClasses, Refusals]:
     """Learn the classes from known normals, drawn abnormal images and unlabelled ones, as ``front`` sees them.
 
@@ -125,7 +128,7 @@ def learn_classes(
     labelled_set = choose_labelled_set(data, *records, known, settings)
     if not any(labelled_set.labels):
         return LearntClasses(labelled_set, None, None), []
-    labelled_set, examples, refusals = read_examples(labelled_set, front, settings)
+    labelled_set, examples, refusals = read_examples(labelled_set, front, settings, arithmetic)
     if 0 not in labelled_set.labels:
         raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
     return LearntClasses(labelled_set, *fit_class_mixture(examples, labelled_set.kinds, settings)), refusals

@@ -18,6 +18,7 @@ from aeflow._types import Floats
 from aeflow.calibration.calibration import fit_calibration
 from aeflow.config import Settings
 from aeflow.data.splits import evenly
+from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
@@ -63,12 +64,15 @@ class Material:
         return rows
 
 
-def task_of(net: AEFlow, settings: Settings, material: Material) -> dict[str, Any]:
+def task_of(
+    net: AEFlow, settings: Settings, material: Material, arithmetic: Arithmetic | None = None
+) -> dict[str, Any]:
     """Return what a training depends on; only one with the same may continue it."""
     return {
         "settings": settings.model_dump(mode="json"),
         "images": material.fingerprint(),
         "encoder weights": net.encoder.fingerprint(),
+        "arithmetic": (arithmetic or Arithmetic.of(net.encoder.mean.device)).to_json(),
     }
 
 
@@ -80,6 +84,7 @@ def fit_network(
     resume: bool,
     plan: Plan | None = None,
     after_epoch: Callable[[int, int], None] = lambda epoch, epochs: None,
+    arithmetic: Arithmetic | None = None,
 ) -> Progress:
     """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
 
@@ -100,10 +105,10 @@ def fit_network(
         Feed(features, device, plan.hold)
         for features in (material.views[0].and_also(material.views[1:]), material.held_out, material.watched)
     )
-    task = task_of(net, settings, material)
+    task = task_of(net, settings, material, arithmetic)
     if resume:
         progress, weights, best = load_checkpoint(run, task, optimizer, device)
-        net.load_state_dict(weights, strict=False)
+        net.load_state_dict(weights, strict=False)  # it was written by a training of the same task, see ``trainable``
     else:
         rows = range(len(material.views[0]))
         halving(lambda size: net.initialise(net.encoded(*train.batch(evenly(rows, size)))), NORMS_FROM_IMAGES)

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from aeflow._types import Floats
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, NORMALS
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, NORMALS, holds, member
 from aeflow.artifacts.run import Artifact, load_run, save_run
 from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
@@ -32,7 +32,7 @@ from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.limits import LIMITS
 from aeflow.runtime.files import content, write_bytes
-from aeflow.runtime.folders import alone, current, foreign, together
+from aeflow.runtime.folders import alone, foreign, together
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
@@ -181,6 +181,6 @@ def _write(model: Artifact, run: Path, out: Path) -> None:
     """Write the new run folder, as a whole or not at all."""
     with together(out, (), Inputs()) as staged:
         for name in COPIED_FILES:
-            if (file := current(run) / name).is_file():
-                write_bytes(staged / name, file.read_bytes())
+            if holds(run, name):
+                write_bytes(staged / name, member(run, name, f"delete {name}: it may be missing").read_bytes())
         save_run(model, staged)

@@ -26,6 +26,7 @@ from aeflow.data.records import Record, Refusals, inputs_of, of_label, read_reco
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import ArtifactError, DataError
+from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
@@ -33,7 +34,7 @@ from aeflow.model.described import Described
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.model.regions.base import Region
-from aeflow.runtime.files import write_text
+from aeflow.runtime.files import file_digest, write_text
 from aeflow.runtime.folders import alone, together
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
@@ -45,7 +46,7 @@ from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
 from aeflow.training.find_region import find_region
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
-from aeflow.training.fit_terms import described, fit_terms
+from aeflow.training.fit_terms import described, fit_terms, images_of
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
@@ -74,6 +75,11 @@ class TrainingImages:
     held_out: list[Record]  # train normals that decide when to stop, and calibrate
     watched: list[Record]  # train abnormal images whose scores are only drawn
     leaked: Leakage
+
+    def encoded(self, settings: Settings) -> int:
+        """Return the number of images that a training computes features of, cached or not, synthetic ones included."""
+        synthetic = images_of(len(self.kept)) if settings.describes else 0
+        return (1 + settings.augmented_views) * len(self.kept) + len(self.held_out) + len(self.watched) + synthetic
 
 
 @dataclass(slots=True)
@@ -139,26 +145,27 @@ def _trained(
     of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
     region = find_region(data, painted, images.kept, settings, encoder)
-    learnt, settings, refusals = _learn_classes(data, images, settings, Front(encoder, region, settings))
-    cache = FeatureCache.of(Front(encoder, region, settings), settings)
+    arithmetic = Arithmetic.of(on, images.encoded(settings))
+    learnt, settings, refusals = _learn_classes(data, images, settings, Front(encoder, region, settings), arithmetic)
+    cache = FeatureCache.of(Front(encoder, region, settings), settings, arithmetic=arithmetic)
     material, refused = compute_features(cache, images, settings, paces)
     refusals = _all_refusals(refusals, refused)
     _check_enough(material, settings, data, refusals)
     settings, plan, normals = plan_score(cache, material.views[0], settings)
     net = build_network(before_flowgmm(settings), learnt, region, encoder_weights, on)
     if resume:
-        check_checkpoint(run, task_of(net, settings, material))  # before minutes go into terms and decoder
+        check_checkpoint(run, task_of(net, settings, material, arithmetic))  # before minutes go into terms and decoder
     if of_flowgmm is not None:
         check_quarters(net)
     if normals is not None:
         with paces.of("terms", len(material.views[0])):
-            fit_terms(net, material.views, normals, settings.seed)
+            fit_terms(net, material.views, normals, settings.seed, arithmetic)
 
     with paces.of("decoder", len(material.views[0])):
         paint(net, material.views[0], settings.seed)
     progress = Progress()
     if net.flows or not net.decoder.reads_features:
-        progress = fit_network(net, settings, run, material, resume)
+        progress = fit_network(net, settings, run, material, resume, arithmetic=arithmetic)
         paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
     if of_flowgmm is not None:
         with paces.of("flowgmm", len(of_flowgmm.records)):
@@ -179,6 +186,7 @@ def _trained(
             **paces.values,
             "device": str(on),
         },
+        "arithmetic": {**arithmetic.to_json(), "features": ", ".join(material.views[0].by)},
         "plan": list(plan),
         "log_det_weights": ranked,
         "labelled_set": None if learnt is None else learnt.to_json(),
@@ -201,12 +209,12 @@ def read_images(data: Path | str, settings: Settings) -> TrainingImages:
 
 
 def _learn_classes(
-    data: Path | str, images: TrainingImages, settings: Settings, front: Front
+    data: Path | str, images: TrainingImages, settings: Settings, front: Front, arithmetic: Arithmetic
 ) -> tuple[LearntClasses | None, Settings, Refusals]:
     """Learn the classes if the settings ask for them; without any, the settings are those of a normals-only model."""
     if settings.classifier == "none":
         return None, settings, []
-    learnt, refusals = learn_classes(data, (images.train, images.test), images.kept, settings, front)
+    learnt, refusals = learn_classes(data, (images.train, images.test), images.kept, settings, front, arithmetic)
     if learnt.classes is None:
         settings = settings.model_copy(update={"classifier": "none"})
     return learnt, settings, refusals
@@ -313,6 +321,7 @@ def _write_run(
             write_text(staged / HISTORY, _csv(history))
             write_text(staged / EPOCH_SCORES, json.dumps(progress.epoch_scores))
         ReferenceNormals.of_training(model.net, material.views[0]).save(staged)
+        model.metadata["files"] = {name: file_digest(staged / name) for name in (HISTORY, EPOCH_SCORES) if history}
         save_run(model, staged)
     return history
 

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from rich.console import Console
 from rich.table import Table
 
 from aeflow.reporting.html import public, render
 from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, as_data_uri, grid, new_figure, styled
 from aeflow.runtime.files import write_text
+from aeflow.runtime.terminal import Terminal
 
 
 def print_tuning(summary: Mapping[str, Any]) -> None:
     """Print the result and the images it rests on."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = Terminal(soft_wrap=True, highlight=False)
     finished = sum(trial["value"] is not None for trial in summary["trials"])
     console.print(f"{len(summary['trials'])} trials, {finished} trained to the end")
     table = Table("", "preset", "best")

@@ -15,6 +15,7 @@ import torch
 from aeflow.config import Settings
 from aeflow.data.records import Refusals
 from aeflow.errors import SettingsError
+from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
@@ -23,7 +24,7 @@ from aeflow.model.front import Front
 from aeflow.runtime.progress import bar
 from aeflow.training.find_region import find_region
 from aeflow.training.fit_decoder import paint
-from aeflow.training.fit_terms import fit_terms
+from aeflow.training.fit_terms import fit_terms, images_of
 from aeflow.training.loop import Material, fit_network
 from aeflow.training.train import plan_score
 from aeflow.tuning.proxy import Proxy, Sides, of_stages, value
@@ -76,8 +77,11 @@ class TrialTrainer:
         if not widest.describes:  # all that the encoder gives is a flow's
             widest = widest.model_copy(update={"stages": encoder.stages})
         front = Front(encoder, region, widest)
-        cache = FeatureCache.of(front, settings)
-        with bar("Features", len(views) * len(sides.kept) + sides.measured) as advance:
+        images = len(views) * len(sides.kept) + sides.measured
+        synthetic = images_of(len(sides.kept)) if widest.describes else 0
+        arithmetic = Arithmetic.of(encoder.mean.device, images + synthetic)
+        cache = FeatureCache.of(front, settings, arithmetic=arithmetic)
+        with bar("Features", images) as advance:
             found = [cache.features(sides.kept, advance, view) for view in views]
             proxy = Proxy.on(sides, settings, cache, advance)
         refusals = [*found[0][1], *proxy.refusals]
@@ -90,7 +94,7 @@ class TrialTrainer:
             planned = planned.model_copy(update={"stages": space.base.stages})
         net = AEFlow(planned, encoder, region=region).to(encoder.mean.device)
         if normals is not None:
-            fit_terms(net, kept, normals, seed)
+            fit_terms(net, kept, normals, seed, arithmetic)
         return cls(space, front, net, kept, proxy, refusals)
 
     def train(

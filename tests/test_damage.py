@@ -1,0 +1,133 @@
+"""One flipped bit in any file that is ever read back: noticed, and made anew or refused, but never used."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from aeflow.artifacts.exported_graph import load_export
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, history_of, read_metadata
+from aeflow.artifacts.reference_normals import NORMALS, ReferenceNormals
+from aeflow.artifacts.run import load_run
+from aeflow.data.records import read_records
+from aeflow.deploy.open_model import open_model
+from aeflow.errors import ArtifactError
+from aeflow.features.cache import FeatureCache
+from aeflow.model.encoder import Encoder
+from aeflow.runtime.cache import entries, seal, verify
+from aeflow.training import checkpoint
+from aeflow.training.train import Trained
+from helpers.command import within
+from helpers.damage import flip, flips
+from helpers.data import SIZE, TINY
+
+FEW = 3  # flips of each file in the ordinary tests
+MANY = pytest.param(400, marks=pytest.mark.torture)
+
+
+@pytest.mark.parametrize("number", [FEW, MANY])
+@pytest.mark.parametrize("name", ["features.npy", "pixels.npy", "images.json", "about.json"])
+def test_cached_features_heal(
+    data: Path, tmp_path: Path, name: str, number: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.manual_seed(0)
+    encoder, records = Encoder(TINY, (2, 3)), read_records(data, "train")[:4]
+    cache = FeatureCache(encoder, SIZE, tmp_path)
+    want, _ = cache.features(records)
+    before = want.vectors()
+    for seed in range(number):
+        [shard] = cache.folder.glob("shard-*")
+        flip(shard / name, seed)
+        healed, _ = FeatureCache(encoder, SIZE, tmp_path).features(records)
+        assert (healed.vectors() == before).all()
+        assert capsys.readouterr().err.startswith("note: a part of the cache is damaged, and made anew")
+
+
+@pytest.mark.parametrize("number", [FEW, MANY])
+def test_a_checkpoint_is_refused(tmp_path: Path, number: int) -> None:
+    layer = torch.nn.Linear(20, 20)
+    optimizer = torch.optim.Adam(layer.parameters())
+    layer(torch.ones(1, 20)).sum().backward()
+    optimizer.step()
+    state, task = dict(layer.state_dict()), {"settings": {"seed": 1}}
+    checkpoint.save_checkpoint(tmp_path, task, checkpoint.Progress(epoch=1), state, state, optimizer)
+    checkpoint.check_checkpoint(tmp_path, task)
+    for _ in flips(tmp_path / checkpoint.CHECKPOINT, number):
+        with pytest.raises(ArtifactError, match=r"damaged checkpoint .*; train from the start with --overwrite"):
+            checkpoint.check_checkpoint(tmp_path, task)
+
+
+@pytest.mark.parametrize("number", [FEW, MANY])
+@pytest.mark.parametrize("name", ["model.json", "model.safetensors", NORMALS, HISTORY, EPOCH_SCORES])
+def test_a_run_is_refused(aeflow_1: tuple[Path, Trained], tmp_path: Path, name: str, number: int) -> None:
+    run = Path(shutil.copytree(aeflow_1[0], tmp_path / "run"))
+    width = len(aeflow_1[1].artifact.input_guard.mean)
+    reads: dict[str, Callable[[], object]] = {
+        NORMALS: lambda: ReferenceNormals.load(run, width),
+        HISTORY: lambda: history_of(run, read_metadata(run)),
+        EPOCH_SCORES: lambda: history_of(run, read_metadata(run)),
+    }
+    read = reads.get(name, lambda: load_run(run))
+    read()
+    for _ in flips(run / name, number):
+        with pytest.raises(ArtifactError):
+            read()
+
+
+@pytest.mark.parametrize("number", [FEW, MANY])
+def test_an_export_is_refused(exported_run: Path, tmp_path: Path, number: int) -> None:
+    export = Path(shutil.copytree(exported_run, tmp_path / "export"))
+    for path in sorted(export.iterdir()):
+        for _ in flips(path, number):
+            with pytest.raises(ArtifactError):
+                load_export(export)
+
+
+def test_a_graph_in_the_cache_heals(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for one image: it was there, so it is made anew."""
+    monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path))
+    open_model(tiny_run, "openvino", "cpu")
+    [entry] = entries(tmp_path)
+    [place] = entry.folders
+    flip(place / "graph.bin")
+    capsys.readouterr()
+    assert open_model(tiny_run, device="cpu").backend.name == "openvino"
+    first, *rest = capsys.readouterr().err.splitlines()
+    assert first.startswith("note: a part of the cache is damaged, and made anew")
+    assert rest == ["note: making a graph for openvino, once for this model"]
+    verify(place, "graph.bin")
+    assert open_model(tiny_run, device="cpu").backend.name == "openvino"
+    assert capsys.readouterr().err == ""
+
+
+def test_damaged_weights_are_refused_although_a_graph_lies_there(
+    tiny_run: Path, openvino_export: Path, data: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(tiny_run, tmp_path / "run"))
+    shutil.copytree(openvino_export, run / "openvino")
+    image = next((data / "test" / "normal").iterdir())
+    within("score", run, image)
+    for _ in flips(run / "model.safetensors", 1):
+        out, error = within("score", run, image, ok=2)
+        assert (out, error.count("\n")) == ("", 1)
+        assert "model.safetensors: damaged, or of another run (checksum differs); restore it, or train again" in error
+
+
+def test_a_seal_covers_each_file_and_itself(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("first")
+    (tmp_path / "b").write_text("second")
+    seal(tmp_path, "two words")
+    verify(tmp_path, "a", "b")
+    for name in ("a", "about.json"):
+        for _ in flips(tmp_path / name, 20):
+            with pytest.raises((ValueError, OSError)):
+                verify(tmp_path, "a", "b")
+    (tmp_path / "c").write_text("third")
+    with pytest.raises(ValueError, match="c: checksum differs"):
+        verify(tmp_path, "c")
