@@ -33,6 +33,7 @@ from aeflow.imageio.image import Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
 from aeflow.runtime.files import PART, opened
 from aeflow.runtime.inputs import Inputs
+from aeflow.runtime.terminal import print
 
 SPLITS = ("train", "val", "test")
 LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label

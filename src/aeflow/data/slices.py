@@ -21,6 +21,7 @@ from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.image import Header, Slice
 from aeflow.imageio.reader import Kind, kind_of, read_directory, read_header, read_mask
+from aeflow.runtime.terminal import print
 
 HEADERS_AHEAD = 64  # headers that are read ahead
 
