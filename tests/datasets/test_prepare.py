@@ -268,7 +268,7 @@ def test_a_table_that_names_absent_images_or_is_damaged_is_refused(downloads, tm
     table = copy / "ISIC2018_Task3_Validation_GroundTruth.csv"
     table.write_text("image,MEL\nISIC_1,1.0\n")
     message = error_of(miniature("isic2018"), copy, tmp_path / "out")
-    assert message == f"{table}: no column NV, BCC, AKIEC, BKL, DF, VASC; download it again"
+    assert message == f"{table}: no column 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC' among 2 columns; download it again"
 
 
 def test_a_volume_without_its_segmentation_or_damaged_is_refused(downloads, tmp_path):

@@ -8,24 +8,24 @@
     DATA/{normal,abnormal,unlabelled,mask,region}/**        the same without a split, for `aeflow data split`
     DATA/manifest.csv                                       path, split, label, patient, mask, region, kind; wins
 
-In the manifest only ``path`` is required. An empty label means unlabelled, and ``subtype`` may stand for ``kind``. The
-first of the columns ``position``, ``rel_pos``, ``slice`` that holds nothing but numbers is the slice's position. Other
-columns are ignored, and without a column ``mask`` or ``region`` these are looked for in ``{split}/mask/`` and
-``{split}/region/``.
+The manifest is read as ``table`` says, and only ``path`` is required. A label is 0 or normal, 1 or abnormal, or empty or
+unlabelled, and ``subtype`` may stand for ``kind``. Paths start at DATA; absolute ones must lie in it, and backslashes
+count as slashes where no file has them in its name. The first of the columns ``position``, ``rel_pos``, ``slice`` that
+holds nothing but numbers is the slice's position. Other columns are ignored, and without a column ``mask`` or ``region``
+these are looked for in ``{split}/mask/`` and ``{split}/region/``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder
+from aeflow.data.table import Table, read_table
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Slice
@@ -34,7 +34,10 @@ from aeflow.privacy import REMEDY_IDENTIFY, shown
 SPLITS = ("train", "val", "test")
 LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
 MANIFEST = "manifest.csv"
+# What a manifest may write for a label, in small letters; 0.0 and 1.0 come from programs that know no empty integer.
+WRITTEN_LABELS = {"": None, "0": 0, "0.0": 0, "1": 1, "1.0": 1, **LABELS}
 POSITIONS = ("position", "rel_pos", "slice")  # columns that may hold a slice's position in its volume
+KNOWN = ("path", "split", "label", "patient", "mask", "region", "kind", "subtype", *POSITIONS)
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
 # File names of public sets that carry the patient: chest X-rays of Kermany et al., brain MRI of TCGA-LGG.
@@ -179,79 +182,76 @@ def _of_folders(data: Path) -> list[Record]:
 def _of_manifest(data: Path) -> list[Record]:
     """Return the records of a manifest; DataError, with the line, for a row that is wrong."""
     manifest = data / MANIFEST
-    try:
-        reader = csv.reader(io.StringIO(manifest.read_bytes().decode("utf-8-sig"), newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(manifest, f"cannot be read ({type(error).__name__})", "save it as CSV in UTF-8") from error
-    columns = [column.strip() for column in rows[0][1]] if rows else []
-    if "path" not in columns:
-        raise DataError(manifest, f"{len(columns)} columns, none of them 'path'", "add it to the first line")
-    place = _place(columns, [fields for _, fields in rows[1:]])
+    table = read_table(manifest, ("path",), KNOWN)
+    place = _place(table)
     lines: dict[Path, int] = {}
     folders: dict[tuple[str, str], MaskFolder] = {}
     records = []
-    for number, fields in rows[1:]:
-        where = f"{manifest}, line {number}"
-        if len(fields) != len(columns):
-            found = f"{len(fields)} fields under {len(columns)} columns"
-            raise DataError(where, found, "give every row one field a column, with commas in quotes")
-        row = dict(zip(columns, (field.strip() for field in fields), strict=True))
+    for line in table.rows:
+        row, where = line.values, f"{manifest}, line {line.line}"
         path = _inside(data, row["path"], where)
         if path in lines:
             raise DataError(where, f"its image is listed before, in line {lines[path]}", "list each image once")
-        lines[path] = number
-        label, split = row.get("label", ""), row.get("split", "")
-        if label not in ("", "0", "1"):
-            raise DataError(
-                where, "a label of another kind", "write 0 for normal, 1 for abnormal, nothing for unlabelled"
-            )
+        lines[path] = line.line
+        written, split = row.get("label", "").lower(), row.get("split", "").lower()
+        if written not in WRITTEN_LABELS:
+            remedy = "write 0 or normal, 1 or abnormal, nothing for unlabelled"
+            raise DataError(where, "a label of another kind", remedy)
         if split not in ("", *SPLITS):
             raise DataError(where, "a split of another name", f"write {', '.join(SPLITS)} or nothing")
+        label = WRITTEN_LABELS[written]
         masks: dict[str, Path | None] = {}
         for what in MASK_FOLDERS:
             masks[what] = _inside(data, row[what], where) if row.get(what) else None
-            if what not in row and split and (what == REGION or label == "1"):
+            if what not in row and split and (what == REGION or label == 1):
                 if (split, what) not in folders:
                     folders[split, what] = _mask_folder(data, split, what)
                 masks[what] = folders[split, what].of(path)
+        name = path.relative_to(data).as_posix()
         records.append(
             Record(
                 path=path,
-                name=row["path"],
+                name=name,
                 split=split or None,
-                label=int(label) if label else None,
-                patient=row.get("patient") or patient_of(row["path"]),
+                label=label,
+                patient=row.get("patient") or patient_of(name),
                 kind=row.get("kind") or row.get("subtype") or None,
                 mask=masks[MASK],
                 region=masks[REGION],
-                position=float(row[place]) if place and row[place] else None,
+                position=_number(row[place]) if place and row[place] else None,
             )
         )
     return records
 
 
-def _place(columns: list[str], rows: list[list[str]]) -> str | None:
+def _place(table: Table) -> str | None:
     """Return the column of slice positions; one that holds anything but numbers means something else and is skipped."""
 
-    def number(text: str) -> bool:
+    def numbers(name: str) -> bool:
         try:
-            return not text.strip() or math.isfinite(float(text))
+            return all(math.isfinite(_number(row.values[name])) for row in table.rows if row.values[name])
         except ValueError:
             return False
 
-    for name in POSITIONS:
-        if name in columns and all(number(row[columns.index(name)]) for row in rows if len(row) == len(columns)):
-            return name
-    return None
+    return next((name for name in POSITIONS if name in table.columns and numbers(name)), None)
+
+
+def _number(text: str) -> float:
+    """Return a number, with a decimal point or comma; ValueError if it is none."""
+    return float(text.replace(",", "."))
 
 
 def _inside(data: Path, text: str, where: str) -> Path:
     """Return the path that a manifest names; DataError if it leads out of the data folder."""
-    relative = Path(text)
     if not text or "\0" in text:
         raise DataError(where, "names no file", "give every row a path")
-    if relative.is_absolute() or ".." in relative.parts:
+    if "\\" in text and not os.path.exists(data / text):
+        text = PureWindowsPath(text).as_posix()
+    relative = Path(text)
+    if relative.is_absolute():
+        above = next((top for top in (data.absolute(), data.resolve()) if relative.is_relative_to(top)), None)
+        relative = relative if above is None else relative.relative_to(above)
+    if relative.is_absolute() or PureWindowsPath(text).is_absolute() or ".." in relative.parts:
         raise DataError(where, "its path leads out of the data folder", f"give a path that starts at {data}")
     return data / relative
 

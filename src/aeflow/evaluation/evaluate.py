@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
 from aeflow.data.records import Record, Refusals, read_records
 from aeflow.data.slices import refusals_among, unfold
+from aeflow.data.table import read_table
 from aeflow.errors import ArtifactError, DataError
 from aeflow.evaluation import plots
 from aeflow.evaluation.localisation import WhereMapsLook
@@ -259,14 +259,14 @@ def _history(run: Path) -> tuple[list[dict[str, float]], list[dict[str, list[flo
     try:
         if not (run / HISTORY).exists() or not (run / EPOCH_SCORES).exists():
             return [], []
-        with (run / HISTORY).open(encoding="utf-8", newline="") as file:
-            rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file, strict=True)]
+        table = read_table(run / HISTORY, ("epoch", "best"))
+        rows = [{key: float(value) for key, value in row.values.items()} for row in table.rows]
         scores = json.loads((run / EPOCH_SCORES).read_text(encoding="utf-8"))
         if len(rows) != len(scores) or not any(row["best"] for row in rows):
             raise ValueError("its epochs do not fit together")
         return rows, [
             {side: [float(value) for value in epoch[side]] for side in ("normal", "abnormal")} for epoch in scores
         ]
-    except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, KeyError, DataError) as error:
         remedy = f"restore it, or delete {HISTORY}: the report then leaves the training out"
         raise ArtifactError(run / HISTORY, f"damaged training history ({type(error).__name__})", remedy) from error
