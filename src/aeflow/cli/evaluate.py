@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -37,4 +38,6 @@ def evaluate(
     else:
         print_table(result.metrics)
         print(f"report: {result.report}")
+    for note in result.metrics["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     end(result.refusals)

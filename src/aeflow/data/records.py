@@ -8,11 +8,11 @@
     DATA/{normal,abnormal,unlabelled,mask,region}/**        the same without a split, for `aeflow data split`
     DATA/manifest.csv                                       path, split, label, patient, mask, region, kind; wins
 
-The manifest is read as ``table`` says, and only ``path`` is required. A label is 0 or normal, 1 or abnormal, or empty or
-unlabelled, and ``subtype`` may stand for ``kind``. Paths start at DATA; absolute ones must lie in it, and backslashes
-count as slashes where no file has them in its name. The first of the columns ``position``, ``rel_pos``, ``slice`` that
-holds nothing but numbers is the slice's position. Other columns are ignored, and without a column ``mask`` or ``region``
-these are looked for in ``{split}/mask/`` and ``{split}/region/``.
+The manifest is read as ``table`` says, and only ``path`` is required. A label is 0 or normal, 1 or abnormal, empty or
+unlabelled; ``subtype`` may stand for ``kind``. Paths start at DATA; absolute ones must lie in it, and backslashes count
+as slashes where no file has them in its name. The first of the columns ``position``, ``rel_pos``, ``slice`` that holds
+nothing but numbers is the slice's position. Other columns are ignored. Without a column ``mask`` or ``region`` these
+are looked for in ``{split}/mask/`` and ``{split}/region/``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
-from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder
+from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder, strays
 from aeflow.data.table import Table, read_table
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
@@ -94,6 +94,20 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
     if not any(os.path.exists(record.path) for record in records):  # a few missing ones are refused when read
         raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
     return records
+
+
+def stray_masks(data: Path | str, records: Sequence[Record], kinds: Sequence[str] = MASK_FOLDERS) -> list[str]:
+    """Return a sentence for each mask folder beside the records that holds masks which fit none of them."""
+    notes = []
+    for split in sorted({record.split or "" for record in records}):
+        images = [record for record in records if (record.split or "") == split]
+        for kind in kinds:
+            folder = Path(data) / split / kind
+            files = list(_files(folder)) if os.path.isdir(folder) else []
+            used = {getattr(record, kind) for record in images} - {None}  # a manifest may name masks of any stem
+            where = folder.relative_to(data).as_posix()
+            notes.append(strays(where, kind, files, {record.path for record in images} | used))
+    return [note for note in notes if note is not None]
 
 
 def find_images(paths: Sequence[Path | str]) -> list[Record]:

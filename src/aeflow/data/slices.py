@@ -19,6 +19,7 @@ from aeflow.data.records import Record, find_images
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.imageio.image import Header, Slice
+from aeflow.imageio.masks import read_mask_of
 from aeflow.imageio.reader import Kind, kind_of, read_directory, read_header, read_mask
 
 HEADERS_AHEAD = 64  # headers that are read ahead
@@ -88,13 +89,14 @@ def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Rec
     if header.frames == 1 and header.format != "NIfTI":
         return [record]
     across = axis if header.format == "NIfTI" else None
-    slices = [replace(record, at=Slice(index, across)) for index in range(header.frames)]
+    places = [Slice(index, across) for index in range(header.frames)]
+    slices = [replace(record, at=at) for at in places]
     if record.label != 1 or record.mask is None:
         return slices
     try:
-        marked = decoders().submit(marked_slices, record.mask, header.frames, axis).result()
-    except ImageError:  # raised again when the mask of each slice is read
-        return slices
+        marked = decoders().submit(marked_slices, record.path, record.mask, places).result()
+    except ImageError:  # raised again when the mask of each slice is read; until then no slice is known to be abnormal
+        return [replace(cut, label=None) for cut in slices]
     return [cut if there else replace(cut, label=None, mask=None) for cut, there in zip(slices, marked, strict=True)]
 
 
@@ -103,6 +105,8 @@ def refusals_among(pairs: Sequence[tuple[Record, ImageError]]) -> list[tuple[Rec
     return [(record, error) for record, error in pairs if record.at is None or not isinstance(error, EmptyImageError)]
 
 
-def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:
-    """Return, for each slice of a volume, if its mask volume marks anything in it; raises ImageError as read_mask."""
-    return [bool(np.any(read_mask(mask, at=Slice(index, axis)))) for index in range(frames)]
+def marked_slices(image: Path, mask: Path, slices: Sequence[Slice]) -> list[bool]:
+    """Return for each slice of a volume if its mask volume marks anything in it; ImageError as ``read_mask_of``."""
+    first, *rest = slices
+    whole = [read_mask_of(image, mask, at=first)]  # checks the whole mask, which is then the reader's last
+    return [bool(np.any(found)) for found in [*whole, *(read_mask(mask, at=at) for at in rest)]]

@@ -15,10 +15,11 @@ from aeflow._version import __version__
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY
 from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
-from aeflow.data.records import Record, Refusals, read_records
+from aeflow.data.masks import MASK, REGION
+from aeflow.data.records import Record, Refusals, read_records, stray_masks
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.table import read_table
-from aeflow.errors import ArtifactError, DataError
+from aeflow.errors import ArtifactError, DataError, count
 from aeflow.evaluation import plots
 from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.evaluation.report import write_model_card, write_report
@@ -97,7 +98,8 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     history is read from ``run``. Raises DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
-    records = unfold(read_records(data, split), scorer.settings.slice_axis)
+    listed = read_records(data, split)
+    records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
     _refuse_calibration_images(scorer, records, data)
@@ -119,6 +121,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     }
     if any(scored.outside):
         metrics["notes"].append(_outside_note(metrics))
+    metrics["notes"] += [*stray_masks(data, listed), *_without_masks(listed)]
     write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
@@ -157,8 +160,22 @@ def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: 
 
 def _outside_note(metrics: dict[str, Any]) -> str:
     """Return the note about images outside the intended input."""
-    parts = [f"{count} of {metrics[f'n_{side}']} {side}" for side, count in metrics["outside"].items()]
+    parts = [f"{number} of {metrics[f'n_{side}']} {side}" for side, number in metrics["outside"].items()]
     return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
+
+
+def _without_masks(listed: Sequence[Record]) -> list[str]:
+    """Return notes on the images that lack a mask where others have one."""
+    notes = []
+    for kind, of, images in (
+        (MASK, "abnormal image", [record for record in listed if record.label == 1]),
+        (REGION, "labelled image", [record for record in listed if record.label is not None]),
+    ):
+        bare = sum(getattr(record, kind) is None for record in images)
+        if 0 < bare < len(images):
+            have = "has" if bare == 1 else "have"
+            notes.append(f"{bare:,} of {count(len(images), of)} {have} no {kind}: figures of maps leave these out.")
+    return notes
 
 
 def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any], Refusals]:

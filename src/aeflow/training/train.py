@@ -39,7 +39,7 @@ from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
 from aeflow.training.checkpoint import CHECKPOINT, Progress, check_checkpoint
 from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
-from aeflow.training.find_region import find_region
+from aeflow.training.find_region import find_region, unused_masks
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms
@@ -165,7 +165,8 @@ def train(
     }
     model = Artifact(net, net.settings, calibration, guard, metadata)
     history = _write_run(model, run, material, progress)
-    return Trained(model, history, refusals, _notes(images, learnt))
+    notes = _notes(images, learnt) + unused_masks(data, painted, images.train, settings)
+    return Trained(model, history, refusals, notes)
 
 
 def read_images(data: Path | str, settings: Settings) -> TrainingImages:
