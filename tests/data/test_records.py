@@ -319,7 +319,7 @@ def test_one_missing_file_is_refused_later_and_all_missing_at_once(manifest):
     gone, _ = read_records(data, "train")
     with pytest.raises(ImageError, match=r"^image [0-9a-f]{12}: cannot be opened \(No such file"):
         read_image(gone.path)
-    expected = f"{data}: none of the 1 listed files exists; paths in manifest.csv start here"
+    expected = f"{data}: of 1 listed file none exists; paths in manifest.csv start here"
     assert error_of(read_records, data, "test") == expected
     assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith(
         "give the images one with aeflow data split"
@@ -351,7 +351,7 @@ def test_images_to_score_keep_the_order_and_the_names_given(data, monkeypatch):
 
 def test_nothing_to_score_is_an_error(tmp_path):
     assert error_of(find_images, []) == "images: no path was given; name at least one image or folder"
-    assert error_of(find_images, [tmp_path]) == f"{tmp_path}: an empty folder; name a folder that holds images"
+    assert error_of(find_images, [tmp_path]) == f"{tmp_path}: a folder without images; name a folder that holds images"
 
 
 def test_a_file_of_any_name_is_a_candidate(tmp_path):

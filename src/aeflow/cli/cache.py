@@ -13,12 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from aeflow.cli.options import Json, app
+from aeflow.cli.options import Json, Program, app
 from aeflow.cli.output import print_json
 from aeflow.errors import ArtifactError, SettingsError, count
 from aeflow.runtime.cache import Entry, cache_root, clear, entries
 
-cache = typer.Typer(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
+cache = Program(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 
 SECONDS = {"h": 3600, "d": 86400, "w": 604800}

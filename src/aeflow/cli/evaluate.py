@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app
+from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
 
 
@@ -31,6 +31,7 @@ def evaluate(
     from aeflow.runtime.process import prepare
 
     prepare()
+    refuse_swapped(run, [data])
     scorer = open_model(run, backend, device, len(read_records(data, split)))
     result = measure_on(scorer, data, split=split, out=out or run, run=run)
     if as_json:

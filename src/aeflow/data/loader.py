@@ -28,7 +28,7 @@ from aeflow.imageio.reader import decode_image, read_content, read_dataset, read
 Pixels = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Original:
     """An image at its own size, with the header of its DICOM file: needed for results that refer to it."""
 
@@ -36,7 +36,7 @@ class Original:
     header: Dataset | ImageError | None  # without pixels; None if the file is not DICOM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
     """A preprocessed image, and what its file says about its acquisition."""
 

@@ -12,6 +12,7 @@ from aeflow.data.records import Record, patient_of, read_records
 from aeflow.data.slices import unfold
 from aeflow.data.splits import split_by_patient
 from aeflow.errors import DataError
+from aeflow.privacy import shown_key
 
 COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "position")
 
@@ -19,7 +20,7 @@ COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "posit
 def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], seed: int) -> dict[str, list[Record]]:
     """Split the images of ``data`` that have no split, write the manifest ``out``, and return each split's records.
 
-    Paths start at ``data``, so the manifest works once it is moved there. Raises DataError if ``out`` exists or every
+    Paths start at ``data``, so the manifest works once it is moved there. Patients are pseudonyms. Raises DataError if ``out`` exists or every
     image has a split already.
     """
     records = read_records(data)
@@ -28,8 +29,15 @@ def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], 
     if all(record.split for record in records):
         raise DataError(data, "every image has a split already", "nothing to do; see aeflow audit")
     splits = split_by_patient(records, fractions, seed)
-    write_manifest(out, data, splits)
+    told = {name: [_told(record) for record in members] for name, members in splits.items()}
+    write_manifest(out, data, told)
     return splits
+
+
+def _told(record: Record) -> Record:
+    """Return a record with its patient's key as a table may hold it; a file's name stays, since it is the path."""
+    own = record.patient in (record.name, patient_of(record.name))
+    return record if own else replace(record, patient=shown_key(record.patient))
 
 
 def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Record]]) -> None:
@@ -51,6 +59,7 @@ def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Rec
     except UnicodeEncodeError as error:
         raise DataError(data, "a file name that is not UTF-8, as a manifest must be", "rename the file") from error
     try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         with Path(out).open("xb") as file:
             file.write(content)
     except FileExistsError as error:

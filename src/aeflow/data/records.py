@@ -20,20 +20,19 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
+from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
 from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder, strays
 from aeflow.data.table import Table, read_table
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
 
 SPLITS = ("train", "val", "test")
-LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
-MANIFEST = "manifest.csv"
 # What a manifest may write for a label, in small letters; 0.0 and 1.0 come from programs that know no empty integer.
 WRITTEN_LABELS = {"": None, "0": 0, "0.0": 0, "1": 1, "1.0": 1, **LABELS}
 POSITIONS = ("position", "rel_pos", "slice")  # columns that may hold a slice's position in its volume
@@ -90,9 +89,11 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
         if not records:
             found = f"no images in split '{split}'"
             named = f"the splits are: {', '.join(there)}" if there else "give the images one with aeflow data split"
+            named = _above(data) or named
             raise DataError(data, found, named)
     if not any(os.path.exists(record.path) for record in records):  # a few missing ones are refused when read
-        raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
+        found = f"of {count(len(records), 'listed file')} none exists"
+        raise DataError(data, found, f"paths in {MANIFEST} start here")
     return records
 
 
@@ -103,7 +104,7 @@ def stray_masks(data: Path | str, records: Sequence[Record], kinds: Sequence[str
         images = [record for record in records if (record.split or "") == split]
         for kind in kinds:
             folder = Path(data) / split / kind
-            files = list(_files(folder)) if os.path.isdir(folder) else []
+            files = images_in(folder)
             used = {getattr(record, kind) for record in images} - {None}  # a manifest may name masks of any stem
             where = folder.relative_to(data).as_posix()
             notes.append(strays(where, kind, files, {record.path for record in images} | used))
@@ -114,9 +115,9 @@ def find_images(paths: Sequence[Path | str]) -> list[Record]:
     """Return the given files and all files in the given folders, unlabelled; what is no image is refused when read."""
     records = []
     for given in map(Path, paths):
-        files = list(_files(given)) if os.path.isdir(given) else [given]
+        files = images_in(given) if os.path.isdir(given) else [given]
         if not files:
-            raise DataError(given, "an empty folder", "name a folder that holds images")
+            raise DataError(given, "a folder without images", "name a folder that holds images")
         names = [file.as_posix() for file in files]
         records += [Record(Path(name), name, None, None, patient_of(name), None, None) for name in names]
     if not records:
@@ -132,7 +133,7 @@ def of_label(
     if len(chosen) < at_least:
         name = label_name(label)
         number = "" if label is None else label
-        found = f"{len(chosen)} {name} images where at least {at_least} are needed"
+        found = f"{count(len(chosen), name + ' image')} where at least {at_least} are needed"
         raise DataError(where, found, f"add images to {name}/, or rows with label '{number}' to {MANIFEST}")
     return chosen
 
@@ -142,31 +143,12 @@ def label_name(label: int | None) -> str:
     return next(name for name, value in LABELS.items() if value == label)
 
 
-def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield all files below a folder in sorted order.
-
-    Hidden ones, manifests, and masks of either kind beside their class folders are left out.
-    """
-    real = folder.resolve()
-    if real in above:  # a link that leads back to where it came from
-        return
-    entries = _entries(folder)
-    classes = any(entry.name in LABELS for entry in entries)
-    for entry in entries:
-        if os.path.isdir(entry):
-            if not (classes and entry.name in MASK_FOLDERS):
-                yield from _files(entry, (*above, real))
-        elif entry.name != MANIFEST:
-            yield entry
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, sorted, without hidden entries; DataError if it cannot be listed."""
-    try:
-        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    except OSError as error:
-        found = f"cannot be listed ({error.strerror})"
-        raise DataError(shown(folder, "folder"), found, f"make it readable; {REMEDY_IDENTIFY}") from error
+def _above(data: Path) -> str | None:
+    """Return the advice to name the data folder that a folder of a split or class lies in; None if it lies in none."""
+    for above in (data / "..", data / "../.."):
+        if any(os.path.isdir(above / split) for split in SPLITS) and not data.resolve().samefile(above):
+            return f"name the data folder itself: {os.path.normpath(above)}"
+    return None
 
 
 def _of_folders(data: Path) -> list[Record]:
@@ -175,10 +157,11 @@ def _of_folders(data: Path) -> list[Record]:
     if not splits and any(os.path.isdir(data / name) for name in LABELS):
         splits = [""]  # images without a split, in class folders directly
     if not splits:
-        raise DataError(data, f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}", LAYOUT)
+        found = f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}"
+        raise DataError(data, found, _above(data) or LAYOUT)
     records = []
     for split in splits:
-        for folder in _entries(data / split):
+        for folder in entries_of(data / split):
             if os.path.isdir(folder) and folder.name not in (*LABELS, *MASK_FOLDERS):
                 # skipping a misspelt class would silently train or test on fewer images
                 found = f"{shown(folder.name, 'folder')} is not one of {', '.join((*LABELS, *MASK_FOLDERS))}"
@@ -186,7 +169,7 @@ def _of_folders(data: Path) -> list[Record]:
         masks, regions = _mask_folder(data, split, MASK), _mask_folder(data, split, REGION)
         for name, label in LABELS.items():
             folder = data / split / name
-            for path in _files(folder) if os.path.isdir(folder) else ():
+            for path in images_in(folder):
                 relative = path.relative_to(data).as_posix()
                 mask, region = masks.of(path) if label == 1 else None, regions.of(path)
                 records.append(Record(path, relative, split or None, label, patient_of(relative), None, mask, region))
@@ -273,7 +256,7 @@ def _inside(data: Path, text: str, where: str) -> Path:
 def _mask_folder(data: Path, split: str, kind: str) -> MaskFolder:
     """Return the masks of a kind in one split; raises as MaskFolder."""
     folder = data / split / kind
-    return MaskFolder(folder, _files(folder) if os.path.isdir(folder) else ())
+    return MaskFolder(folder, images_in(folder))
 
 
 Refusals = list[tuple[Record, ImageError]]

@@ -16,6 +16,7 @@ import numpy as np
 from aeflow._types import Axis
 from aeflow.data.loader import ahead_of
 from aeflow.data.records import Record, find_images
+from aeflow.errors import count
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.imageio.image import Header, Slice
@@ -41,7 +42,7 @@ def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None =
         raise ImageError(path, "a folder", "name an image file")
     records = unfold(find_images([path]), axis)
     if slice_number is None and len(records) > 1:
-        raise ImageError(path, f"{len(records)} images in one file", "name a slice, or score them all")
+        raise ImageError(path, f"{count(len(records), 'image')} in one file", "name a slice, or score them all")
     number = 1 if slice_number is None else slice_number
     if not 1 <= number <= len(records):
         raise ImageError(path, f"no slice {number} in {len(records)}", "slices count from 1")

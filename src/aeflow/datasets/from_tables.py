@@ -8,7 +8,7 @@ from pathlib import Path
 from aeflow.data.records import Record
 from aeflow.data.table import read_table
 from aeflow.datasets.recipe import entry
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 
 REMEDY_DOWNLOAD = "download it again"
 
@@ -35,7 +35,7 @@ def isic2018(root: Path) -> list[Record]:
             path = root / f"ISIC2018_Task3_{part}_Input" / f"{row['image']}.jpg"
             marked = [kind for kind in kinds if row[kind] in ("1", "1.0")]
             if len(marked) != 1:
-                raise DataError(table, f"a row that names {len(marked)} classes", REMEDY_DOWNLOAD)
+                raise DataError(table, f"a row that names {count(len(marked), 'class', 'classes')}", REMEDY_DOWNLOAD)
             label, kind = (0, None) if marked == ["NV"] else (1, marked[0])
             records.append(entry(root, path, split, label, kind, lesions.get(row["image"])))
     return records
@@ -47,7 +47,7 @@ def rsna(root: Path) -> list[Record]:
     table = root / "stage_2_detailed_class_info.csv"
     found = {row["patientId"]: row["class"] for row in rows(table, "patientId", "class")}
     if unknown := sum(name not in classes for name in found.values()):
-        raise DataError(table, f"{unknown} images of an unknown class", REMEDY_DOWNLOAD)
+        raise DataError(table, f"{count(unknown, 'image')} of an unknown class", REMEDY_DOWNLOAD)
     return [
         entry(root, root / "stage_2_train_images" / f"{image}.dcm", None, int(name != "Normal"), classes[name])
         for image, name in sorted(found.items())

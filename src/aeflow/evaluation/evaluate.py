@@ -28,7 +28,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.metrics.image import image_metrics
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.output_names import MAPS
-from aeflow.privacy import shown
+from aeflow.privacy import SALT_OF, pseudonym, shown
 from aeflow.reporting.gallery import gallery, panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
@@ -41,6 +41,10 @@ GALLERY_IMAGES = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
 THRESHOLD_FROM = "held-out train normals"
 RECALIBRATED_FROM = "local normal images"
+UNCHECKED = (
+    "The model was recalibrated under another salt, or by an earlier version: whether its threshold was set on some of "
+    "these images cannot be told here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     out.mkdir(parents=True, exist_ok=True)
     scored, maps, refusals = _score_all(scorer, records, out)
     if not scored.records:
-        raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
+        raise DataError(data, f"all of {count(len(records), 'image')} refused", f"the first: {refusals[0][1]}")
     calibration, seed = scorer.calibration, scorer.settings.seed
     threshold = Threshold(calibration.threshold, calibration.rule, _source(scorer))
     metrics = {
@@ -121,6 +125,8 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     }
     if any(scored.outside):
         metrics["notes"].append(_outside_note(metrics))
+    if "recalibration" in scorer.metadata and scorer.metadata["recalibration"].get("salt") != pseudonym(SALT_OF):
+        metrics["notes"].append(UNCHECKED)
     metrics["notes"] += [*stray_masks(data, listed), *_without_masks(listed)]
     write_text(out / "metrics.json", json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
@@ -131,7 +137,7 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
-        title=f"Split {split}, {len(records)} images",
+        title=f"Split {split}, {count(len(records), 'image')}",
         run=metadata,
         metrics=metrics,
         history=history,
@@ -151,16 +157,16 @@ def _source(scorer: Scorer) -> str:
 
 def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
     """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
-    contents = scorer.metadata.get("recalibration", {}).get("content", [])
-    known = len(among(records, contents)) if contents else 0
+    recalibration = scorer.metadata.get("recalibration", {})
+    known = len(among(records, recalibration["content"])) if recalibration.get("salt") == pseudonym(SALT_OF) else 0
     if known:
-        found = f"the threshold was set on {known} of its {len(records)} images"
+        found = f"the threshold was set on {known:,} of its {count(len(records), 'image')}"
         raise DataError(data, found, "take them out, or evaluate the run that was recalibrated")
 
 
 def _outside_note(metrics: dict[str, Any]) -> str:
     """Return the note about images outside the intended input."""
-    parts = [f"{number} of {metrics[f'n_{side}']} {side}" for side, number in metrics["outside"].items()]
+    parts = [f"{number:,} of {metrics[f'n_{side}']:,} {side}" for side, number in metrics["outside"].items() if number]
     return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
 
 
@@ -187,8 +193,8 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
     scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
-        ScoreTable(out / "scores.csv") as to_csv,
-        ScoreTable(out / "scores.parquet") as to_parquet,
+        ScoreTable(out / "scores.csv", names=False) as to_csv,
+        ScoreTable(out / "scores.parquet", names=False) as to_parquet,
     ):
         for number, (record, result) in enumerate(score(scorer, records, maps=masks or regions), 1):
             mask = region = None

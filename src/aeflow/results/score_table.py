@@ -14,7 +14,7 @@ from aeflow.data.records import Record
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
-from aeflow.privacy import shown_patient
+from aeflow.privacy import shown_key
 from aeflow.runtime.files import UNENCODABLE, encodable
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 def columns() -> dict[str, str]:
     """Return the columns of the table, with their types in Parquet."""
     return {
-        "path": "string",  # as the user gave it; the one name that leaves the program
+        "path": "string",  # as the user gave it; a salted hash where ``names`` are not asked for
         "slice": "int32",  # from 1, of a file that holds several images
         "label": "int8",  # 0 normal, 1 abnormal, empty unknown
         "patient": "string",  # salted hash, or the key with --identify
@@ -43,12 +43,12 @@ def columns() -> dict[str, str]:
     }
 
 
-def score_row(record: Record, result: Score | ImageError) -> Row:
-    """Return one row of the table."""
+def score_row(record: Record, result: Score | ImageError, names: bool = True) -> Row:
+    """Return one row of the table; without ``names`` the path is a pseudonym, as a patient's key always is."""
     line: Row = dict.fromkeys(columns())
-    study = None if record.study is None else shown_patient(record.study)
-    line |= {"path": record.name, "slice": record.slice_number, "label": record.label}
-    line |= {"patient": shown_patient(record.patient), "study": study}
+    study = None if record.study is None else shown_key(record.study)
+    line |= {"path": record.name if names else shown_key(record.name), "slice": record.slice_number, "label": record.label}
+    line |= {"patient": shown_key(record.patient), "study": study}
     if isinstance(result, ImageError):
         return {**line, "error": f"{result.found}; {result.remedy}"}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
@@ -57,12 +57,15 @@ def score_row(record: Record, result: Score | ImageError) -> Row:
 
 
 class ScoreTable(Sink):
-    """A table of scores, ``.csv`` or ``.parquet``, in full float precision: one row for each image, in input order."""
+    """A table of scores, ``.csv`` or ``.parquet``, in full float precision: one row for each image, in input order.
 
-    def __init__(self, path: Path) -> None:
+    ``names``: whoever asked for the table gave the files, and is to find them in it again.
+    """
+
+    def __init__(self, path: Path, names: bool = True) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
-        self.path = path
+        self.path, self.names = path, names
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -76,7 +79,7 @@ class ScoreTable(Sink):
         self._open.__exit__(kind, error, trace)
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
-        self._write(score_row(record, result))
+        self._write(score_row(record, result, self.names))
 
 
 class ScoreLines(Sink):

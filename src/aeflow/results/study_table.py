@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from aeflow.privacy import shown_patient
+from aeflow.privacy import shown_key
 from aeflow.runtime.files import UNENCODABLE
 from aeflow.scoring.studies import Study
 
@@ -30,5 +30,5 @@ def write_studies(studies: Sequence[Study], path: Path) -> None:
 def study_row(study: Study) -> dict[str, Any]:
     """Return a study as a line; keys are pseudonyms unless names were asked for."""
     values = {name: getattr(study, name) for name in COLUMNS}
-    keys = {"study": shown_patient(study.study), "patient": shown_patient(study.patient)}
+    keys = {"study": shown_key(study.study), "patient": shown_key(study.patient)}
     return values | keys | {"rows": " ".join(map(str, study.rows))}
