@@ -187,9 +187,7 @@ def test_the_page_says_what_the_choice_rests_on(found: Tuned, out: Path) -> None
         ({"best": 1}, 2, {}, "no better with another seed"),
     ],
 )
-def test_the_finding_follows_from_what_was_found(
-    again: object, best: float, changed: object, said: str
-) -> None:
+def test_the_finding_follows_from_what_was_found(again: object, best: float, changed: object, said: str) -> None:
     values = {"default": {"value": 1}, "best": {"value": best}}
     assert said in finding({"confirmed": again, "changed": changed, **values})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import time
@@ -32,12 +33,12 @@ def list_entries(as_json: Json = False) -> None:
     root = cache_root()
     found = entries(root)
     if as_json:
-        print_json({"folder": str(root), **_summary(found)})
+        print_json({"folder": _from_home(root), **_summary(found)})
         return
     now = time.time()
     for entry in found:
         print(_line(entry, now))
-    print(f"{_total(found)} in {root}")
+    print(f"{_total(found)} in {_from_home(root)}")
 
 
 @cache.command("clear")
@@ -53,9 +54,9 @@ def clear_entries(older_than: Age = None, yes: Yes = False, as_json: Json = Fals
     except OSError as error:
         raise ArtifactError(root, f"cannot be cleared ({error.strerror})", "clear it as its owner") from error
     if as_json:
-        print_json({"folder": str(root), **_summary(chosen)})
+        print_json({"folder": _from_home(root), **_summary(chosen)})
     else:
-        print(f"deleted {_total(chosen)} in {root}")
+        print(f"deleted {_total(chosen)} in {_from_home(root)}")
 
 
 def seconds_of(age: str) -> float:
@@ -68,6 +69,12 @@ def seconds_of(age: str) -> float:
     if not found:
         raise SettingsError("--older-than", f"{age!r} is no age", "write for instance 12h, 30d or 4w")
     return float(found[1]) * SECONDS[found[2]]
+
+
+def _from_home(folder: Path) -> str:
+    """Return a folder as a user writes it, from the home folder if it lies there, whose name names the user."""
+    home = Path(os.path.expanduser("~"))
+    return f"~/{folder.relative_to(home).as_posix()}" if folder.is_relative_to(home) else str(folder)
 
 
 def _ask(chosen: Sequence[Entry], root: Path, now: float) -> None:

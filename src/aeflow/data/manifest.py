@@ -20,8 +20,8 @@ COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "posit
 def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], seed: int) -> dict[str, list[Record]]:
     """Split the images of ``data`` that have no split, write the manifest ``out``, and return each split's records.
 
-    Paths start at ``data``, so the manifest works once it is moved there. Patients are pseudonyms. Raises DataError if ``out`` exists or every
-    image has a split already.
+    Paths start at ``data``, so the manifest works once it is moved there. Patients are pseudonyms unless names were
+    asked for. Raises DataError if ``out`` exists or every image has a split already.
     """
     records = read_records(data)
     patients = {image.path: image.patient for image in unfold(records)}  # from headers, if there are any

@@ -47,7 +47,8 @@ def score_row(record: Record, result: Score | ImageError, names: bool = True) ->
     """Return one row of the table; without ``names`` the path is a pseudonym, as a patient's key always is."""
     line: Row = dict.fromkeys(columns())
     study = None if record.study is None else shown_key(record.study)
-    line |= {"path": record.name if names else shown_key(record.name), "slice": record.slice_number, "label": record.label}
+    path = record.name if names else shown_key(record.name)
+    line |= {"path": path, "slice": record.slice_number, "label": record.label}
     line |= {"patient": shown_key(record.patient), "study": study}
     if isinstance(result, ImageError):
         return {**line, "error": f"{result.found}; {result.remedy}"}
