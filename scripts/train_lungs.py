@@ -22,7 +22,7 @@ from aeflow.model.encoder import Encoder
 from aeflow.model.encoder_weights import WEIGHTS, pretrained
 from aeflow.model.regions.learned import STRIDES, LearnedRegion
 from aeflow.training.learn_region import learn_region
-from aeflow.training.painted import read_painted
+from aeflow.training.painted import read_painted, with_regions
 
 SIZE = 224
 COPIES, STEPS = 1700, 800
@@ -58,7 +58,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
 
-    records, images, masks = read_painted(options.masks, read_records(options.images, "train"), SIZE)
+    drawn = with_regions(read_records(options.images, "train"), options.masks)
+    records, images, masks = read_painted(options.masks, drawn, SIZE)
     held = torch.tensor(held_out(records, options.seed))
     normal = torch.tensor([record.label == 0 for record in records])
     FOLDER.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from aeflow.config import make_settings, region_and_folder
 from aeflow.data.records import find_images
 from aeflow.data.slices import one_image, unfold
 from aeflow.deploy.open_model import open_model
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.scoring.scorer import Score, Scorer, score
@@ -23,13 +23,31 @@ if TYPE_CHECKING:  # these import torch, which a graph does not need
 
 
 class Model:
-    """A trained model: ``scorer`` scores, ``artifact`` is the network with all its parts."""
+    """A trained model: ``scorer`` scores, ``artifact`` is the network with all its parts.
 
-    def __init__(self, scorer: Scorer, run: Path, artifact: Artifact | None = None, device: str = "auto") -> None:
+    Pickled it is the name of its folder, from which it is loaded again: what runs it on one machine, a compiled graph
+    for instance, runs on no other.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        run: Path,
+        artifact: Artifact | None = None,
+        device: str = "auto",
+        backend: str = "auto",
+    ) -> None:
         self.scorer = scorer
         self.run = run
         self._artifact = artifact
         self._device = device
+        self._backend = backend
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.run)!r}, backend={self.scorer.backend.name!r})"
+
+    def __reduce__(self) -> tuple[Any, tuple[str, str, str]]:
+        return load, (str(self.run.absolute()), self._device, self._backend)
 
     @property
     def artifact(self) -> Artifact:
@@ -78,7 +96,7 @@ class Model:
         from aeflow.results.explanation import component_of
 
         if n < 1:
-            raise SettingsError("n", f"{n} images", "ask for at least one")
+            raise SettingsError("n", count(n, "image"), "ask for at least one")
         component = None if kind is None else component_of(self.artifact, kind)
         return sample(self.artifact.net, n, component, seed).cpu().numpy()
 
@@ -91,7 +109,8 @@ class Model:
         from aeflow.training.recalibrate import recalibrate  # imports torch
 
         done = recalibrate(self.run, normals, out, device=self._device)
-        refused = [f"{len(done.refusals)} images refused; the first: {done.refusals[0][1]}"] if done.refusals else []
+        number = count(len(done.refusals), "image")
+        refused = [f"{number} refused; the first: {done.refusals[0][1]}"] if done.refusals else []
         for note in done.notes + refused:
             warnings.warn(note, stacklevel=2)
         return Model(done.artifact.scorer, Path(out), done.artifact, self._device)
@@ -148,4 +167,4 @@ def load(run: Path | str, device: str = "auto", backend: str = "auto") -> Model:
     ``backend`` is torch, openvino, onnx, or auto: the fastest that is available and gives torch's scores here.
     """
     prepare()
-    return Model(open_model(Path(run), backend, device), Path(run), device=device)
+    return Model(open_model(Path(run), backend, device), Path(run), device=device, backend=backend)

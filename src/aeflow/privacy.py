@@ -1,6 +1,6 @@
 """Pseudonyms of patient keys and file names, the only form in which they leave the program without ``--identify``.
 
-The one exception is the table of scores, whose ``path`` is as the user gave it.
+The one exception is what `aeflow score` answers, whose ``path`` is as the user gave it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from aeflow.errors import SettingsError
 from aeflow.home import in_home
 
 SALT_BYTES = 32
+SALT_OF = "the salt itself"  # a key whose pseudonym tells one salt from another
 NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --identify
 REMEDY_IDENTIFY = "--identify shows names"
+_typed: set[str] = set()  # paths as the user typed them
 
 
 def identify(on: bool = True) -> None:
@@ -31,13 +34,22 @@ def identify(on: bool = True) -> None:
         os.environ.pop(NAMES, None)
 
 
+def show_typed(paths: Iterable[object]) -> None:
+    """Show these paths from now on, and no others: whoever typed them knows them."""
+    _typed.clear()
+    _typed.update(str(path) for path in paths)
+
+
 def shown(key: object, what: str = "image") -> str:
-    """Return a file's name or patient's key as it may be printed: ``image 3fa9c1d2e4b5``; itself after ``identify``."""
-    return str(key) if os.environ.get(NAMES) else f"{what} {pseudonym(str(key))}"
+    """Return a file's name or patient's key as it may be printed: ``image 3fa9c1d2e4b5``.
+
+    Itself after ``identify``, or if the user typed it.
+    """
+    return str(key) if os.environ.get(NAMES) or str(key) in _typed else f"{what} {pseudonym(str(key))}"
 
 
-def shown_patient(key: str) -> str:
-    """Return a patient's key as a table may hold it."""
+def shown_key(key: str) -> str:
+    """Return the key of a patient, a study or a file as a table may hold it."""
     return key if os.environ.get(NAMES) else pseudonym(key)
 
 

@@ -375,3 +375,25 @@ def test_pairs_of_slices_are_drawn_as_they_were_compared(tmp_path):
         shown = read_image(found.records[0].path, at=Slice(number, "axial")).pixels
         for picture in pair.images:
             np.testing.assert_array_equal(picture, shown)
+
+
+def test_masks_that_fit_no_image_or_contradict_theirs_are_found(tmp_path):
+    spot = np.zeros((64, 64), np.uint8)
+    spot[20:30, 20:30] = 255
+    for i in range(4):
+        for name in ("normal/n", "abnormal/a", "mask/a", "region/n"):
+            path = tmp_path / f"test/{name}{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(texture(i + len(name)) if name[-1] == "l" or "normal" in name else spot).save(path)
+    Image.fromarray(spot[:32]).save(tmp_path / "test/mask/a0.png")
+    Image.fromarray(255 - spot).save(tmp_path / "test/mask/a1.png")
+    Image.fromarray(255 - spot).save(tmp_path / "test/region/n2.png")
+    (tmp_path / "test/mask/a3.png").rename(tmp_path / "test/mask/a3_mask.png")
+    found = audit(tmp_path)
+    names = {f.name: f for f in found.findings}
+    number = {record.path.stem: i for i, record in enumerate(found.records)}
+    assert names["masks that do not fit"].images == (number["a0"], number["a1"])
+    assert names["masks that do not fit"].found.startswith("2 of 3 masks cannot be used: a mask of 32 x 64 pixels")
+    assert names["regions that do not fit"].images == (number["n2"],)
+    assert "inverted" in names["regions that do not fit"].found
+    assert names["masks of no image"].found.startswith("1 of 4 masks in test/mask fits no image")

@@ -224,27 +224,36 @@ def test_folders_and_the_manifest_that_lists_them_agree(manifest, data):
 @pytest.mark.parametrize(
     ("text", "where", "message"),
     [
-        ("", "", "0 columns, none of them 'path'; add it"),
-        ("file;label\nx;1\n", "", "1 columns, none of them 'path'; add it"),
+        ("", "", "no column 'path' among 0 columns; save it as CSV in UTF-8, with the names of the columns "),
+        ("file;label\nx;1\n", "", "no column 'path' among 2 columns; save it"),
+        ("path,label,paitent\na.png,0,x\n", "", "unknown column 'paitent', which is much like 'patient'; "),
+        ("paht,label\na.png,0\n", "", "unknown column 'paht', which is much like 'path'; write 'path'"),
+        ("path,patient_id\na.png,x\n", "", "unknown column 'patient_id', which is much like 'patient'; "),
+        ("path,label,Label\na.png,0,0\n", "", "two columns 'label'; keep one of them"),
         (
             "path,label\na.png,0\nb.png,2\n",
             ", line 3",
-            "a label of another kind; write 0 for normal, 1 for abnormal, nothing for ",
+            "a label of another kind; write 0 or normal, 1 or abnormal, nothing for ",
         ),
-        ("path,label\na.png,1.0\n", ", line 2", "a label of another kind; write 0 for normal"),
-        ("path,split\na.png,Train\n", ", line 2", "a split of another name; write train, val, test or nothing"),
+        ("path,label\na.png,yes\n", ", line 2", "a label of another kind; write 0 or normal"),
+        ("path,split\na.png,training\n", ", line 2", "a split of another name; write train, val, test or nothing"),
         ("path\n../a.png\n", ", line 2", "its path leads out of the data folder; give a path that starts at "),
         ("path\nx/../../a.png\n", ", line 2", "its path leads out of the data folder; "),
+        ("path\n..\\a.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path\n/etc/passwd\n", ", line 2", "its path leads out of the data folder; "),
+        ("path\nC:\\data\\a.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path,mask\na.png,../m.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path,region\na.png,/m.png\n", ", line 2", "its path leads out of the data folder; "),
         ("path,label\n,1\n", ", line 2", "names no file; give every row a path"),
         ("path\na\0.png\n", ", line 2", "names no file; give every row a path"),
         ("path\na.png\n\n./a.png\n", ", line 4", "its image is listed before, in line 2; list each image once"),
-        ("path,label\na.png\n", ", line 2", "1 fields under 2 columns; give every row one field a column"),
+        ("path;label\nx/a.png;\nx\\a.png;\n", ", line 3", "its image is listed before, in line 2; "),
+        ("path,label\na.png\n", ", line 2", "1 field under 2 columns; give every row one field a column, with commas"),
+        ("path;label\na;b.png;1\n", ", line 2", "3 fields under 2 columns; give every row one field a column, with"),
         ("path,label\na, b.png,1\n", ", line 2", "3 fields under 2 columns; give every row one field a column"),
-        (b"path\n\xff.png\n", "", "cannot be read ("),
-        ('path\n"a.png\n', "", "cannot be read (Error); save it as CSV in UTF-8"),
+        (b"path\n\xff\xfe\x81\n", "", "cannot be read (UnicodeDecodeError); save it as CSV in UTF-8"),
+        ('path\n"a.png\n', ", line 2", "no CSV (unexpected end of data); save it as CSV in UTF-8"),
+        ('path\n"a".png\n', ", line 2", "no CSV ("),
     ],
 )
 def test_manifest_errors_name_the_line(manifest, text, where, message):
@@ -252,12 +261,65 @@ def test_manifest_errors_name_the_line(manifest, text, where, message):
     assert error_of(read_records, data).startswith(f"{data}/manifest.csv{where}: {message}")
 
 
+HEADER = ("path", "split", "label", "patient")
+ROWS = (
+    ("train/normal/b.png", "train", "0", "Jäger, Émile"),
+    ("train/normal/ward 3/c.png", "Train", "NORMAL", "two\r\nlines"),
+    ("test/abnormal/a.png", "test", "1.0", "J"),
+    ("train/unlabelled/u.png", "", "unlabelled", ""),
+)
+
+
+def written(delimiter=",", end="\n", quote='"{}"', header=HEADER, last=()) -> str:
+    lines = (header, *(tuple(quote.format(value) for value in row) for row in ROWS))
+    return "".join(delimiter.join((*line, *last)) + end for line in lines)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        written(),
+        written(";", "\r\n"),
+        written("\t", "\r"),
+        "sep=;\r\n" + written(";", "\r\n"),
+        "\n\n" + written(last=("", "")) + ",,,\n , \n\n",
+        written(quote=' "{}" '),
+        written(header=("Path", " SPLIT", '"Label"', "Patient ")),
+        written(";").replace("/", "\\"),
+        written().encode("utf-8-sig"),
+        written(";", "\r\n").encode("utf-16"),
+        written("\t").encode("utf-16-be"),
+        written().encode("latin-1"),
+    ],
+)
+def test_a_manifest_says_the_same_in_every_form_that_people_have(manifest, content):
+    found = [(r.name, r.split, r.label, r.patient) for r in read_records(manifest(content))]
+    assert found == [
+        ("train/normal/b.png", "train", 0, "Jäger, Émile"),
+        ("train/normal/ward 3/c.png", "train", 0, "two\r\nlines"),
+        ("test/abnormal/a.png", "test", 1, "J"),
+        ("train/unlabelled/u.png", None, None, "train/unlabelled/u.png"),
+    ]
+
+
+def test_an_absolute_path_may_lie_in_the_data_folder(manifest, data, tmp_path_factory):
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(data)
+    manifest(f"path\n{data}/train/normal/b.png\n")
+    assert [r.name for r in read_records(data)] == [r.name for r in read_records(link)] == ["train/normal/b.png"]
+
+
+def test_a_backslash_in_a_file_name_stays_one(manifest, data):
+    (data / "a\\b.png").touch()
+    assert [r.name for r in read_records(manifest("path\na\\b.png\n"))] == ["a\\b.png"]
+
+
 def test_one_missing_file_is_refused_later_and_all_missing_at_once(manifest):
     data = manifest("path,split\ngone.png,train\nnotes.txt,train\nlost.png,test\n")
     gone, _ = read_records(data, "train")
     with pytest.raises(ImageError, match=r"^image [0-9a-f]{12}: cannot be opened \(No such file"):
         read_image(gone.path)
-    expected = f"{data}: none of the 1 listed files exists; paths in manifest.csv start here"
+    expected = f"{data}: of 1 listed file none exists; paths in manifest.csv start here"
     assert error_of(read_records, data, "test") == expected
     assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith(
         "give the images one with aeflow data split"
@@ -289,7 +351,7 @@ def test_images_to_score_keep_the_order_and_the_names_given(data, monkeypatch):
 
 def test_nothing_to_score_is_an_error(tmp_path):
     assert error_of(find_images, []) == "images: no path was given; name at least one image or folder"
-    assert error_of(find_images, [tmp_path]) == f"{tmp_path}: an empty folder; name a folder that holds images"
+    assert error_of(find_images, [tmp_path]) == f"{tmp_path}: a folder without images; name a folder that holds images"
 
 
 def test_a_file_of_any_name_is_a_candidate(tmp_path):
@@ -348,6 +410,7 @@ def test_class_folders_without_splits_hold_images_without_a_split(tmp_path):
         ("position,slice", ["AP,1", "PA,2", "AP,3"], [1, 2, 3]),  # how a chest was taken, not where
         ("rel_pos", ["nan", "1", "2"], [None, None, None]),
         ("other", ["1", "2", "3"], [None, None, None]),
+        ("slice", ['"1,5"', "2", '"-0,5"'], [1.5, 2, -0.5]),  # a decimal comma
     ],
 )
 def test_positions_come_from_the_first_column_of_numbers(manifest, header, cells, expected):

@@ -13,6 +13,7 @@ from aeflow.cli import main
 from aeflow.data.records import Record, read_records
 from aeflow.data.splits import hold_out, leave_out_patients, shared_patients, split_by_patient
 from aeflow.errors import DataError, SettingsError
+from aeflow.privacy import identify, pseudonym
 from helpers.data import SAMPLE
 
 
@@ -247,6 +248,20 @@ def test_the_command_overwrites_nothing_and_splits_nothing_twice(unsplit, tmp_pa
     assert code("data", "split", unsplit, "--out", tmp_path / "no" / "m.csv", "--test", 0.95) == 2
 
 
+def test_the_folder_of_the_manifest_is_made_and_names_are_kept_on_request(tmp_path):
+    names = ["Jane", "John", "Jim", "Joan"]
+    rows = [f"{i}.png,{i % 2},{names[i // 4]}" for i in range(16)]
+    for i in range(16):
+        (tmp_path / f"{i}.png").touch()
+    (tmp_path / "manifest.csv").write_text("\n".join(["path,label,patient", *rows]))
+    for option in ([], ["--identify"]):
+        out = tmp_path / "new" / f"{len(option)}.csv"
+        assert code("data", "split", tmp_path, "--out", out, "--val", 0, "--test", 0.5, *option) == 0
+        told = {row.split(",")[3] for row in out.read_text().splitlines()[1:]}
+        assert told == (set(names) if option else set(map(pseudonym, names)))
+        identify(False)
+
+
 def test_a_manifest_with_patients_kinds_and_positions_keeps_them(tmp_path):
     rows = ["path,label,patient,kind,slice"]
     rows += [f"{i}.png,{i % 2},p{i // 4},{'tumour' if i % 2 else ''},{i % 4}" for i in range(80)]
@@ -260,7 +275,7 @@ def test_a_manifest_with_patients_kinds_and_positions_keeps_them(tmp_path):
         old = before[record.name]
         assert (record.label, record.patient, record.kind, record.position) == (
             old.label,
-            old.patient,
+            pseudonym(old.patient),
             old.kind,
             old.position,
         )

@@ -135,7 +135,7 @@ def test_images_of_a_test_patient_leave_the_train_split(downloads, tmp_path):
     assert "person2_virus_77.jpeg" not in names
     assert "person3_virus_3.jpeg" in names
     assert "person2_virus_0.jpeg" in {r.path.name for r in read_records(tmp_path, "test")}
-    assert "Left out: 2 images of 1 patients" in (tmp_path / "SOURCE.md").read_text()
+    assert "Left out: 2 images of 1 patient with others" in (tmp_path / "SOURCE.md").read_text()
 
 
 def test_a_later_split_keeps_the_patient(downloads):
@@ -257,25 +257,25 @@ def test_half_a_download_is_refused(downloads, tmp_path):
     for file in (half / "chest_xray/train/NORMAL").iterdir():
         file.write_bytes(b"")
     message = error_of(miniature("chest_xray"), half, tmp_path / "out")
-    assert message == f"{half}: of 19 files 0 are missing and 6 are empty; download and unpack it again"
+    assert message == f"{half}: 0 of 19 files missing, 6 empty; download and unpack it again"
 
 
 def test_a_table_that_names_absent_images_or_is_damaged_is_refused(downloads, tmp_path):
     copy = tmp_path / "isic"
     shutil.copytree(downloads / "isic2018", copy)
     next((copy / "ISIC2018_Task3_Training_Input").glob("*.jpg")).unlink()
-    assert "of 7 files 1 are missing and 0 are empty; " in error_of(miniature("isic2018"), copy, tmp_path / "out")
+    assert "1 of 7 files missing, 0 empty; " in error_of(miniature("isic2018"), copy, tmp_path / "out")
     table = copy / "ISIC2018_Task3_Validation_GroundTruth.csv"
     table.write_text("image,MEL\nISIC_1,1.0\n")
     message = error_of(miniature("isic2018"), copy, tmp_path / "out")
-    assert message == f"{table}: no column NV, BCC, AKIEC, BKL, DF, VASC; download it again"
+    assert message == f"{table}: no column 'NV', 'BCC', 'AKIEC', 'BKL', 'DF', 'VASC' among 2 columns; download it again"
 
 
 def test_a_volume_without_its_segmentation_or_damaged_is_refused(downloads, tmp_path):
     copy = tmp_path / "brats"
     shutil.copytree(downloads / "brats2021", copy)
     (copy / "BraTS2021_00003/BraTS2021_00003_seg.nii.gz").unlink()
-    assert "of 10 files 1 are missing" in error_of(miniature("brats2021"), copy, tmp_path / "out")
+    assert "1 of 10 files missing" in error_of(miniature("brats2021"), copy, tmp_path / "out")
     flair = copy / "BraTS2021_00003/BraTS2021_00003_flair.nii.gz"
     shutil.copy(downloads / "brats2021/BraTS2021_00003/BraTS2021_00003_seg.nii.gz", flair.parent)
     flair.write_bytes(flair.read_bytes()[:5000])

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from aeflow.data.records import Record, find_images
 from aeflow.errors import DataError
+from aeflow.imageio.errors import ImageError
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
 from aeflow.training.learn_region import learn_region, moved, random_fields, with_opacities
-from aeflow.training.painted import read_painted
+from aeflow.training.painted import read_painted, with_regions
 
 SIZE = 64
 
@@ -43,7 +44,7 @@ def painted(folder: Path, n: int, shape: tuple[int, int] = (SIZE, SIZE), empty: 
         Image.fromarray((image[0].numpy() * 255).astype(np.uint8)).save(folder / "image" / f"{i:02}.png")
         drawn = np.zeros((SIZE, SIZE), bool) if empty else mask[0].numpy() > 0
         Image.fromarray(drawn.astype(np.uint8) * 255).resize(shape[::-1], 0).save(folder / "mask" / f"{i:02}.png")
-    return find_images([folder / "image"])
+    return with_regions(find_images([folder / "image"]), folder / "mask")
 
 
 def test_twenty_painted_images_teach_the_region_and_the_seed_decides_all() -> None:
@@ -72,8 +73,9 @@ def test_opacities_are_inside_the_mask_and_moves_keep_image_and_mask_together() 
 
 
 def test_masks_are_found_by_stem_and_kept_with_their_images(tmp_path: Path) -> None:
-    records = painted(tmp_path, 22)
+    painted(tmp_path, 22)
     (tmp_path / "mask" / "00.png").unlink()
+    records = with_regions(find_images([tmp_path / "image"]), tmp_path / "mask")
     found, images, masks = read_painted(tmp_path / "mask", records, SIZE)
     assert [record.path.stem for record in found] == [f"{i:02}" for i in range(1, 22)]
     torch.testing.assert_close(images[0], scene(1)[0], rtol=0, atol=1 / 255)
@@ -89,8 +91,8 @@ def test_too_few_masks_are_counted_and_placed(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_another_shape_or_without_paint_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="32 x 64 pixels where its image has 64 x 64; paint on the image itself"):
+    with pytest.raises(ImageError, match="a mask of 32 x 64 pixels where its image has 64 x 64; draw it on the image"):
         read_painted(tmp_path / "a" / "mask", painted(tmp_path / "a", 20, (32, 64)), SIZE)
-    with pytest.raises(DataError, match="nothing is painted in it"):
+    with pytest.raises(ImageError, match="a mask in which nothing is marked; mark the place"):
         read_painted(tmp_path / "b" / "mask", painted(tmp_path / "b", 20, empty=True), SIZE)
     read_painted(tmp_path / "c" / "mask", painted(tmp_path / "c", 20, (32, 32)), SIZE)  # smaller, of the same shape

@@ -111,18 +111,19 @@ def test_it_is_never_worse_than_the_preset(found: Tuned, settings: Settings) -> 
     values = [trial["value"] for trial in facts["trials"] if trial["value"] is not None]
     assert facts["best"]["value"] == max(values) >= first["value"] >= facts["default"]["value"]
     again = facts["confirmed"]
-    if again is not None and again["best"]["value"] <= again["default"]["value"]:
+    if again is None or again["best"]["value"] <= again["default"]["value"]:
         assert found.settings == settings
+        assert not facts["changed"]
 
 
 def test_the_budget_is_kept_and_a_larger_one_goes_on_as_if_it_had_been_so_from_the_start(
     found: Tuned, folder: Path, settings: Settings, weights: Path, tmp_path: Path
 ) -> None:
+    with pytest.raises(SettingsError, match=r"--budget: it ended (before all features|in the first training)"):
+        tune(folder, tmp_path, settings, 0.01, encoder_weights=weights, device="cpu")
     tic = time.perf_counter()
-    facts = tune(folder, tmp_path, settings, 4.0, encoder_weights=weights, device="cpu").summary
-    passed, longest = time.perf_counter() - tic, max(trial["seconds"] for trial in facts["trials"])
-    assert passed < 4 + 2 * longest + 5
-    assert facts["trials"][0]["state"] == "finished"  # whatever the budget is
+    facts = tune(folder, tmp_path, settings, 15.0, encoder_weights=weights, device="cpu").summary
+    assert time.perf_counter() - tic < 15 + 5
     done = len(facts["trials"])
     more = tune(folder, tmp_path, settings, LONG, trials=max(2, done), encoder_weights=weights, device="cpu").summary
     assert more["trials"][:done] == facts["trials"]
@@ -178,16 +179,17 @@ def test_the_page_says_what_the_choice_rests_on(found: Tuned, out: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("again", "changed", "said"),
+    ("again", "best", "changed", "said"),
     [
-        (None, {}, "Nothing better"),
-        (None, {"beta": {"from": 0.9, "to": 0.5}}, "Changed: beta=0.5 (not tried with another seed"),
-        ({"best": 2}, {"beta": {"from": 0.9, "to": 0.5}}, "also ahead with another seed"),
-        ({"best": 1}, {}, "no better with another seed"),
+        (None, 1, {}, "Nothing better"),
+        (None, 2, {}, "not tried with another seed: too little time. The preset stays as it was"),
+        ({"best": 2}, 2, {"beta": {"from": 0.9, "to": 0.5}}, "Changed: beta=0.5 (also ahead with another seed"),
+        ({"best": 1}, 2, {}, "no better with another seed"),
     ],
 )
-def test_the_finding_follows_from_what_was_found(again: object, changed: object, said: str) -> None:
-    assert said in finding({"confirmed": again, "changed": changed})
+def test_the_finding_follows_from_what_was_found(again: object, best: float, changed: object, said: str) -> None:
+    values = {"default": {"value": 1}, "best": {"value": best}}
+    assert said in finding({"confirmed": again, "changed": changed, **values})
 
 
 def test_another_search_in_the_same_folder_is_refused(found: Tuned, folder: Path, out: Path, weights: Path) -> None:

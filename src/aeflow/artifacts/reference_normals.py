@@ -33,7 +33,7 @@ SIDE = 96  # pixels of a picture's side
 BATCH = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class NearNormal:
     """One image of a table, and its distance from another image."""
 

@@ -14,6 +14,7 @@ from aeflow._types import Floats
 from aeflow.audit import near_duplicates, shortcuts
 from aeflow.audit.file_traits import BURNED_IN, Traits, traits
 from aeflow.audit.findings import Finding, Severity, worst_first
+from aeflow.audit.mask_checks import check_masks
 from aeflow.audit.near_duplicates import Pair
 from aeflow.audit.record_checks import check_records
 from aeflow.audit.shortcuts import STRONG, Separation
@@ -114,6 +115,7 @@ def audit(data: Path | str) -> Audit:
     classes, shifts = shortcuts.by_class(attributes, records), shortcuts.by_split(attributes, records)
     findings = [
         *check_records(records),
+        *check_masks(data, records, [t is not None for t in found]),
         *_unreadable(records, refusals),
         *_exact(records, exact, [None if t is None else t.content for t in found]),
         *_near_copies(records, near, complete),

@@ -1,13 +1,11 @@
-"""Findings that need no pixels: numbers of images, missing masks, and patients in several splits."""
+"""Findings that need no pixels: numbers of images, and patients in several splits."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Sequence
 
 from aeflow.audit.findings import Finding, Severity
-from aeflow.data.masks import MASK_FOLDERS
 from aeflow.data.records import Record
 from aeflow.errors import count
 
@@ -17,7 +15,7 @@ FEW_TEST = 50  # images of a class: with fewer, an AUROC of 0.9 has an interval 
 
 def check_records(records: Sequence[Record]) -> list[Finding]:
     """Return all findings of this file."""
-    return [*_numbers(records), *_patients(records), *_unknown_patients(records), *_masks(records)]
+    return [*_numbers(records), *_patients(records), *_unknown_patients(records)]
 
 
 def _numbers(records: Sequence[Record]) -> list[Finding]:
@@ -110,24 +108,3 @@ def _unknown_patients(records: Sequence[Record]) -> list[Finding]:
     )
     remedy = "add a column patient to manifest.csv; without it nobody can tell whether a patient is in two splits"
     return [Finding("warn", "patients unknown", text, remedy, unknown if len(unknown) < len(records) else ())]
-
-
-def _masks(records: Sequence[Record]) -> list[Finding]:
-    """Return findings about masks that are missing."""
-    found: list[Finding] = []
-    ill = [i for i, record in enumerate(records) if record.label == 1 and record.split in ("val", "test")]
-    bare = tuple(i for i in ill if records[i].mask is None)
-    if ill and len(bare) == len(ill):
-        text = f"none of {count(len(ill), 'abnormal image')} outside train has a mask"
-        found.append(Finding("note", "no masks", text, "nothing, unless maps are to be measured pixel by pixel"))
-    elif bare:
-        text = f"{len(bare):,} of {count(len(ill), 'abnormal image')} outside train have no mask"
-        remedy = "add them to {split}/mask/ or manifest.csv; pixel metrics pass over these images"
-        found.append(Finding("warn", "masks missing", text, remedy, bare))
-    for what in MASK_FOLDERS:
-        named = ((i, getattr(record, what)) for i, record in enumerate(records))
-        gone = tuple(i for i, mask in named if mask is not None and not os.path.exists(mask))
-        if gone:
-            text = f"{count(len(gone), what)} that manifest.csv names {'does' if len(gone) == 1 else 'do'} not exist"
-            found.append(Finding("warn", f"{what} files missing", text, f"correct the column {what}", gone))
-    return found

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -35,7 +36,7 @@ def write_graph(
             written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(outputs))
             if written is None:
                 raise RuntimeError("torch.onnx wrote no program")
-            written.save(path, external_data=False)
+            path.write_bytes(_anonymous(written.model_proto).SerializeToString())
             return
         ov = openvino.openvino()
         model = ov.convert_model(program)
@@ -46,6 +47,17 @@ def write_graph(
         except RuntimeError as error:  # OpenVINO says no more of what the system refused
             raise OSError(errno.EIO, "the graph cannot be written whole", str(path)) from error
     openvino.keep_exact(path, exact)
+
+
+def _anonymous(message: Any) -> Any:
+    """Return an ONNX message without the stack traces that its parts carry: they name paths of this machine."""
+    for field, value in message.ListFields():
+        if field.name in ("doc_string", "metadata_props"):
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for part in [value] if hasattr(value, "ListFields") else value:
+                _anonymous(part)
+    return message
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import sys
 import time
@@ -13,13 +14,13 @@ from typing import Annotated, Any
 
 import typer
 
-from aeflow.cli.options import Json, app
+from aeflow.cli.options import Json, Program, app
 from aeflow.cli.output import print_json
 from aeflow.errors import ArtifactError, SettingsError, count
 from aeflow.runtime.cache import Entry, cache_root, clear, entries
 from aeflow.runtime.terminal import print
 
-cache = typer.Typer(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
+cache = Program(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 
 SECONDS = {"h": 3600, "d": 86400, "w": 604800}
@@ -33,12 +34,12 @@ def list_entries(as_json: Json = False) -> None:
     root = cache_root()
     found = entries(root)
     if as_json:
-        print_json({"folder": str(root), **_summary(found)})
+        print_json({"folder": _from_home(root), **_summary(found)})
         return
     now = time.time()
     for entry in found:
         print(_line(entry, now))
-    print(f"{_total(found)} in {root}")
+    print(f"{_total(found)} in {_from_home(root)}")
 
 
 @cache.command("clear")
@@ -54,9 +55,9 @@ def clear_entries(older_than: Age = None, yes: Yes = False, as_json: Json = Fals
     except OSError as error:
         raise ArtifactError(root, f"cannot be cleared ({error.strerror})", "clear it as its owner") from error
     if as_json:
-        print_json({"folder": str(root), **_summary(chosen)})
+        print_json({"folder": _from_home(root), **_summary(chosen)})
     else:
-        print(f"deleted {_total(chosen)} in {root}")
+        print(f"deleted {_total(chosen)} in {_from_home(root)}")
 
 
 def seconds_of(age: str) -> float:
@@ -69,6 +70,12 @@ def seconds_of(age: str) -> float:
     if not found:
         raise SettingsError("--older-than", f"{age!r} is no age", "write for instance 12h, 30d or 4w")
     return float(found[1]) * SECONDS[found[2]]
+
+
+def _from_home(folder: Path) -> str:
+    """Return a folder as a user writes it, from the home folder if it lies there, whose name names the user."""
+    home = Path(os.path.expanduser("~"))
+    return f"~/{folder.relative_to(home).as_posix()}" if folder.is_relative_to(home) else str(folder)
 
 
 def _ask(chosen: Sequence[Entry], root: Path, now: float) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aeflow.cli.options import Identify, datasets
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, count
 from aeflow.runtime.terminal import print
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ def data_split(
     val: Annotated[float, typer.Option(help="Share of the images for validation; 0 for none.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of the images for the test.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Another seed gives another split.")] = 0,
+    identify: Identify = False,
 ) -> None:
     """Split images that have no split, whole patients each, and write a manifest."""
     from aeflow.data.manifest import write_split
@@ -61,8 +62,9 @@ def data_prepare(
 
 
 def _print_splits(splits: dict[str, list[Record]]) -> None:
-    from aeflow.data.records import LABELS
+    from aeflow.data.folder_files import LABELS
 
     for name, records in splits.items():
         numbers = (f"{sum(r.label == label for r in records)} {word}" for word, label in LABELS.items())
-        print(f"{name:5} {', '.join(numbers)} images of {len({record.patient for record in records})} patients")
+        patients = count(len({record.patient for record in records}), "patient")
+        print(f"{name:5} {', '.join(numbers)} {'image' if len(records) == 1 else 'images'} of {patients}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app
+from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
 from aeflow.runtime.terminal import print
 
@@ -31,6 +32,7 @@ def evaluate(
     from aeflow.runtime.process import prepare
 
     prepare()
+    refuse_swapped(run, [data])
     scorer = open_model(run, backend, device, len(read_records(data, split)))
     result = measure_on(scorer, data, split=split, out=out or run, run=run)
     if as_json:
@@ -38,4 +40,6 @@ def evaluate(
     else:
         print_table(result.metrics)
         print(f"report: {result.report}")
+    for note in result.metrics["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     end(result.refusals)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Device, Identify, Json, Run, app
+from aeflow.cli.options import Device, Identify, Image, Json, Run, app, refuse_swapped
 from aeflow.cli.output import print_json
 from aeflow.errors import printable
 from aeflow.runtime.terminal import print
@@ -17,7 +17,7 @@ from aeflow.runtime.terminal import print
 @app.command()
 def explain(
     run: Run,
-    image: Annotated[Path, typer.Argument(help="One image.", show_default=False)],
+    image: Image,
     out: Annotated[Path, typer.Option(help="Folder for explain.png and explain.json.")],
     slice_number: Annotated[int | None, typer.Option("--slice", help="Of a volume, from 1.")] = None,
     device: Device = "auto",
@@ -27,6 +27,7 @@ def explain(
     """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
     from aeflow.api import load
 
+    refuse_swapped(run, [image])
     model = load(run, device)
     found = model.explain(image, out, slice_number)
     if as_json:

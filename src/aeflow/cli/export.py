@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Json, Run, app
 from aeflow.cli.output import print_json
+from aeflow.errors import count
 from aeflow.runtime.terminal import print
 
 
@@ -31,8 +32,9 @@ def export(
     if as_json:
         print_json({"export": str(folder), "format": to, "precision": precision, "parity": asdict(parity)})
         return
+    images, flips = count(parity.images, "image"), count(parity.flips, "verdict")
     print(
         f"largest difference of a score from torch: {parity.largest:.2g} standard deviations of "
-        f"held-out normals, {parity.flips} verdicts flipped, over {parity.images} images ({parity.abnormal} abnormal)\n"
+        f"held-out normals, {flips} flipped, over {images} ({parity.abnormal:,} abnormal)\n"
         f"graph: {folder}"
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 from aeflow.cli.options import Json, Run, app
 from aeflow.cli.output import print_json
-from aeflow.errors import printable
+from aeflow.errors import count, printable
 from aeflow.runtime.terminal import print
 
 
@@ -38,6 +38,6 @@ def _recalibrated(metadata: dict[str, Any]) -> dict[str, str]:
         return {}
     found, before = metadata["recalibration"], metadata["recalibration"]["original"]
     return {
-        "recalibrated on": f"{found['images']} local normal images of {found['patients']} patients",
+        "recalibrated on": f"{count(found['images'], 'local normal image')} of {count(found['patients'], 'patient')}",
         "threshold before": f"{before['threshold']:.4f}: {before['rule']}, in the units of its own calibration",
     }

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from aeflow.privacy import identify
+from aeflow.errors import DataError, SettingsError
+from aeflow.privacy import identify, show_typed
 
-app = typer.Typer(
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class PlainFlags:
+    """Part of a command whose help shows no type beside a flag, which takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters, the one for help included."""
+        params: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for param in params:
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        return params
+
+
+class Command(PlainFlags, TyperCommand):
+    """Command with plain flags."""
+
+
+class Group(PlainFlags, TyperGroup):
+    """Group of commands with plain flags."""
+
+
+class Program(typer.Typer):
+    """Program whose commands have plain flags."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(cls=Group, **settings)
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[Function], Function]:
+        """Return the decorator of a command."""
+        decorator: Callable[[Function], Function] = super().command(name, cls=Command, **settings)
+        return decorator
+
+
+app = Program(
     help="Learn what normal medical images look like, score how abnormal a new one is, and show where.\n\n"
     "Research use, not a medical device.",
     no_args_is_help=True,
@@ -18,8 +57,29 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-datasets = typer.Typer(help="Prepare a data folder.", no_args_is_help=True)
+datasets = Program(help="Prepare a data folder.", no_args_is_help=True)
 app.add_typer(datasets, name="data")
+
+
+def _typed(paths: Any) -> Any:
+    """Let messages name the paths that the user typed; DataError if none of them exists."""
+    given = paths if isinstance(paths, list) else [paths]
+    show_typed(given)
+    if not any(os.path.lexists(path) for path in given):
+        raise DataError(given[0], "there is no such file or folder", "check the path")
+    return paths
+
+
+def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
+    """Raise SettingsError if a model stands where the data should, and no model where it should."""
+
+    def is_model(folder: Path) -> bool:
+        return any(os.path.isfile(folder / name) for name in ("model.json", "export.json"))
+
+    model = next((path for path in others if is_model(path)), None)
+    if model is not None and not is_model(run):
+        raise SettingsError(run, f"is no model, but {model} is one", "name the model first, then the images")
+
 
 Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_default=False)]
 Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
@@ -36,6 +96,16 @@ Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
 ]
 Weights = Annotated[Path | None, typer.Option(help="The encoder's weights: safetensors or torch state dict.")]
+
+
+Images = Annotated[
+    list[Path], typer.Argument(help="Images, or folders of images.", show_default=False, callback=_typed)
+]
+Image = Annotated[Path, typer.Argument(help="One image.", show_default=False, callback=_typed)]
+Normals = Annotated[
+    list[Path],
+    typer.Argument(help="Local normal images, or folders of them: 20 or more.", show_default=False, callback=_typed),
+]
 
 
 def _identify(on: bool) -> bool:

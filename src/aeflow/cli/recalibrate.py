@@ -8,17 +8,16 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Device, Identify, Json, Run, app
+from aeflow.cli.options import Device, Identify, Json, Normals, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
+from aeflow.errors import count
 from aeflow.runtime.terminal import print
 
 
 @app.command()
 def recalibrate(
     run: Run,
-    normals: Annotated[
-        list[Path], typer.Argument(help="Local normal images, or folders of them: 20 or more.", show_default=False)
-    ],
+    normals: Normals,
     out: Annotated[Path, typer.Option(help="Folder to write the recalibrated model into.")],
     device: Device = "auto",
     identify: Identify = False,
@@ -27,20 +26,21 @@ def recalibrate(
     """Set threshold, p-values and maps from normal images of the place of use; no weight changes."""
     from aeflow.training.recalibrate import recalibrate as measure_on
 
+    refuse_swapped(run, normals)
     done = measure_on(run, normals, out, device=device)
     metadata, calibration = done.artifact.metadata["recalibration"], done.artifact.calibration
     if as_json:
         print_json(
             {
                 "run": str(out),
-                **{name: value for name, value in metadata.items() if name != "content"},
+                **{name: value for name, value in metadata.items() if name not in ("content", "salt")},
                 "threshold": calibration.threshold,
                 "rule": calibration.rule,
             }
         )
     else:
         print(
-            f"recalibrated on {metadata['images']} normal images of {metadata['patients']} patients\n"
+            f"recalibrated on {count(metadata['images'], 'normal image')} of {count(metadata['patients'], 'patient')}\n"
             f"threshold {calibration.threshold:.4f}: {calibration.rule}\nmodel: {out}"
         )
     for note in done.notes:

@@ -8,15 +8,16 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Device, Identify, Run, app
+from aeflow.cli.options import Backend, Device, Identify, Images, Run, app, refuse_swapped
 from aeflow.cli.output import end
+from aeflow.errors import count
 from aeflow.runtime.terminal import print
 
 
 @app.command()
 def score(
     run: Run,
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.", show_default=False)],
+    paths: Images,
     out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
     dicom: Annotated[
@@ -37,6 +38,7 @@ def score(
     from aeflow.scoring.score_files import Sink, score_files
 
     prepare()
+    refuse_swapped(run, paths)
     files = find_images(paths)
     scorer = open_model(run, backend, device, len(files))
     sinks: list[Sink] = []
@@ -56,18 +58,22 @@ def score(
     if out is not None and done.studies:
         write_studies(done.studies, study_table_of(out))
     if out is not None and not as_json:
-        print(f"{done.verdicts['normal']} images called normal, {done.verdicts['abnormal']} abnormal\ntable: {out}")
+        normal = count(done.verdicts["normal"], "image")
+        print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
     if done.studies and not as_json:
         abnormal = sum(study.verdict == "abnormal" for study in done.studies)
-        print(f"{len(done.studies)} studies, {abnormal} called abnormal" + (f": {study_table_of(out)}" if out else ""))
+        studies = count(len(done.studies), "study", "studies")
+        print(f"{studies}, {abnormal:,} called abnormal" + (f": {study_table_of(out)}" if out else ""))
     if dicom is not None:
         refused_dicom = objects.refused
         if objects.not_dicom:
-            print(f"note: {objects.not_dicom} images are not DICOM: no DICOM results for them", file=sys.stderr)
+            are = f"{count(objects.not_dicom, 'image')} {'is' if objects.not_dicom == 1 else 'are'}"
+            print(f"note: {are} not DICOM: no DICOM results for them", file=sys.stderr)
     if done.outside:
-        reasons = "; ".join(f"{count} by {', '.join(names)}" for names, count in done.outside.most_common())
+        verb, images = "is" if done.outside.total() == 1 else "are", count(done.verdicts.total(), "image")
+        reasons = "; ".join(f"{number} by {', '.join(names)}" for names, number in done.outside.most_common())
         print(
-            f"note: {done.outside.total()} of {done.verdicts.total()} images are outside the intended input "
+            f"note: {done.outside.total():,} of {images} {verb} outside the intended input "
             f"({reasons}); do not rely on their scores",
             file=sys.stderr,
         )

@@ -10,6 +10,7 @@ import typer
 
 from aeflow.cli.options import Changes, Data, Device, Identify, Json, Preset, Weights, app
 from aeflow.cli.output import end, print_json
+from aeflow.errors import count
 from aeflow.runtime.terminal import print
 
 
@@ -88,15 +89,15 @@ def train(
     )
     if graph:
         make_ready(out, device)
-    metadata = trained.artifact.metadata["training"]
+    metadata, calibration = trained.artifact.metadata["training"], trained.artifact.calibration
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
-        score = {"log_det_weight": weight, "threshold": trained.artifact.calibration.threshold}
+        score = {"log_det_weight": weight, "threshold": calibration.threshold, "rule": calibration.rule}
         found = {name: trained.artifact.metadata[name] for name in ("plan", "labelled_set")}
         print_json({"run": str(out), **metadata, **found, **score})
     else:
         print(
-            f"trained on {metadata['normal_images']} normal images, {metadata['held_out_images']} held out; "
+            f"trained on {count(metadata['normal_images'], 'normal image')}, {metadata['held_out_images']:,} held out; "
             f"{_epochs(metadata)}{metadata['seconds']:.0f} s"
         )
         for sentence in trained.artifact.metadata["plan"]:
@@ -108,6 +109,7 @@ def train(
         if weights:
             best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
             print(f"the score counts {weight:g} of the log-determinant ({best})")
+        print(f"threshold {calibration.threshold:.4f}: {calibration.rule}")
         print(f"model: {out}")
     for note in trained.notes:
         print(f"note: {note}", file=sys.stderr)

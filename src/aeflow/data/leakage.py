@@ -11,6 +11,7 @@ from aeflow.data.records import Record
 from aeflow.data.splits import shared_patients
 from aeflow.errors import DataError, count
 from aeflow.imageio.limits import LIMITS
+from aeflow.privacy import pseudonym
 from aeflow.runtime.files import content
 
 
@@ -57,8 +58,9 @@ def refuse_leakage(data: Path | str, found: Leakage) -> None:
 
 
 def among(records: Sequence[Record], contents: Collection[str]) -> list[Record]:
-    """Return the records whose file has one of the SHA-256 ``contents``."""
-    known = {path for path in {record.path for record in records} if content(path, LIMITS.max_bytes) in contents}
+    """Return the records whose file's SHA-256 has one of the pseudonyms ``contents``."""
+    digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in records}}
+    known = {path for path, digest in digests.items() if digest is not None and pseudonym(digest) in contents}
     return [record for record in records if record.path in known]
 
 

@@ -15,19 +15,21 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from aeflow._types import Floats32
-from aeflow.data.preprocess import preprocess, preprocess_mask
+from aeflow.data.masks import MASK, REGION
+from aeflow.data.preprocess import preprocess, resize_mask
 from aeflow.data.records import Record
 from aeflow.imageio.content import read_content
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition, Image, Slice
 from aeflow.imageio.limits import LIMITS
+from aeflow.imageio.masks import read_mask_of
 from aeflow.imageio.reader import decode_image, read_dataset, read_image
 
 Pixels = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Original:
     """An image at its own size, with the header of its DICOM file: needed for results that refer to it."""
 
@@ -35,7 +37,7 @@ class Original:
     header: Dataset | ImageError | None  # without pixels; None if the file is not DICOM
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
     """A preprocessed image, and what its file says about its acquisition."""
 
@@ -132,18 +134,26 @@ def load_dataset(path: Path) -> Dataset | ImageError | None:
 
 
 def mask_of(record: Record, size: int) -> NDArray[np.bool_] | None:
-    """Return the lesion's mask (size, size) of a record, None if it has none; ImageError if it cannot be read."""
-    return _mask(record.mask, record, size)
+    """Return the lesion's mask (size, size) of a record, None if it has none; ImageError as ``load_mask``."""
+    return None if record.mask is None else decoders().submit(load_mask, record.mask, record, MASK, size).result()
 
 
 def region_of(record: Record, size: int) -> NDArray[np.bool_] | None:
-    """Return where disease can be, (size, size), None if that is not known; ImageError if it cannot be read."""
-    return _mask(record.region, record, size)
+    """Return where disease can be, (size, size), None if that is not known; ImageError as ``load_mask``."""
+    return None if record.region is None else decoders().submit(load_mask, record.region, record, REGION, size).result()
 
 
-def _mask(path: Path | None, record: Record, size: int) -> NDArray[np.bool_] | None:
-    """Return the mask of a record in a file."""
-    return None if path is None else decoders().submit(preprocess_mask, path, size, at=record.at).result()
+def load_mask(path: Path, record: Record, kind: str, size: int) -> NDArray[np.bool_]:
+    """Read the mask of a record, of the lesion or of the region, as (size, size).
+
+    ImageError if it cannot be read, does not fit its image, marks nothing, or marks a lesion in a normal image.
+    """
+    of_normal = kind == MASK and record.label == 0
+    mask = read_mask_of(record.path, path, at=record.at, empty=of_normal)
+    if of_normal and mask.any():
+        found = "a mask that marks a lesion in an image labelled normal"
+        raise ImageError(path, found, "correct the label, or leave the mask out")
+    return resize_mask(mask, size)
 
 
 def batches(

@@ -13,6 +13,7 @@ from aeflow.data.records import Record, patient_of, read_records
 from aeflow.data.slices import unfold
 from aeflow.data.splits import split_by_patient
 from aeflow.errors import DataError
+from aeflow.privacy import shown_key
 from aeflow.runtime.files import write_bytes
 
 COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "position")
@@ -21,8 +22,8 @@ COLUMNS = ("path", "split", "label", "patient", "mask", "region", "kind", "posit
 def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], seed: int) -> dict[str, list[Record]]:
     """Split the images of ``data`` that have no split, write the manifest ``out``, and return each split's records.
 
-    Paths start at ``data``, so the manifest works once it is moved there. Raises DataError if ``out`` exists or every
-    image has a split already.
+    Paths start at ``data``, so the manifest works once it is moved there. Patients are pseudonyms unless names were
+    asked for. Raises DataError if ``out`` exists or every image has a split already.
     """
     records = read_records(data)
     patients = {image.path: image.patient for image in unfold(records)}  # from headers, if there are any
@@ -30,8 +31,15 @@ def write_split(data: Path | str, out: Path | str, fractions: dict[str, float], 
     if all(record.split for record in records):
         raise DataError(data, "every image has a split already", "nothing to do; see aeflow audit")
     splits = split_by_patient(records, fractions, seed)
-    write_manifest(out, data, splits)
+    told = {name: [_told(record) for record in members] for name, members in splits.items()}
+    write_manifest(out, data, told)
     return splits
+
+
+def _told(record: Record) -> Record:
+    """Return a record with its patient's key as a table may hold it; a file's name stays, since it is the path."""
+    own = record.patient in (record.name, patient_of(record.name))
+    return record if own else replace(record, patient=shown_key(record.patient))
 
 
 def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Record]]) -> None:
@@ -55,6 +63,7 @@ def write_manifest(out: Path | str, data: Path | str, splits: dict[str, list[Rec
     if os.path.lexists(out):
         raise DataError(out, "is there already", "move it away, or name another file with --out")
     try:
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
         write_bytes(Path(out), content)
     except OSError as error:
         raise DataError(out, f"cannot be written ({error.strerror})", "name another file with --out") from error

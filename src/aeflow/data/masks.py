@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 from aeflow.privacy import REMEDY_IDENTIFY, shown
 
 MASK, REGION = "mask", "region"  # of a lesion; of where disease can be. Folder beside the classes, column of a manifest
 MASK_FOLDERS = (MASK, REGION)
+MOST_NAMED = 5  # files that a sentence names
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without what its format ends it in, by which a mask is its image's.
+
+    >>> stem(Path("test/abnormal/a.nii.gz")), stem(Path("test/mask/a.png"))
+    ('a', 'a')
+    """
+    name = Path(path.name)
+    return (name.with_suffix("") if name.suffix.lower() == ".gz" else name).stem
+
+
+def strays(where: object, kind: str, files: Collection[Path], images: Iterable[Path]) -> str | None:
+    """Return a sentence on the masks of a folder that have the stem of no image, None if there are none."""
+    stems = {stem(image) for image in images}
+    stray = sorted(path for path in files if stem(path) not in stems)
+    if not stray:
+        return None
+    names = ", ".join(shown(path.name, kind) for path in stray[:MOST_NAMED])
+    more = f" and {len(stray) - MOST_NAMED:,} more" if len(stray) > MOST_NAMED else ""
+    these = f"{len(stray):,} of {count(len(files), kind)} in {where}"
+    verb = "fits no image and is" if len(stray) == 1 else "fit no image and are"
+    return f"{these} {verb} not used ({names}{more}); give each the name of its image"
 
 
 class MaskFolder:
@@ -23,14 +47,14 @@ class MaskFolder:
         self.paths: dict[str, Path] = {}
         self.taken: dict[Path, Path] = {}
         for path in files:
-            if path.stem in self.paths:
-                found = f"{shown(path, folder.name)} has the stem of {shown(self.paths[path.stem], folder.name)}"
+            if stem(path) in self.paths:
+                found = f"{shown(path, folder.name)} has the stem of {shown(self.paths[stem(path)], folder.name)}"
                 raise DataError(folder, found, f"keep one {folder.name} for each stem; {REMEDY_IDENTIFY}")
-            self.paths[path.stem] = path
+            self.paths[stem(path)] = path
 
     def of(self, image: Path) -> Path | None:
         """Return the mask of an image, None if it has none; DataError if another image has taken it."""
-        mask = self.paths.get(image.stem)
+        mask = self.paths.get(stem(image))
         if mask is not None and (other := self.taken.setdefault(mask, image)) != image:
             found = f"{shown(image)} and {shown(other)} share a {self.folder.name}"
             remedy = f"give {self.folder.name}s in a column of manifest.csv; {REMEDY_IDENTIFY}"

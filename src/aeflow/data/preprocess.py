@@ -28,8 +28,12 @@ def preprocess_mask(
     mask: Image | Path | str, size: int, limits: Limits = LIMITS, at: Slice | None = None
 ) -> NDArray[np.bool_]:
     """Return the mask (size, size), true where its nearest pixel is not zero in any channel; raises as read_mask."""
-    abnormal = not_zero(mask.pixels) if isinstance(mask, Image) else read_mask(mask, limits, at)
-    return _resize(abnormal.astype(np.float32), size, PIL.Image.Resampling.NEAREST).astype(np.bool_)
+    return resize_mask(not_zero(mask.pixels) if isinstance(mask, Image) else read_mask(mask, limits, at), size)
+
+
+def resize_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """Return a mask (H, W) as (size, size), each pixel the nearest one's."""
+    return _resize(mask.astype(np.float32), size, PIL.Image.Resampling.NEAREST).astype(np.bool_)
 
 
 def _resize(channel: NDArray[np.float32], size: int, method: PIL.Image.Resampling) -> NDArray[np.float32]:

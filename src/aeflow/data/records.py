@@ -8,37 +8,38 @@
     DATA/{normal,abnormal,unlabelled,mask,region}/**        the same without a split, for `aeflow data split`
     DATA/manifest.csv                                       path, split, label, patient, mask, region, kind; wins
 
-In the manifest only ``path`` is required. An empty label means unlabelled, and ``subtype`` may stand for ``kind``. The
-first of the columns ``position``, ``rel_pos``, ``slice`` that holds nothing but numbers is the slice's position. Other
-columns are ignored, and without a column ``mask`` or ``region`` these are looked for in ``{split}/mask/`` and
-``{split}/region/``.
+The manifest is read as ``table`` says, and only ``path`` is required. A label is 0 or normal, 1 or abnormal, empty or
+unlabelled; ``subtype`` may stand for ``kind``. Paths start at DATA; absolute ones must lie in it, and backslashes count
+as slashes where no file has them in its name. The first of the columns ``position``, ``rel_pos``, ``slice`` that holds
+nothing but numbers is the slice's position. Other columns are ignored. Without a column ``mask`` or ``region`` these
+are looked for in ``{split}/mask/`` and ``{split}/region/``.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
-from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder
-from aeflow.errors import DataError
+from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
+from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder, strays
+from aeflow.data.table import Table, read_table
+from aeflow.errors import DataError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
-from aeflow.runtime.files import PART, opened
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.terminal import print
 
 SPLITS = ("train", "val", "test")
-LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
-MANIFEST = "manifest.csv"
+# What a manifest may write for a label, in small letters; 0.0 and 1.0 come from programs that know no empty integer.
+WRITTEN_LABELS = {"": None, "0": 0, "0.0": 0, "1": 1, "1.0": 1, **LABELS}
 POSITIONS = ("position", "rel_pos", "slice")  # columns that may hold a slice's position in its volume
+KNOWN = ("path", "split", "label", "patient", "mask", "region", "kind", "subtype", *POSITIONS)
 LAYOUT = f"put the images in {{train,val,test}}/{{normal,abnormal,unlabelled}}/ or list them in {MANIFEST}"
 
 # File names of public sets that carry the patient: chest X-rays of Kermany et al., brain MRI of TCGA-LGG.
@@ -96,9 +97,11 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
         if not records:
             found = f"no images in split '{split}'"
             named = f"the splits are: {', '.join(there)}" if there else "give the images one with aeflow data split"
+            named = _above(data) or named
             raise DataError(data, found, named)
     if not any(os.path.exists(record.path) for record in records):  # a few missing ones are refused when read
-        raise DataError(data, f"none of the {len(records)} listed files exists", f"paths in {MANIFEST} start here")
+        found = f"of {count(len(records), 'listed file')} none exists"
+        raise DataError(data, found, f"paths in {MANIFEST} start here")
     return records
 
 
@@ -109,13 +112,27 @@ def inputs_of(data: Path | str) -> Inputs:
     return inputs
 
 
+def stray_masks(data: Path | str, records: Sequence[Record], kinds: Sequence[str] = MASK_FOLDERS) -> list[str]:
+    """Return a sentence for each mask folder beside the records that holds masks which fit none of them."""
+    notes = []
+    for split in sorted({record.split or "" for record in records}):
+        images = [record for record in records if (record.split or "") == split]
+        for kind in kinds:
+            folder = Path(data) / split / kind
+            files = [file for file in images_in(folder) if not os.path.isdir(file)]
+            used = {getattr(record, kind) for record in images} - {None}  # a manifest may name masks of any stem
+            where = folder.relative_to(data).as_posix()
+            notes.append(strays(where, kind, files, {record.path for record in images} | used))
+    return [note for note in notes if note is not None]
+
+
 def find_images(paths: Sequence[Path | str]) -> list[Record]:
     """Return the given files and all files in the given folders, unlabelled; what is no image is refused when read."""
     records = []
     for given in map(Path, paths):
-        files = list(_files(given)) if os.path.isdir(given) else [given]
+        files = images_in(given) if os.path.isdir(given) else [given]
         if not files:
-            raise DataError(given, "an empty folder", "name a folder that holds images")
+            raise DataError(given, "a folder without images", "name a folder that holds images")
         names = [file.as_posix() for file in files]
         records += [Record(Path(name), name, None, None, patient_of(name), None, None) for name in names]
     if not records:
@@ -131,7 +148,7 @@ def of_label(
     if len(chosen) < at_least:
         name = label_name(label)
         number = "" if label is None else label
-        found = f"{len(chosen)} {name} images where at least {at_least} are needed"
+        found = f"{count(len(chosen), name + ' image')} where at least {at_least} are needed"
         raise DataError(where, found, f"add images to {name}/, or rows with label '{number}' to {MANIFEST}")
     return chosen
 
@@ -141,32 +158,12 @@ def label_name(label: int | None) -> str:
     return next(name for name, value in LABELS.items() if value == label)
 
 
-def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
-    """Yield all files below a folder in sorted order; a folder that cannot be listed stands for its files.
-
-    Its reader then refuses it, as it refuses a file that cannot be opened. Hidden ones, manifests, incomplete results,
-    and masks of either kind beside their class folders are left out.
-    """
-    real = folder.resolve()
-    if real in above:  # a link that leads back to where it came from
-        return
-    try:
-        entries = _entries(folder)
-    except OSError:
-        yield folder
-        return
-    classes = any(entry.name in LABELS for entry in entries)
-    for entry in entries:
-        if os.path.isdir(entry):
-            if not (classes and entry.name in MASK_FOLDERS):
-                yield from _files(entry, (*above, real))
-        elif entry.name != MANIFEST and entry.suffix != PART:
-            yield entry
-
-
-def _entries(folder: Path) -> list[Path]:
-    """Return what a folder holds, sorted, without hidden entries; OSError if it cannot be listed."""
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+def _above(data: Path) -> str | None:
+    """Return the advice to name the data folder that a folder of a split or class lies in; None if it lies in none."""
+    for above in (data / "..", data / "../.."):
+        if any(os.path.isdir(above / split) for split in SPLITS) and not data.resolve().samefile(above):
+            return f"name the data folder itself: {os.path.normpath(above)}"
+    return None
 
 
 def _of_folders(data: Path) -> list[Record]:
@@ -175,11 +172,12 @@ def _of_folders(data: Path) -> list[Record]:
     if not splits and any(os.path.isdir(data / name) for name in LABELS):
         splits = [""]  # images without a split, in class folders directly
     if not splits:
-        raise DataError(data, f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}", LAYOUT)
+        found = f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}"
+        raise DataError(data, found, _above(data) or LAYOUT)
     records = []
     for split in splits:
         try:
-            folders = _entries(data / split)
+            folders = entries_of(data / split)
         except OSError:  # its reader says why
             records.append(Record(data / split, split, split or None, None, split, None, None))
             continue
@@ -191,7 +189,7 @@ def _of_folders(data: Path) -> list[Record]:
         masks, regions = _mask_folder(data, split, MASK), _mask_folder(data, split, REGION)
         for name, label in LABELS.items():
             folder = data / split / name
-            for path in _files(folder) if os.path.isdir(folder) else ():
+            for path in images_in(folder):
                 relative = path.relative_to(data).as_posix()
                 mask, region = masks.of(path) if label == 1 else None, regions.of(path)
                 records.append(Record(path, relative, split or None, label, patient_of(relative), None, mask, region))
@@ -201,80 +199,76 @@ def _of_folders(data: Path) -> list[Record]:
 def _of_manifest(data: Path) -> list[Record]:
     """Return the records of a manifest; DataError, with the line, for a row that is wrong."""
     manifest = data / MANIFEST
-    try:
-        with opened(manifest) as (file, _):
-            reader = csv.reader(io.StringIO(file.read().decode("utf-8-sig"), newline=""), strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(manifest, f"cannot be read ({type(error).__name__})", "save it as CSV in UTF-8") from error
-    columns = [column.strip() for column in rows[0][1]] if rows else []
-    if "path" not in columns:
-        raise DataError(manifest, f"{len(columns)} columns, none of them 'path'", "add it to the first line")
-    place = _place(columns, [fields for _, fields in rows[1:]])
+    table = read_table(manifest, ("path",), KNOWN)
+    place = _place(table)
     lines: dict[Path, int] = {}
     folders: dict[tuple[str, str], MaskFolder] = {}
     records = []
-    for number, fields in rows[1:]:
-        where = f"{manifest}, line {number}"
-        if len(fields) != len(columns):
-            found = f"{len(fields)} fields under {len(columns)} columns"
-            raise DataError(where, found, "give every row one field a column, with commas in quotes")
-        row = dict(zip(columns, (field.strip() for field in fields), strict=True))
+    for line in table.rows:
+        row, where = line.values, f"{manifest}, line {line.line}"
         path = _inside(data, row["path"], where)
         if path in lines:
             raise DataError(where, f"its image is listed before, in line {lines[path]}", "list each image once")
-        lines[path] = number
-        label, split = row.get("label", ""), row.get("split", "")
-        if label not in ("", "0", "1"):
-            raise DataError(
-                where, "a label of another kind", "write 0 for normal, 1 for abnormal, nothing for unlabelled"
-            )
+        lines[path] = line.line
+        written, split = row.get("label", "").lower(), row.get("split", "").lower()
+        if written not in WRITTEN_LABELS:
+            remedy = "write 0 or normal, 1 or abnormal, nothing for unlabelled"
+            raise DataError(where, "a label of another kind", remedy)
         if split not in ("", *SPLITS):
             raise DataError(where, "a split of another name", f"write {', '.join(SPLITS)} or nothing")
+        label = WRITTEN_LABELS[written]
         masks: dict[str, Path | None] = {}
         for what in MASK_FOLDERS:
             masks[what] = _inside(data, row[what], where) if row.get(what) else None
-            if what not in row and split and (what == REGION or label == "1"):
+            if what not in row and split and (what == REGION or label == 1):
                 if (split, what) not in folders:
                     folders[split, what] = _mask_folder(data, split, what)
                 masks[what] = folders[split, what].of(path)
+        name = path.relative_to(data).as_posix()
         records.append(
             Record(
                 path=path,
-                name=row["path"],
+                name=name,
                 split=split or None,
-                label=int(label) if label else None,
-                patient=row.get("patient") or patient_of(row["path"]),
+                label=label,
+                patient=row.get("patient") or patient_of(name),
                 kind=row.get("kind") or row.get("subtype") or None,
                 mask=masks[MASK],
                 region=masks[REGION],
-                position=float(row[place]) if place and row[place] else None,
+                position=_number(row[place]) if place and row[place] else None,
             )
         )
     return records
 
 
-def _place(columns: list[str], rows: list[list[str]]) -> str | None:
+def _place(table: Table) -> str | None:
     """Return the column of slice positions; one that holds anything but numbers means something else and is skipped."""
 
-    def number(text: str) -> bool:
+    def numbers(name: str) -> bool:
         try:
-            return not text.strip() or math.isfinite(float(text))
+            return all(math.isfinite(_number(row.values[name])) for row in table.rows if row.values[name])
         except ValueError:
             return False
 
-    for name in POSITIONS:
-        if name in columns and all(number(row[columns.index(name)]) for row in rows if len(row) == len(columns)):
-            return name
-    return None
+    return next((name for name in POSITIONS if name in table.columns and numbers(name)), None)
+
+
+def _number(text: str) -> float:
+    """Return a number, with a decimal point or comma; ValueError if it is none."""
+    return float(text.replace(",", "."))
 
 
 def _inside(data: Path, text: str, where: str) -> Path:
     """Return the path that a manifest names; DataError if it leads out of the data folder."""
-    relative = Path(text)
     if not text or "\0" in text:
         raise DataError(where, "names no file", "give every row a path")
-    if relative.is_absolute() or ".." in relative.parts:
+    if "\\" in text and not os.path.exists(data / text):
+        text = PureWindowsPath(text).as_posix()
+    relative = Path(text)
+    if relative.is_absolute():
+        above = next((top for top in (data.absolute(), data.resolve()) if relative.is_relative_to(top)), None)
+        relative = relative if above is None else relative.relative_to(above)
+    if relative.is_absolute() or PureWindowsPath(text).is_absolute() or ".." in relative.parts:
         raise DataError(where, "its path leads out of the data folder", f"give a path that starts at {data}")
     return data / relative
 
@@ -282,7 +276,7 @@ def _inside(data: Path, text: str, where: str) -> Path:
 def _mask_folder(data: Path, split: str, kind: str) -> MaskFolder:
     """Return the masks of a kind in one split, but for those in folders that cannot be listed, which are said."""
     folder = data / split / kind
-    files = list(_files(folder)) if os.path.isdir(folder) else []
+    files = images_in(folder)
     for unlisted in filter(os.path.isdir, files):
         found = f"cannot be listed: its {kind}s are passed over; make it readable, {REMEDY_IDENTIFY}"
         print(f"note: {shown(unlisted, 'folder')}: {found}", file=sys.stderr)

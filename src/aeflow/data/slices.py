@@ -17,9 +17,11 @@ import numpy as np
 from aeflow._types import Axis
 from aeflow.data.loader import ahead_of
 from aeflow.data.records import Record, find_images
+from aeflow.errors import count
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.image import Header, Slice
+from aeflow.imageio.masks import read_mask_of
 from aeflow.imageio.reader import Kind, kind_of, read_directory, read_header, read_mask
 from aeflow.runtime.terminal import print
 
@@ -42,7 +44,7 @@ def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None =
         raise ImageError(path, "a folder", "name an image file")
     records = unfold(find_images([path]), axis)
     if slice_number is None and len(records) > 1:
-        raise ImageError(path, f"{len(records)} images in one file", "name a slice, or score them all")
+        raise ImageError(path, f"{count(len(records), 'image')} in one file", "name a slice, or score them all")
     number = 1 if slice_number is None else slice_number
     if not 1 <= number <= len(records):
         raise ImageError(path, f"no slice {number} in {len(records)}", "slices count from 1")
@@ -95,13 +97,14 @@ def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Rec
     if header.frames == 1 and header.format != "NIfTI":
         return [record]
     across = axis if header.format == "NIfTI" else None
-    slices = [replace(record, at=Slice(index, across)) for index in range(header.frames)]
+    places = [Slice(index, across) for index in range(header.frames)]
+    slices = [replace(record, at=at) for at in places]
     if record.label != 1 or record.mask is None:
         return slices
     try:
-        marked = decoders().submit(marked_slices, record.mask, header.frames, axis).result()
-    except ImageError:  # raised again when the mask of each slice is read
-        return slices
+        marked = decoders().submit(marked_slices, record.path, record.mask, places).result()
+    except ImageError:  # raised again when the mask of each slice is read; until then no slice is known to be abnormal
+        return [replace(cut, label=None) for cut in slices]
     return [cut if there else replace(cut, label=None, mask=None) for cut, there in zip(slices, marked, strict=True)]
 
 
@@ -117,6 +120,8 @@ def refusals_among(pairs: Sequence[tuple[Record, ImageError]]) -> list[tuple[Rec
     return list(kept.values())
 
 
-def marked_slices(mask: Path, frames: int, axis: Axis) -> list[bool]:
-    """Return, for each slice of a volume, if its mask volume marks anything in it; raises ImageError as read_mask."""
-    return [bool(np.any(read_mask(mask, at=Slice(index, axis)))) for index in range(frames)]
+def marked_slices(image: Path, mask: Path, slices: Sequence[Slice]) -> list[bool]:
+    """Return for each slice of a volume if its mask volume marks anything in it; ImageError as ``read_mask_of``."""
+    first, *rest = slices
+    whole = [read_mask_of(image, mask, at=first)]  # checks the whole mask, which is then the reader's last
+    return [bool(np.any(found)) for found in [*whole, *(read_mask(mask, at=at) for at in rest)]]

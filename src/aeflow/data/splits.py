@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TypeVar
 
 from aeflow.data.records import Record
-from aeflow.errors import DataError, SettingsError
+from aeflow.errors import DataError, SettingsError, count
 
 T = TypeVar("T")
 
@@ -34,16 +34,16 @@ def hold_out(records: Sequence[Record], fraction: float, seed: int) -> tuple[lis
         raise SettingsError("hold_out", f"fraction {fraction}", "give a number between 0 and 1")
     sizes = Counter(record.patient for record in records)
     if len(sizes) < 2:
-        found = f"{len(records)} images of {len(sizes)} patients cannot be split by patient"
+        found = f"{count(len(records), 'image')} of {count(len(sizes), 'patient')} cannot be split by patient"
         raise DataError("hold_out", found, "add images of other patients, or name the patients in manifest.csv")
     order = sorted(sizes, key=lambda patient: _hash(f"{seed}/{patient}"))
-    target, count = fraction * len(records), 0
+    target, held_images = fraction * len(records), 0
     held: set[str] = set()
     for patient in order[:-1]:
-        if abs(count + sizes[patient] - target) >= abs(count - target):
+        if abs(held_images + sizes[patient] - target) >= abs(held_images - target):
             break
         held.add(patient)
-        count += sizes[patient]
+        held_images += sizes[patient]
     if not held:
         held.add(min(order, key=sizes.__getitem__))
     by_name = sorted(records, key=lambda record: record.name)
@@ -88,7 +88,7 @@ def split_by_patient(records: Sequence[Record], fractions: Mapping[str, float], 
     splits = {name: [record for record in by_name if side[record.patient] == name] for name in names}
     for name, chosen in splits.items():
         if not chosen:
-            found = f"{len(patients)} patients leave none for {name}"
+            found = f"{count(len(patients), 'patient')} leave none for {name}"
             raise DataError("split", found, "add images of other patients, name the patients, or ask for fewer splits")
     return splits
 

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import defaultdict
 from pathlib import Path
 
 from aeflow.data.records import Record
+from aeflow.data.table import read_table
 from aeflow.datasets.recipe import entry
-from aeflow.errors import DataError
-from aeflow.runtime.files import opened
+from aeflow.errors import DataError, count
 
 REMEDY_DOWNLOAD = "download it again"
 
 
 def rows(path: Path, *columns: str) -> list[dict[str, str]]:
-    """Return the rows of a CSV file; DataError if it cannot be read or lacks one of ``columns``."""
-    try:
-        with opened(path) as (file, _):
-            reader = csv.DictReader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=True)
-            table = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(path, f"cannot be read ({type(error).__name__})", REMEDY_DOWNLOAD) from error
-    missing = [column for column in columns if column not in (reader.fieldnames or ())]
-    if missing or any(row[column] is None for row in table for column in columns):
-        found = f"no column {', '.join(missing)}" if missing else "a row that is cut off"
-        raise DataError(path, found, REMEDY_DOWNLOAD)
-    return table
+    """Return the rows of a table; DataError if it cannot be read or lacks one of ``columns``."""
+    return [row.values for row in read_table(path, columns, remedy=REMEDY_DOWNLOAD).rows]
 
 
 def isic2018(root: Path) -> list[Record]:
@@ -45,9 +33,9 @@ def isic2018(root: Path) -> list[Record]:
         kinds = ("MEL", "NV", "BCC", "AKIEC", "BKL", "DF", "VASC")
         for row in rows(table if table.exists() else root / f"{stem}.csv", "image", *kinds):
             path = root / f"ISIC2018_Task3_{part}_Input" / f"{row['image']}.jpg"
-            marked = [kind for kind in kinds if row[kind].strip() in ("1", "1.0")]
+            marked = [kind for kind in kinds if row[kind] in ("1", "1.0")]
             if len(marked) != 1:
-                raise DataError(table, f"a row that names {len(marked)} classes", REMEDY_DOWNLOAD)
+                raise DataError(table, f"a row that names {count(len(marked), 'class', 'classes')}", REMEDY_DOWNLOAD)
             label, kind = (0, None) if marked == ["NV"] else (1, marked[0])
             records.append(entry(root, path, split, label, kind, lesions.get(row["image"])))
     return records
@@ -59,7 +47,7 @@ def rsna(root: Path) -> list[Record]:
     table = root / "stage_2_detailed_class_info.csv"
     found = {row["patientId"]: row["class"] for row in rows(table, "patientId", "class")}
     if unknown := sum(name not in classes for name in found.values()):
-        raise DataError(table, f"{unknown} images of an unknown class", REMEDY_DOWNLOAD)
+        raise DataError(table, f"{count(unknown, 'image')} of an unknown class", REMEDY_DOWNLOAD)
     return [
         entry(root, root / "stage_2_train_images" / f"{image}.dcm", None, int(name != "Normal"), classes[name])
         for image, name in sorted(found.items())

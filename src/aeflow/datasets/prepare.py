@@ -9,11 +9,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from aeflow.data.folder_files import MANIFEST
 from aeflow.data.manifest import write_manifest
-from aeflow.data.records import MANIFEST, SPLITS, Record, label_name
+from aeflow.data.records import SPLITS, Record, label_name
 from aeflow.data.splits import split_by_patient
 from aeflow.datasets.recipe import Key, Recipe, Release, Splits
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 from aeflow.privacy import shown
 from aeflow.runtime.files import write_text
 from aeflow.runtime.folders import alone, together
@@ -146,7 +147,7 @@ def _check_files(records: Sequence[Record], folder: Path) -> None:
     if not files:
         raise DataError(folder, "the folders are there, but no images in them", REMEDY_DOWNLOAD)
     if missing or empty:
-        raise DataError(folder, f"of {len(files)} files {missing} are missing and {empty} are empty", REMEDY_DOWNLOAD)
+        raise DataError(folder, f"{missing:,} of {count(len(files), 'file')} missing, {empty:,} empty", REMEDY_DOWNLOAD)
 
 
 def _check_counts(
@@ -202,9 +203,8 @@ def terms(recipe: Recipe, prepared: Prepared) -> str:
     if prepared.release is not None:
         lines.append(f"- Counts: as published ({prepared.release.name})")
     if prepared.left_out:
-        lines.append(
-            f"- Left out: {prepared.left_out} images of {prepared.patients_left_out} patients who are in a later split"
-        )
+        patients = count(prepared.patients_left_out, "patient")
+        lines.append(f"- Left out: {count(prepared.left_out, 'image')} of {patients} with others in a later split")
     lines += [f"- Note: {note}" for note in (*prepared.notes, recipe.note) if note]
     return "\n".join(lines) + "\n"
 

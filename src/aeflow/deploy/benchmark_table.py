@@ -8,6 +8,7 @@ from rich.bar import Bar
 from rich.table import Table
 
 from aeflow.deploy.benchmark import STAGES, Bench
+from aeflow.errors import count
 from aeflow.runtime.terminal import Terminal
 
 WIDTH = 24  # columns of the bar
@@ -33,15 +34,15 @@ def describe(machine: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items() if number)
     settings = " ".join(f"{name}={value}" for name, value in machine["environment"].items()) or "nothing"
     return (
-        f"{machine['cpu']}, {machine['cores']} cores (load {machine['load']:.1f}), {machine['ram_gb']:.0f} GiB, "
-        f"{machine['gpu'] or 'no GPU'}; Python {machine['python']}, {versions}; "
-        f"{machine['threads']['torch']} torch threads; set in the environment: {settings}"
+        f"{machine['cpu']}, {count(machine['cores'], 'core')} (load {machine['load']:.1f}), "
+        f"{machine['ram_gb']:.0f} GiB, {machine['gpu'] or 'no GPU'}; Python {machine['python']}, {versions}; "
+        f"{count(machine['threads']['torch'], 'torch thread')}; set in the environment: {settings}"
     )
 
 
 def _stages(found: Bench) -> Table:
     batches = list(found.stages)
-    title = f"{found.images} images, {found.device}: milliseconds an image, warm, one stage after another"
+    title = f"{count(found.images, 'image')}, {found.device}: milliseconds an image, warm, one stage after another"
     table = Table(title=title, title_justify="left")
     table.add_column("stage")
     for batch in batches:

@@ -15,7 +15,7 @@ from aeflow.errors import AeflowError, ArtifactError, SettingsError
 from aeflow.runtime.cache import MAKING, cache_root, discard, graph_folder, mark_used, note_damage, seal, verify
 from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.folders import publish, scratch
-from aeflow.runtime.process import may_have_gpu, pick_device
+from aeflow.runtime.process import check_device, may_have_gpu, pick_device
 from aeflow.runtime.progress import working
 from aeflow.runtime.terminal import print
 from aeflow.scoring.scorer import Scorer
@@ -41,7 +41,10 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
     """
     if backend not in BACKENDS:
         raise SettingsError("backend", f"{backend!r} is unknown", f"choose one of {', '.join(BACKENDS)}")
+    check_device(device)
     if is_export(run):
+        if device == "cuda":
+            raise SettingsError("device", "an exported graph runs on the CPU here", "choose auto or cpu")
         return load_export(run, backend)
     metadata = read_metadata(run)
     gpu = device == "cuda" or (device == "auto" and may_have_gpu() and pick_device(device).type == "cuda")

@@ -17,9 +17,10 @@ from aeflow._version import __version__
 from aeflow.artifacts.layout import HISTORY, METRICS, PLOTS, RESULTS, history_of
 from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
-from aeflow.data.records import Record, Refusals, inputs_of, read_records
+from aeflow.data.masks import MASK, REGION
+from aeflow.data.records import Record, Refusals, inputs_of, read_records, stray_masks
 from aeflow.data.slices import refusals_among, unfold
-from aeflow.errors import ArtifactError, DataError
+from aeflow.errors import ArtifactError, DataError, count
 from aeflow.evaluation import plots
 from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.evaluation.report import write_model_card, write_report
@@ -28,7 +29,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.metrics.image import image_metrics
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.output_names import MAPS
-from aeflow.privacy import shown
+from aeflow.privacy import SALT_OF, pseudonym, shown
 from aeflow.reporting.gallery import gallery, panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
@@ -42,6 +43,10 @@ GALLERY_IMAGES = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
 THRESHOLD_FROM = "held-out train normals"
 RECALIBRATED_FROM = "local normal images"
+UNCHECKED = (
+    "The model was recalibrated under another salt, or by an earlier version: whether its threshold was set on some of "
+    "these images cannot be told here."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,23 +105,30 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     Raises DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
-    records = unfold(read_records(data, split), scorer.settings.slice_axis)
+    listed = read_records(data, split)
+    records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
     _refuse_calibration_images(scorer, records, data)
     with alone(out), together(out, RESULTS, inputs_of(data)) as staged:
-        metrics, refusals = _written(scorer, records, data, split, staged, current(run))
+        metrics, refusals = _written(scorer, listed, records, data, split, staged, current(run))
     return Evaluation(metrics, out / "report.html", refusals)
 
 
 def _written(
-    scorer: Scorer, records: list[Record], data: Path | str, split: str, out: Path, run: Path
+    scorer: Scorer,
+    listed: list[Record],
+    records: list[Record],
+    data: Path | str,
+    split: str,
+    out: Path,
+    run: Path,
 ) -> tuple[dict[str, Any], Refusals]:
     """Write all results into an empty folder; return the metrics and the refused images."""
     history, epochs = _history(run, scorer.metadata)
     scored, maps, refusals = _score_all(scorer, records, out)
     if not scored.records:
-        raise DataError(data, f"all {len(records)} images were refused", f"the first: {refusals[0][1]}")
+        raise DataError(data, f"all of {count(len(records), 'image')} refused", f"the first: {refusals[0][1]}")
     calibration, seed = scorer.calibration, scorer.settings.seed
     threshold = Threshold(calibration.threshold, calibration.rule, _source(scorer))
     metrics = {
@@ -130,6 +142,9 @@ def _written(
     }
     if any(scored.outside):
         metrics["notes"].append(_outside_note(metrics))
+    if "recalibration" in scorer.metadata and scorer.metadata["recalibration"].get("salt") != pseudonym(SALT_OF):
+        metrics["notes"].append(UNCHECKED)
+    metrics["notes"] += [*stray_masks(data, listed), *_without_masks(listed)]
     write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
@@ -139,7 +154,7 @@ def _written(
     metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
     write_report(
         out / "report.html",
-        title=f"Split {split}, {len(records)} images",
+        title=f"Split {split}, {count(len(records), 'image')}",
         run=metadata,
         metrics=metrics,
         history=history,
@@ -159,17 +174,31 @@ def _source(scorer: Scorer) -> str:
 
 def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
     """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
-    contents = scorer.metadata.get("recalibration", {}).get("content", [])
-    known = len(among(records, contents)) if contents else 0
+    recalibration = scorer.metadata.get("recalibration", {})
+    known = len(among(records, recalibration["content"])) if recalibration.get("salt") == pseudonym(SALT_OF) else 0
     if known:
-        found = f"the threshold was set on {known} of its {len(records)} images"
+        found = f"the threshold was set on {known:,} of its {count(len(records), 'image')}"
         raise DataError(data, found, "take them out, or evaluate the run that was recalibrated")
 
 
 def _outside_note(metrics: dict[str, Any]) -> str:
     """Return the note about images outside the intended input."""
-    parts = [f"{count} of {metrics[f'n_{side}']} {side}" for side, count in metrics["outside"].items()]
+    parts = [f"{number:,} of {metrics[f'n_{side}']:,} {side}" for side, number in metrics["outside"].items() if number]
     return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
+
+
+def _without_masks(listed: Sequence[Record]) -> list[str]:
+    """Return notes on the images that lack a mask where others have one."""
+    notes = []
+    for kind, of, images in (
+        (MASK, "abnormal image", [record for record in listed if record.label == 1]),
+        (REGION, "labelled image", [record for record in listed if record.label is not None]),
+    ):
+        bare = sum(getattr(record, kind) is None for record in images)
+        if 0 < bare < len(images):
+            have = "has" if bare == 1 else "have"
+            notes.append(f"{bare:,} of {count(len(images), of)} {have} no {kind}: figures of maps leave these out.")
+    return notes
 
 
 def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any], Refusals]:
@@ -181,8 +210,8 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
     scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
-        ScoreTable(out / "scores.csv") as to_csv,
-        ScoreTable(out / "scores.parquet") as to_parquet,
+        ScoreTable(out / "scores.csv", names=False) as to_csv,
+        ScoreTable(out / "scores.parquet", names=False) as to_parquet,
     ):
         for number, (record, result) in enumerate(score(scorer, records, maps=masks or regions), 1):
             mask = region = None

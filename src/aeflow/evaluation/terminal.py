@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from aeflow.errors import count
 from aeflow.evaluation.localisation import lines as lines_of_localisation
 from aeflow.evaluation.localisation import words
 from aeflow.runtime.terminal import Terminal
@@ -24,7 +25,7 @@ PIXEL_NAMES = {"auroc": "pixel AUROC", "aupro": "AUPRO", "dice": "Dice"}
 
 def print_table(metrics: dict[str, Any]) -> None:
     """Print each metric with its 95 % interval, the numbers of images, and the threshold."""
-    counts = f"{metrics['n_normal']} normal and {metrics['n_abnormal']} abnormal images"
+    counts = f"{metrics['n_normal']:,} normal and {count(metrics['n_abnormal'], 'abnormal image')}"
     table = Table(title=f"split {metrics['split']}: {counts}", title_justify="left")
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")

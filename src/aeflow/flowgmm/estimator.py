@@ -37,7 +37,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import nn
 
 from aeflow.errors import NumericalError
@@ -153,11 +153,16 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                     break
         return self
 
-    def _read_labels(self, y: Array) -> Array:
-        """Set ``classes_`` and return the class index of each label, -1 where unlabelled."""
+    @staticmethod
+    def _is_labelled(y: Array) -> Array:
+        """Return which labels (n,) are none of -1."""
         # In an array of objects -1 may be a number or, as in a column that was read as text, its name.
         named = y.dtype.kind in "OU"
-        labelled = np.array([label != -1 and str(label) != "-1" for label in y]) if named else np.asarray(y != -1)
+        return np.array([label != -1 and str(label) != "-1" for label in y]) if named else np.asarray(y != -1)
+
+    def _read_labels(self, y: Array) -> Array:
+        """Set ``classes_`` and return the class index of each label, -1 where unlabelled."""
+        labelled = self._is_labelled(y)
         if y.dtype.kind in "iuf" and set(y.tolist()) == {-1, 1}:
             warn("y holds only -1 and 1: read as two classes; if -1 means unlabelled, rename class 1", stacklevel=4)
             labelled[:] = True
@@ -285,6 +290,21 @@ class FlowGMM(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Return the most probable class of each point ``X`` (n, D), (n,)."""
         best = self.predict_joint_log_proba(X).argmax(1)
         return np.asarray(self.classes_[best])
+
+    def score(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy on the labelled points of ``X`` (n, D); those of label -1 are left out, as in ``fit``.
+
+        ``cross_val_score`` calls it; with ``scoring=`` scikit-learn's own measures count -1 as a class. ValueError if
+        no point is labelled.
+        """
+        labels = column_or_1d(y)
+        check_is_fitted(self)
+        of_two = self.classes_.dtype.kind in "iuf" and -1 in self.classes_  # as ``fit`` read -1 and 1
+        known = np.ones(len(labels), bool) if of_two else self._is_labelled(labels)
+        if not known.any():
+            raise ValueError("y holds no label: every entry is -1, which means unlabelled; there is nothing to score")
+        points, weights = np.asarray(X)[known], None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(super().score(points, labels[known], weights))
 
     def sample(self, n: int = 1, y: object = None) -> tuple[Array, Array]:
         """Draw ``n`` points (n, D) from the density, or from class ``y`` alone; return them and their classes (n,).

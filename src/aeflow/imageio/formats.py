@@ -18,6 +18,11 @@ from aeflow.imageio.image import Header, RawImage, Slice
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.raster import CONVERT
 
+# Names that image files end in, for those that cannot be told by their content any more.
+SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".jp2", ".dcm", ".dicom", ".ima", ".nii", ".gz")
+)
+LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini"})  # that systems leave in folders of images
 SNIFFED = 4096  # bytes from which the format is recognised
 
 # (content, name for errors, limits, position of the image in the file) -> samples
@@ -34,6 +39,7 @@ class Format:
     remedy: str = "name an image file"
     header: Callable[[bytes, Path, Limits, Axis], Header] | None = None
     known: Callable[[bytes], bool] | None = None  # if bytes at an offset do not suffice
+    other: bool = False  # nothing that anybody takes for an image
 
     def matches(self, content: bytes) -> bool:
         """Return if a file's content begins as this format does."""
@@ -86,10 +92,28 @@ FORMATS = (
     Format("JPEG 2000, which is not read", ((0, b"\0\0\0\x0cjP"), (0, b"\xff\x4f\xff\x51")), None, CONVERT),
     Format("HDF5 data, not an image", ((0, b"\x89HDF"),)),
     Format("a NumPy array, not an image", ((0, b"\x93NUMPY"),)),
-    Format("a PDF document, not an image", ((0, b"%PDF"),)),
+    Format("a PDF document, not an image", ((0, b"%PDF"),), other=True),
     Format("a ZIP archive, not an image", ((0, b"PK\x03\x04"),), None, "unpack it"),
     _raster("BMP", raster.BMP, b"BM"),  # last, because two letters prove little
 )
+
+
+def is_no_image(path: Path) -> bool:
+    """Return if a file is plainly something else that lies beside images: by its name, or a text or document.
+
+    A name that ends as images' do is one's claim to be an image, whatever is in it; so a damaged image is never passed
+    over.
+    """
+    if path.name.lower() in LITTER:
+        return True
+    if path.suffix.lower() in SUFFIXES or not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(SNIFFED)
+    except OSError:  # the reader will say why
+        return False
+    return bool(start) and recognise(start).other
 
 
 def recognise(content: bytes) -> Format:
@@ -105,4 +129,4 @@ def recognise(content: bytes) -> Format:
     if "\0" in text:
         return Format("not an image, nor anything else that is known")
     markup = re.match(r"\s*<[?!]?(?:doctype )?(html|xml|svg)", text)
-    return Format(f"{markup[1].upper() if markup else 'text'}, not an image")
+    return Format(f"{markup[1].upper() if markup else 'text'}, not an image", other=True)

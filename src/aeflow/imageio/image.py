@@ -16,7 +16,7 @@ MONOCHROME = ("MONOCHROME1", "MONOCHROME2")  # count as one: the reader has inve
 OTHER = "other"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Image:
     """Image as read: its pixels, and the header's facts about them."""
 
@@ -28,7 +28,7 @@ class Image:
     photometric: str | None = None  # as DICOM names it: MONOCHROME1, MONOCHROME2, RGB ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RawImage:
     """Result of a reader: samples of any type, (H, W) or (H, W, 3), before they are brought to [0, 1]."""
 

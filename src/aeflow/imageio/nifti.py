@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import math
 import zlib
 from collections.abc import Callable
@@ -44,6 +45,7 @@ MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # unknown, metre, millimetr
 RGB = 128  # data type code of colour
 # data type code -> NumPy's type
 NUMBER_TYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+HALF_A_VOXEL = 0.5  # of the shortest side: within it, two grids have the same voxels
 REMEDY_SAVE_AGAIN = "save it again with a NIfTI tool, as one volume of integers or floats"
 
 
@@ -58,6 +60,23 @@ class Grid:
     intercept: float
     orientation: NDArray[np.float64]  # (3, 2), as nibabel.orientations has it
     zooms: NDArray[np.float64] | None  # (3,) mm along right, anterior, superior
+    affine: NDArray[np.float64]  # (4, 4) of the volume turned to (right, anterior, superior): index -> place
+
+    def distance(self, other: Grid) -> str | None:
+        """Return in words how far this grid is from another one; None if each voxel lies in the other's same voxel."""
+        (ours, theirs), n = (tuple(grid.shape[i] for i in grid.order) for grid in (self, other)), " x "
+        if ours != theirs:
+            return f"{n.join(map(str, ours))} voxels where there are {n.join(map(str, theirs))}"
+        corners = np.array([[*corner, 1] for corner in itertools.product(*((0, side - 1) for side in ours))])
+        apart = np.linalg.norm(((self.affine - other.affine) @ corners.T)[:3], axis=0).max()
+        if apart <= HALF_A_VOXEL * np.linalg.norm(other.affine[:3, :3], axis=0).min():
+            return None
+        return f"up to {apart:.3g} mm apart in space"
+
+    @property
+    def order(self) -> list[int]:
+        """Axes as stored, in the order right, anterior, superior."""
+        return [int(i) for i in np.argsort(self.orientation[:, 0])]
 
     def slices(self, axis: Axis) -> tuple[int, int]:
         """Return the number of slices along an axis, and the number of pixels of each."""
@@ -87,6 +106,18 @@ class Volume:
         voxels = np.moveaxis(voxels, 0, -1) if len(grid.shape) == 4 else voxels
         self.canonical = apply_orientation(voxels, grid.orientation)  # type: ignore[no-untyped-call]
         self.bounds: tuple[float, float] | None = None
+        self._marked: NDArray[np.bool_] | None = None
+
+    def marked(self) -> NDArray[np.bool_]:
+        """Return where a mask, turned as ``canonical``, is not zero in any channel."""
+        if self._marked is None:
+            colour = self.canonical.ndim == 4
+            self._marked = self.canonical.any(axis=-1) if colour else self.foreground(self.canonical)
+        return self._marked
+
+    def marked_values(self) -> NDArray[Any]:
+        """Return the stored values that are not zero."""
+        return np.asarray(self.stored[self.foreground(self.stored)])
 
     def foreground(self, voxels: NDArray[Any]) -> NDArray[np.bool_]:
         """Return where scaled voxels are not zero: by over half a step of stored integers, or at all for floats."""
@@ -127,49 +158,47 @@ def is_nifti(content: bytes) -> bool:
 
 def header(content: bytes, where: Path, limits: Limits, axis: Axis) -> Header:
     """Return the number of slices along an axis, from the header alone; ImageError if it could not be read."""
-    grid = _grid(content, where, limits, axis)
-    return Header("NIfTI", grid.slices(axis)[0], photometric="RGB" if len(grid.shape) == 4 else None)
+    found = grid(content, where, limits, axis)
+    return Header("NIfTI", found.slices(axis)[0], photometric="RGB" if len(found.shape) == 4 else None)
 
 
 def read(content: bytes, where: Path, limits: Limits, index: int, axis: Axis) -> RawImage:
     """Return slice ``index`` across an axis, float32 (H, W) or (H, W, 3) in [0, 1]; raises ImageError."""
-    volume = _volume(content, where, limits, axis)
-    voxels = _slice(volume, where, index, axis)
+    found = volume(content, where, limits, axis)
+    voxels = _slice(found.canonical, where, index, axis)
     spacing = None
-    if volume.grid.zooms is not None:
-        column, row = np.delete(volume.grid.zooms, AXES[axis]).tolist()
+    if found.grid.zooms is not None:
+        column, row = np.delete(found.grid.zooms, AXES[axis]).tolist()
         spacing = row, column
     if voxels.ndim == 3:
         return RawImage(voxels / np.float32(255), spacing, photometric="RGB")
-    low, high = volume.range(where)
+    low, high = found.range(where)
     with np.errstate(over="ignore"):  # clipped below
-        samples = (volume.scaled(voxels) - low) / (high - low)
+        samples = (found.scaled(voxels) - low) / (high - low)
     return RawImage(samples.clip(0, 1).astype(np.float32), spacing)
 
 
 def read_labels(content: bytes, where: Path, limits: Limits, index: int, axis: Axis) -> NDArray[np.bool_]:
     """Return slice ``index`` of a mask (H, W), true where it is not zero in any channel; raises ImageError."""
-    volume = _volume(content, where, limits, axis)
-    voxels = _slice(volume, where, index, axis)
-    return np.asarray(voxels.any(axis=-1)) if voxels.ndim == 3 else volume.foreground(voxels)
+    return _slice(volume(content, where, limits, axis).marked(), where, index, axis)
 
 
-def _slice(volume: Volume, where: Path, index: int, axis: Axis) -> NDArray[Any]:
-    """Return the voxels of one slice, turned as a radiologist looks at it."""
-    n = volume.canonical.shape[AXES[axis]]
+def _slice(canonical: NDArray[Any], where: Path, index: int, axis: Axis) -> NDArray[Any]:
+    """Return one slice of voxels (R, A, S), turned as a radiologist looks at it."""
+    n = canonical.shape[AXES[axis]]
     if not 0 <= index < n:
         raise ImageError(where, f"no {axis} slice {index}", f"name one from 0 to {n - 1}")
-    plane = np.moveaxis(volume.canonical, AXES[axis], 0)[index]
+    plane = np.moveaxis(canonical, AXES[axis], 0)[index]
     return np.ascontiguousarray(plane[::-1, ::-1].swapaxes(0, 1))
 
 
 _volumes: Last[Volume] = Last()
 
 
-def _volume(content: bytes, where: Path, limits: Limits, axis: Axis) -> Volume:
+def volume(content: bytes, where: Path, limits: Limits, axis: Axis = "axial") -> Volume:
     """Return the decoded volume; the last ones are kept, so that all slices of one cost one decoding."""
-    grid = _grid(content, where, limits, axis)  # first, because the limits may differ from last time
-    return _volumes.of(content, lambda: Volume(grid, _complete(content, grid.size, where, limits), where))
+    voxels = grid(content, where, limits, axis)  # first, because the limits may differ from last time
+    return _volumes.of(content, lambda: Volume(voxels, _complete(content, voxels.size, where, limits), where))
 
 
 def _complete(content: bytes, size: int, where: Path, limits: Limits) -> bytes | bytearray:
@@ -218,7 +247,7 @@ def _version(start: bytes, magics: tuple[bytes, ...]) -> int | None:
     return 2 if start[4:12] in magics else None
 
 
-def _grid(content: bytes, where: Path, limits: Limits, axis: Axis) -> Grid:
+def grid(content: bytes, where: Path, limits: Limits, axis: Axis) -> Grid:
     """Return the header's grid, checked against the limits of slices along an axis."""
     start = _start(content)
     if _version(start, PAIRED_MAGICS):
@@ -228,17 +257,17 @@ def _grid(content: bytes, where: Path, limits: Limits, axis: Axis) -> Grid:
         raise FileError(where, "no complete NIfTI header", REMEDY_SAVE_AGAIN)
     try:
         with np.errstate(all="ignore"):
-            grid = _parse(start, version, where)
+            found = _parse(start, version, where)
     except ImageError:
         raise
     except Exception as error:  # nibabel's and numpy's, whose text may quote the header
         raise FileError(where, f"a damaged NIfTI header ({type(error).__name__})", REMEDY_SAVE_AGAIN) from error
-    n, pixels = grid.slices(axis)
+    n, pixels = found.slices(axis)
     for name, number, limit in (("max_frames", n, limits.max_frames), ("max_pixels", pixels, limits.max_pixels)):
         if number > limit:
             what = "slices" if name == "max_frames" else "pixels in a slice"
             raise ImageLimitError(where, f"{number} {what} where the limit is {limit}", f"crop it or raise {name}")
-    return grid
+    return found
 
 
 def _parse(start: bytes, version: int, where: Path) -> Grid:
@@ -247,7 +276,7 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
     from nibabel.affines import voxel_sizes
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
-    from nibabel.orientations import io_orientation
+    from nibabel.orientations import inv_ornt_aff, io_orientation
 
     def refuse(found: str, remedy: str = REMEDY_SAVE_AGAIN) -> ImageError:
         return FileError(where, found, remedy)
@@ -292,4 +321,5 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
         intercept=intercept,
         orientation=orientation,
         zooms=None if unit is None else turned * unit,
+        affine=affine @ inv_ornt_aff(orientation, shape),  # type: ignore[no-untyped-call]
     )

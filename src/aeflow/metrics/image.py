@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aeflow._types import Floats
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 from aeflow.metrics.intervals import Statistic, delong, grouped_bootstrap, grouped_wilson, wilson
 
 Bools = NDArray[np.bool_]
@@ -52,7 +52,7 @@ def average_precision(scores: ArrayLike, labels: ArrayLike) -> float:
 def roc_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Return false and true positive rate and threshold ("score or more"), from (0, 0, inf) on; needs both classes."""
     x, y = _both_classes(scores, labels)
-    true, false = (count[0] for count in _counts(x, y, _once(x)))
+    true, false = (found[0] for found in _counts(x, y, _once(x)))
     thresholds = np.unique(x)[::-1]
     return np.r_[0, false / false[-1]], np.r_[0, true / true[-1]], np.r_[np.inf, thresholds]
 
@@ -60,7 +60,7 @@ def roc_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, Flo
 def precision_recall_curve(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Floats, Floats]:
     """Return precision, recall, threshold ("score or more"), recall ascending, no point added; needs both classes."""
     x, y = _both_classes(scores, labels)
-    true, false = (count[0] for count in _counts(x, y, _once(x)))
+    true, false = (found[0] for found in _counts(x, y, _once(x)))
     return true / (true + false), true / true[-1], np.unique(x)[::-1]
 
 
@@ -280,6 +280,6 @@ def _both_classes(scores: ArrayLike, labels: ArrayLike) -> tuple[Floats, Bools]:
     """Return scores and labels as arrays; DataError if a class is missing."""
     x, y = _checked(scores, labels)
     if not y.any() or y.all():
-        found = f"{int((~y).sum())} normal and {int(y.sum())} abnormal images"
+        found = f"{int((~y).sum()):,} normal and {count(int(y.sum()), 'abnormal image')}"
         raise DataError("evaluation", found, "an area or a curve needs both classes")
     return x, y

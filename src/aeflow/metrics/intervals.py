@@ -10,7 +10,7 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from aeflow._types import Floats
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 
 Bools = NDArray[np.bool_]
 Statistic = Callable[[Floats, Bools, Floats], Floats]
@@ -159,7 +159,7 @@ def _placements(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Floats, Fl
     if not np.isfinite(x).all():
         raise DataError("delong", "a score that is not finite", "leave out or repair the image it belongs to")
     if min(y.sum(), (~y).sum()) < 2:
-        found = f"{(~y).sum()} normal and {y.sum()} abnormal images"
+        found = f"{(~y).sum():,} normal and {count(int(y.sum()), 'abnormal image')}"
         raise DataError("delong", found, "its variance needs two of each at least")
     ranks = rankdata(x)
     v10 = (ranks[y] - rankdata(x[y])) / (~y).sum()

@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from aeflow.errors import count
+
 # a path with at least one folder, from a root, a drive, a share or a home
 ABSOLUTE = re.compile(r"""(?<![\w.~/\\-])(?:[A-Za-z]:[\\/]+|\\\\|~[\\/]|/+)(?:[^\s:;,'"\\/]+[\\/]+)+([^\s:;,'"\\/]*)""")
 
@@ -41,6 +43,7 @@ def render(template: str, **values: Any) -> str:
     environment.filters |= {
         "public": public,
         "words": lambda name: str(name).replace("_", " "),
+        "number_of": count,
         "f3": lambda value: f"{value:.3f}",
         "percent": lambda value: f"{100 * value:.1f} %",
         "by": lambda interval: {"delong": "DeLong", "wilson": "Wilson", None: ""}.get(interval, interval),

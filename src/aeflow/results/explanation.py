@@ -29,7 +29,7 @@ LEAST_SHOWN = 0.8
 SHOWN = 3  # nearest normals of either source
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Explanation:
     """A score, and what explains it."""
 

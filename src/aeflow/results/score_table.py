@@ -15,7 +15,7 @@ from aeflow.data.records import Record
 from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
-from aeflow.privacy import shown_patient
+from aeflow.privacy import shown_key
 from aeflow.results.study_table import remove_studies, study_table_of
 from aeflow.runtime.files import UNENCODABLE, encodable, part_of, replacing
 from aeflow.runtime.terminal import print
@@ -31,7 +31,7 @@ Row = dict[str, Any]
 def columns() -> dict[str, str]:
     """Return the columns of the table, with their types in Parquet."""
     return {
-        "path": "string",  # as the user gave it; the one name that leaves the program
+        "path": "string",  # as the user gave it; a salted hash where ``names`` are not asked for
         "slice": "int32",  # from 1, of a file that holds several images
         "label": "int8",  # 0 normal, 1 abnormal, empty unknown
         "patient": "string",  # salted hash, or the key with --identify
@@ -47,12 +47,16 @@ def columns() -> dict[str, str]:
     }
 
 
-def score_row(record: Record, result: Score | ImageError) -> Row:
-    """Return one row of the table; names stand in it in their ``printable`` form."""
+def score_row(record: Record, result: Score | ImageError, names: bool = True) -> Row:
+    """Return one row of the table; names stand in it in their ``printable`` form.
+
+    Without ``names`` the path is a pseudonym, as a patient's key always is.
+    """
     line: Row = dict.fromkeys(columns())
-    study = None if record.study is None else printable(shown_patient(record.study))
-    line |= {"path": printable(record.name), "slice": record.slice_number, "label": record.label}
-    line |= {"patient": printable(shown_patient(record.patient)), "study": study}
+    study = None if record.study is None else printable(shown_key(record.study))
+    path = printable(record.name if names else shown_key(record.name))
+    line |= {"path": path, "slice": record.slice_number, "label": record.label}
+    line |= {"patient": printable(shown_key(record.patient)), "study": study}
     if isinstance(result, ImageError):
         return {**line, "error": printable(f"{result.found}; {result.remedy}")}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
@@ -65,12 +69,14 @@ class ScoreTable(Sink):
 
     Until its end it is ``part_of(path)``; after an error, Ctrl-C or a kill that file stays with the rows so far, and a
     former table as it was. With the former table its table of studies goes.
+
+    ``names``: whoever asked for the table gave the files, and is to find them in it again.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, names: bool = True) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
-        self.path = path
+        self.path, self.names = path, names
         self._open = ExitStack()
         self._rows = 0
 
@@ -94,7 +100,7 @@ class ScoreTable(Sink):
         self._open.__exit__(kind, error, trace)
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
-        self._write(score_row(record, result))
+        self._write(score_row(record, result, self.names))
         self._rows += 1
 
     def _before_its_end(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aeflow.errors import OutputError, printable
-from aeflow.privacy import shown_patient
+from aeflow.privacy import shown_key
 from aeflow.runtime.files import beginning, write_text
 from aeflow.scoring.studies import Study
 
@@ -40,5 +40,5 @@ def remove_studies(path: Path) -> None:
 def study_row(study: Study) -> dict[str, Any]:
     """Return a study as a line; keys are pseudonyms unless names were asked for."""
     values = {name: getattr(study, name) for name in COLUMNS}
-    keys = {name: printable(shown_patient(getattr(study, name))) for name in ("study", "patient")}
+    keys = {"study": printable(shown_key(study.study)), "patient": printable(shown_key(study.patient))}
     return values | keys | {"rows": " ".join(map(str, study.rows))}

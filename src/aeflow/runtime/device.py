@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import torch
 from torch import Tensor
 
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, count
 from aeflow.runtime.terminal import print
 
 T = TypeVar("T")
@@ -78,7 +78,7 @@ def halving(attempt: Callable[[int], T], size: int) -> tuple[T, int]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         size = (size + 1) // 2
-        print(f"note: the GPU's memory is too small; going on with {size} images at a time", file=sys.stderr)
+        print(f"note: the GPU's memory is too small; going on with {count(size, 'image')} at a time", file=sys.stderr)
 
 
 def in_parts(compute: Callable[..., T], size: int, *columns: Sequence[Any] | Tensor) -> tuple[list[T], int]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
+DEVICES = ("auto", "cpu", "cuda")
 GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's; that of Linux on Windows; AMD's
 
 
@@ -39,17 +40,22 @@ def may_have_gpu() -> bool:
     return any(Path(driver).exists() for driver in GPU_DRIVERS)
 
 
+def check_device(name: str) -> None:
+    """Raise SettingsError for a name that no device has; whether it is there is not asked."""
+    if name not in DEVICES:
+        raise SettingsError("device", f"{name!r} is not supported", "choose auto, cpu or cuda")
+
+
 def pick_device(name: str) -> torch.device:
     """Return the named device; ``auto`` is CUDA if there is one, else the CPU.
 
     Raises SettingsError for a device that is not there.
     """
+    check_device(name)
     import torch  # scoring with a graph does without
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name not in ("cpu", "cuda"):
-        raise SettingsError("device", f"{name!r} is not supported", "choose auto, cpu or cuda")
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is available", "choose auto or cpu")
     return torch.device(name)

@@ -35,7 +35,7 @@ class Scorer:
     fingerprint: str = ""  # SHA-256 of the model's model.json
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Measured:
     """One image's raw measures; ``maps`` and ``pictures`` are empty unless asked for."""
 
@@ -50,7 +50,7 @@ class Measured:
     original: Original | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Score:
     """Score of an image: how abnormal it is, how sure that is, and where.
 

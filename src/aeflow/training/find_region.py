@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aeflow.config import PAINTED, Settings
-from aeflow.data.records import Record
+from aeflow.data.masks import REGION, strays
+from aeflow.data.records import Record, stray_masks
 from aeflow.data.splits import evenly
 from aeflow.model.aeflow import chosen
 from aeflow.model.encoder import Encoder
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.training.learn_region import learn_region
-from aeflow.training.painted import read_painted
+from aeflow.training.painted import masks_in, read_painted, with_regions
 
 MOST_PAINTED = 100  # painted normals that a region is learnt from; more teach nothing new
 
@@ -21,13 +22,26 @@ MOST_PAINTED = 100  # painted normals that a region is learnt from; more teach n
 def find_region(
     data: Path | str, painted: Path | None, kept: Sequence[Record], settings: Settings, encoder: Encoder
 ) -> Region | None:
-    """Return the region for the ``kept`` normals, learnt now if it is painted; None if all of the image counts."""
+    """Return the region for the ``kept`` normals, learnt now if it is painted; None if all of the image counts.
+
+    ``painted``: folder of masks; without it the regions that the data folder gives, by its folder or its manifest.
+    """
     if not settings.describes:
         return None
     if settings.region != PAINTED:
         return chosen(REGIONS, settings.region, "region")(encoder).to(encoder.mean.device)
-    folder = painted or Path(data) / "train" / "region"
-    known = {path.stem for path in folder.iterdir()} if folder.is_dir() else set()
-    of_painter = evenly([record for record in kept if record.path.stem in known], MOST_PAINTED)
-    _, x, masks = read_painted(folder, of_painter, settings.image_size)
+    where = painted or Path(data) / "train" / REGION
+    known = kept if painted is None else with_regions(kept, painted)
+    of_painter = evenly([record for record in known if record.region is not None], MOST_PAINTED)
+    _, x, masks = read_painted(where, of_painter, settings.image_size)
     return learn_region(x, masks, encoder, settings.seed)
+
+
+def unused_masks(data: Path | str, painted: Path | None, train: Sequence[Record], settings: Settings) -> list[str]:
+    """Return a sentence on the painted masks that fit no train image, in a list; empty if there are none."""
+    if settings.region != PAINTED:
+        return []
+    if painted is None:
+        return stray_masks(data, train, (REGION,))
+    note = strays(painted, "mask", list(masks_in(painted).paths.values()), [record.path for record in train])
+    return [] if note is None else [note]

@@ -14,7 +14,7 @@ from aeflow.config import Settings
 from aeflow.data.augment import recapture
 from aeflow.data.records import Record, Refusals, of_label
 from aeflow.data.splits import leave_out_patients, shared_patients
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
 from aeflow.imageio.errors import ImageError
@@ -47,11 +47,12 @@ def choose_labelled_set(
     held_out = leave_out_patients(of_label(train, 0), {r.patient for r in known})
     free = leave_out_patients(others, shared_patients(others, [*test, *held_out]))
     abnormal = sorted(of_label(free, 1), key=lambda r: _key(settings.seed, r.name))
-    count = len(abnormal) if settings.labels is None else settings.labels
-    if count > len(abnormal):
-        found = f"{len(abnormal)} labelled abnormal images of patients outside the test split, {count} asked for"
+    wanted = len(abnormal) if settings.labels is None else settings.labels
+    if wanted > len(abnormal):
+        labelled = count(len(abnormal), "labelled abnormal image")
+        found = f"{labelled} of patients outside the test split, {wanted:,} asked for"
         raise DataError(Path(data) / "train" / "abnormal", found, "ask for fewer with --labels, or label more")
-    drawn, rest = abnormal[:count], abnormal[count:]
+    drawn, rest = abnormal[:wanted], abnormal[wanted:]
     pool = of_label(free, None) + (sorted(rest, key=lambda r: r.name) if settings.undrawn else [])
     kinds = sorted({record.kind or ANY_KIND for record in drawn}) or [ANY_KIND]
     labels = [0] * len(known) + [1 + kinds.index(record.kind or ANY_KIND) for record in drawn] + [-1] * len(pool)
@@ -107,7 +108,7 @@ class LearntClasses:
         notes = [self.pool.finding] if self.pool is not None else []
         if self.labelled_set.left_out:
             reason = "their patients are in the test split, or held out"
-            notes.append(f"{self.labelled_set.left_out} train images are left out: {reason}")
+            notes.append(f"{count(self.labelled_set.left_out, 'train image')} left out: {reason}")
         if self.classes is None:
             notes.append("nothing to learn classes from; this is the normals-only model")
         return notes

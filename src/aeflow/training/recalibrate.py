@@ -25,12 +25,14 @@ from aeflow.artifacts.run import Artifact, load_run, save_run
 from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
 from aeflow.config import Settings
-from aeflow.data.records import LABELS, Record, Refusals, find_images
+from aeflow.data.folder_files import LABELS
+from aeflow.data.records import Record, Refusals, find_images
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.limits import LIMITS
+from aeflow.privacy import SALT_OF, pseudonym
 from aeflow.runtime.files import content, write_bytes
 from aeflow.runtime.folders import alone, foreign, together
 from aeflow.runtime.inputs import Inputs
@@ -82,7 +84,7 @@ def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device
     if different < MIN_LOCAL_NORMALS:
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
         remedy = f"give {MIN_LOCAL_NORMALS} or more, of as many patients as you can; 100 are better"
-        raise DataError("normals", f"{different} different readable normal images{reason}", remedy)
+        raise DataError("normals", f"{count(different, 'different readable normal image')}{reason}", remedy)
     outside = sum(
         bool(old.input_guard.outside(image.input_statistics, image.acquisition, image.region_statistics))
         for _, image in measured
@@ -93,7 +95,8 @@ def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device
         "patients": patients,
         "refused_images": len(refusals),
         "outside": outside,
-        "content": sorted({digest for digest in digests.values() if digest}),
+        "content": sorted({pseudonym(digest) for digest in digests.values() if digest}),
+        "salt": pseudonym(SALT_OF),  # tells whether it is known here; who lacks it cannot try out images
         "original": _original(old),
     }
     measures = {name: np.stack([image.measures[name] for _, image in measured]) for name in old.settings.chosen_terms}
@@ -170,9 +173,9 @@ def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
         notes.append(f"{what}: images of a patient are alike, and the threshold is less sure than its rule says")
     if 1 / (images + 1) > rate:
         needed = math.ceil(1 / rate) - 1
-        notes.append(f"{images} images cannot set a rate of {rate:.1%}: {needed} are needed; see the rule")
+        notes.append(f"{count(images, 'image')} cannot set a rate of {rate:.1%}: {needed} are needed; see the rule")
     if metadata["outside"] > MAX_OUTSIDE * images:
-        what = f"{metadata['outside']} of {images} images are outside the model's intended input"
+        what = f"{metadata['outside']:,} of {count(images, 'image')} are outside the model's intended input"
         notes.append(f"{what}: a new threshold does not mend that; train on images of this kind")
     return notes
 

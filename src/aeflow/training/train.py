@@ -19,13 +19,13 @@ import torch
 from aeflow.artifacts.layout import CHECKPOINT, EPOCH_SCORES, HISTORY, MODEL_JSON, OF_TRAINING, holds, of_run
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
-from aeflow.calibration.calibration import MIN_NORMALS
+from aeflow.calibration.calibration import MIN_NORMALS, Calibration
 from aeflow.config import FLOWGMM, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
 from aeflow.data.records import Record, Refusals, inputs_of, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
-from aeflow.errors import ArtifactError, DataError
+from aeflow.errors import ArtifactError, DataError, count
 from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
@@ -43,7 +43,7 @@ from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
 from aeflow.training.checkpoint import Progress, check_checkpoint
 from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
-from aeflow.training.find_region import find_region
+from aeflow.training.find_region import find_region, unused_masks
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import described, fit_terms, images_of
@@ -193,7 +193,8 @@ def _trained(
     }
     model = Artifact(net, net.settings, calibration, guard, metadata)
     history = _write_run(model, run, material, progress, inputs)
-    return Trained(model, history, refusals, _notes(images, learnt))
+    notes = _notes(images, learnt, calibration, settings) + unused_masks(data, painted, images.train, settings)
+    return Trained(model, history, refusals, notes)
 
 
 def read_images(data: Path | str, settings: Settings) -> TrainingImages:
@@ -278,7 +279,7 @@ def _check_enough(material: Material, settings: Settings, data: Path | str, refu
     """Raise DataError if too few different normals can be read to train on, or to hold out."""
     different = [len(set(features.contents)) for features in (material.views[0], material.held_out)]
     if different[0] < 2 or different[1] < MIN_NORMALS:
-        what = f"{different[0]} different readable images to train on and {different[1]} to hold out"
+        what = f"{count(different[0], 'different readable image')} to train on and {different[1]} to hold out"
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
         needed = math.ceil(MIN_NORMALS / settings.held_out)
         remedy = f"give at least {needed} normal images, no copies of one another"
@@ -326,9 +327,15 @@ def _write_run(
     return history
 
 
-def _notes(images: TrainingImages, learnt: LearntClasses | None) -> list[str]:
+def _notes(
+    images: TrainingImages, learnt: LearntClasses | None, calibration: Calibration, settings: Settings
+) -> list[str]:
     """Return what the user should know of the data."""
     notes = [f"{images.leaked}; figures on it flatter the model"] if images.leaked.images else []
+    held_out, rate = len(calibration.scores), settings.false_positive_rate
+    if 1 / (held_out + 1) > rate:
+        what = f"{count(held_out, 'held-out normal')} cannot set a rate of {rate:.1%}"
+        notes.append(f"{what}: {math.ceil(1 / rate) - 1} are needed; {calibration.rule}")
     return notes + ([] if learnt is None else learnt.notes())
 
 

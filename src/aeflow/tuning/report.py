@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
+from aeflow.errors import count
 from aeflow.reporting.html import public, render
 from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, as_data_uri, grid, new_figure, styled
 from aeflow.runtime.files import write_text
@@ -21,7 +22,7 @@ def print_tuning(summary: Mapping[str, Any]) -> None:
     """Print the result and the images it rests on."""
     console = Terminal(soft_wrap=True, highlight=False)
     finished = sum(trial["value"] is not None for trial in summary["trials"])
-    console.print(f"{len(summary['trials'])} trials, {finished} trained to the end")
+    console.print(f"{count(len(summary['trials']), 'trial')}, {finished:,} trained to the end")
     table = Table("", "preset", "best")
     rows = {"proxy": (summary["default"]["value"], summary["best"]["value"])}
     if (again := summary["confirmed"]) is not None:
@@ -40,20 +41,25 @@ def finding(summary: Mapping[str, Any]) -> str:
     changes = ", ".join(f"{k}={'left to training' if v is None else public(v)}" for k, v in changed.items())
     if again is not None and not changes:
         return "The best settings were no better with another seed: the preset stays as it was."
+    if again is None and summary["best"]["value"] > summary["default"]["value"]:
+        return (
+            "Better settings were found, but not tried with another seed: too little time. The preset stays as it was; "
+            "the same command with a larger budget goes on."
+        )
     if not changes:
         return "Nothing better than the preset was found: it stays as it was."
-    sure = "not tried with another seed: too little time" if again is None else "also ahead with another seed"
-    return f"Changed: {changes} ({sure})."
+    return f"Changed: {changes} (also ahead with another seed)."
 
 
 def declared(summary: Mapping[str, Any]) -> str:
     """Return a sentence about the abnormal images that the choice rests on."""
     images = summary["images"]
+    verb = "was" if images["abnormal"] == 1 else "were"
     if not images["abnormal"]:
         return "No abnormal image was used: the choice rests on synthetic anomalies alone, which are not diseases."
     return (
-        f"{images['abnormal']} abnormal images of the train split were used to choose: say so where you report "
-        "figures, and report none on those images."
+        f"{count(images['abnormal'], 'abnormal image')} of the train split {verb} used to choose: say so where you "
+        "report figures, and report none on those images."
     )
 
 

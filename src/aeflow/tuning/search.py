@@ -29,7 +29,7 @@ PRUNE_AFTER_TRIALS = 4  # trainings that are finished before one may end early
 GLANCE_SHARES = (0.5, 0.75)  # shares of a training after which it is measured
 GLANCE_IMAGES = 60  # images of each group in such a quick measurement
 SECOND_FEATURES_SHARE = 0.3  # of the time for the first features: the time for those of another split
-CONFIRM_FROM_SHARE = 0.7  # share of its time with which ``confirm`` still begins: a trial may end an epoch late
+CONFIRM_MARGIN = 1.25  # times the time that ``confirm`` will take are kept for it: a trial may end an epoch late
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped early", TrialState.FAIL: "cut off"}
 
 
@@ -93,7 +93,7 @@ class Search:
         def look(net: AEFlow, epoch: int, epochs: int) -> None:
             nonlocal reached
             self._show(advance, f"trial {trial.number}, epoch {epoch} of {epochs}; ")
-            if not first and self.left() <= 0:
+            if self.left() <= 0:
                 raise OutOfTimeError
             due = sum(epoch >= share * epochs for share in GLANCE_SHARES)
             if due == reached or epoch == epochs:
@@ -118,7 +118,7 @@ class Search:
         """Train the best settings and the preset's own with another seed, unless that is done or time is short."""
         best, tic = self.study.best_trial, time.perf_counter()
         chosen, base = self.settings_of(best), self.trainer.space.base
-        if chosen == base or self.confirmed() is not None or self.ends - tic < CONFIRM_FROM_SHARE * self._reserve():
+        if chosen == base or self.confirmed() is not None or self.ends - tic < self._reserve():
             return
         seed = base.seed + 1
         trainer = TrialTrainer.of(data, self.trainer.space, self.trainer.encoder, seed)
@@ -135,12 +135,12 @@ class Search:
 
     def left(self) -> float:
         """Return the seconds for trials: the budget without the time spent and the time that ``confirm`` will take."""
-        return self.ends - time.perf_counter() - self._reserve()
+        return self.ends - time.perf_counter() - CONFIRM_MARGIN * self._reserve()
 
     def chosen(self) -> Settings:
-        """Return the best settings if they are ahead with another seed, too, or were not tried; else the preset's."""
+        """Return the best settings if they are ahead with another seed, too; else the preset's."""
         found = self.confirmed()
-        if found is not None and found["best"]["value"] <= found["default"]["value"]:
+        if found is None or found["best"]["value"] <= found["default"]["value"]:
             return self.trainer.space.base
         return self.settings_of(self.study.best_trial)
 

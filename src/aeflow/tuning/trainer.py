@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,11 @@ from aeflow.tuning.proxy import Proxy, Sides, of_stages, value
 from aeflow.tuning.search_space import SearchSpace
 
 Figures = dict[str, float | None]
+
+
+def spent(when: str) -> SettingsError:
+    """Return the error for a budget that ended before there was any result."""
+    return SettingsError("--budget", f"it ended {when}", "give a larger one: the same command goes on from there")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +74,11 @@ class TrialTrainer:
         return self.front.encoder
 
     @classmethod
-    def of(cls, data: Path | str, space: SearchSpace, encoder: Encoder, seed: int) -> Self:
-        """Return the trainer for a data folder, as ``seed`` splits its train normals; raises DataError for too few."""
+    def of(cls, data: Path | str, space: SearchSpace, encoder: Encoder, seed: int, ends: float = math.inf) -> Self:
+        """Return the trainer for a data folder, as ``seed`` splits its train normals; raises DataError for too few.
+
+        SettingsError if the time is spent, by ``time.perf_counter`` at ``ends``, before all features are computed.
+        """
         settings = space.base.model_copy(update={"seed": seed})
         sides = Sides.of(data, settings)
         views = range(1 + getattr(space.distributions["augmented_views"], "high", 0))
@@ -82,8 +92,14 @@ class TrialTrainer:
         arithmetic = Arithmetic.of(encoder.mean.device, images + synthetic)
         cache = FeatureCache.of(front, settings, arithmetic=arithmetic)
         with bar("Features", images) as advance:
-            found = [cache.features(sides.kept, advance, view) for view in views]
-            proxy = Proxy.on(sides, settings, cache, advance)
+
+            def counted(n: int) -> None:
+                advance(n)
+                if time.perf_counter() > ends:
+                    raise spent("before all features were computed")
+
+            found = [cache.features(sides.kept, counted, view) for view in views]
+            proxy = Proxy.on(sides, settings, cache, counted)
         refusals = [*found[0][1], *proxy.refusals]
         kept = [features for features, _ in found]
         planned, _, normals = plan_score(cache, kept[0], widest.model_copy(update={"seed": seed}))

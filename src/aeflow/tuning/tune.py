@@ -64,7 +64,9 @@ def seconds_of(budget: str) -> float:
     """Return ``90s``, ``30m`` or ``2h`` in seconds; raises SettingsError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([smh])", budget.strip())
     if not found or not float(found[1]):
-        raise SettingsError("budget", f"{budget!r} is no time", "write for instance 90s, 30m or 2h")
+        number = re.fullmatch(r"\d+(?:\.\d+)?", budget.strip())
+        what = f"{budget!r} has no unit" if number else f"{budget!r} is no time"
+        raise SettingsError("--budget", what, "write for instance 90s, 30m or 2h")
     return float(found[1]) * UNITS[found[2]]
 
 
@@ -82,8 +84,9 @@ def tune(
     """Search around ``settings`` for ``budget`` seconds in all, and write the four files above into ``out``.
 
     A search that was stopped goes on; the time it took counts. ``trials`` ends it earlier, and makes it repeatable. The
-    first trial is ``settings`` itself, of the file ``preset`` if they come from one, and is always finished. Raises
-    DataError as training does, ArtifactError if ``out`` holds another search or is in use.
+    first trial is ``settings`` itself, of the file ``preset`` if they come from one. Raises DataError as training does,
+    ArtifactError if ``out`` holds another search or is in use, SettingsError if the budget ends before the first trial
+    does; what was computed till then is kept.
     """
     began = time.perf_counter()
     prepare()
@@ -100,7 +103,7 @@ def tune(
     from aeflow.model.encoder_weights import pretrained
     from aeflow.tuning.search import DATABASE, Search
     from aeflow.tuning.search_space import SearchSpace
-    from aeflow.tuning.trainer import TrialTrainer  # these need optuna
+    from aeflow.tuning.trainer import TrialTrainer, spent  # these need optuna
 
     folder, on = Path(out), pick_device(device)
     with _alone(folder), alone(folder), _stoppable():
@@ -110,11 +113,13 @@ def tune(
             inputs.spare(folder / name)
         space = SearchSpace(settings, strides_of(settings.encoder))
         encoder = pretrained(settings.encoder, space.widest.encoder_stages, encoder_weights).to(on)
-        trainer = TrialTrainer.of(data, space, encoder, settings.seed)
+        trainer = TrialTrainer.of(data, space, encoder, settings.seed, ends=began + budget)
         search = Search(folder, trainer, budget, began)
         try:
             with bar("Tuning (s)", round(budget)) as advance:
                 search.run(advance, trials)
+                if search.default() is None:
+                    raise spent("in the first training, that of the preset itself")
                 search.confirm(data)
         except KeyboardInterrupt:
             if search.default() is not None:

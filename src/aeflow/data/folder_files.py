@@ -1,0 +1,65 @@
+"""Files of a folder that may be images: without hidden files, manifests, masks, and what is plainly something else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from aeflow.data.masks import MASK_FOLDERS, MOST_NAMED
+from aeflow.errors import count
+from aeflow.imageio.formats import is_no_image
+from aeflow.privacy import shown
+from aeflow.runtime.files import PART
+from aeflow.runtime.terminal import print
+
+LABELS = {"normal": 0, "abnormal": 1, "unlabelled": None}  # class folder -> label
+MANIFEST = "manifest.csv"
+
+
+def images_in(folder: Path) -> list[Path]:
+    """Return what may be an image below a folder, sorted; none if there is no such folder. A note tells of the rest."""
+    found = list(_files(folder)) if os.path.isdir(folder) else []
+    others = [path for path in found if is_no_image(path)]
+    if others:
+        _note_others(tuple(others))
+    return [path for path in found if path not in others] if others else found
+
+
+@cache
+def _note_others(paths: tuple[Path, ...]) -> None:
+    """Say once that files are passed over."""
+    names = ", ".join(shown(path.name, "file") for path in paths[:MOST_NAMED])
+    more = f" and {len(paths) - MOST_NAMED:,} more" if len(paths) > MOST_NAMED else ""
+    verb = "is no image and is" if len(paths) == 1 else "are no images and are"
+    print(f"note: {count(len(paths), 'file')} {verb} passed over: {names}{more}", file=sys.stderr)
+
+
+def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Yield all files below a folder in sorted order; a folder that cannot be listed stands for its files.
+
+    Its reader then refuses it, as it refuses a file that cannot be opened. Hidden ones, manifests, incomplete results,
+    and masks of either kind beside their class folders are left out.
+    """
+    real = folder.resolve()
+    if real in above:  # a link that leads back to where it came from
+        return
+    try:
+        entries = entries_of(folder)
+    except OSError:
+        yield folder
+        return
+    classes = any(entry.name in LABELS for entry in entries)
+    for entry in entries:
+        if os.path.isdir(entry):
+            if not (classes and entry.name in MASK_FOLDERS):
+                yield from _files(entry, (*above, real))
+        elif entry.name != MANIFEST and entry.suffix != PART:
+            yield entry
+
+
+def entries_of(folder: Path) -> list[Path]:
+    """Return what a folder holds, sorted, without hidden entries; OSError if it cannot be listed."""
+    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
