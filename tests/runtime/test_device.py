@@ -10,7 +10,7 @@ import torch
 
 from aeflow.backends.torch import TorchBackend
 from aeflow.data.records import read_records
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, count
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
@@ -59,7 +59,7 @@ def test_halves_until_it_fits_and_says_so(size: int, most: int, fits: int, capsy
     assert halving(attempt, size) == (10 * fits, fits)
     said = capsys.readouterr()
     assert said.out == ""
-    assert (f"going on with {fits} images at a time" in said.err) == (fits != size)
+    assert (f"going on with {count(fits, 'image')} at a time" in said.err) == (fits != size)
 
 
 def test_not_even_one_image_fits() -> None:
