@@ -28,7 +28,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Path:
     for name in ("train/normal/a", "train/normal/b", "test/normal/a", "test/abnormal/b"):
         path = tmp_path / "data" / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,30 +37,30 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("command", ["score", "evaluate", "explain", "recalibrate"])
-def test_a_model_in_the_place_of_the_images_is_recognised(data, tmp_path, capsys, command):
+def test_a_model_in_the_place_of_the_images_is_recognised(folder, tmp_path, capsys, command):
     model = tmp_path / "model"
     model.mkdir()
     (model / "model.json").touch()
     out = ["--out", tmp_path / "out"] if command != "score" else []
-    found = error_of(capsys, command, data, model, *out)
-    assert found == f"{data}: is no model, but {model} is one; name the model first, then the images"
+    found = error_of(capsys, command, folder, model, *out)
+    assert found == f"{folder}: is no model, but {model} is one; name the model first, then the images"
 
 
-def test_what_does_not_exist_is_wrong_use_and_named(data, tmp_path, capsys):
+def test_what_does_not_exist_is_wrong_use_and_named(folder, tmp_path, capsys):
     found = error_of(capsys, "score", tmp_path / "model", tmp_path / "gone")
     assert found == f"{tmp_path}/gone: there is no such file or folder; check the path"
 
 
 @pytest.mark.parametrize("below", ["train", "train/normal"])
-def test_a_part_of_a_data_folder_is_told_the_whole(data, tmp_path, capsys, below):
-    found = error_of(capsys, "train", data / below, "--out", tmp_path / "out")
-    assert found.endswith(f"; name the data folder itself: {data}")
+def test_a_part_of_a_data_folder_is_told_the_whole(folder, tmp_path, capsys, below):
+    found = error_of(capsys, "train", folder / below, "--out", tmp_path / "out")
+    assert found.endswith(f"; name the data folder itself: {folder}")
 
 
 @pytest.mark.parametrize("command", ["score", "evaluate", "explain"])
-def test_an_unknown_device_is_refused_whatever_runs_the_model(data, tmp_path, capsys, command):
+def test_an_unknown_device_is_refused_whatever_runs_the_model(folder, tmp_path, capsys, command):
     out = ["--out", tmp_path / "out"] if command != "score" else []
-    images = data if command == "evaluate" else data / "train/normal/a.png"
+    images = folder if command == "evaluate" else folder / "train/normal/a.png"
     found = error_of(capsys, command, tmp_path, images, *out, "--device", "gpu")
     assert found == "device: 'gpu' is not supported; choose auto, cpu or cuda"
 
@@ -72,42 +72,42 @@ def test_help_shows_no_type_beside_a_flag(capsys, command):
     assert "<bool>" not in capsys.readouterr().out
 
 
-def test_what_lies_beside_images_is_passed_over_with_a_note_and_a_damaged_image_is_not(data, capsys):
-    before = [record.name for record in read_records(data)]
+def test_what_lies_beside_images_is_passed_over_with_a_note_and_a_damaged_image_is_not(folder, capsys):
+    before = [record.name for record in read_records(folder)]
     beside = {"Thumbs.db": b"\xd0\xcf\x11\xe0", "README": b"About", "notes.txt": "fünf".encode(), "a.pdf": b"%PDF-1.7"}
     for name, content in beside.items():
-        (data / "train/normal" / name).write_bytes(content)
-    assert [record.name for record in read_records(data)] == before
+        (folder / "train/normal" / name).write_bytes(content)
+    assert [record.name for record in read_records(folder)] == before
     err = capsys.readouterr().err
     assert err.startswith("note: 4 files are no images and are passed over: file ")
     assert err.count("\n") == 1
     damaged = {"text.png": b"no image", "scan": b"\x89PNG cut off", "empty": b"", "old.gif": b"GIF89a"}
     for name, content in damaged.items():
-        (data / "train/normal" / name).write_bytes(content)
-    listed = {record.path.name: record.path for record in find_images([data / "train/normal"])}
+        (folder / "train/normal" / name).write_bytes(content)
+    listed = {record.path.name: record.path for record in find_images([folder / "train/normal"])}
     assert set(listed) == {"a.png", "b.png", *damaged}
     for name in damaged:
         with pytest.raises(ImageError):
             read_image(listed[name])
 
 
-def test_what_was_typed_is_named_in_its_refusal(data, tmp_path, capsys, trained, run):
+def test_what_was_typed_is_named_in_its_refusal(folder, tmp_path, capsys, tiny_run):
     bad = tmp_path / "notes.txt"
     bad.write_text("no image")
     with pytest.raises(SystemExit) as end:
-        main(["score", str(run), str(bad), str(data / "test/normal/a.png")])
+        main(["score", str(tiny_run), str(bad), str(folder / "test/normal/a.png")])
     assert end.value.code == 1
     err = capsys.readouterr().err
     assert f"1 image refused:\n  {bad}: text, not an image; name an image file\n" in err
     assert "--identify" not in err
 
 
-def test_a_score_compares_by_identity_and_a_model_pickles_as_its_folder(data, trained, run):
-    model = aeflow.load(run, "cpu")
-    image = data / "test/normal/a.png"
+def test_a_score_compares_by_identity_and_a_model_pickles_as_its_folder(folder, tiny_run):
+    model = aeflow.load(tiny_run, "cpu")
+    image = folder / "test/normal/a.png"
     score, again = model.score(image), pickle.loads(pickle.dumps(model)).score(image)
     assert score == score
     assert score != again  # arrays have no one way to be equal: compare ``value``
     assert len({score, again}) == 2
     assert np.isclose(score.value, again.value)
-    assert repr(model) == f"Model({str(run)!r}, backend={model.scorer.backend.name!r})"
+    assert repr(model) == f"Model({str(tiny_run)!r}, backend={model.scorer.backend.name!r})"

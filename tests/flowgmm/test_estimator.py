@@ -14,6 +14,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_breast_cancer, make_moons
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -272,3 +273,17 @@ def test_bad_input_is_named() -> None:
         model.sample(2, y="other")
     with pytest.raises(ValueError, match="at least one"):
         model.sample(0)
+
+
+def test_unlabelled_points_are_no_class_of_a_score() -> None:
+    """In cross-validation too: the accuracy is that of the labelled points, whatever stands for -1."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(-3, 1, (40, 4)), rng.normal(3, 1, (40, 4))])
+    y = np.repeat([0, 1], 40)
+    partly = np.where(np.arange(80) % 2, y, -1)
+    model = FlowGMM(flow_steps=0, random_state=0)
+    assert cross_val_score(model, x, partly, cv=4).tolist() == [1.0] * 4
+    assert model.fit(x, partly.astype(str)).score(x, partly.astype(str)) == 1.0
+    assert model.fit(x, partly).score(x, partly) == model.score(x[1::2], y[1::2]) == 1.0
+    with pytest.raises(ValueError, match="there is nothing to score"):
+        model.score(x, np.full(80, -1))
