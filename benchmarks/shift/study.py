@@ -47,7 +47,6 @@ def measure(data: Path, run: Path) -> tuple[dict[str, Any], dict[str, Floats]]:
         "set": data.name,
         "n": {name: len(group) for name, group in groups.items()},
         "patients": {name: len(set(group.patients)) for name, group in groups.items()},
-        "precision": scorer.backend.precision,
         "threshold": threshold(scores, calibration, settings.false_positive_rate),
         "threshold_at": calibration.threshold,
         "separable": {name: asdict(one) for name, one in told_apart(scorer, groups).items()},

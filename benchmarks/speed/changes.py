@@ -146,13 +146,13 @@ def changes(run: Path) -> Iterator[list[Change]]:
                 "a graph of OpenVINO, float32, instead of torch: the measures of a batch",
                 "BatchNorm folded into convolutions, fixed shapes: 1.5 times",
                 lambda: torch_.run(pixels),
-                lambda: graphs["fp32"].run(pixels),
+                lambda: graphs["openvino"].run(pixels),
             ),
             Change(
                 "a graph of OpenVINO instead of ONNX Runtime, both float32: the order in which `auto` takes them",
                 "layouts of 16 channels throughout: 1.3 times",
                 lambda: graphs["onnx"].run(pixels),
-                lambda: graphs["fp32"].run(pixels),
+                lambda: graphs["openvino"].run(pixels),
             ),
             Change(
                 "first score of a cold process: a graph that lies there instead of torch",
@@ -167,30 +167,18 @@ def changes(run: Path) -> Iterator[list[Change]]:
                 lambda: graph(pixels),
             ),
         ]
-        if "bf16" in graphs:
-            found.insert(
-                5,
-                Change(
-                    "the same graph in bfloat16 instead of float32",
-                    "twice the peak: 1.7 times",
-                    lambda: graphs["fp32"].run(pixels),
-                    lambda: graphs["bf16"].run(pixels),
-                ),
-            )
         yield found
 
 
 def graphs_of(artifact: Artifact, run: Path, folder: Path) -> dict[str, Backend]:
-    """Export to graphs of OpenVINO by precision, bf16 if it passes, and to one of ONNX; return their backends."""
+    """Export to graphs of OpenVINO and of ONNX; return their backends."""
     graphs: dict[str, Backend] = {}
     model = read_metadata(run)
-    for name, to, precision in (("fp32", "openvino", "fp32"), ("bf16", "openvino", "bf16"), ("onnx", "onnx", "fp32")):
+    for name in ("openvino", "onnx"):
         (folder / name).mkdir()
-        _, parity = make(artifact, run, model, to, [precision], folder / name)
-        if not parity.passes(precision):
-            if name == "bf16":
-                continue
-            raise SystemExit(f"the graph of {to} gives other scores: {parity}")
+        parity = make(artifact, run, model, name, folder / name)
+        if not parity.passes:
+            raise SystemExit(f"the graph of {name} gives other scores: {parity}")
         graphs[name] = load_export(folder / name).backend
     return graphs
 

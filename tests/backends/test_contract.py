@@ -67,7 +67,7 @@ def test_order_and_refusals_are_the_same(scorer: Scorer, reference: Scorer, data
 
 def test_measures_are_float64_and_of_every_term(scorer: Scorer, reference: Scorer) -> None:
     found = scorer.backend.run(X)
-    assert (scorer.backend.size, scorer.backend.precision) == (SIZE, "fp32")
+    assert scorer.backend.size == SIZE
     assert found.measures.keys() == {*reference.settings.chosen_terms}
     for values in (*found.measures.values(), found.log_ratios, found.input_statistics):
         assert values.dtype == np.float64

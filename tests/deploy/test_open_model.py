@@ -49,7 +49,7 @@ def test_auto_makes_a_graph_for_many_images_once(
     tiny_run: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scorer = open_model(tiny_run, device="cpu", images=choose.GRAPH_FROM_IMAGES)
-    assert (scorer.backend.name, scorer.backend.precision in ("fp32", "bf16")) == ("openvino", True)
+    assert scorer.backend.name == "openvino"
     assert "making a graph for openvino" in capsys.readouterr().err
     [place] = (own_cache / "graphs").iterdir()
     before = (place / "export.json").stat().st_mtime_ns

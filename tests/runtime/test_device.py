@@ -102,7 +102,7 @@ def test_features_are_held_where_half_of_the_free_memory_takes_them(monkeypatch:
 
 def test_a_cpu_scores_in_full_precision_and_compiles_nothing() -> None:
     plan = Plan.of(CPU)
-    assert (TorchBackend.precision, plan.compiler, plan.hold) == ("fp32", None, None)
+    assert (plan.compiler, plan.hold) == (None, None)
 
 
 @pytest.mark.parametrize("hold", [True, False])

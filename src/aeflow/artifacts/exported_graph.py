@@ -2,7 +2,7 @@
 
 ::
 
-    FOLDER/export.json             schema, format, precision, parity, checksums, the scores of its test images,
+    FOLDER/export.json             schema, format, parity, checksums, the scores of its test images,
                                    and under "model" the whole model.json: settings, calibration, bounds of inputs
     FOLDER/graph.xml, graph.bin    OpenVINO's graph; graph.onnx that of ONNX
     FOLDER/arrays.safetensors      the arrays of ``InputGuard``, and the test images (n, 3, H, W) uint8
@@ -33,7 +33,7 @@ from aeflow.scoring.scorer import BATCH, Scorer, check_guard, value_of
 
 IMAGES = "test_images"
 # Largest difference of two scores that count as equal, in standard deviations of held-out normals' scores.
-TOLERANCE = {"fp32": 1e-3, "bf16": 0.05}
+TOLERANCE = 1e-3
 REMEDY_EXPORT_GRAPH = "export it again"
 
 Pictures = NDArray[np.uint8]
@@ -78,7 +78,7 @@ def load_export(folder: Path, backend: str = "auto", export: dict[str, Any] | No
 def open_graph(folder: Path, export: dict[str, Any], size: int, backend: str = "auto") -> GraphBackend:
     """Return the backend of an export, not yet tried; raises SettingsError if ``backend`` cannot run it."""
     graph = folder / GRAPH_BACKENDS[export["format"]].graph_file
-    return running(export["format"], backend)(graph, size, export["outputs"], export["precision"])
+    return running(export["format"], backend)(graph, size, export["outputs"])
 
 
 def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path) -> None:
@@ -86,7 +86,7 @@ def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path)
     check_guard(scorer.input_guard, scorer.backend.run(as_pixels(images[:1])))
     got, want = values(scorer.calibration, scorer.backend, images), np.array(export["self_test"])
     difference = largest(got, want, scorer.calibration)
-    if not difference <= TOLERANCE[export["precision"]]:
+    if not difference <= TOLERANCE:
         found = f"this machine gives other scores than the one that exported it (off by {difference:.2g} sd)"
         raise ArtifactError(where, found, f"{REMEDY_EXPORT_GRAPH} here, or score with --backend torch")
 

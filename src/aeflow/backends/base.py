@@ -64,10 +64,6 @@ class Backend(Protocol):
         """Name of the backend: torch, openvino or onnx."""
 
     @property
-    def precision(self) -> str:
-        """Precision of its arithmetic: fp32 or bf16."""
-
-    @property
     def size(self) -> int:
         """Side of the images in pixels."""
 
@@ -81,14 +77,13 @@ class GraphBackend(ABC):
     name: ClassVar[str]  # of the backend and of its own format
     graph_file: ClassVar[str]  # file to open in a folder of that format
     formats: ClassVar[tuple[str, ...]]  # formats that it runs
-    precisions: ClassVar[tuple[str, ...]]  # precisions that it computes in
     packages: ClassVar[tuple[str, ...]]  # they write and run its format; the version of the last decides the results
     install: ClassVar[str]  # argument of pip install
     one_by_one: ClassVar[bool]  # if images are handed over one at a time
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
+    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
         """Open a graph of images (B, 3, size, size) that computes ``outputs``."""
-        self.size, self.precision = size, precision
+        self.size = size
         self._outputs = tuple(outputs)
 
     @classmethod
@@ -100,11 +95,6 @@ class GraphBackend(ABC):
     def installed(cls) -> bool:
         """Return if the packages that write and run its format can be imported."""
         return all(find_spec(name) is not None for name in cls.packages)
-
-    @classmethod
-    def native_precisions(cls) -> tuple[str, ...]:
-        """Return the precisions that this machine computes in by itself, the fastest first."""
-        return cls.precisions
 
     def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
         """Return the raw measures of images ``x``, as every backend does."""

@@ -20,13 +20,10 @@ from aeflow.backends import openvino
 TRACED_IMAGES = 2  # images to trace a graph for any number of images with; 1 would become a constant
 
 
-def write_graph(
-    graph: nn.Module, outputs: Sequence[str], size: int, path: Path, exact: Sequence[str], one_by_one: bool = False
-) -> None:
+def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path, one_by_one: bool = False) -> None:
     """Trace a module for any number of images and write it as OpenVINO's ``.xml`` and ``.bin``, or as ``.onnx``.
 
-    In bfloat16 OpenVINO computes convolutions on which no output in ``exact`` depends, and nothing else. A graph for
-    images that come ``one_by_one`` is made in half the time.
+    A graph for images that come ``one_by_one`` is made in half the time.
     """
     x = torch.rand(1 if one_by_one else TRACED_IMAGES, 3, size, size)
     free = None if one_by_one else ({0: torch.export.Dim("batch", max=4096)},)
@@ -46,7 +43,6 @@ def write_graph(
             ov.save_model(model, path, compress_to_fp16=False)
         except RuntimeError as error:  # OpenVINO says no more of what the system refused
             raise OSError(errno.EIO, "the graph cannot be written whole", str(path)) from error
-    openvino.keep_exact(path, exact)
 
 
 def _anonymous(message: Any) -> Any:

@@ -21,15 +21,14 @@ class OnnxBackend(GraphBackend):
     name = "onnx"
     graph_file = "graph.onnx"
     formats = ("onnx",)
-    precisions = ("fp32",)
     packages = ("onnx", "onnxscript", "onnxruntime")
     install = "aeflow[onnx]"
     one_by_one = False
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
+    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
         import onnx
 
-        super().__init__(graph, size, outputs, precision)
+        super().__init__(graph, size, outputs)
         self._model = onnx.load(graph, load_external_data=False)
         _check(self._model)
         self._sessions: dict[tuple[str, ...], Any] = {}

@@ -6,12 +6,11 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from xml.etree import ElementTree
 
 import numpy as np
 
@@ -19,8 +18,6 @@ from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
 
 MAX_STREAMS = 8  # images computed at once; each needs memory for its own activations
-CONVOLUTIONS = ("Convolution", "ConvolutionBackpropData")
-HINTS = {"fp32": "f32", "bf16": "bf16"}  # OpenVINO's names of the precisions that it computes in
 
 
 def openvino() -> ModuleType:
@@ -40,13 +37,12 @@ class OpenVINOBackend(GraphBackend):
     name = "openvino"
     graph_file = "graph.xml"
     formats = ("openvino", "onnx")
-    precisions = ("bf16", "fp32")
     packages = ("openvino",)
     install = "openvino"
     one_by_one = True
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str], precision: str = "fp32") -> None:
-        super().__init__(graph, size, outputs, precision)
+    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
+        super().__init__(graph, size, outputs)
         self._ov = openvino()
         self._core = self._ov.Core()
         self._model = self._read(graph)
@@ -57,12 +53,6 @@ class OpenVINOBackend(GraphBackend):
     def files(cls) -> tuple[str, ...]:
         """Return the name of the graph, and of its weights."""
         return (cls.graph_file, "graph.bin")
-
-    @classmethod
-    def native_precisions(cls) -> tuple[str, ...]:
-        """Return bfloat16 if this CPU computes in it by itself, then float32."""
-        capabilities = openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return ("bf16", "fp32") if "BF16" in capabilities else ("fp32",)
 
     def _read(self, graph: Path) -> Any:
         """Read a graph; ONNX from memory, so that it can name no other file. Raises ValueError for loops and states."""
@@ -104,39 +94,7 @@ class OpenVINOBackend(GraphBackend):
             if shape.is_static and math.prod(shape.to_shape()) > MAX_ELEMENTS:
                 raise ValueError(f"{output.get_node().get_type_name()}: larger than anything that a score computes")
         streams = min(os.cpu_count() or 1, MAX_STREAMS)
-        hints = {"INFERENCE_PRECISION_HINT": HINTS[self.precision], "NUM_STREAMS": streams}
+        # By itself OpenVINO takes bfloat16 where the processor has it, and a score near the threshold changes sides.
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams}
         compiled = self._core.compile_model(part, "CPU", hints)
         return self._ov.AsyncInferQueue(compiled, streams), [tuple(output.shape)[1:] for output in compiled.outputs]
-
-
-def keep_exact(graph: Path, outputs: Collection[str]) -> None:
-    """Mark what a graph file computes in float32 whatever the precision hint: all but later convolutions.
-
-    Later ones are those that no output named here depends on. ``precise`` is the attribute that OpenVINO itself writes
-    for an operation that must not lose precision.
-    """
-    tree = ElementTree.parse(graph)
-    layers = {layer.get("id"): layer for layer in tree.iter("layer")}
-    inputs: dict[str | None, list[str | None]] = {number: [] for number in layers}
-    for edge in tree.iter("edge"):
-        inputs[edge.get("to-layer")].append(edge.get("from-layer"))
-    reached: set[str | None] = set()
-    reach = [
-        number
-        for number, layer in layers.items()
-        for port in layer.iter("port")
-        if set((port.get("names") or "").split(",")) & set(outputs)
-    ]
-    while reach:
-        number = reach.pop()
-        if number not in reached:
-            reached.add(number)
-            reach += inputs[number]
-    for number, layer in layers.items():
-        if number in reached or layer.get("type") not in CONVOLUTIONS:
-            info = layer.find("rt_info")
-            if info is None:
-                info = ElementTree.Element("rt_info")
-                layer.insert(1 if layer.find("data") is not None else 0, info)
-            ElementTree.SubElement(info, "attribute", name="precise", version="0")
-    tree.write(graph)

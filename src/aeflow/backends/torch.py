@@ -18,7 +18,6 @@ class TorchBackend:
     """Backend that runs a network with torch, in float32: models are calibrated with these scores."""
 
     name = "torch"
-    precision = "fp32"
 
     def __init__(self, net: AEFlow) -> None:
         self.net = net

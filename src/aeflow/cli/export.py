@@ -18,7 +18,6 @@ def export(
     run: Run,
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the graph; RUN/onnx or RUN/openvino by default.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, or bf16 with openvino.")] = "fp32",
     as_json: Json = False,
 ) -> None:
     """Write a model as one graph, from pixels to scores and maps, after proving that it gives the same scores."""
@@ -28,9 +27,9 @@ def export(
     from aeflow.runtime.process import prepare
 
     prepare()
-    folder, parity = write(run, to, out, precision)
+    folder, parity = write(run, to, out)
     if as_json:
-        print_json({"export": str(folder), "format": to, "precision": precision, "parity": asdict(parity)})
+        print_json({"export": str(folder), "format": to, "parity": asdict(parity)})
         return
     images, flips = count(parity.images, "image"), count(parity.flips, "verdict")
     print(

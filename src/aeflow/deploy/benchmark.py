@@ -70,7 +70,7 @@ class Bench:
     images: int
     batch: int
     device: str
-    backend: str  # of the whole, and its precision
+    backend: str  # of the whole
     stages: dict[str, dict[str, Spread]]  # "1" and the scoring batch: each of STAGES
     single: Spread  # one image from its file to its score and maps, alone
     rates: dict[str, float]  # "encoder", "score", "score with maps"
@@ -128,7 +128,7 @@ def bench(artifact: Artifact, scorer: Scorer, records: Sequence[Record], batch: 
         images=len(kept),
         batch=batch,
         device=str(artifact.device),
-        backend=f"{scorer.backend.name} {scorer.backend.precision}",
+        backend=scorer.backend.name,
         stages=stages,
         single=single,
         rates={name: round(len(kept) / float(np.median(turns)), 2) for name, turns in seconds.items()},
@@ -234,7 +234,7 @@ def in_stages(
 
 @contextmanager
 def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch.Tensor], object]]:
-    """Yield a function that runs the encoder alone on pixels (B, 3, H, W), in the scorer's backend and precision."""
+    """Yield a function that runs the encoder alone on pixels (B, 3, H, W), in the scorer's backend."""
     encoder, backend = artifact.net.encoder, scorer.backend
     if not isinstance(backend, OpenVINOBackend | OnnxBackend):
         yield torch.no_grad()(encoder)
@@ -242,9 +242,9 @@ def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPH_BACKENDS[backend.name].graph_file
         module = _EncoderGraph(encoder).eval()
-        write_graph(module, module.outputs, backend.size, path, module.outputs)
+        write_graph(module, module.outputs, backend.size, path)
         graph = (
-            OpenVINOBackend(path, backend.size, module.outputs, backend.precision)
+            OpenVINOBackend(path, backend.size, module.outputs)
             if isinstance(backend, OpenVINOBackend)
             else OnnxBackend(path, backend.size, module.outputs)
         )

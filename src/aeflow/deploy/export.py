@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -53,23 +52,21 @@ class Parity:
         """The larger of the two differences of scores."""
         return max(self.score, self.own_score)
 
-    def passes(self, precision: str) -> bool:
-        """Return if the graph may be used."""
-        return self.largest <= TOLERANCE[precision] and self.flips == 0
+    @property
+    def passes(self) -> bool:
+        """If the graph may be used."""
+        return self.largest <= TOLERANCE and self.flips == 0
 
 
-def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32") -> tuple[Path, Parity]:
+def export(run: Path, to: str, out: Path | None = None) -> tuple[Path, Parity]:
     """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, if it gives the same scores.
 
-    Raises SettingsError for an unknown or unavailable format or precision; ArtifactError, with nothing written, if a
-    score differs by more than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export. The files
-    of a former export are replaced together; others beside it stay.
+    Raises SettingsError for an unknown or unavailable format; ArtifactError, with nothing written, if a score differs
+    by more than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export. The files of a former
+    export are replaced together; others beside it stay.
     """
     if to not in GRAPH_BACKENDS:
         raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
-    if precision not in GRAPH_BACKENDS[to].precisions:
-        found = f"{precision!r} cannot be had with {to}"
-        raise SettingsError("--precision", found, "take fp32; bf16 goes with --to openvino")
     folder = run / to if out is None else out
     if (folder.exists() and not folder.is_dir()) or (not holds(folder, EXPORT) and foreign(folder)):
         raise ArtifactError(folder, "holds something else than an export", "choose another --out")
@@ -77,19 +74,19 @@ def export(run: Path, to: str, out: Path | None = None, precision: str = "fp32")
     artifact = load_run(run, metadata=metadata)
     inputs = Inputs(current(run).iterdir())
     with alone(folder), together(folder, of_export(folder), inputs, gap=False) as staged:
-        _, parity = make(artifact, run, metadata, to, [precision], staged)
-        if not parity.passes(precision):
-            raise unequal(folder, parity, precision)
+        parity = make(artifact, run, metadata, to, staged)
+        if not parity.passes:
+            raise unequal(folder, parity)
     return folder, parity
 
 
-def unequal(where: object, parity: Parity, precision: str) -> ArtifactError:
+def unequal(where: object, parity: Parity) -> ArtifactError:
     """Return the error for a graph that gives other scores."""
     found = (
         f"not written: scores differ by up to {parity.largest:.2g} standard deviations of held-out normals where "
-        f"{TOLERANCE[precision]:g} is allowed, and {parity.flips} of {parity.images} verdicts flip"
+        f"{TOLERANCE:g} is allowed, and {parity.flips} of {parity.images} verdicts flip"
     )
-    return ArtifactError(where, found, "take --precision fp32" if precision != "fp32" else "score with --backend torch")
+    return ArtifactError(where, found, "score with --backend torch")
 
 
 def make(
@@ -97,21 +94,19 @@ def make(
     run: Path,
     model: dict[str, Any],
     to: str,
-    precisions: Sequence[str],
     folder: Path,
     one_by_one: bool = False,
-) -> tuple[dict[str, Any], Parity]:
-    """Make an export in an empty folder, in the first precision that passes, else the last.
+) -> Parity:
+    """Make an export in an empty folder; return its parity, which says if it may be used.
 
-    Return the content of its ``export.json``, and its parity. ``model`` is the content of the run's ``model.json``;
-    ``one_by_one``: see ``write_graph``.
+    ``model`` is the content of the run's ``model.json``; ``one_by_one``: see ``write_graph``.
     """
     backend = GRAPH_BACKENDS[to]
     if not backend.installed():
         raise missing(to)
     graph = ScoreGraph(artifact.net, artifact.calibration).eval()
     size = artifact.settings.image_size
-    write_graph(graph, graph.outputs, size, folder / backend.graph_file, _OF_ENCODER, one_by_one)
+    write_graph(graph, graph.outputs, size, folder / backend.graph_file, one_by_one)
     exported_graph.save_arrays(folder, artifact.input_guard, test_images(artifact))
     content = {
         "schema": EXPORT_SCHEMA,
@@ -121,20 +116,9 @@ def make(
         "versions": {name: version(name) for name in ("aeflow", "torch", *backend.packages)},
         "model": model,
     }
-    tried = {}
-    for precision in precisions:
-        content["precision"] = precision
-        tried[precision] = parity = prove(artifact, folder, content, run)
-        if parity.passes(precision):
-            break
-    measured = {name: asdict(found) for name, found in tried.items()}
-    content |= {"parity": measured.pop(precision), "not_passed": measured}
-    write_checked(folder / EXPORT, content)
-    return content, parity
-
-
-# Outputs that depend on the encoder's features and on no flow.
-_OF_ENCODER = (output_names.INPUT_STATISTICS, output_names.LOG_RATIOS)
+    parity = prove(artifact, folder, content, run)
+    write_checked(folder / EXPORT, {**content, "parity": asdict(parity)})
+    return parity
 
 
 def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) -> Parity:

@@ -140,23 +140,21 @@ def cached(metadata: Metadata, backend: str) -> Path:
 
 
 def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
-    """Make the graph of a run in ``place``, in the fastest precision that passes; ArtifactError if none does."""
+    """Make the graph of a run in ``place``; ArtifactError if it does not pass its proof."""
     from aeflow.artifacts.run import load_run  # imports torch
     from aeflow.deploy import export
 
     kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
     with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:
         artifact = load_run(run, metadata=metadata)
-        precisions = kind.native_precisions()
-        content, parity = export.make(artifact, run, metadata, backend, precisions, folder, kind.one_by_one)
-        precision = content["precision"]
-        if parity.passes(precision):
-            seal(folder, f"{backend} {precision} of model {model}")
+        parity = export.make(artifact, run, metadata, backend, folder, kind.one_by_one)
+        if parity.passes:
+            seal(folder, f"{backend} of model {model}")
             scorer = load_export(folder, backend)  # opened before anyone can clear it
             if not place.exists():  # another process may have been faster
                 publish(folder, place)
             return scorer
-    error = export.unequal(run, parity, "fp32")
+    error = export.unequal(run, parity)
     with scratch(place.parent, MAKING) as folder:
         write_text(folder / REFUSED, error.found)
         seal(folder, f"{backend} of model {model}, refused")

@@ -44,7 +44,7 @@ class EncoderGraph:
             # OpenVINO maps the file into memory, and some systems cannot delete a mapped file.
             with tempfile.TemporaryDirectory(prefix="aeflow-", ignore_cleanup_errors=True) as folder:
                 path = Path(folder) / "encoder.xml"
-                write_graph(encoder, outputs, x.shape[-1], path, outputs, one_by_one=True)
+                write_graph(encoder, outputs, x.shape[-1], path, one_by_one=True)
                 graph = cls(OpenVINOBackend(path, x.shape[-1], outputs), outputs)
                 away = difference(graph(x), features, widths)
         # torch's tracer and OpenVINO's runtime; no room for the graph; OpenVINO's converter

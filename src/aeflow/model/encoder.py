@@ -50,7 +50,7 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, x: Tensor) -> list[Tensor]:
-        x = x * (1 / self.std) - self.mean / self.std  # one multiply-add, which a bfloat16 graph keeps in float32
+        x = x * (1 / self.std) - self.mean / self.std  # one multiply-add
         features: list[Tensor] = self.net.forward_intermediates(  # type: ignore[operator]
             x, indices=list(self.stages), intermediates_only=True, stop_early=True
         )

@@ -66,7 +66,7 @@ def test_region_box_and_crop_are_the_same_in_a_graph(
     encoder: Encoder, kind: type[LearnedRegion], tmp_path: Path
 ) -> None:
     net, graph = SeenInBox(kind(encoder), encoder).eval(), tmp_path / "graph.xml"
-    write_graph(net, OUTPUTS, SIZE, graph, OUTPUTS, one_by_one=True)
+    write_graph(net, OUTPUTS, SIZE, graph, one_by_one=True)
     x = torch.rand(2, 3, SIZE // 4, SIZE // 4)
     x = nn.functional.interpolate(x, size=SIZE, mode="bicubic").clamp(0, 1)
     found = OpenVINOBackend(graph, SIZE, OUTPUTS).outputs(x.numpy(), OUTPUTS)
