@@ -4,7 +4,8 @@ AeflowError
 ├── SettingsError      a setting is unknown, out of range or contradicts another
 ├── DataError          a data folder or manifest cannot be used as asked
 ├── ImageError         one image is refused; a batch goes on without it
-│   ├── ImageLimitError    the image exceeds a safety limit (pixels, bytes, seconds)
+│   ├── FileError          a whole file is refused, and none of its images is tried any more
+│   │   └── ImageLimitError    the image exceeds a safety limit (pixels, bytes, seconds)
 │   └── EmptyImageError    every pixel is the same; a slice of a volume is then passed over
 ├── WeightsError       the encoder's weights are missing, unreachable or of another network
 ├── ArtifactError      a run folder is missing, damaged or of another version

@@ -54,7 +54,7 @@ def test_a_patient_and_a_copy_leak_and_each_image_counts_once(sides):
 
 def test_only_files_of_a_size_that_is_on_both_sides_are_opened(sides, tmp_path, monkeypatch):
     opened = []
-    monkeypatch.setattr(module, "content", lambda path, at_most=None: opened.append(path.name) or content(path))
+    monkeypatch.setattr(module, "content", lambda path, limit: opened.append(path.name) or content(path, limit))
     for name, size in {"a": 10, "b": 20, "c": 20, "d": 30}.items():
         (tmp_path / name).write_bytes(bytes([ord(name)]) * size)
     (tmp_path / "manifest.csv").write_text("path,split\na,train\nb,train\nc,test\nd,test")

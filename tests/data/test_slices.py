@@ -11,9 +11,11 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.fileset import FileSet
 
+from aeflow.data.load_files import load_files
+from aeflow.data.loader import decoded
 from aeflow.data.records import find_images, read_records
 from aeflow.data.slices import one_image, refusals_among, unfold
-from aeflow.imageio.errors import EmptyImageError, ImageError
+from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.image import Slice
 from aeflow.imageio.reader import read_image, read_mask
 from helpers.data import texture
@@ -128,3 +130,26 @@ def test_one_image_of_a_volume_has_to_be_named(volume: Path) -> None:
     for wrong in (0, 7):
         with pytest.raises(ImageError, match="slices count from 1"):
             one_image(path, slice_number=wrong)
+
+
+def test_a_patient_that_cannot_be_read_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dicom_file(tmp_path / "scan.dcm", PatientID="x" * 5000)
+    [record] = unfold(find_images([tmp_path]))
+    assert record.study is not None
+    said = capsys.readouterr().err
+    assert "its Patient ID (0010,0020) cannot be read" in said
+    assert "scan.dcm" not in said
+    assert "xx" not in said
+
+
+def test_a_volume_that_is_damaged_is_refused_once(volume: Path) -> None:
+    [file] = (volume / "test" / "abnormal").iterdir()
+    file.write_bytes(file.read_bytes()[:-1])
+    files = find_images([file])
+    slices = unfold(files)
+    assert len(slices) == SLICES
+    [(record, refusal)] = load_files(files, 32, "axial")
+    assert (record.path, type(refusal)) == (file, FileError)
+    pairs = [(record, found) for record, found in decoded(slices, 32) if isinstance(found, ImageError)]
+    assert len(pairs) == SLICES
+    assert len(refusals_among(pairs)) == 1

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from pydicom.datadict import dictionary_VR
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, JPEGBaseline8Bit, RLELossless
 
 from helpers.hostile_seeds import (
@@ -49,6 +51,7 @@ def corpus(seed: int = 0) -> Iterator[tuple[str, bytes]]:
     yield from _bombs()
     yield from _lies()
     yield from _mazes()
+    yield from _oddities()
 
 
 def _damaged(inner: bytes, rng: np.random.Generator) -> Iterator[bytes]:
@@ -196,6 +199,62 @@ def _nest(depth: int, explicit: bool, closed: bool) -> bytes:
     item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     ends = struct.pack("<HHIHHI", 0xFFFE, 0xE00D, 0, 0xFFFE, 0xE0DD, 0)
     return (sequence + item) * depth + (ends * depth if closed else b"")
+
+
+def _oddities() -> Iterator[tuple[str, bytes]]:
+    """Yield what careless writers leave: text that is no number, stray delimiters, empty tables, wrong names."""
+    texts = ("", "\0", " ", "\\", "1,5", "1,5,5", "nan", "-inf", "A1", "1e999", "9" * 5000, "\xff\xfe", CANARY.decode())
+    names = "WindowCenter WindowWidth RescaleSlope RescaleIntercept PixelSpacing SliceLocation InstanceNumber"
+    for name in names.split():
+        for number, text in enumerate(texts):
+            yield (
+                f"odd-text-{name}-{number}",
+                dicom(SYNTAXES["explicit"], **{name: "1"}).replace(_text_of(name, "1 "), _text_of(name, text)),
+            )
+    good = dicom(SYNTAXES["explicit"])
+    meta, pixels = meta_length(good), good.index(b"\xe0\x7f\x10\x00")
+    for group_element in (0xE000, 0xE00D, 0xE0DD):
+        for length in (0, 8, 2**31, 2**32 - 1):
+            stray = struct.pack("<HHI", 0xFFFE, group_element, length)
+            for place, at in (("first", meta), ("middle", pixels), ("last", len(good))):
+                yield f"odd-delimiter-{group_element:x}-{length}-{place}", good[:at] + stray + good[at:]
+            yield f"odd-delimiter-{group_element:x}-{length}-many", good[:pixels] + stray * 100_000 + good[pixels:]
+    for sequence in (0x00283000, 0x00283010, 0x52009229, 0x52009230, 0x00289110, 0x00289145):
+        for name, inner in {
+            "empty": b"",
+            "item": struct.pack("<HHI", 0xFFFE, 0xE000, 0),
+            "open": struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF),
+            "text": CANARY,
+        }.items():
+            said = element(sequence, b"SQ", len(inner)) + inner
+            yield f"odd-sequence-{sequence:x}-{name}", good[:pixels] + said + good[pixels:]
+            endless = element(sequence, b"SQ", 0xFFFFFFFF) + inner + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0)
+            yield f"odd-sequence-{sequence:x}-{name}-endless", good[:pixels] + endless + good[pixels:]
+    for vr in (b"DS", b"US", b"SQ", b"UN", b"ZZ", b"\0\0"):
+        for tag in (b"\x10\x00\x20\x00LO", b"\x08\x00\x60\x00CS", b"\x28\x00\x10\x00US", b"\x28\x00\x04\x00CS"):
+            at = good.index(tag) + 4
+            yield f"odd-vr-{tag[:4].hex()}-{vr.hex()}", good[:at] + vr + good[at + 2 :]
+    for frames in (2, 10_000):
+        yield f"odd-frames-{frames}", dicom(SYNTAXES["explicit"], NumberOfFrames=frames)
+    volume = np.random.default_rng(1).integers(0, 200, (33, 34, 6)).astype("u1")
+    for number, value in enumerate((0, -1, -0.5, 7, 1e-30, 1e30, float("nan"), float("inf"))):
+        by_qform = {"sform_code": 0, "qform_code": 1}
+        yield f"odd-qfac-{number}", nifti(volume, **by_qform, pixdim=(value, 1, 1, 1, 1, 1, 1, 1))
+        yield f"odd-zoom-{number}", nifti(volume, **by_qform, pixdim=(1, value, 1, 1, 1, 1, 1, 1))
+        yield f"odd-quaternion-{number}", nifti(volume, **by_qform, quatern=(value, 0, 0))
+    rows = zlib.compress(b"".join(b"\0" + bytes(48) for _ in range(40)))
+    for colour, depth in ((0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (2, 8), (2, 16), (3, 1), (3, 8), (4, 8), (6, 8)):
+        for number, clear in enumerate((b"", b"\0", b"\xff\xff", b"\0\1\0\2\0\3", bytes(300))):
+            head = chunk(b"IHDR", struct.pack(">IIBBBBB", 48, 40, depth, colour, 0, 0, 0))
+            body = head + chunk(b"PLTE", bytes(range(6))) + chunk(b"tRNS", clear) + chunk(b"IDAT", rows)
+            yield f"odd-clear-{colour}-{depth}-{number}", b"\x89PNG\r\n\x1a\n" + body + chunk(b"IEND", b"")
+
+
+def _text_of(keyword: str, text: str) -> bytes:
+    """Return an element of text in Explicit VR Little Endian."""
+    tag, content = Tag(keyword), text.encode("latin-1")
+    content += b" " * (len(content) % 2)
+    return struct.pack("<HH2sH", tag >> 16, tag & 0xFFFF, dictionary_VR(tag).encode(), len(content)) + content
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from aeflow.data.records import Record, find_images
 from aeflow.errors import AeflowError
 from aeflow.imageio import errors as image_errors
 from aeflow.imageio.decoder_pool import Decoders, decoders
-from aeflow.imageio.errors import ImageError, ImageLimitError
+from aeflow.imageio.errors import FileError, ImageError, ImageLimitError
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.reader import read_image
 from aeflow.privacy import pseudonym
@@ -42,15 +42,15 @@ def pool():
 
 
 ENDS = {
-    "SIGSEGV": (ImageError, "its decoder died (signal 11)"),
-    "SIGKILL": (ImageError, "its decoder died (signal 9)"),
-    "exit": (ImageError, "its decoder died (exit code 3)"),
+    "SIGSEGV": (FileError, "its decoder died (signal 11)"),
+    "SIGKILL": (FileError, "its decoder died (signal 9)"),
+    "exit": (FileError, "its decoder died (exit code 3)"),
     "hang": (ImageLimitError, "took longer than 1 s"),
     "memory": (ImageLimitError, "needs more than 268435456 bytes of memory"),
     "memory, wrapped": (ImageLimitError, "needs more than 268435456 bytes of memory"),
     "refused": (ImageError, "an empty file"),
     "other": (ImageError, "its reader failed (KeyError)"),
-    "nonsense": (ImageError, "its decoder sent nonsense (UnpicklingError)"),
+    "nonsense": (FileError, "its decoder sent nonsense (UnpicklingError)"),
     "unpicklable": (ImageError, "a result that cannot be sent"),
 }
 
@@ -61,7 +61,7 @@ ENDS = {
 def test_every_error_survives_pickling():
     found = {**vars(errors), **vars(image_errors)}.values()
     kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, AeflowError)]
-    assert len(kinds) == 9
+    assert len(kinds) == 10
     for kind in kinds:
         error = kind(FILE, "found  this", "do that")
         copy = pickle.loads(pickle.dumps(error))
@@ -91,7 +91,7 @@ def test_nothing_is_lost_among_workers_that_die_at_once():
             pool.submit(crash, Path(f"/{i}"), "exit") if i % 3 else pool.submit(double, FILE, i) for i in range(15)
         ]
         outcomes = Counter(type(future.exception(timeout=60)) for future in futures)
-    assert outcomes == {ImageError: 10, type(None): 5}
+    assert outcomes == {FileError: 10, type(None): 5}
 
 
 def test_a_worker_that_died_idle_costs_nothing(pool):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import struct
 import subprocess
 import sys
+import zlib
 
 import numpy as np
 import PIL.Image
@@ -157,6 +159,42 @@ def test_transparent_level_shows_black(read):
         clear = pixels[3, 5]
         got = read(png(pixels, 0, extra=chunk(b"tRNS", int(clear).to_bytes(2, "big"))))
         np.testing.assert_allclose(got, np.where(pixels == clear, 0, unit(pixels)), atol=1e-7)
+
+
+def packed_png(indices: np.ndarray, depth: int, colour: int, extra: bytes) -> bytes:
+    """Return a PNG of 1, 2 or 4 bits; its width is a multiple of 8."""
+    bits = np.unpackbits(indices[..., np.newaxis].astype("u1"), axis=-1)[..., 8 - depth :]
+    rows = np.packbits(bits.reshape(len(indices), -1), axis=-1)
+    head = chunk(b"IHDR", struct.pack(">LLBBBBB", indices.shape[1], len(indices), depth, colour, 0, 0, 0))
+    data = chunk(b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)))
+    return b"\x89PNG\r\n\x1a\n" + head + extra + data + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_transparent_grey_below_8_bits_shows_black(read, depth):
+    highest = 2**depth - 1
+    grey = noise("u1") & highest
+    clear = highest - 1  # for one bit black itself is transparent, which changes nothing
+    for stored in (clear, clear | 0xFF00):  # only the low bits count
+        got = read(packed_png(grey, depth, 0, chunk(b"tRNS", struct.pack(">H", stored))))
+        np.testing.assert_allclose(got, np.where(grey == clear, 0, grey / highest), atol=1e-6)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_transparent_entries_of_a_small_palette_show_black(read, depth):
+    indices = noise("u1") & (2**depth - 1)
+    palette = noise("u1", 3, seed=1)[0, : 2**depth]
+    alpha = np.array([255, 0] + [255] * (2**depth - 2), "u1")
+    got = read(packed_png(indices, depth, 3, chunk(b"PLTE", palette.tobytes()) + chunk(b"tRNS", alpha.tobytes())))
+    shown = (palette * (alpha[:, np.newaxis] / 255) / 255)[indices]
+    np.testing.assert_allclose(got, shown, atol=1e-6)
+
+
+def test_a_transparent_colour_shows_black(read):
+    colour = noise("u1", 3)
+    colour[5:9] = clear = (10, 20, 30)
+    got = read(png(colour, 2, extra=chunk(b"tRNS", struct.pack(">3H", *clear))))
+    np.testing.assert_allclose(got, np.where((colour == clear).all(-1, keepdims=True), 0, colour / 255), atol=1e-6)
 
 
 def test_cmyk(read):

@@ -102,7 +102,7 @@ def _samples(image: ImageFile, content: bytes) -> NDArray[Any]:
     if image.mode in GREY_16_MODES:
         samples = np.asarray(image).astype(np.uint16)
         if clear is not None:
-            return _without_clear(samples, content, clear)
+            return _without_clear(samples, content)
         return samples / np.float32(4095) if _bits(image) == 12 else samples
     if image.mode == "I":
         return np.asarray(image).astype(np.int16)
@@ -111,24 +111,35 @@ def _samples(image: ImageFile, content: bytes) -> NDArray[Any]:
         colour, alpha = rgba[..., :3], rgba[..., 3:]
         return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
     samples = np.asarray(image.convert("RGB") if image.mode in COLOUR_MODES else image)
-    return samples if clear is None else _without_clear(samples, content, clear)
+    return samples if clear is None else _without_clear(samples, content)
 
 
-def _without_clear(samples: NDArray[Any], content: bytes, clear: int | tuple[int, ...]) -> NDArray[Any]:
+def _without_clear(samples: NDArray[Any], content: bytes) -> NDArray[Any]:
     """Return the samples of a PNG with its transparent grey or colour (tRNS) black, whatever its depth.
 
-    Pillow stretches grey of 1, 2 and 4 bits to 8, but not the grey that is transparent; of that only the low bits count
-    (PNG, 11.3.2.1).
+    Pillow stretches grey of 1, 2 and 4 bits to 8, but not the grey that is transparent; of that only the low bits
+    count (PNG, 11.3.2.1).
     """
     depth = content[PNG_DEPTH]
     highest = 2**depth - 1
-    values = np.array(clear) & highest
-    if depth < 8:
-        values = values * (255 // highest)
+    values = np.frombuffer(_chunk(content, b"tRNS"), ">u2").astype(np.int64) & highest
     if samples.dtype.kind == "b":
         values = values > 0
-    hidden = np.asarray(np.atleast_3d(samples == values).all(axis=-1))
+    elif depth < 8:
+        values = values * (255 // highest)
+    hidden = np.asarray((np.atleast_3d(samples) == values).all(axis=-1))
     return np.where(hidden if samples.ndim == 2 else hidden[..., np.newaxis], samples.dtype.type(0), samples)
 
 
 PNG_DEPTH = 24  # where a PNG holds its bits per sample
+
+
+def _chunk(content: bytes, name: bytes) -> bytes:
+    """Return the body of the last chunk of a name before the pixels of a PNG, as Pillow takes it; empty without one."""
+    at, body = 8, b""
+    while (kind := content[at + 4 : at + 8]) not in (b"IDAT", b""):
+        stop = at + 8 + int.from_bytes(content[at : at + 4], "big")
+        if kind == name:
+            body = content[at + 8 : stop]
+        at = stop + 4  # behind the sum
+    return body

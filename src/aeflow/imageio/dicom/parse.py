@@ -227,7 +227,10 @@ filereader.read_dataset = _read_item  # which pydicom calls for each item
 def _inflate(content: bytes, where: Path, limits: Limits) -> bytes:
     """Return deflated content inflated; ImageLimitError if it is too long."""
     unfold = zlib.decompressobj(wbits=-zlib.MAX_WBITS)
-    inflated = unfold.decompress(content, limits.max_inflated + 1)
+    try:
+        inflated = unfold.decompress(content, limits.max_inflated + 1)
+    except zlib.error:
+        raise ImageError(where, "deflated content that is damaged", EXPORT) from None
     if len(inflated) > limits.max_inflated:
         found = f"deflated content that unfolds to more than {limits.max_inflated} bytes"
         raise ImageLimitError(where, found, "shrink the image or raise max_inflated")
@@ -247,10 +250,18 @@ def _bound_nesting(data: Dataset, where: Path, limits: Limits) -> None:
         for tag in list(item.keys()):  # iterating over the item itself would parse all of its values
             if tag >> 16 == DELIMITERS:  # a delimiter of nothing
                 del item[tag]
-            elif _may_nest(item.get_item(tag), limits.max_nesting - depth):
+            elif _may_nest(_stored(item, tag, where), limits.max_nesting - depth):
                 if depth == limits.max_nesting:
                     raise _too_deep(where, limits)
                 waiting.extend((inner, depth + 1) for inner in _items(item, tag, where))
+
+
+def _stored(item: Dataset, tag: BaseTag, where: Path) -> DataElement | RawDataElement | None:
+    """Return an element as it lies in the file; ImageError if pydicom cannot even look at it."""
+    try:
+        return item.get_item(tag)
+    except Exception:  # pydicom raises many kinds, whose texts quote values
+        raise _damaged(where, tag) from None
 
 
 def _items(item: Dataset, tag: BaseTag, where: Path) -> Iterator[Dataset]:
