@@ -132,7 +132,7 @@ def test_ctrl_c_says_what_is_there(tiny_run: Path, tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130, err
-    [line] = err.splitlines()
+    line = err.splitlines()[-1]  # after progress, where the machine is slow
     rows = part_of(out).read_text().count("\n") - 1
     assert rows > 0
     assert line == f"stopped ({part_of(out)} holds the first {rows} rows, {out} is as it was)"
