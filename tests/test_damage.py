@@ -14,11 +14,10 @@ from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, history_of, read_meta
 from aeflow.artifacts.reference_normals import NORMALS, ReferenceNormals
 from aeflow.artifacts.run import load_run
 from aeflow.data.records import read_records
-from aeflow.deploy.open_model import open_model
 from aeflow.errors import ArtifactError
 from aeflow.features.cache import FeatureCache
 from aeflow.model.encoder import Encoder
-from aeflow.runtime.cache import entries, seal, verify
+from aeflow.runtime.cache import seal, verify
 from aeflow.training import checkpoint
 from aeflow.training.train import Trained
 from helpers.command import within
@@ -85,25 +84,6 @@ def test_an_export_is_refused(exported_run: Path, tmp_path: Path, number: int) -
         for _ in flips(path, number):
             with pytest.raises(ArtifactError):
                 load_export(export)
-
-
-def test_a_graph_in_the_cache_heals(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also for one image: it was there, so it is made anew."""
-    monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path))
-    open_model(tiny_run, "openvino", "cpu")
-    [entry] = entries(tmp_path)
-    [place] = entry.folders
-    flip(place / "graph.bin")
-    capsys.readouterr()
-    assert open_model(tiny_run, device="cpu").backend.name == "openvino"
-    first, *rest = capsys.readouterr().err.splitlines()
-    assert first.startswith("note: a part of the cache is damaged, and made anew")
-    assert rest == ["note: making a graph for openvino, once for this model"]
-    verify(place, "graph.bin")
-    assert open_model(tiny_run, device="cpu").backend.name == "openvino"
-    assert capsys.readouterr().err == ""
 
 
 def test_damaged_weights_are_refused_although_a_graph_lies_there(
