@@ -254,5 +254,5 @@ def test_a_graph_in_bfloat16_of_an_earlier_version_is_refused(openvino_export: P
     store.write_checked(folder / "export.json", {**facts, "precision": "fp32"})
     load_export(folder)
     store.write_checked(folder / "export.json", {**facts, "precision": "bf16"})
-    with pytest.raises(ArtifactError, match="precision.*; export it again"):
+    with pytest.raises(ArtifactError, match=r"precision.*; export it again"):
         load_export(folder)

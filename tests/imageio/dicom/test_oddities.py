@@ -1,4 +1,4 @@
-"""DICOM that the standard does not allow and viewers read: read as if it were right, or refused by an element's name."""
+"""DICOM that the standard does not allow and viewers read: read as if it were right, or refused, naming the element."""
 
 from __future__ import annotations
 
