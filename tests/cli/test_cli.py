@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import aeflow
+from aeflow.data.records import read_records
 from aeflow.model.terms import TERMS
 from aeflow.privacy import pseudonym
 from aeflow.training.train import Trained
@@ -112,7 +113,7 @@ def test_score_to_a_terminal_and_as_json(trained: Trained, run: Path, data: Path
 def test_evaluate_and_score_and_python_agree(evaluated: Path, run: Path, data: Path) -> None:
     with (evaluated / "scores.csv").open() as file:
         first = next(csv.DictReader(file))
-    image = data / first["path"]
+    image = read_records(data, "test")[0].path  # the table of an evaluation names no file
     from_cli = json.loads(within("score", run, image, "--json")[0])
     result = aeflow.load(run).score(image)
     spread = np.std(aeflow.load(run).artifact.calibration.scores)
@@ -161,7 +162,7 @@ def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path
     done = call("score", tmp_path, data, ok=2)
     assert done.stdout == ""
     assert re.fullmatch(r"error: .* holds no model.json; give the folder [^\n]*\n", done.stderr)
-    assert "an empty folder; name a folder that holds images" in error_of("score", run, tmp_path / "empty")
+    assert "a folder without images; name a folder that holds images" in error_of("score", run, tmp_path / "empty")
     assert "no images in split 'val'; the splits are: train, test" in error_of("evaluate", run, data, "--split", "val")
     assert "beta: '7' is not allowed" in error_of("train", data, "--out", tmp_path / "r", "--set", "beta=7")
     assert "telepathy: no such setting" in error_of("train", data, "--out", tmp_path / "r", "--set", "telepathy=1")

@@ -109,7 +109,7 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
     shown, error = within(
         "bench", run, "--images", folder, "--backend", "torch", "--out", tmp_path / "bench.json", ok=1
     )
-    assert "1 images refused" in error
+    assert "1 image refused" in error
     assert "notes" not in error
     assert all(f"│ {stage} " in shown for stage in STAGES)
     assert "of the bare encoder" in shown
@@ -122,7 +122,7 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
 
 
 def test_wrong_use_is_one_line(trained: Trained, run: Path, tmp_path: Path) -> None:
-    assert "an empty folder" in error_of("bench", run, "--images", tmp_path)
+    assert "a folder without images" in error_of("bench", run, "--images", tmp_path)
 
 
 def test_machine_facts_say_what_a_timing_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from aeflow.data.records import read_records
-from aeflow.errors import DataError
+from aeflow.errors import DataError, OutputError
 from aeflow.reporting.gallery import gallery, panel
 from aeflow.reporting.score_picture import WAITING, Frame, encoded, pictures
 from aeflow.reporting.style import INK, png
@@ -161,7 +161,7 @@ def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, broken: in
 def test_scoring_ends_with_the_error_of_a_picture(trained: Trained, data: Path, tmp_path: Path) -> None:
     records = read_records(data, "test")[:3]
     (tmp_path / "maps" / "00002.png").mkdir(parents=True)
-    with pytest.raises(OSError, match=r"00002\.png"):
+    with pytest.raises(OutputError, match=r"00002\.png: is there already"):
         score_files(trained.artifact.scorer, records, [PictureFolder(tmp_path / "maps", trained.artifact.scorer)])
 
 

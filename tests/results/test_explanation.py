@@ -249,7 +249,7 @@ def test_what_cannot_be_explained_is_one_line(trained: Trained, run: Path, data:
     for path, out, said in (
         (tmp_path / "text.png", tmp_path / "out", "text, not an image"),
         (data, tmp_path / "out", "a folder; name an image file"),
-        (tmp_path / "none.png", tmp_path / "out", "cannot be opened"),
+        (tmp_path / "none.png", tmp_path / "out", "there is no such file or folder"),
         (image, tmp_path / "text.png", "is a file; give a folder with --out"),
     ):
         shown, err = within("explain", run, path, "--out", out, ok=2)

@@ -151,7 +151,7 @@ def test_what_a_user_sees(tiny_run, local, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "recalibrated on 24 normal images of 24 patients" in out
     assert "4.0% of normal images lie above on average (rank 24 of 24)" in out
-    assert "1 images refused:" in err
+    assert "1 image refused:" in err
     assert "broken" not in err
     assert {path.name: file_digest(path) for path in tiny_run.iterdir() if path.is_file()} == before
     with pytest.raises(SystemExit):
@@ -166,7 +166,7 @@ def test_too_few_images_are_an_error_that_says_how_many(tiny_run, local, tmp_pat
         recalibrate(tiny_run, files[:19], tmp_path / "few")
     for i in range(30):
         shutil.copyfile(files[0], tmp_path / f"copy{i}.png")
-    with pytest.raises(DataError, match="1 different readable normal images"):
+    with pytest.raises(DataError, match="1 different readable normal image;"):
         recalibrate(tiny_run, sorted(tmp_path.glob("copy*")), tmp_path / "copies")
     assert not (tmp_path / "few").exists()
     assert not (tmp_path / "copies").exists()

@@ -284,7 +284,7 @@ def test_a_wrong_budget_is_one_line_on_the_command_line(tmp_path: Path, capsys: 
     with pytest.raises(SystemExit) as ended:
         main(["tune", str(tmp_path), "--out", str(tmp_path / "out"), "--budget", "long"])
     assert ended.value.code == 2
-    assert capsys.readouterr().err == "error: budget: 'long' is no time; write for instance 90s, 30m or 2h\n"
+    assert capsys.readouterr().err == "error: --budget: 'long' is no time; write for instance 90s, 30m or 2h\n"
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -299,12 +299,12 @@ class AEFlow(nn.Module):
             latent = self.encode(encoded)
             batch = self.batch(encoded, latent, self.needed_x_hat(encoded, latent))
             for name, term in self._term_modules():
-                values = term.map(batch)
+                values = term.map(batch).double()  # the square of a large likelihood is beyond float32
                 weight = torch.ones_like(values)
                 if encoded.described is not None:
-                    weight = averaged(encoded.described.weight, values)
+                    weight = averaged(encoded.described.weight, values).double()
                 moments = torch.stack([weight.sum(), (weight * values).sum(), (weight * values.square()).sum()])
-                sums[name] = sums.get(name, 0) + moments.double().cpu()
+                sums[name] = sums.get(name, 0) + moments.cpu()
         for name, term in self._term_modules():
             count, total, squares = sums[name]
             mean = total / count
