@@ -254,7 +254,6 @@ def test_a_command_killed_at_every_event_leaves_the_old_or_the_new(warm: Command
         killed(warm, case, at)
 
 
-@pytest.mark.torture  # the server of these commands dies under the limit: to be mended before it runs every time
 def test_on_a_full_disk_a_command_says_so_and_leaves_the_old(warm: Commands, case: Case) -> None:
     case.before()
     there = tree(case.under) if case.under.exists() else {}

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,22 +73,27 @@ def _serve() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         with tempfile.TemporaryDirectory() as folder:
-            err, counted = Path(folder, "err"), Path(folder, "events")
+            counted = Path(folder, "events")
             counted.write_bytes(bytes(8))
+            reading, err = os.pipe()  # a file would have the limit of all files
             child = os.fork()
             if child == 0:
                 _command(order, err, counted)
+            os.close(err)
+            with os.fdopen(reading, errors="backslashreplace") as said:
+                text = said.read()
             _, status = os.waitpid(child, 0)
             events = int.from_bytes(counted.read_bytes(), "little")
-            answer = {"code": os.waitstatus_to_exitcode(status), "events": events, "err": err.read_text()}
+            answer = {"code": os.waitstatus_to_exitcode(status), "events": events, "err": text}
         print(json.dumps(answer), flush=True)
 
 
-def _command(order: dict[str, object], err: Path, counted: Path) -> None:
+def _command(order: dict[str, object], err: int, counted: Path) -> None:
     """Run one command in this process, and end it."""
     from aeflow.cli import main
 
-    os.dup2(os.open(err, os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(err, 2)
+    sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115  # the former one knows that it is no pipe
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     events = os.open(counted, os.O_WRONLY)
     under, count, sync = str(order["under"]), 0, os.fsync
@@ -117,10 +123,13 @@ def _command(order: dict[str, object], err: Path, counted: Path) -> None:
     sys.addaudithook(watch)
     if (limit := int(str(order["limit"]))) >= 0:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    code = 1
     try:
         main(list(order["arguments"]))  # type: ignore[call-overload]
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
+    except BaseException:  # nothing of the warm process may be undone here
+        traceback.print_exc()
     sys.stderr.flush()
     os._exit(code)
 
