@@ -10,7 +10,7 @@ import hmac
 import os
 import secrets
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from aeflow.home import in_home
 SALT_BYTES = 32
 SALT_OF = "the salt itself"  # a key whose pseudonym tells one salt from another
 NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --identify
+MOST_NAMED = 5  # files that a sentence names
 REMEDY_IDENTIFY = "--identify shows names"
 _typed: set[str] = set()  # paths as the user typed them
 
@@ -46,6 +47,12 @@ def shown(key: object, what: str = "image") -> str:
     Itself after ``identify``, or if the user typed it.
     """
     return str(key) if os.environ.get(NAMES) or str(key) in _typed else f"{what} {pseudonym(str(key))}"
+
+
+def shown_few(paths: Sequence[Path], what: str = "file") -> str:
+    """Return the names of some files, as they may be printed, and how many more there are."""
+    names = ", ".join(shown(path.name, what) for path in paths[:MOST_NAMED])
+    return f"{names} and {len(paths) - MOST_NAMED:,} more" if len(paths) > MOST_NAMED else names
 
 
 def shown_key(key: str) -> str:

@@ -75,7 +75,8 @@ def history_of(run: Path, metadata: dict[str, Any]) -> tuple[str, str] | None:
     texts = []
     for name in (HISTORY, EPOCH_SCORES):
         path = member(run, name, remedy, MAX_JSON)
-        if file_digest(path) != metadata.get("files", {}).get(name, file_digest(path)):
+        expected = metadata.get("files", {}).get(name)
+        if expected is not None and file_digest(path) != expected:
             raise ArtifactError(path, "damaged training history (checksum differs)", remedy)
         texts.append(path.read_bytes().decode(errors="replace"))
     return texts[0], texts[1]

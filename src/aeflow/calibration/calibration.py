@@ -18,7 +18,7 @@ from aeflow.calibration.map_scale import MapScale
 from aeflow.calibration.posterior import Posterior
 from aeflow.calibration.term_scale import TermScale
 from aeflow.config import Settings
-from aeflow.errors import DataError
+from aeflow.errors import DataError, count
 from aeflow.model.output_names import POSTERIOR
 from aeflow.model.terms import TERMS
 
@@ -91,6 +91,17 @@ class Calibration:
         if values.get("posterior") is not None:
             values["posterior"] = Posterior.from_json(values["posterior"])
         return cls(**values)
+
+
+def too_few(normals: int, what: str, rate: float) -> str | None:
+    """Return a sentence if so many normals cannot set a rate of false alarms, None if they can: the rank needs them.
+
+    >>> too_few(12, "held-out normal", 0.05)
+    '12 held-out normals cannot set a rate of 5.0%: 19 are needed'
+    """
+    if 1 / (normals + 1) <= rate:
+        return None
+    return f"{count(normals, what)} cannot set a rate of {rate:.1%}: {math.ceil(1 / rate) - 1} are needed"
 
 
 def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: dict[str, MapScale]) -> Calibration:

@@ -72,9 +72,10 @@ def _typed(paths: Any) -> Any:
 
 def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
     """Raise SettingsError if a model stands where the data should, and no model where it should."""
+    from aeflow.artifacts.layout import EXPORT, MODEL_JSON, holds
 
     def is_model(folder: Path) -> bool:
-        return any(os.path.isfile(folder / name) for name in ("model.json", "export.json"))
+        return holds(folder, MODEL_JSON) or holds(folder, EXPORT)
 
     model = next((path for path in others if is_model(path)), None)
     if model is not None and not is_model(run):

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from aeflow.data.masks import MASK_FOLDERS, MOST_NAMED
+from aeflow.data.masks import MASK_FOLDERS
 from aeflow.errors import count
 from aeflow.imageio.formats import is_no_image
-from aeflow.privacy import shown
+from aeflow.privacy import shown_few
 from aeflow.runtime.files import PART
 from aeflow.runtime.terminal import print
 
@@ -22,19 +22,17 @@ MANIFEST = "manifest.csv"
 def images_in(folder: Path) -> list[Path]:
     """Return what may be an image below a folder, sorted; none if there is no such folder. A note tells of the rest."""
     found = list(_files(folder)) if os.path.isdir(folder) else []
-    others = [path for path in found if is_no_image(path)]
+    others = dict.fromkeys(path for path in found if is_no_image(path))
     if others:
         _note_others(tuple(others))
-    return [path for path in found if path not in others] if others else found
+    return [path for path in found if path not in others]
 
 
 @cache
 def _note_others(paths: tuple[Path, ...]) -> None:
     """Say once that files are passed over."""
-    names = ", ".join(shown(path.name, "file") for path in paths[:MOST_NAMED])
-    more = f" and {len(paths) - MOST_NAMED:,} more" if len(paths) > MOST_NAMED else ""
     verb = "is no image and is" if len(paths) == 1 else "are no images and are"
-    print(f"note: {count(len(paths), 'file')} {verb} passed over: {names}{more}", file=sys.stderr)
+    print(f"note: {count(len(paths), 'file')} {verb} passed over: {shown_few(paths)}", file=sys.stderr)
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

@@ -6,11 +6,10 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from aeflow.errors import DataError, count
-from aeflow.privacy import REMEDY_IDENTIFY, shown
+from aeflow.privacy import REMEDY_IDENTIFY, shown, shown_few
 
 MASK, REGION = "mask", "region"  # of a lesion; of where disease can be. Folder beside the classes, column of a manifest
 MASK_FOLDERS = (MASK, REGION)
-MOST_NAMED = 5  # files that a sentence names
 
 
 def stem(path: Path) -> str:
@@ -29,11 +28,9 @@ def strays(where: object, kind: str, files: Collection[Path], images: Iterable[P
     stray = sorted(path for path in files if stem(path) not in stems)
     if not stray:
         return None
-    names = ", ".join(shown(path.name, kind) for path in stray[:MOST_NAMED])
-    more = f" and {len(stray) - MOST_NAMED:,} more" if len(stray) > MOST_NAMED else ""
     these = f"{len(stray):,} of {count(len(files), kind)} in {where}"
     verb = "fits no image and is" if len(stray) == 1 else "fit no image and are"
-    return f"{these} {verb} not used ({names}{more}); give each the name of its image"
+    return f"{these} {verb} not used ({shown_few(stray, kind)}); give each the name of its image"
 
 
 class MaskFolder:

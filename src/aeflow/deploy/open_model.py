@@ -48,16 +48,16 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
         return load_export(run, backend)
     metadata = read_metadata(run)
     gpu = device == "cuda" or (device == "auto" and may_have_gpu() and pick_device(device).type == "cuda")
-    if backend != "torch" and not gpu:
-        check_weights(run, metadata)  # a graph would score without a look at them
+    scorer = None
     if backend in GRAPH_BACKENDS:
         if device == "cuda":
             raise SettingsError("backend", f"{backend} runs on the CPU here", "take --backend torch, or --device cpu")
-        return _graph(run, metadata, backend)
-    if backend == "auto" and not gpu:
+        scorer = _graph(run, metadata, backend)
+    elif backend == "auto" and not gpu:
         scorer = _fastest(run, metadata, images)
-        if scorer is not None:
-            return scorer
+    if scorer is not None:
+        check_weights(run, metadata)  # the graph scores without them, but the run must not be half of another
+        return scorer
     from aeflow.artifacts.run import load_run  # imports torch
 
     return load_run(run, pick_device(device), metadata).scorer

@@ -17,19 +17,19 @@ from aeflow._version import __version__
 from aeflow.artifacts.layout import HISTORY, METRICS, PLOTS, RESULTS, history_of
 from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
-from aeflow.data.masks import MASK, REGION
-from aeflow.data.records import Record, Refusals, inputs_of, read_records, stray_masks
+from aeflow.data.records import Record, Refusals, inputs_of, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.evaluation import plots
 from aeflow.evaluation.localisation import WhereMapsLook
+from aeflow.evaluation.notes import can_be_told, notes_on
 from aeflow.evaluation.report import write_model_card, write_report
 from aeflow.evaluation.study_metrics import of_studies
 from aeflow.imageio.errors import ImageError
 from aeflow.metrics.image import image_metrics
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.output_names import MAPS
-from aeflow.privacy import SALT_OF, pseudonym, shown
+from aeflow.privacy import shown
 from aeflow.reporting.gallery import gallery, panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
@@ -43,10 +43,6 @@ GALLERY_IMAGES = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
 THRESHOLD_FROM = "held-out train normals"
 RECALIBRATED_FROM = "local normal images"
-UNCHECKED = (
-    "The model was recalibrated under another salt, or by an earlier version: whether its threshold was set on some of "
-    "these images cannot be told here."
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +136,7 @@ def _written(
         "refused": len(refusals),
         "seed": seed,
     }
-    if any(scored.outside):
-        metrics["notes"].append(_outside_note(metrics))
-    if "recalibration" in scorer.metadata and scorer.metadata["recalibration"].get("salt") != pseudonym(SALT_OF):
-        metrics["notes"].append(UNCHECKED)
-    metrics["notes"] += [*stray_masks(data, listed), *_without_masks(listed)]
+    metrics["notes"] += notes_on(scorer.metadata, metrics, data, listed)
     write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
@@ -175,30 +167,10 @@ def _source(scorer: Scorer) -> str:
 def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
     """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
     recalibration = scorer.metadata.get("recalibration", {})
-    known = len(among(records, recalibration["content"])) if recalibration.get("salt") == pseudonym(SALT_OF) else 0
+    known = len(among(records, recalibration["content"])) if recalibration and can_be_told(recalibration) else 0
     if known:
         found = f"the threshold was set on {known:,} of its {count(len(records), 'image')}"
         raise DataError(data, found, "take them out, or evaluate the run that was recalibrated")
-
-
-def _outside_note(metrics: dict[str, Any]) -> str:
-    """Return the note about images outside the intended input."""
-    parts = [f"{number:,} of {metrics[f'n_{side}']:,} {side}" for side, number in metrics["outside"].items() if number]
-    return f"{' and '.join(parts)} images are outside the model's intended input: do not rely on their scores."
-
-
-def _without_masks(listed: Sequence[Record]) -> list[str]:
-    """Return notes on the images that lack a mask where others have one."""
-    notes = []
-    for kind, of, images in (
-        (MASK, "abnormal image", [record for record in listed if record.label == 1]),
-        (REGION, "labelled image", [record for record in listed if record.label is not None]),
-    ):
-        bare = sum(getattr(record, kind) is None for record in images)
-        if 0 < bare < len(images):
-            have = "has" if bare == 1 else "have"
-            notes.append(f"{bare:,} of {count(len(images), of)} {have} no {kind}: figures of maps leave these out.")
-    return notes
 
 
 def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any], Refusals]:

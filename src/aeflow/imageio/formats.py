@@ -13,7 +13,8 @@ from pathlib import Path
 
 from aeflow._types import Axis
 from aeflow.imageio import dicom, nifti, raster
-from aeflow.imageio.errors import ImageError
+from aeflow.imageio.content import start_of
+from aeflow.imageio.errors import FileError, ImageError
 from aeflow.imageio.image import Header, RawImage, Slice
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.raster import CONVERT
@@ -106,12 +107,11 @@ def is_no_image(path: Path) -> bool:
     """
     if path.name.lower() in LITTER:
         return True
-    if path.suffix.lower() in SUFFIXES or not path.is_file():
+    if path.suffix.lower() in SUFFIXES:
         return False
     try:
-        with path.open("rb") as file:
-            start = file.read(SNIFFED)
-    except OSError:  # the reader will say why
+        start = start_of(path, SNIFFED)
+    except FileError:  # the reader will say why
         return False
     return bool(start) and recognise(start).other
 

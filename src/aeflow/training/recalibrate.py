@@ -11,7 +11,6 @@ would score. The threshold is that of the whole score.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from aeflow._types import Floats
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, NORMALS, holds, member
 from aeflow.artifacts.run import Artifact, load_run, save_run
-from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
+from aeflow.calibration.calibration import Calibration, fit_calibration, too_few, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
 from aeflow.config import Settings
 from aeflow.data.folder_files import LABELS
@@ -171,9 +170,8 @@ def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
     if patients < MIN_LOCAL_NORMALS:
         what = f"the {count(images, 'image')} are of {count(patients, 'patient')}"
         notes.append(f"{what}: images of a patient are alike, and the threshold is less sure than its rule says")
-    if 1 / (images + 1) > rate:
-        needed = math.ceil(1 / rate) - 1
-        notes.append(f"{count(images, 'image')} cannot set a rate of {rate:.1%}: {needed} are needed; see the rule")
+    if few := too_few(images, "image", rate):
+        notes.append(f"{few}; see the rule")
     if metadata["outside"] > MAX_OUTSIDE * images:
         what = f"{metadata['outside']:,} of {count(images, 'image')} are outside the model's intended input"
         notes.append(f"{what}: a new threshold does not mend that; train on images of this kind")

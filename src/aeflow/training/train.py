@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,16 +12,15 @@ from typing import Any
 
 import torch
 
-from aeflow.artifacts.layout import CHECKPOINT, EPOCH_SCORES, HISTORY, MODEL_JSON, OF_TRAINING, holds, of_run
-from aeflow.artifacts.reference_normals import ReferenceNormals
-from aeflow.artifacts.run import Artifact, save_run
-from aeflow.calibration.calibration import MIN_NORMALS, Calibration
+from aeflow.artifacts.layout import of_run
+from aeflow.artifacts.run import Artifact
+from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few
 from aeflow.config import FLOWGMM, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
-from aeflow.data.records import Record, Refusals, inputs_of, of_label, read_records
+from aeflow.data.records import Record, Refusals, of_label, read_records
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
-from aeflow.errors import ArtifactError, DataError, count
+from aeflow.errors import DataError, count
 from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
@@ -34,9 +29,7 @@ from aeflow.model.described import Described
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.model.regions.base import Region
-from aeflow.runtime.files import file_digest, write_text
-from aeflow.runtime.folders import alone, together
-from aeflow.runtime.inputs import Inputs
+from aeflow.runtime.folders import alone
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.training.calibrate import calibrate_on
@@ -51,6 +44,7 @@ from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_lab
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
 from aeflow.training.plan import fingerprint, plan_terms
+from aeflow.training.run_folder import check_run, inputs_with, write_run
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
 
@@ -120,7 +114,7 @@ def train(
     NumericalError naming the layer if training leaves the finite numbers.
     """
     run = Path(out)
-    _check_run(run, resume, overwrite)
+    check_run(run, resume, overwrite)
     with alone(run):
         return _trained(data, run, settings, encoder_weights, painted, device, resume)
 
@@ -138,7 +132,7 @@ def _trained(
     started, paces = time.perf_counter(), Paces()
     prepare()
     on = pick_device(device)
-    inputs = _inputs(data, encoder_weights, painted)
+    inputs = inputs_with(data, encoder_weights, painted)
     for name in of_run(run):
         inputs.spare(run / name)
     images = read_images(data, settings)
@@ -192,7 +186,7 @@ def _trained(
         "labelled_set": None if learnt is None else learnt.to_json(),
     }
     model = Artifact(net, net.settings, calibration, guard, metadata)
-    history = _write_run(model, run, material, progress, inputs)
+    history = write_run(model, run, material, progress, inputs)
     notes = _notes(images, learnt, calibration, settings) + unused_masks(data, painted, images.train, settings)
     return Trained(model, history, refusals, notes)
 
@@ -302,61 +296,11 @@ def _counts(material: Material, images: TrainingImages, refusals: Refusals, prog
     }
 
 
-def _inputs(data: Path | str, *given: Path | None) -> Inputs:
-    """Return the files that a training reads."""
-    inputs = inputs_of(data)
-    inputs.add(given)
-    for folder in given:
-        if folder is not None and folder.is_dir():
-            inputs.add(folder.iterdir())
-    return inputs
-
-
-def _write_run(
-    model: Artifact, run: Path, material: Material, progress: Progress, inputs: Inputs
-) -> list[dict[str, float]]:
-    """Write the run folder, in place of a former model and of all that came of it; return the history of losses."""
-    history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
-    with together(run, of_run(run), inputs) as staged:
-        if history:  # a model without a flow has no epochs
-            write_text(staged / HISTORY, _csv(history))
-            write_text(staged / EPOCH_SCORES, json.dumps(progress.epoch_scores))
-        ReferenceNormals.of_training(model.net, material.views[0]).save(staged)
-        model.metadata["files"] = {name: file_digest(staged / name) for name in (HISTORY, EPOCH_SCORES) if history}
-        save_run(model, staged)
-    return history
-
-
 def _notes(
     images: TrainingImages, learnt: LearntClasses | None, calibration: Calibration, settings: Settings
 ) -> list[str]:
     """Return what the user should know of the data."""
     notes = [f"{images.leaked}; figures on it flatter the model"] if images.leaked.images else []
-    held_out, rate = len(calibration.scores), settings.false_positive_rate
-    if 1 / (held_out + 1) > rate:
-        what = f"{count(held_out, 'held-out normal')} cannot set a rate of {rate:.1%}"
-        notes.append(f"{what}: {math.ceil(1 / rate) - 1} are needed; {calibration.rule}")
+    if few := too_few(len(calibration.scores), "held-out normal", settings.false_positive_rate):
+        notes.append(f"{few}; {calibration.rule}")
     return notes + ([] if learnt is None else learnt.notes())
-
-
-def _csv(rows: Sequence[dict[str, float]]) -> str:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _check_run(run: Path, resume: bool, overwrite: bool) -> None:
-    """Raise ArtifactError if the run folder holds what this training must not replace."""
-    if run.exists() and not run.is_dir():
-        raise ArtifactError(run, "is a file", "give a folder with --out")
-    if overwrite or resume:
-        return
-    if holds(run, MODEL_JSON):
-        raise ArtifactError(run, "already holds a model", "choose another --out, or replace it with --overwrite")
-    if (run / CHECKPOINT).exists():
-        raise ArtifactError(run, "holds an unfinished training", "go on with --resume, or replace it with --overwrite")
-    if taken := [name for name in OF_TRAINING if os.path.lexists(run / name)]:
-        found = f"holds {taken[0]}, which is of no model here"
-        raise ArtifactError(run, found, "choose another --out, or replace it with --overwrite")

@@ -40,6 +40,11 @@ class Examples:
         """Positions of the changed images that were changed, (m * h * w,)."""
         return (self.change > CHANGED).flatten()
 
+    def anomaly_changes(self, channels: slice) -> Tensor:
+        """Return by how much the synthetic anomalies change some channels where they are, a row a position, (p, C)."""
+        before = self.clean.z[self.origin][:, channels]
+        return rows_of(self.changed.z[:, channels] - before)[self.anomalous]
+
     def recapture_changes(self, values: Callable[[Described], Tensor]) -> Tensor:
         """Return by how much another capture changes maps (B, C, h, w) of a description, where both count.
 

@@ -50,9 +50,8 @@ class Module(WeighedPositions):
         differences = self._differences(examples.clean)
         self.mean.copy_(differences.mean(dim=0, keepdim=True))
         normal = rows_of(differences - self.mean)[examples.inside]
-        deltas = rows_of(examples.changed.z[:, CHANNELS] - examples.clean.z[examples.origin][:, CHANNELS])
         scale = normal.std(dim=0) + 1e-8
-        mean_delta = (deltas[examples.anomalous] / scale).double().mean(dim=0)
+        mean_delta = (examples.anomaly_changes(CHANNELS) / scale).double().mean(dim=0)
         recapture = examples.recapture_changes(self._differences)
         spread = covariance(normal / scale, recapture / scale)
         self.weights.copy_((torch.linalg.solve(spread, mean_delta) / scale).float())

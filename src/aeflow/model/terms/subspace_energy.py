@@ -55,10 +55,8 @@ class SubspaceEnergy(WeighedPositions):
         self.mean.copy_(values.mean(dim=0, keepdim=True))
         normal = rows_of(values - self.mean)[examples.inside]
         recapture = examples.recapture_changes(self.values)
-        deltas = rows_of(examples.changed.z[:, self.channels] - examples.clean.z[examples.origin][:, self.channels])
+        deltas = examples.anomaly_changes(self.channels)
         scale = normal.std(dim=0) + 1e-8
-        directions = lesion_directions(
-            normal / scale, recapture / scale, deltas[examples.anomalous] / scale, DIRECTIONS
-        )
+        directions = lesion_directions(normal / scale, recapture / scale, deltas / scale, DIRECTIONS)
         self.directions.copy_(directions / scale)
         self.weigh(examples)

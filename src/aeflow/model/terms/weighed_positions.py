@@ -48,8 +48,13 @@ class WeighedPositions(TermModule):
     def weigh(self, examples: Examples) -> None:
         """Set level and variances from the normals' raw values; last, since these follow from all else."""
         values, weight = self.raw(examples.clean), examples.clean.weight
-        self.level.copy_((weight * values).sum() / weight.sum())
+        self.level.copy_(mean_of(values, weight))
         self.variance.copy_(relative_variance(values, weight))
+
+
+def mean_of(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of values, each weighted by ``weight`` in [0, 1]; 0 if none counts."""
+    return (weight * values).sum() / weight.sum().clamp_min(1e-6)
 
 
 def relative_variance(values: Tensor, weight: Tensor) -> Tensor:
@@ -62,9 +67,8 @@ def relative_variance(values: Tensor, weight: Tensor) -> Tensor:
     def around(summed: Tensor) -> Tensor:
         return neighbours(summed[None, None]).mean(dim=0)[0, 0]
 
-    total = weight.sum().clamp_min(1e-6)
-    level = (weight * values).sum() / total
-    overall = (weight * (values - level).square()).sum() / total
+    level = mean_of(values, weight)
+    overall = mean_of((values - level).square(), weight)
     count = around(weight.sum(dim=0)) + PRIOR_NORMALS
     mean = (around((weight * values).sum(dim=0)) + PRIOR_NORMALS * level) / count
     squares = around((weight * (values - mean).square()).sum(dim=0)) + PRIOR_NORMALS * overall

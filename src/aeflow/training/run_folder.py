@@ -1,0 +1,69 @@
+"""Run folder of a training: what it must not replace, the inputs it keeps clear of, and its writing as a whole."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from aeflow.artifacts.layout import CHECKPOINT, EPOCH_SCORES, HISTORY, MODEL_JSON, OF_TRAINING, holds, of_run
+from aeflow.artifacts.reference_normals import ReferenceNormals
+from aeflow.artifacts.run import Artifact, save_run
+from aeflow.data.records import inputs_of
+from aeflow.errors import ArtifactError
+from aeflow.runtime.files import file_digest, write_text
+from aeflow.runtime.folders import together
+from aeflow.runtime.inputs import Inputs
+from aeflow.training.checkpoint import Progress
+from aeflow.training.loop import Material
+
+
+def check_run(run: Path, resume: bool, overwrite: bool) -> None:
+    """Raise ArtifactError if the run folder holds what this training must not replace."""
+    if run.exists() and not run.is_dir():
+        raise ArtifactError(run, "is a file", "give a folder with --out")
+    if overwrite or resume:
+        return
+    if holds(run, MODEL_JSON):
+        raise ArtifactError(run, "already holds a model", "choose another --out, or replace it with --overwrite")
+    if (run / CHECKPOINT).exists():
+        raise ArtifactError(run, "holds an unfinished training", "go on with --resume, or replace it with --overwrite")
+    if taken := [name for name in OF_TRAINING if os.path.lexists(run / name)]:
+        found = f"holds {taken[0]}, which is of no model here"
+        raise ArtifactError(run, found, "choose another --out, or replace it with --overwrite")
+
+
+def inputs_with(data: Path | str, *given: Path | None) -> Inputs:
+    """Return the files that a training reads."""
+    inputs = inputs_of(data)
+    inputs.add(given)
+    for folder in given:
+        if folder is not None and folder.is_dir():
+            inputs.add(folder.iterdir())
+    return inputs
+
+
+def write_run(
+    model: Artifact, run: Path, material: Material, progress: Progress, inputs: Inputs
+) -> list[dict[str, float]]:
+    """Write the run folder, in place of a former model and of all that came of it; return the history of losses."""
+    history = [{**row, "best": int(row["epoch"] == progress.best_epoch)} for row in progress.history]
+    with together(run, of_run(run), inputs) as staged:
+        if history:  # a model without a flow has no epochs
+            write_text(staged / HISTORY, _csv(history))
+            write_text(staged / EPOCH_SCORES, json.dumps(progress.epoch_scores))
+        ReferenceNormals.of_training(model.net, material.views[0]).save(staged)
+        model.metadata["files"] = {name: file_digest(staged / name) for name in (HISTORY, EPOCH_SCORES) if history}
+        save_run(model, staged)
+    return history
+
+
+def _csv(rows: Sequence[dict[str, float]]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
