@@ -27,7 +27,7 @@ test: check ## Check the code, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m timing
 
-torture: $(INSTALLED) ## Kill every command that writes at every event on the file system: many minutes
+torture: $(INSTALLED) ## Kill commands at every event on the file system, flip bits, fill disks, read hostile files: hours
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n auto --maxprocesses 4
 
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again

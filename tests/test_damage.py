@@ -26,12 +26,13 @@ from helpers.data import SIZE, TINY
 
 FEW = 3  # flips of each file in the ordinary tests
 MANY = pytest.param(400, marks=pytest.mark.torture)
+Record = Callable[[str, object], None]
 
 
 @pytest.mark.parametrize("number", [FEW, MANY])
 @pytest.mark.parametrize("name", ["features.npy", "pixels.npy", "images.json", "about.json"])
 def test_cached_features_heal(
-    data: Path, tmp_path: Path, name: str, number: int, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, name: str, number: int, capsys: pytest.CaptureFixture[str], record_property: Record
 ) -> None:
     torch.manual_seed(0)
     encoder, records = Encoder(TINY, (2, 3)), read_records(data, "train")[:4]
@@ -44,10 +45,11 @@ def test_cached_features_heal(
         healed, _ = FeatureCache(encoder, SIZE, tmp_path).features(records)
         assert (healed.vectors() == before).all()
         assert capsys.readouterr().err.startswith("note: a part of the cache is damaged, and made anew")
+    record_property("flips in the cache", number)
 
 
 @pytest.mark.parametrize("number", [FEW, MANY])
-def test_a_checkpoint_is_refused(tmp_path: Path, number: int) -> None:
+def test_a_checkpoint_is_refused(tmp_path: Path, number: int, record_property: Record) -> None:
     layer = torch.nn.Linear(20, 20)
     optimizer = torch.optim.Adam(layer.parameters())
     layer(torch.ones(1, 20)).sum().backward()
@@ -58,11 +60,14 @@ def test_a_checkpoint_is_refused(tmp_path: Path, number: int) -> None:
     for _ in flips(tmp_path / checkpoint.CHECKPOINT, number):
         with pytest.raises(ArtifactError, match=r"damaged checkpoint .*; train from the start with --overwrite"):
             checkpoint.check_checkpoint(tmp_path, task)
+    record_property("flips in a checkpoint", number)
 
 
 @pytest.mark.parametrize("number", [FEW, MANY])
 @pytest.mark.parametrize("name", ["model.json", "model.safetensors", NORMALS, HISTORY, EPOCH_SCORES])
-def test_a_run_is_refused(aeflow_1: tuple[Path, Trained], tmp_path: Path, name: str, number: int) -> None:
+def test_a_run_is_refused(
+    aeflow_1: tuple[Path, Trained], tmp_path: Path, name: str, number: int, record_property: Record
+) -> None:
     run = Path(shutil.copytree(aeflow_1[0], tmp_path / "run"))
     width = len(aeflow_1[1].artifact.input_guard.mean)
     reads: dict[str, Callable[[], object]] = {
@@ -75,15 +80,17 @@ def test_a_run_is_refused(aeflow_1: tuple[Path, Trained], tmp_path: Path, name: 
     for _ in flips(run / name, number):
         with pytest.raises(ArtifactError):
             read()
+    record_property("flips in a run", number)
 
 
 @pytest.mark.parametrize("number", [FEW, MANY])
-def test_an_export_is_refused(exported_run: Path, tmp_path: Path, number: int) -> None:
+def test_an_export_is_refused(exported_run: Path, tmp_path: Path, number: int, record_property: Record) -> None:
     export = Path(shutil.copytree(exported_run, tmp_path / "export"))
     for path in sorted(export.iterdir()):
         for _ in flips(path, number):
             with pytest.raises(ArtifactError):
                 load_export(export)
+        record_property("flips in an export", number)
 
 
 def test_damaged_weights_are_refused_although_a_graph_lies_there(

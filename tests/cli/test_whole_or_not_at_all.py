@@ -25,6 +25,9 @@ from helpers.data import SAMPLE, TINY
 from helpers.killing import Commands, Ended, commands
 
 OLD = b"old"
+Record = Callable[[str, object], None]
+LITTLE = 200  # bytes that a file may have: less than any result takes
+LIMITS = [LITTLE, *(pytest.param(bytes_, marks=pytest.mark.torture) for bytes_ in (0, 4096, 2**16))]
 A_FEW = 2  # kills of a command in the ordinary tests; with -m torture at every event
 IMAGES = sorted((SAMPLE / "test" / "normal").iterdir())
 TORCH = ("--backend", "torch")
@@ -248,16 +251,28 @@ def test_a_killed_command_leaves_the_old_or_the_new(warm: Commands, case: Case) 
 
 
 @pytest.mark.torture
-def test_a_command_killed_at_every_event_leaves_the_old_or_the_new(warm: Commands, case: Case) -> None:
+def test_a_command_killed_at_every_event_leaves_the_old_or_the_new(
+    warm: Commands, case: Case, record_property: Record
+) -> None:
     last = killed(warm, case, 0).events
     for at in range(1, last + 1):
         killed(warm, case, at)
+    record_property("kills", last)
 
 
-def test_on_a_full_disk_a_command_says_so_and_leaves_the_old(warm: Commands, case: Case) -> None:
+@pytest.mark.parametrize(
+    "limit", [LITTLE, *(pytest.param(more, marks=pytest.mark.torture) for more in (0, 4096, 2**16))]
+)
+def test_on_a_full_disk_a_command_says_so_and_leaves_the_old(
+    warm: Commands, case: Case, limit: int, record_property: Record
+) -> None:
     case.before()
     there = tree(case.under) if case.under.exists() else {}
-    ended = warm.run(*case.arguments, under=case.under, limit=200)
+    ended = warm.run(*case.arguments, under=case.under, limit=limit)
+    record_property("full disks", 1)
+    if ended.code in (0, 1) and limit > LITTLE:  # it had room enough
+        case.check()
+        return
     assert ended.code == 2, ended.err
     assert "Traceback" not in ended.err
     [line] = [line for line in ended.err.splitlines() if not line.startswith("note: ")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 import time
 from collections import Counter
@@ -17,6 +18,7 @@ from helpers import hostile_files
 from helpers.hostile_seeds import CANARY, seeds
 from helpers.worker_tasks import attempt
 
+FRESH = (1, 2)  # seeds of the long tests, which nothing was mended on
 LIMITS = Limits(max_seconds=3.0, max_memory=2**30, max_pixels=2**24, max_frames=1000, max_inflated=2**26)
 
 pytestmark = [
@@ -39,10 +41,11 @@ def test_the_seeds_are_good_files(pool, tmp_path):
         assert not isinstance(outcome, ImageError), f"{seed.name}: {outcome}"
 
 
-def test_every_hostile_file_is_an_image_or_a_refusal(pool, tmp_path):
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.torture) for seed in FRESH)])
+def test_every_hostile_file_is_an_image_or_a_refusal(pool, tmp_path, seed, record_property):
     began = time.perf_counter()
     futures = {}
-    for name, content in hostile_files.corpus():
+    for name, content in hostile_files.corpus(seed):
         path = tmp_path / name
         path.write_bytes(content)
         futures[name] = pool.submit(attempt, path, LIMITS)
@@ -67,6 +70,12 @@ def test_every_hostile_file_is_an_image_or_a_refusal(pool, tmp_path):
             ends["image"] += 1
     print(f"{len(futures)} files in {time.perf_counter() - began:.1f} s: {dict(ends)}; lost {lost}")
     print(f"slowest {slowest}; peak {peak}")
+    record_property("hostile files", len(futures))
+    for end, number in ends.items():
+        record_property(f"hostile files: {end}", number)
+    record_property("hostile files: ended by a limit of time or memory", len(lost))
+    record_property("most megabytes of a worker", peak[0] // 10**6)
+    record_property("most megabytes of the main process", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1000)
     assert len(futures) >= 2000
     assert ends["image"] > 100
     assert ends["refused"] > 1000

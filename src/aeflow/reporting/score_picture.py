@@ -96,6 +96,8 @@ class Frame:
 def pictures(map_scales: Mapping[str, tuple[float, float]], size: int) -> Iterator[Callable[[Score, Path], None]]:
     """Yield a function that draws a score and writes it as PNG, in the background; at the end every file is complete.
 
+    The names of the files are the caller's to ``sync_folder``.
+
     A call waits while WAITING pictures are under way, and raises the error of an earlier one, if any; so does the
     end.
     """
@@ -105,7 +107,10 @@ def pictures(map_scales: Mapping[str, tuple[float, float]], size: int) -> Iterat
     def draw(result: Score, path: Path) -> None:
         if len(under_way) == WAITING:
             under_way.popleft().result()
-        under_way.append(pool.submit(lambda: write_bytes(path, encoded(np.asarray(frame.picture(result))))))
+        under_way.append(pool.submit(lambda: write(result, path)))
+
+    def write(result: Score, path: Path) -> None:
+        write_bytes(path, encoded(np.asarray(frame.picture(result))), sync_name=False)
 
     with ThreadPoolExecutor(WRITERS, "picture") as pool:
         try:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from aeflow.errors import OutputError
-from aeflow.runtime.files import PART, beginning
+from aeflow.runtime.files import PART, beginning, sync_folder
 from aeflow.runtime.folders import alone
 from aeflow.runtime.inputs import Inputs
 
@@ -33,4 +33,7 @@ def numbered(folder: Path, ending: str, inputs: Inputs) -> Iterator[None]:
             inputs.spare(path)
             if MARK not in beginning(path):
                 raise OutputError(path, "is there already, and not by aeflow", "name another folder")
-        yield
+        try:
+            yield
+        finally:
+            sync_folder(folder)  # once: for each file it would take as long as the file's own bytes

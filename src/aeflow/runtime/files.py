@@ -77,18 +77,19 @@ def encodable(text: str) -> str:
     return text.encode(errors=UNENCODABLE).decode()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file as a whole or not at all."""
-    with replacing(path) as file:
+def write_bytes(path: Path, content: bytes, *, sync_name: bool = True) -> None:
+    """Write a file as a whole or not at all; see ``replacing``."""
+    with replacing(path, sync_name=sync_name) as file:
         file.write(content)
 
 
 @contextmanager
-def replacing(path: Path, *, keep: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, keep: bool = False, sync_name: bool = True) -> Iterator[BinaryIO]:
     """Yield a file for the content of ``path``, which gets it as a whole if the context ends without an error.
 
     Until then the file is ``part_of(path)``; after an error it is deleted, unless it is to be kept. A link stays one, a
-    pipe or a device is written into as it is. Raises OutputError if another process is writing the same.
+    pipe or a device is written into as it is. Without ``sync_name`` the folder is left to ``sync_folder``, once for
+    many files. Raises OutputError if another process is writing the same.
     """
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
@@ -105,7 +106,8 @@ def replacing(path: Path, *, keep: bool = False) -> Iterator[BinaryIO]:
             if not keep:
                 part.unlink(missing_ok=True)
             raise
-    sync_folder(place.parent)
+    if sync_name:
+        sync_folder(place.parent)
 
 
 def part_of(path: Path) -> Path:

@@ -22,7 +22,7 @@ from aeflow.results.dicom.parametric_map import parametric_map
 from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 from aeflow.results.dicom.structured_report import report
 from aeflow.results.numbered import numbered
-from aeflow.runtime.files import replacing
+from aeflow.runtime.files import replacing, sync_folder
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
@@ -40,6 +40,7 @@ def write_results(
     for row, (result, pixels) in enumerate(results, number):
         of_file.add(row, result, pixels)
     of_file.close()
+    sync_folder(out)
     return of_file.written, of_file.refused
 
 
@@ -86,7 +87,7 @@ class FileResults:
         file = self.out / f"{number:05d}_{kind}.dcm"
         try:
             made = make()
-            with replacing(file) as opened:
+            with replacing(file, sync_name=False) as opened:
                 made.save_as(opened, enforce_file_format=True)
         except ImageError as error:
             self.refused.append(error)
