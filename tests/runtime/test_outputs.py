@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -191,3 +193,18 @@ def test_scratch_of_killed_processes_goes_and_that_of_living_ones_stays(tmp_path
     both[1].communicate()
     assert names(tmp_path) == {"place"}
     assert names(tmp_path / "place") == {"a"}
+
+
+def test_where_there_are_no_locks_files_are_written_and_nothing_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_lock(file: object, how: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    (tmp_path / "making-1").mkdir()
+    with scratch(tmp_path, "making-"):
+        assert len(list(tmp_path.glob("making-*"))) == 2  # the other may be alive
+    write_text(tmp_path / "a", "whole")
+    put_together(tmp_path, (), Inputs(), {"b": "whole"})
+    assert names(tmp_path) == {"a", "b", "making-1"}

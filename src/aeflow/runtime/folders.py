@@ -112,7 +112,7 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     parent.mkdir(parents=True, exist_ok=True)
     for left in parent.glob(f"{prefix}*"):
         # a living process holds it, or has ended just now; or it is another user's
-        with suppress(OutputError, OSError), exclusive(left / LOCK, left):
+        with suppress(OutputError, OSError), exclusive(left / LOCK, left, surely=True):
             shutil.rmtree(left, ignore_errors=True)
     with ExitStack() as stack:
         around = _held(parent, prefix, stack)

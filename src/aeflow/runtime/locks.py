@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -11,13 +12,17 @@ from typing import BinaryIO
 
 from aeflow.errors import OutputError
 
+# What a file system without locks answers, as Lustre often is mounted: better to write there than not to.
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
 
 @contextmanager
-def exclusive(path: Path, what: Path) -> Iterator[BinaryIO]:
+def exclusive(path: Path, what: Path, *, surely: bool = False) -> Iterator[BinaryIO]:
     """Yield a new empty file that no other process can open so until it is closed, renamed or removed.
 
     The system ends the lock with the process, however it ends; the file of such a process is replaced. Raises
-    OutputError, naming ``what``, if another process holds it.
+    OutputError, naming ``what``, if another process holds it. Where there are no locks that is not noticed,
+    and an OSError if it must be known ``surely``.
     """
     while True:
         # opened without following links or cutting short: what is there may be another name of something else
@@ -27,6 +32,9 @@ def exclusive(path: Path, what: Path) -> Iterator[BinaryIO]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise OutputError(what, "another process is writing there", "wait for it, or name another") from error
+            except OSError as error:
+                if surely or error.errno not in WITHOUT_LOCKS:
+                    raise
             found = os.fstat(file.fileno())
             if not _names(path, found):  # its owner has just renamed or removed it
                 continue
