@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -103,20 +105,23 @@ def test_a_training_never_replaces_its_weights(data: Path, tiny_weights: Path, t
     assert weights.read_bytes() == tiny_weights.read_bytes()
 
 
-def test_exporting_again_leaves_foreign_files(tiny_run: Path, openvino_export: Path, tmp_path: Path) -> None:
-    out = Path(shutil.copytree(openvino_export, tmp_path / "out"))
+def test_exporting_again_leaves_foreign_files(tiny_run: Path, exports: Callable[[str], Path], tmp_path: Path) -> None:
+    out = Path(shutil.copytree(exports("onnx"), tmp_path / "out"))
     (out / "notes.txt").write_text("mine")
-    (out / "graph.onnx").write_text("mine, too")
-    assert "File exists" in error_of("export", tiny_run, "--to", "onnx", "--out", out)
-    (out / "graph.onnx").unlink()
-    within("export", tiny_run, "--to", "onnx", "--out", out)
-    assert contents(out).keys() == {"notes.txt", "graph.onnx", "arrays.safetensors", "export.json"}
+    (out / "graph.xml").write_text("mine, too")
+    assert "File exists" in error_of("export", tiny_run, "--to", "openvino", "--out", out)
+    (out / "graph.xml").unlink()
+    within("export", tiny_run, "--to", "openvino", "--out", out)
+    assert contents(out).keys() == {"notes.txt", "graph.xml", "graph.bin", "arrays.safetensors", "export.json"}
 
 
 def started(run: Path, out: Path, *options: object) -> subprocess.Popen[str]:
     """Start a score of many images, and return once its table is begun."""
     command = [AEFLOW, "score", run, SAMPLE / "train" / "normal", "--out", out, *TORCH, *options]
-    process = subprocess.Popen([*map(str, command)], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background of a shell ignores it
+    process = subprocess.Popen(
+        [*map(str, command)], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT, preexec_fn=heard
+    )
     while process.poll() is None and not (part_of(out).exists() and part_of(out).stat().st_size):
         time.sleep(0.05)
     return process

@@ -183,7 +183,7 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
                 assert (out / "export.json").is_file()
                 assert (out / "notes.txt").read_bytes() == OLD
 
-            arguments = ("export", tiny_run, "--to", "onnx", "--out", out)
+            arguments = ("export", tiny_run, "--to", "openvino", "--out", out)
             return Case(arguments, out, lambda: put(out, {**files, "notes.txt": OLD}), an_export)
         case "split":
             unsplit = tmp / "unsplit"
@@ -227,7 +227,7 @@ def case(
     tiny_weights: Path,
     exports: Callable[[str], Path],
 ) -> Case:
-    export = exports("openvino") if request.param == "export" else tiny_run
+    export = exports("onnx") if request.param == "export" else tiny_run
     return case_of(request.param, tmp_path, tiny_run, data, tiny_weights, export)
 
 
