@@ -13,7 +13,8 @@ from pathlib import Path
 import aeflow
 from aeflow.data.records import read_records
 from aeflow.imageio.errors import ImageError
-from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.gallery import gallery
+from aeflow.reporting.panels import panel
 from aeflow.reporting.style import save_png
 from aeflow.scoring.scorer import score
 

@@ -8,7 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from aeflow.evaluation.plots import DASHES
-from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
+from aeflow.reporting.palette import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH
+from aeflow.reporting.style import grid, new_figure, styled
 from benchmarks.common import BRAIN, CHEST
 
 TITLES = {CHEST: "chest X-ray", BRAIN: "brain MRI"}

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from aeflow._types import Floats
 from aeflow.evaluation.plots import DASHES, score_distributions
-from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
+from aeflow.reporting.palette import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH
+from aeflow.reporting.style import grid, new_figure, styled
 
 
 def figures(results: dict[str, Any], scores: dict[str, Floats]) -> dict[str, Figure]:

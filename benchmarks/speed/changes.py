@@ -39,7 +39,8 @@ from aeflow.model import ssim
 from aeflow.model.encoder import Encoder
 from aeflow.model.flow import PositionedConv2d
 from aeflow.model.generate import sample
-from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.gallery import gallery
+from aeflow.reporting.panels import panel
 from aeflow.reporting.score_picture import Frame, encoded
 from aeflow.reporting.style import save_png
 from aeflow.runtime.device import Plan

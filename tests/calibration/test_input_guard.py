@@ -30,7 +30,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.input_statistics import measure_input_statistics
 from aeflow.model.pooling import pool
-from aeflow.reporting.gallery import panel
+from aeflow.reporting.panels import panel
 from aeflow.scoring.scorer import Score, measure, score
 from aeflow.training import train as training
 from aeflow.training.fit_input_guard import learn_input_guard

@@ -18,8 +18,10 @@ from PIL import Image
 from aeflow.errors import DataError
 from aeflow.evaluation import plots
 from aeflow.metrics.image import image_metrics
-from aeflow.reporting.gallery import OUTLINE, Panel, gallery, panel_title
-from aeflow.reporting.style import ABNORMAL, NORMAL, PAPER, png
+from aeflow.reporting.gallery import OUTLINE, gallery
+from aeflow.reporting.palette import ABNORMAL, NORMAL, PAPER
+from aeflow.reporting.panels import Panel, panel_title
+from aeflow.reporting.style import png
 
 
 @dataclass(frozen=True)

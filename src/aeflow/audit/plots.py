@@ -17,7 +17,8 @@ from aeflow.audit.shortcuts import STRONG, SUSPECT, Separation
 from aeflow.data.records import Record
 from aeflow.errors import DataError
 from aeflow.reporting.density import draw, view_of
-from aeflow.reporting.style import ABNORMAL, FAINT, INK, MUTED, NEUTRAL, NORMAL, WIDTH, grid, new_figure, styled
+from aeflow.reporting.palette import ABNORMAL, FAINT, INK, MUTED, NEUTRAL, NORMAL, WIDTH
+from aeflow.reporting.style import grid, new_figure, styled
 
 MAX_ROWS = 12  # attributes on the chart at most
 MAX_SPREADS = 6  # attributes whose spread is drawn at most

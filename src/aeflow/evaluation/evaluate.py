@@ -30,7 +30,8 @@ from aeflow.metrics.image import image_metrics
 from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.output_names import MAPS
 from aeflow.privacy import shown
-from aeflow.reporting.gallery import gallery, panel
+from aeflow.reporting.gallery import gallery
+from aeflow.reporting.panels import panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
 from aeflow.runtime.files import write_bytes, write_text

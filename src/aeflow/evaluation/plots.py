@@ -15,22 +15,10 @@ from numpy.typing import ArrayLike
 from aeflow.errors import DataError
 from aeflow.metrics.image import precision_recall_band, precision_recall_curve, roc_band, roc_curve
 from aeflow.reporting.density import curve, draw, finite, view_of
-from aeflow.reporting.gallery import Panel, gallery, panel_title
-from aeflow.reporting.style import (
-    ABNORMAL,
-    FAINT,
-    INK,
-    MUTED,
-    NEUTRAL,
-    NORMAL,
-    PAPER,
-    WIDTH,
-    as_data_uri,
-    grid,
-    new_figure,
-    save_png,
-    styled,
-)
+from aeflow.reporting.gallery import gallery
+from aeflow.reporting.palette import ABNORMAL, FAINT, INK, MUTED, NEUTRAL, NORMAL, PAPER, WIDTH
+from aeflow.reporting.panels import Panel, panel_title
+from aeflow.reporting.style import as_data_uri, grid, new_figure, save_png, styled
 
 __all__ = [
     "Panel",

@@ -3,46 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from aeflow.errors import DataError
-from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
-from aeflow.reporting.style import MUTED, WIDTH, styled
-from aeflow.scoring.scorer import Score
+from aeflow.reporting.palette import MUTED, WIDTH
+from aeflow.reporting.panels import (
+    BAR,
+    BAR_HEIGHT,
+    BAR_TOP,
+    BAR_WIDTH,
+    DPI,
+    GAP,
+    HEAD,
+    HEAD_SIZE,
+    TICK_SIZE,
+    TITLE,
+    TITLE_SIZE,
+    Array,
+    Panel,
+    check_scales,
+    ends_of,
+    grey,
+)
+from aeflow.reporting.style import HEAT_BAR, HEAT_MAP, styled
 
-Array = NDArray[np.floating[Any]]
 OUTLINE = "#35d0ff"  # a mask's edge: stands out from grey and from the heat colours
-GAP, TITLE, HEAD, BAR = 0.08, 0.32, 0.26, 0.66  # inches: between cells, and heights of lines, heads and colour bars
-TITLE_SIZE = 10  # points
-DPI = 120  # shows an image of 224 pixels at about its own size
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One image of a gallery: image and reconstruction (H, W) or (H, W, 3) in [0, 1], maps (H, W), mask (H, W)."""
-
-    image: Array
-    reconstruction: Array | None
-    maps: dict[str, Array]
-    title: str
-    mask: NDArray[np.bool_] | None = None
-
-
-def panel_title(
-    score: float, p_value: float, verdict: str, truth: str | None = None, outside: Sequence[str] = ()
-) -> str:
-    """Return the line above a panel: score, p-value, verdict, the truth if known, and why not to rely on it."""
-    known = f"   ·   truth: {truth}" if truth else ""
-    warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
-    return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
 
 
 @styled
@@ -56,9 +46,7 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
     if not panels:
         raise DataError("gallery", "no panel", "give at least one image")
     names = list(dict.fromkeys(name for panel in panels for name in panel.maps))
-    for name in names:
-        if name not in map_scales or not map_scales[name][0] < map_scales[name][1]:
-            raise DataError("gallery", f"no scale (low < high) for the map '{name}'", "fit one on held-out normals")
+    check_scales(names, map_scales)
     reconstructed = any(panel.reconstruction is not None for panel in panels)
     heads = ["input", *(["reconstruction"] if reconstructed else []), *(f"{name} map" for name in names)]
     cell = (WIDTH + GAP) / max(len(heads), 3) - GAP
@@ -74,7 +62,7 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
 
     for column, head in enumerate(heads):
         x = (column * (cell + GAP) + cell / 2) / width
-        figure.text(x, 1 - HEAD / 2 / height, head, ha="center", va="center", fontweight="bold", fontsize=10.5)
+        figure.text(x, 1 - HEAD / 2 / height, head, ha="center", va="center", fontweight="bold", fontsize=HEAD_SIZE)
     for number, panel in enumerate(panels):
         top = HEAD + number * row
         figure.text(0.003, 1 - (top + 0.6 * TITLE) / height, panel.title, va="center", fontsize=TITLE_SIZE)
@@ -87,16 +75,16 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
             _show(axes, panel, None if score_map is None else grey(panel.image))
             if score_map is not None:
                 norm = Normalize(*map_scales[name], clip=True)
-                axes.imshow(score_map, cmap=HEAT, norm=norm, interpolation="bilinear", extent=_extent(panel))
+                axes.imshow(score_map, cmap=HEAT_MAP, norm=norm, interpolation="bilinear", extent=_extent(panel))
     for column, name in enumerate(names, 1 + reconstructed):
         low, high = map_scales[name]
-        axes = place(column, height - BAR + 0.1, 0.94 * cell, 0.13)
+        axes = place(column, height - BAR + BAR_TOP, BAR_WIDTH * cell, BAR_HEIGHT)
         bar = figure.colorbar(
-            ScalarMappable(Normalize(low, high), HEAT_ON_GREY), axes, orientation="horizontal", extend="max"
+            ScalarMappable(Normalize(low, high), HEAT_BAR), axes, orientation="horizontal", extend="max"
         )
         bar.outline.set_visible(False)
-        bar.set_ticks([low, high], labels=[f"{low:.3g}\nin 90 % of normals", f"{high:.3g}\nin 99.9 %"])
-        axes.tick_params(labelsize=8, length=0, pad=4)
+        bar.set_ticks([low, high], labels=ends_of(low, high))
+        axes.tick_params(labelsize=TICK_SIZE, length=0, pad=4)
         left, right = axes.get_xticklabels()
         left.set_horizontalalignment("left")
         right.set_horizontalalignment("right")
@@ -114,25 +102,7 @@ def _show(axes: Axes, panel: Panel, pixels: Array | None, outlined: bool = True)
         axes.contour(panel.mask, levels=[0.5], colors=[OUTLINE], linewidths=1.2)
 
 
-def grey(image: Array) -> Array:
-    """Return an image (H, W) or (H, W, 3) as (H, W)."""
-    return image if image.ndim == 2 else image.mean(axis=-1)
-
-
 def _extent(panel: Panel) -> tuple[float, float, float, float]:
     """Return the image's pixel coordinates, to which maps and reconstructions of any size are stretched."""
     height, width = panel.image.shape[:2]
     return -0.5, width - 0.5, height - 0.5, -0.5
-
-
-def panel(result: Score, truth: str | None = None, mask: NDArray[np.bool_] | None = None) -> Panel:
-    """Return the panel of an image that was scored with its maps and pictures."""
-    image, x_hat = result.pictures
-    grey = (image == image[:1]).all()
-    return Panel(
-        image=image[0] if grey else image.transpose(1, 2, 0),
-        reconstruction=x_hat.mean(axis=0) if grey else x_hat.transpose(1, 2, 0),
-        maps=dict(result.maps),
-        title=panel_title(result.value, result.p_value, result.verdict, truth, result.outside),
-        mask=mask,
-    )

@@ -1,12 +1,11 @@
-"""Pictures of single scores, as ``gallery`` would draw them, many a second.
+"""Pictures of single scores, as ``gallery`` would draw them, many a second and without matplotlib.
 
-matplotlib draws the frame once: headings, colour bars, margins. Each score's image, reconstruction, maps and title are
-pasted into a copy of it.
+The frame is drawn once: headings, colour bars, margins. Each score's image, reconstruction, maps and title are pasted
+into a copy of it.
 """
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections import deque
@@ -17,47 +16,82 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import get_data_path
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from aeflow.reporting.gallery import DPI, TITLE_SIZE, Panel, gallery, grey, panel
-from aeflow.reporting.heat_colours import HEAT
-from aeflow.reporting.style import INK, png
+from aeflow.reporting.heat_colours import HEAT, ramp_of
+from aeflow.reporting.letters import letters
+from aeflow.reporting.palette import INK, MUTED, PAPER, WIDTH
+from aeflow.reporting.panels import (
+    BAR,
+    BAR_HEIGHT,
+    BAR_TOP,
+    BAR_WIDTH,
+    DPI,
+    GAP,
+    HEAD,
+    HEAD_SIZE,
+    TICK_SIZE,
+    TITLE,
+    TITLE_SIZE,
+    check_scales,
+    ends_of,
+    grey,
+    panel,
+)
 from aeflow.runtime.files import write_bytes
 from aeflow.scoring.scorer import Score
 
 Picture = Image.Image
 
-_heat = np.rint(255 * HEAT(np.arange(256))).astype(int)
+_heat = np.rint(255 * HEAT).astype(int)
 # colour and opacity of a map's values, in 256 steps
 COLOURS, ALPHA = _heat[:, :3].ravel().tolist(), _heat[:, 3].tolist()
 
-FONT = Path(get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # as in matplotlib's headings
+POINT = DPI / 72  # pixels
+POINTED = 0.05  # share of a colour bar that is its tip
 WRITERS = 2  # threads: compressing and writing release Python's lock
 WAITING = 8  # pictures that are drawn or wait for it, some two megabytes each
 
 
 class Frame:
-    """Static frame (headings, colour bars) that all score pictures of one model share.
+    """Static frame (headings, colour bars) that all score pictures of one model share: a gallery's of one row.
 
     ``size`` is the side in pixels of the model's images, which are square.
     """
 
     def __init__(self, map_scales: Mapping[str, tuple[float, float]], size: int) -> None:
         """Draw the frame; raises DataError for a map without a scale."""
+        check_scales(list(map_scales), map_scales)
         self.map_scales = dict(map_scales)
-        white = np.ones((size, size))
-        clear = {name: np.full((2, 2), low) for name, (low, _) in self.map_scales.items()}
-        figure = gallery([Panel(white, white, clear, "")], self.map_scales)
-        self._blank = Image.open(io.BytesIO(png(figure))).convert("RGB")
-        width, height = self._blank.size
-        boxes = [axes.get_window_extent() for axes in figure.axes[: 2 + len(clear)]]
-        self.corners = [(round(box.x0), round(height - box.y1)) for box in boxes]
-        self.cell = round(boxes[0].width), round(boxes[0].height)
-        x, y = figure.texts[-1].get_position()  # the title's: the heads of the columns come before it
-        self._title = x * width, (1 - y) * height
-        self._font = ImageFont.truetype(FONT, TITLE_SIZE * DPI / 72, layout_engine=ImageFont.Layout.BASIC)
+        heads = ("input", "reconstruction", *(f"{name} map" for name in map_scales))
+        inches = (WIDTH + GAP) / max(len(heads), 3) - GAP
+        step, top = inches + GAP, HEAD + TITLE
+        width, height = len(heads) * step - GAP, top + inches + GAP + BAR
+        self._blank = Image.new("RGB", (pixels_of(width), pixels_of(height)), PAPER)
+        self.cell = pixels_of(inches), pixels_of(inches)
+        self.corners = [(pixels_of(column * step), pixels_of(top)) for column in range(len(heads))]
+        self._title = 0.003 * self._blank.width, DPI * (HEAD + 0.6 * TITLE)
+        self._font = letters(TITLE_SIZE * POINT)
+        draw = ImageDraw.Draw(self._blank)
+        for column, head in enumerate(heads):
+            middle = DPI * (column * step + inches / 2), DPI * HEAD / 2
+            draw.text(middle, head, INK, letters(HEAD_SIZE * POINT), anchor="mm", stroke_width=0.4)  # bold
+        for column, (low, high) in enumerate(map_scales.values(), 2):
+            left = column * step + (1 - BAR_WIDTH) / 2 * inches
+            self._draw_bar(draw, left, BAR_WIDTH * inches, height - BAR + BAR_TOP, ends_of(low, high))
+
+    def _draw_bar(self, draw: ImageDraw.ImageDraw, left: float, wide: float, top: float, ends: tuple[str, str]) -> None:
+        """Draw a colour bar, places in inches: pointed where it goes on, its ends named below it."""
+        x, y, tip = DPI * left, DPI * top, DPI * wide * POINTED
+        width, tall = pixels_of((1 - POINTED) * wide), pixels_of(BAR_HEIGHT)
+        ramp = ramp_of(width)[None].repeat(tall, axis=0)
+        self._blank.paste(Image.fromarray(ramp), (round(x), round(y)))
+        point = [(x + width, y), (x + width + tip, y + tall / 2), (x + width, y + tall - 1)]
+        draw.polygon(point, tuple(ramp[0, -1].tolist()))
+        font, below = letters(TICK_SIZE * POINT), y + tall + 4 * POINT
+        draw.multiline_text((x, below), ends[0], MUTED, font, anchor="la")
+        draw.multiline_text((x + width, below), ends[1], MUTED, font, anchor="ra", align="right")
 
     def picture(self, result: Score) -> Picture:
         """Return the picture of a score with maps and pictures; may be called by several threads at once."""
@@ -90,6 +124,11 @@ class Frame:
             words.pop()
             title = " ".join(words).rstrip(" ,:·") + " …"
         return title
+
+
+def pixels_of(inches: float) -> int:
+    """Return a length in whole pixels."""
+    return round(DPI * inches)
 
 
 @contextmanager

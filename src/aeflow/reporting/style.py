@@ -10,16 +10,15 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
+from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
+from aeflow.reporting.palette import FAINT, INK, MUTED, PAPER
 from aeflow.runtime.files import write_bytes
 
-# The green is about twice as light as the red, so that they differ without colour vision and in print.
-NORMAL, ABNORMAL = "#2a9d5c", "#a5193a"
-INK, MUTED, FAINT, PAPER = "#1d2733", "#5c6773", "#d9dee4", "#ffffff"
-NEUTRAL = "#35608f"  # curves that belong to neither class
-WIDTH = 9.0  # inches of a full-width figure: at the page's 900 px a point is a pixel and a half
 DPI = 160
+HEAT_MAP, HEAT_BAR = ListedColormap(HEAT, "heat"), ListedColormap(HEAT_ON_GREY, "heat on grey")
 
 STYLE: dict[str, Any] = {
     "figure.facecolor": PAPER,

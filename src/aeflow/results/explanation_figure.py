@@ -12,9 +12,9 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from aeflow.errors import DataError
-from aeflow.reporting.gallery import GAP, Array, panel_title
-from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
-from aeflow.reporting.style import DPI, MUTED, WIDTH, png, styled
+from aeflow.reporting.palette import MUTED, WIDTH
+from aeflow.reporting.panels import GAP, Array, panel_title
+from aeflow.reporting.style import DPI, HEAT_BAR, HEAT_MAP, png, styled
 from aeflow.results.explanation import SHOWN, Explanation
 from aeflow.runtime.files import write_bytes, write_text
 from aeflow.runtime.folders import alone, together
@@ -78,9 +78,9 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
         if column < 3:
             continue
         values, scale = ((explanation.difference, DIFFERENCE), (result.maps["anomaly"], map_scale))[column - 3]
-        axes.imshow(values, cmap=HEAT, norm=Normalize(*scale, clip=True), interpolation="bilinear")
+        axes.imshow(values, cmap=HEAT_MAP, norm=Normalize(*scale, clip=True), interpolation="bilinear")
         bar = place(left + 0.03 * cell, first + cell + 0.06, 0.94 * cell, 0.1)
-        figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_ON_GREY), bar, orientation="horizontal", extend="max")
+        figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_BAR), bar, orientation="horizontal", extend="max")
         bar.set_xticks(scale, [f"{value:.3g}" for value in scale])
         bar.tick_params(labelsize=8, length=0, pad=3)
         low, high = bar.get_xticklabels()

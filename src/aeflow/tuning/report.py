@@ -13,7 +13,8 @@ from rich.table import Table
 
 from aeflow.errors import count
 from aeflow.reporting.html import public, render
-from aeflow.reporting.style import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH, as_data_uri, grid, new_figure, styled
+from aeflow.reporting.palette import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH
+from aeflow.reporting.style import as_data_uri, grid, new_figure, styled
 from aeflow.runtime.files import write_text
 from aeflow.runtime.terminal import Terminal
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import PIL.Image
 from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
-from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
 from aeflow._types import Floats32
 from aeflow._version import __version__
 from aeflow.imageio.errors import ImageError
-from aeflow.reporting.heat_colours import HEAT, HEAT_ON_GREY
+from aeflow.reporting.heat_colours import HEAT, ramp_of
+from aeflow.reporting.letters import letters
 from aeflow.results.dicom.identifiers import NAME, WARNING, ModelIdentity, Result, identity
 from aeflow.results.dicom.parametric_map import resample
 from aeflow.results.dicom.referenced_image import REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
@@ -81,8 +80,8 @@ def blend(pixels: Floats32, score_map: Floats32, scale: tuple[float, float]) -> 
     k = enlargement(grey.shape[1])
     grey = grey.repeat(k, axis=0).repeat(k, axis=1)
     level = (resample(score_map, grey.shape) - low) / (high - low)
-    colours = HEAT(np.arange(HEAT.N)).astype(np.float32)  # (N, 4)
-    heat = colours[(level * HEAT.N).clip(0, HEAT.N - 1).astype(np.intp)]
+    steps = len(HEAT)
+    heat = HEAT.astype(np.float32)[(level * steps).clip(0, steps - 1).astype(np.intp)]
     mixed = grey[..., None] + heat[..., 3:] * (heat[..., :3] - grey[..., None])
     return np.asarray((255 * mixed.clip(0, 1)).round().astype(np.uint8))
 
@@ -96,9 +95,9 @@ def caption(width: int, lines: Sequence[str], scale: tuple[float, float]) -> Byt
     """Draw a band (height, width, 3) to go below a picture: lines of text, then the colour bar between its two ends."""
     low, high = (f"{end:.3g}" for end in scale)
     left, right = f"{low} (in 90 % of normals)", f"{high} (in 99.9 %)"
-    widest = max(_font(100).getlength(text) for text in (*lines, f"{left}{' ' * 20}{right}"))
+    widest = max(letters(100).getlength(text) for text in (*lines, f"{left}{' ' * 20}{right}"))
     size = max(MIN_LETTER, int(min(width * MAX_LETTER, 100 * MAX_LINE_WIDTH * width / widest)))
-    font, step, margin = _font(size), round(LINE * size), size // 2
+    font, step, margin = letters(size), round(LINE * size), size // 2
     band = PIL.Image.new("RGB", (width, step * (len(lines) + 1) + margin), PAPER)
     draw = ImageDraw.Draw(band)
     for number, line in enumerate(lines):
@@ -109,11 +108,6 @@ def caption(width: int, lines: Sequence[str], scale: tuple[float, float]) -> Byt
     start = round(margin + font.getlength(left + " "))
     stop = round(width - margin - font.getlength(right + " "))
     if stop > start:
-        ramp = HEAT_ON_GREY(np.linspace(0, 1, stop - start), bytes=True)[None, :, :3]
+        ramp = ramp_of(stop - start)[None]
         band.paste(PIL.Image.fromarray(ramp.repeat(round(BAR_HEIGHT * size), axis=0)), (start, top + size // 4))
     return np.asarray(band)
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(findfont("DejaVu Sans"), size)  # comes with matplotlib: the same letters everywhere

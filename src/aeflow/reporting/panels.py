@@ -1,0 +1,70 @@
+"""Panels: what a picture of a score shows, and the sizes that all such pictures share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aeflow.errors import DataError
+from aeflow.scoring.scorer import Score
+
+Array = NDArray[np.floating[Any]]
+GAP, TITLE, HEAD, BAR = 0.08, 0.32, 0.26, 0.66  # inches: between cells, and heights of lines, heads and colour bars
+TITLE_SIZE = 10  # points
+DPI = 120  # shows an image of 224 pixels at about its own size
+HEAD_SIZE, TICK_SIZE = 10.5, 8  # points
+BAR_TOP, BAR_WIDTH, BAR_HEIGHT = 0.1, 0.94, 0.13  # of a colour bar: inches, share of its cell, inches
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One image of a gallery: image and reconstruction (H, W) or (H, W, 3) in [0, 1], maps (H, W), mask (H, W)."""
+
+    image: Array
+    reconstruction: Array | None
+    maps: dict[str, Array]
+    title: str
+    mask: NDArray[np.bool_] | None = None
+
+
+def panel_title(
+    score: float, p_value: float, verdict: str, truth: str | None = None, outside: Sequence[str] = ()
+) -> str:
+    """Return the line above a panel: score, p-value, verdict, the truth if known, and why not to rely on it."""
+    known = f"   ·   truth: {truth}" if truth else ""
+    warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
+    return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
+
+
+def check_scales(names: Sequence[str], scales: Mapping[str, tuple[float, float]]) -> None:
+    """Raise DataError for a map without a scale."""
+    for name in names:
+        if name not in scales or not scales[name][0] < scales[name][1]:
+            raise DataError("gallery", f"no scale (low < high) for the map '{name}'", "fit one on held-out normals")
+
+
+def ends_of(low: float, high: float) -> tuple[str, str]:
+    """Return what stands below the two ends of a colour bar, two lines each."""
+    return f"{low:.3g}\nin 90 % of normals", f"{high:.3g}\nin 99.9 %"
+
+
+def panel(result: Score, truth: str | None = None, mask: NDArray[np.bool_] | None = None) -> Panel:
+    """Return the panel of an image that was scored with its maps and pictures."""
+    image, x_hat = result.pictures
+    grey = (image == image[:1]).all()
+    return Panel(
+        image=image[0] if grey else image.transpose(1, 2, 0),
+        reconstruction=x_hat.mean(axis=0) if grey else x_hat.transpose(1, 2, 0),
+        maps=dict(result.maps),
+        title=panel_title(result.value, result.p_value, result.verdict, truth, result.outside),
+        mask=mask,
+    )
+
+
+def grey(image: Array) -> Array:
+    """Return an image (H, W) or (H, W, 3) as (H, W)."""
+    return image if image.ndim == 2 else image.mean(axis=-1)
