@@ -65,4 +65,7 @@ def __getattr__(name: str) -> Any:
     # Loaded on first use: `aeflow --help` should not wait for torch.
     if name not in _HOME:
         raise AttributeError(f"module 'aeflow' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"aeflow.{_HOME[name]}"), name)
+    from aeflow.runtime.extras import extra
+
+    with extra("train"):
+        return getattr(importlib.import_module(f"aeflow.{_HOME[name]}"), name)

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aeflow._types import Floats32
+from aeflow.artifacts.layout import is_export
 from aeflow.config import make_settings, region_and_folder
 from aeflow.data.records import find_images
 from aeflow.data.slices import one_image, unfold
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import SettingsError, count
 from aeflow.imageio.errors import ImageError
+from aeflow.runtime.extras import extra
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.scoring.scorer import Score, Scorer, score
 
 if TYPE_CHECKING:  # these import torch, which a graph does not need
     from aeflow.artifacts.run import Artifact
     from aeflow.results.explanation import Explanation
+
+
+BESIDE = "healthy counterpart and no nearest normals"
 
 
 class Model:
@@ -53,7 +59,8 @@ class Model:
     def artifact(self) -> Artifact:
         """The network and its parts, read when first asked for; ArtifactError if an export holds none."""
         if self._artifact is None:
-            from aeflow.artifacts.run import load_run
+            with extra("train"):
+                from aeflow.artifacts.run import load_run
 
             self._artifact = load_run(self.run, pick_device(self._device))
         return self._artifact
@@ -78,12 +85,18 @@ class Model:
 
         Raises ImageError if the image cannot be read.
         """
-        from aeflow.results.explanation import explain
-        from aeflow.results.explanation_figure import write  # matplotlib takes a second to import
+        from aeflow.results.explanation import explain_score
+        from aeflow.results.explanation_files import write
 
-        explanation = explain(self.artifact, path, self.run, slice_number)
+        if is_export(self.run) or find_spec("torch") is None:
+            explanation = explain_score(self.scorer, path, slice_number)
+            explanation.notes.append(f"an exported graph shows no {BESIDE}: these need the run and aeflow[train]")
+        else:
+            from aeflow.results.network_explanation import explain
+
+            explanation = explain(self.artifact, path, self.run, slice_number)
         if out is not None:
-            write(explanation, self.artifact.calibration.map_limits, Path(out), Path(path))
+            write(explanation, self.scorer.calibration.map_limits, Path(out), Path(path))
         return explanation
 
     def sample(self, n: int, kind: str | None = None, seed: int = 0) -> Floats32:
@@ -92,8 +105,9 @@ class Model:
         They are draws of whole codes of normals; with prior ``flowgmm`` draws of the flow's latent, see ``generate``.
         Raises SettingsError for a kind that the model does not know, or for ``n`` below 1.
         """
-        from aeflow.model.generate import sample
-        from aeflow.results.explanation import component_of
+        with extra("train"):
+            from aeflow.model.generate import sample
+            from aeflow.results.network_explanation import component_of
 
         if n < 1:
             raise SettingsError("n", count(n, "image"), "ask for at least one")
@@ -106,7 +120,8 @@ class Model:
         Raises DataError for too few images, ArtifactError if ``out`` is there already. Warns about refusals, and about
         anything else that the user should know about the images.
         """
-        from aeflow.training.recalibrate import recalibrate  # imports torch
+        with extra("train"):
+            from aeflow.training.recalibrate import recalibrate  # imports torch
 
         done = recalibrate(self.run, normals, out, device=self._device)
         number = count(len(done.refusals), "image")
@@ -117,7 +132,8 @@ class Model:
 
     def evaluate(self, data: Path | str, split: str = "test", out: Path | str | None = None) -> dict[str, Any]:
         """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``."""
-        from aeflow.evaluation.evaluate import evaluate  # matplotlib takes a second to import
+        with extra("report"):
+            from aeflow.evaluation.evaluate import evaluate  # matplotlib takes a second to import
 
         return evaluate(self.scorer, data, split=split, out=Path(out or self.run), run=self.run).metrics
 
@@ -141,7 +157,8 @@ def train(
     with ``prior="flowgmm"`` the flow itself does.
     Warns about anything that the user should know about the data.
     """
-    from aeflow.training.train import train as train_run
+    with extra("train"):
+        from aeflow.training.train import train as train_run
 
     painted = None
     if region is not None:

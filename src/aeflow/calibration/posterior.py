@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
-from scipy.special import expit, logit, logsumexp, softmax
 
 from aeflow._types import Floats
 from aeflow.errors import DataError
@@ -48,13 +47,15 @@ class Posterior:
     def probability(self, term: Floats) -> Floats:
         """Return ``p(abnormal)`` (n,) under ``abnormal_share``, from the classes' evidence alone."""
         slope = self.separation / self.variance
-        return np.asarray(expit(slope * (term - self.separation / 2) + logit(self.abnormal_share)))
+        odds = np.log(self.abnormal_share) - np.log1p(-self.abnormal_share)
+        return np.asarray(np.exp(-np.logaddexp(0, -(slope * (term - self.separation / 2) + odds))))
 
     def probabilities(self, log_ratios: Floats) -> list[dict[str, float]]:
         """Return ``p(class)`` of each image: ``normal`` and every kind."""
         abnormal = self.probability(self.term(log_ratios))
         # In so many directions raw ratios are too extreme; the two Gaussians on the line say by how much.
-        among = softmax(log_ratios * self.separation / self.variance / self.evidence[1], axis=1)
+        tempered = log_ratios * self.separation / self.variance / self.evidence[1]
+        among = np.exp(tempered - np.logaddexp.reduce(tempered, axis=1, keepdims=True))
         return [
             {"normal": float(1 - p), **{kind: float(p * a) for kind, a in zip(self.kinds, row, strict=True)}}
             for p, row in zip(abnormal, among, strict=True)
@@ -69,7 +70,7 @@ class Posterior:
 
 def evidence_of(log_ratios: Floats) -> Floats:
     """Return ``log p(s | abnormal) - log p(s | normal)`` (n,) of the kinds' log-ratios (n, kinds)."""
-    return np.asarray(logsumexp(log_ratios, axis=1))
+    return np.asarray(np.logaddexp.reduce(log_ratios, axis=1))
 
 
 def fit_posterior(

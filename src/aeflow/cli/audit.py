@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Data, Identify, Json, app
 from aeflow.cli.output import print_json
+from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
 
@@ -20,8 +21,9 @@ def audit(
     as_json: Json = False,
 ) -> None:
     """Look for what makes figures misleading: patients and copies on both sides, shortcuts, unreadable files."""
-    from aeflow.audit.audit import audit as look_at
-    from aeflow.audit.report import print_audit, write_audit
+    with extra("audit"):
+        from aeflow.audit.audit import audit as look_at
+        from aeflow.audit.report import print_audit, write_audit
 
     found = look_at(data)
     report = None if out is None else write_audit(found, out, identify)

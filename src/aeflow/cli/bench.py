@@ -11,6 +11,7 @@ import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Json, Run, app
 from aeflow.cli.output import end, print_json
+from aeflow.runtime.extras import extra
 
 
 @app.command()
@@ -26,11 +27,12 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure where the time of a score goes on this machine, stage by stage, and how much memory it takes."""
-    from aeflow.artifacts.run import load_run
+    with extra("train"):
+        from aeflow.artifacts.run import load_run
+        from aeflow.deploy.benchmark import bench as measure
+        from aeflow.deploy.benchmark import generated, images_of
+        from aeflow.deploy.benchmark_table import print_bench
     from aeflow.data.records import find_images
-    from aeflow.deploy.benchmark import bench as measure
-    from aeflow.deploy.benchmark import generated, images_of
-    from aeflow.deploy.benchmark_table import print_bench
     from aeflow.deploy.open_model import GRAPH_FROM_IMAGES, open_model
     from aeflow.runtime.files import write_text
     from aeflow.runtime.folders import current

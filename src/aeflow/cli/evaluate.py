@@ -10,6 +10,7 @@ import typer
 
 from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
+from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
 
@@ -27,8 +28,10 @@ def evaluate(
     """Measure a model on labelled images: metrics.json, scores.csv, plots and report.html."""
     from aeflow.data.records import read_records
     from aeflow.deploy.open_model import open_model
-    from aeflow.evaluation.evaluate import evaluate as measure_on
-    from aeflow.evaluation.terminal import print_table
+
+    with extra("report"):
+        from aeflow.evaluation.evaluate import evaluate as measure_on
+        from aeflow.evaluation.terminal import print_table
     from aeflow.runtime.process import prepare
 
     prepare()

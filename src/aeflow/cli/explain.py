@@ -40,8 +40,8 @@ def explain(
         print(f"outside intended input: {', '.join(found.score.outside)}; do not rely on this score")
     if found.score.posterior:
         print("posterior: " + ", ".join(f"{printable(kind)} {p:.0%}" for kind, p in found.score.posterior.items()))
-    if found.normals:
-        nearest = (f"no. {normal.number} (distance {normal.distance:.3g})" for normal in found.normals)
+    if found.beside is not None and found.beside.normals:
+        nearest = (f"no. {normal.number} (distance {normal.distance:.3g})" for normal in found.beside.normals)
         print("nearest train normals: " + ", ".join(nearest))
     print(f"picture: {out / 'explain.png'}")
     for note in found.notes:

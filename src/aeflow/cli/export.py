@@ -10,6 +10,7 @@ import typer
 from aeflow.cli.options import Json, Run, app
 from aeflow.cli.output import print_json
 from aeflow.errors import count
+from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
 
@@ -23,7 +24,8 @@ def export(
     """Write a model as one graph, from pixels to scores and maps, after proving that it gives the same scores."""
     from dataclasses import asdict
 
-    from aeflow.deploy.export import export as write
+    with extra("train"):
+        from aeflow.deploy.export import export as write
     from aeflow.runtime.process import prepare
 
     prepare()

@@ -11,6 +11,7 @@ import typer
 from aeflow.cli.options import Device, Identify, Json, Normals, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
 from aeflow.errors import count
+from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
 
@@ -24,7 +25,8 @@ def recalibrate(
     as_json: Json = False,
 ) -> None:
     """Set threshold, p-values and maps from normal images of the place of use; no weight changes."""
-    from aeflow.training.recalibrate import recalibrate as measure_on
+    with extra("train"):
+        from aeflow.training.recalibrate import recalibrate as measure_on
 
     refuse_swapped(run, normals)
     done = measure_on(run, normals, out, device=device)

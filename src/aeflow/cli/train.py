@@ -10,7 +10,8 @@ import typer
 
 from aeflow.cli.options import Changes, Data, Device, Identify, Json, Preset, Weights, app
 from aeflow.cli.output import end, print_json
-from aeflow.errors import count
+from aeflow.errors import ArtifactError, count
+from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
 
@@ -49,15 +50,17 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
     graph: Annotated[
-        bool, typer.Option("--graph/--no-graph", help="Make now the graph that scores faster, or once it is needed.")
+        bool,
+        typer.Option("--graph/--no-graph", help="Put into the model the graph that scores faster and without torch."),
     ] = True,
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
     """Learn from the normal images of DATA; with --classifier mixture or --prior flowgmm from others, too."""
     from aeflow.config import make_settings, parse_changes, region_and_folder
-    from aeflow.deploy.open_model import make_ready
-    from aeflow.training.train import train as train_run
+
+    with extra("train"):
+        from aeflow.training.train import train as train_run
 
     named = {
         "encoder": encoder,
@@ -87,8 +90,7 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    if graph:
-        make_ready(out, device)
+    notes = [*trained.notes, *(_graph_of(out) if graph else [])]
     metadata, calibration = trained.artifact.metadata["training"], trained.artifact.calibration
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
@@ -111,9 +113,23 @@ def train(
             print(f"the score counts {weight:g} of the log-determinant ({best})")
         print(f"threshold {calibration.threshold:.4f}: {calibration.rule}")
         print(f"model: {out}")
-    for note in trained.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     end(trained.refusals)
+
+
+def _graph_of(run: Path) -> list[str]:
+    """Export the graph that scores fastest into the run; return why there is none."""
+    from aeflow.deploy.export import export
+    from aeflow.deploy.open_model import AUTO_FORMAT
+    from aeflow.runtime.progress import working
+
+    try:
+        with working(f"Making a graph for {AUTO_FORMAT}"):
+            export(run, AUTO_FORMAT)
+    except ArtifactError as error:
+        return [f"no graph is in the model: {error}"]
+    return []
 
 
 def _epochs(metadata: dict[str, Any]) -> str:

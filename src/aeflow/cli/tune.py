@@ -9,6 +9,7 @@ import typer
 
 from aeflow.cli.options import Changes, Data, Device, Identify, Json, Preset, Weights, app
 from aeflow.cli.output import end, print_json
+from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
 
@@ -27,9 +28,11 @@ def tune(
 ) -> None:
     """Search for better settings on train images alone; writes a preset for `aeflow train`, goes on when repeated."""
     from aeflow.config import make_settings, parse_changes
-    from aeflow.tuning.report import print_tuning
-    from aeflow.tuning.tune import PRESET, seconds_of
-    from aeflow.tuning.tune import tune as search
+
+    with extra("tune"):
+        from aeflow.tuning.report import print_tuning
+        from aeflow.tuning.tune import PRESET, seconds_of
+        from aeflow.tuning.tune import tune as search
 
     settings = make_settings(preset, **parse_changes(changes or []), **({} if seed is None else {"seed": seed}))
     found = search(

@@ -13,6 +13,7 @@ from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, check_weights, holds,
 from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS, missing
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
 from aeflow.runtime.cache import MAKING, cache_root, discard, graph_folder, mark_used, note_damage, seal, verify
+from aeflow.runtime.extras import extra
 from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.folders import publish, scratch
 from aeflow.runtime.process import check_device, may_have_gpu, pick_device
@@ -58,14 +59,10 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
     if scorer is not None:
         check_weights(run, metadata)  # the graph scores without them, but the run must not be half of another
         return scorer
-    from aeflow.artifacts.run import load_run  # imports torch
+    with extra("train"):
+        from aeflow.artifacts.run import load_run  # imports torch
 
     return load_run(run, pick_device(device), metadata).scorer
-
-
-def make_ready(run: Path, device: str = "auto") -> None:
-    """Make the graph that ``auto`` would make for many images, so that it is there for the first score."""
-    open_model(run, "auto", device, GRAPH_FROM_IMAGES)
 
 
 def _fastest(run: Path, metadata: Metadata, images: int) -> Scorer | None:
@@ -141,8 +138,9 @@ def cached(metadata: Metadata, backend: str) -> Path:
 
 def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
     """Make the graph of a run in ``place``; ArtifactError if it does not pass its proof."""
-    from aeflow.artifacts.run import load_run  # imports torch
-    from aeflow.deploy import export
+    with extra("train"):
+        from aeflow.artifacts.run import load_run  # imports torch
+        from aeflow.deploy import export
 
     kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
     with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:

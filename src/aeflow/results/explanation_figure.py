@@ -1,54 +1,36 @@
-"""Explanation as a figure and as files."""
+"""Explanation of a network as a figure."""
 
 from __future__ import annotations
 
-import json
 import textwrap
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from aeflow.errors import DataError
 from aeflow.reporting.palette import MUTED, WIDTH
 from aeflow.reporting.panels import GAP, Array, panel_title
-from aeflow.reporting.style import DPI, HEAT_BAR, HEAT_MAP, png, styled
-from aeflow.results.explanation import SHOWN, Explanation
-from aeflow.runtime.files import write_bytes, write_text
-from aeflow.runtime.folders import alone, together
-from aeflow.runtime.inputs import Inputs
+from aeflow.reporting.style import DPI, HEAT_BAR, HEAT_MAP, styled
+from aeflow.results.explanation import Beside, Explanation
+from aeflow.results.network_explanation import SHOWN
 
 DIFFERENCE = (0.03, 0.15)  # grey values between reconstruction and counterpart: clear below, fully coloured above
-PICTURE, FACTS = "explain.png", "explain.json"
 LINE, HEAD, BAR, CAPTION = 0.25, 0.28, 0.42, 0.24  # inches
-
-
-def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out: Path, image: Path) -> None:
-    """Write the explanation of an image into the folder ``out``; ``scales``: see ``Calibration.map_limits``.
-
-    Raises DataError if ``out`` is a file, OutputError if the image itself is in the way.
-    """
-    if out.is_file():
-        raise DataError(out, "is a file", "give a folder with --out")
-    with alone(out), together(out, (PICTURE, FACTS), Inputs([image])) as staged:
-        write_bytes(staged / PICTURE, png(draw(explanation, scales["anomaly"])))
-        write_text(staged / FACTS, json.dumps(explanation.to_json(), indent=1, allow_nan=False))
 
 
 LETTERS = 115  # of a line of text
 
 
 @styled
-def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
+def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float]) -> Figure:
     """Draw image, reconstruction, healthy counterpart, their difference and the anomaly map.
 
     The nearest normals are below.
     """
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
-    image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, explanation.healthy))
+    image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, beside.healthy))
     lines = [panel_title(result.value, result.p_value, result.verdict, outside=result.outside), explanation.finding]
     lines += textwrap.wrap(";   ".join(explanation.readings), LETTERS)
     if result.posterior:
@@ -69,7 +51,7 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
         text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
     heads = ("input", "reconstruction", "healthy counterpart", "difference of the two", "anomaly map")
     for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
-        if column in (2, 3) and not explanation.shows_counterpart:
+        if column in (2, 3) and not beside.shows_counterpart:
             continue  # it would show nothing
         left = column * (cell + GAP)
         text(left + cell / 2, first - HEAD / 2, head, ha="center", fontweight="bold", fontsize=9.5)
@@ -77,7 +59,7 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
         _draw(axes, picture if column < 3 or picture.ndim == 2 else picture.mean(axis=-1))
         if column < 3:
             continue
-        values, scale = ((explanation.difference, DIFFERENCE), (result.maps["anomaly"], map_scale))[column - 3]
+        values, scale = ((beside.difference, DIFFERENCE), (result.maps["anomaly"], map_scale))[column - 3]
         axes.imshow(values, cmap=HEAT_MAP, norm=Normalize(*scale, clip=True), interpolation="bilinear")
         bar = place(left + 0.03 * cell, first + cell + 0.06, 0.94 * cell, 0.1)
         figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_BAR), bar, orientation="horizontal", extend="max")
@@ -86,7 +68,7 @@ def draw(explanation: Explanation, map_scale: tuple[float, float]) -> Figure:
         low, high = bar.get_xticklabels()
         low.set_horizontalalignment("left")
         high.set_horizontalalignment("right")
-    groups = (("nearest train normals", explanation.normals), ("nearest generated normals", explanation.generated))
+    groups = (("nearest train normals", beside.normals), ("nearest generated normals", beside.generated))
     for group, (head, found) in enumerate(groups):
         left = group * (SHOWN * (small + GAP) + 3 * GAP)  # the groups stand apart
         text(left, second - HEAD / 2, head, fontweight="bold", fontsize=9.5)

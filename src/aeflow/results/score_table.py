@@ -17,6 +17,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_key
 from aeflow.results.study_table import remove_studies, study_table_of
+from aeflow.runtime.extras import extra
 from aeflow.runtime.files import UNENCODABLE, encodable, part_of, replacing
 from aeflow.runtime.terminal import print
 from aeflow.scoring.score_files import Sink
@@ -76,6 +77,9 @@ class ScoreTable(Sink):
     def __init__(self, path: Path, names: bool = True) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
+        if path.suffix == ".parquet":
+            with extra("parquet"):
+                import pyarrow.parquet  # noqa: F401
         self.path, self.names = path, names
         self._open = ExitStack()
         self._rows = 0

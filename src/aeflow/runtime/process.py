@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aeflow.errors import SettingsError
+from aeflow.runtime.extras import extra
 
 if TYPE_CHECKING:
     import torch
@@ -36,8 +38,8 @@ def prepare() -> None:
 
 
 def may_have_gpu() -> bool:
-    """Return if there is a GPU's driver: a cheap check that avoids importing torch (two seconds)."""
-    return any(Path(driver).exists() for driver in GPU_DRIVERS)
+    """Return if there is a GPU's driver, and torch: a cheap check that avoids importing torch (two seconds)."""
+    return find_spec("torch") is not None and any(Path(driver).exists() for driver in GPU_DRIVERS)
 
 
 def check_device(name: str) -> None:
@@ -52,7 +54,8 @@ def pick_device(name: str) -> torch.device:
     Raises SettingsError for a device that is not there.
     """
     check_device(name)
-    import torch  # scoring with a graph does without
+    with extra("train"):
+        import torch  # scoring with a graph does without
 
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

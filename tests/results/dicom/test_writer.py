@@ -25,7 +25,7 @@ from aeflow.cli import main
 from aeflow.data.records import find_images
 from aeflow.data.slices import unfold
 from aeflow.imageio.reader import read_image
-from aeflow.reporting.heat_colours import HEAT
+from aeflow.reporting.style import HEAT_MAP
 from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import MIN_WIDTH, blend, picture
@@ -124,7 +124,7 @@ def test_resampling_keeps_values_where_pixels_coincide_and_follows_the_pixel_gri
 
 def test_overlay_colours_as_the_gallery_does() -> None:
     pixels, score_map = texture(600, 640, seed=1), texture(32, 32, seed=2) * 3
-    heat = HEAT(Normalize(0.5, 2.5, clip=True)(resample(score_map, (600, 640))))
+    heat = HEAT_MAP(Normalize(0.5, 2.5, clip=True)(resample(score_map, (600, 640))))
     expected = pixels[..., None] * (1 - heat[..., 3:]) + heat[..., :3] * heat[..., 3:]
     np.testing.assert_allclose(blend(pixels, score_map, (0.5, 2.5)), 255 * expected, atol=0.6)
     below = blend(pixels, score_map * 0, (0.5, 2.5))

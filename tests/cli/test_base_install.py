@@ -1,0 +1,95 @@
+"""What the base package does without any extra, and what it says of the rest."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from helpers import base_install
+from helpers.command import within
+from helpers.data import SAMPLE
+
+IMAGES = sorted((SAMPLE / "test" / "abnormal").iterdir())[:3]
+
+
+def base(*arguments: object, code: int = 0) -> tuple[str, str]:
+    """Stdout and stderr of a command of the base package."""
+    command = [sys.executable, base_install.__file__, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout, done.stderr
+
+
+def scores_of(table: Path) -> list[float]:
+    with table.open(newline="") as file:
+        return [float(row["score"]) for row in csv.DictReader(file)]
+
+
+def test_it_scores_an_export_as_the_whole_package_does(openvino_export: Path, tmp_path: Path) -> None:
+    ours, theirs, maps = tmp_path / "base.csv", tmp_path / "all.csv", tmp_path / "maps"
+    base("score", openvino_export, *IMAGES, "--out", ours, "--maps", maps)
+    within("score", openvino_export, *IMAGES, "--out", theirs)
+    assert scores_of(ours) == scores_of(theirs)
+    assert len(list(maps.glob("*.png"))) == len(IMAGES)
+
+
+def test_it_explains_by_what_an_export_holds(openvino_export: Path, tmp_path: Path) -> None:
+    out, err = base("explain", openvino_export, IMAGES[0], "--out", tmp_path)
+    assert "the average normal image, most by the" in out
+    assert "shows no healthy counterpart" in err
+    facts = json.loads((tmp_path / "explain.json").read_text())
+    assert facts["readings"]
+    with Image.open(tmp_path / "explain.png") as picture:
+        picture.load()
+
+
+def test_a_run_is_scored_by_the_graph_in_it(tiny_run: Path, openvino_export: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    for path in tiny_run.iterdir():
+        (run / path.name).symlink_to(path) if path.is_dir() else (run / path.name).write_bytes(path.read_bytes())
+    (run / "openvino").mkdir()
+    for path in openvino_export.iterdir():
+        (run / "openvino" / path.name).write_bytes(path.read_bytes())
+    out, _ = base("score", run, IMAGES[0], "--json")
+    assert json.loads(out)["score"] == json.loads(base("score", openvino_export, IMAGES[0], "--json")[0])["score"]
+    assert base("info", run)[0]
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ("train", lambda run, data, out: ("train", data, "--out", out)),
+        ("train", lambda run, data, out: ("score", run, IMAGES[0], "--backend", "torch")),
+        ("train", lambda run, data, out: ("recalibrate", run, data / "train" / "normal", "--out", out)),
+        ("train", lambda run, data, out: ("export", run, "--to", "openvino", "--out", out)),
+        ("report", lambda run, data, out: ("evaluate", run, data, "--out", out)),
+        ("audit", lambda run, data, out: ("audit", data, "--out", out)),
+        ("parquet", lambda run, data, out: ("score", run, IMAGES[0], "--out", out / "scores.parquet")),
+        ("tune", lambda run, data, out: ("tune", data, "--out", out, "--budget", "60s")),
+    ],
+)
+def test_a_command_names_the_extra_that_it_lacks(
+    extra: str,
+    words: Callable[[Path, Path, Path], tuple[object, ...]],
+    tiny_run: Path,
+    openvino_export: Path,
+    data: Path,
+    tmp_path: Path,
+) -> None:
+    model = openvino_export if extra == "parquet" else tiny_run
+    out, err = base(*words(model, data, tmp_path / "out"), code=2)
+    assert out == ""
+    [line] = err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(f"is not installed; pip install 'aeflow[{extra}]'")
+    assert not (tmp_path / "out").exists()

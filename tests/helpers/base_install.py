@@ -1,0 +1,29 @@
+"""The command line as the base package has it: what extras bring cannot be imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+from aeflow.runtime.extras import IN_EXTRAS
+
+ABSENT = {*IN_EXTRAS, "onnx", "onnxruntime", "onnxscript"}
+
+
+class Base(PathFinder):
+    """Finder of installed packages that finds none of an extra's."""
+
+    @classmethod
+    def find_spec(
+        cls, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        return None if fullname.partition(".")[0] in ABSENT else super().find_spec(fullname, path, target)
+
+
+if __name__ == "__main__":
+    sys.meta_path[sys.meta_path.index(PathFinder)] = Base
+    from aeflow.cli import main
+
+    main()
