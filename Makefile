@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test torture coverage check format wheel clean
+.PHONY: help demo docs test light torture coverage check format wheel clean
 
 help: ## Show every target with a line
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ docs: $(INSTALLED) ## Build the documentation into site/
 test: check ## Check the code, then run all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m timing
+
+light: $(INSTALLED) ## Install the base package alone into a new environment: its size, and its scores
+	$(BIN)/python scripts/check_base_install.py
 
 torture: $(INSTALLED) ## Kill commands at every event on the file system, flip bits, fill disks, read hostile files: hours
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n auto --maxprocesses 4

@@ -1,0 +1,72 @@
+"""A fresh environment with the base package alone: how large it is, and whether it scores as the whole package does.
+
+    python scripts/check_base_install.py [--folder FOLDER]
+
+Trains a small model on the bundled X-rays with the environment that runs this, exports it, installs the package without
+any extra into a new environment, and scores the export in both. Exit code 1 if the environment is larger than it may
+be, holds a package of an extra, or gives another score. The new environment goes, unless it lies in a FOLDER.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+from aeflow.runtime.extras import IN_EXTRAS
+
+ROOT = Path(__file__).parent.parent
+MOST_MEGABYTES = 450
+SMALL = {"image_size": 96, "hidden": 16, "flow_steps": 2, "epochs": 1}
+
+
+def main() -> None:
+    """Build both, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--folder", type=Path)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        sys.exit("\n".join(faults(options.folder or Path(temporary))) or None)
+
+
+def faults(folder: Path) -> list[str]:
+    """Return what is wrong with a base environment that is made in a folder."""
+    environment, run = folder / "base", folder / "run"
+    venv.create(environment, with_pip=True)
+    python = environment / "bin" / "python"
+    call(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", ROOT)
+    sets = [text for name, value in SMALL.items() for text in ("--set", f"{name}={value}")]
+    call(sys.executable, "-m", "aeflow", "train", ROOT / "sample", "--out", run, *sets)
+    images = ROOT / "sample" / "test" / "abnormal"
+    tables = [folder / "whole.csv", folder / "base.csv"]
+    call(sys.executable, "-m", "aeflow", "score", run / "openvino", images, "--out", tables[0])
+    call(python, "-m", "aeflow", "score", run, images, "--out", tables[1], "--maps", folder / "maps")
+    call(python, "-m", "aeflow", "explain", run, next(images.iterdir()), "--out", folder / "explained")
+    megabytes = sum(path.lstat().st_size for path in environment.rglob("*")) / 2**20
+    print(f"the base environment takes {megabytes:.0f} MiB, {MOST_MEGABYTES} allowed")
+    found = [] if megabytes <= MOST_MEGABYTES else ["it is too large"]
+    installed = [name for name in IN_EXTRAS if any((environment / "lib").glob(f"*/site-packages/{name}"))]
+    found += [f"{name} is installed" for name in installed]
+    whole, base = (scores(table) for table in tables)
+    return found + ([] if whole and whole == base else [f"scores differ: {whole[:3]} and {base[:3]}"])
+
+
+def call(*command: object) -> None:
+    """Run a command outside of the source folder; raises CalledProcessError."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    subprocess.run([*map(str, command)], check=True, cwd="/", env=kept, stdout=subprocess.DEVNULL)
+
+
+def scores(table: Path) -> list[str]:
+    """Return the scores in a table as they are written there."""
+    with table.open(newline="") as file:
+        return [row["score"] for row in csv.DictReader(file)]
+
+
+if __name__ == "__main__":
+    main()
