@@ -120,6 +120,27 @@ def test_folder_errors(data, tmp_path_factory):
     assert error_of(read_records, data, "val") == f"{data}: no images in split 'val'; the splits are: train, test"
 
 
+def test_a_folder_of_images_alone_is_taken_for_train_normals_with_a_note(tmp_path, capsys):
+    for name in ("a.png", "b.png", "notes.txt"):
+        (tmp_path / name).write_text("text")
+    records = read_records(tmp_path, "train")
+    assert [(record.name, record.split, record.label) for record in records] == [
+        ("a.png", "train", 0),
+        ("b.png", "train", 0),
+    ]
+    read_records(tmp_path)
+    assert capsys.readouterr().err.count(f"all 2 images in {tmp_path} are taken for normal ones to train on") == 1
+    assert error_of(read_records, tmp_path, "test").endswith("no images in split 'test'; the splits are: train")
+
+
+@pytest.mark.parametrize("name", ["pneumonia", "Train", "series"])
+def test_a_folder_of_folders_may_hold_anything_and_is_refused(tmp_path, name):
+    (tmp_path / name).mkdir()
+    for path in (tmp_path / "a.png", tmp_path / name / "b.png"):
+        path.write_text("text")
+    assert "has none of the folders train, val, test" in error_of(read_records, tmp_path)
+
+
 def test_a_misspelt_class_is_not_passed_over(data):
     (data / "test/Abnormal").mkdir()
     folder = f"folder {pseudonym('Abnormal')}"

@@ -60,6 +60,10 @@ def train(
     from aeflow.config import make_settings, parse_changes, region_and_folder
 
     with extra("train"):
+        import numpy as np
+
+        from aeflow.calibration.calibration import conformal_threshold
+        from aeflow.training.promise import promise
         from aeflow.training.train import train as train_run
 
     named = {
@@ -112,6 +116,8 @@ def train(
             best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
             print(f"the score counts {weight:g} of the log-determinant ({best})")
         print(f"threshold {calibration.threshold:.4f}: {calibration.rule}")
+        rank, _ = conformal_threshold(np.array(calibration.scores), trained.artifact.settings.false_positive_rate)
+        print(promise(len(calibration.scores), rank))
         print(f"model: {out}")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

@@ -6,6 +6,7 @@
     DATA/{train,val,test}/mask/**                           masks of the abnormal images, found by the image's stem
     DATA/{train,val,test}/region/**                         masks of where disease can be, of images of any label
     DATA/{normal,abnormal,unlabelled,mask,region}/**        the same without a split, for `aeflow data split`
+    DATA/*                                                  images alone: all are taken for normal ones to train on
     DATA/manifest.csv                                       path, split, label, patient, mask, region, kind; wins
 
 The manifest is read as ``table`` says, and only ``path`` is required. A label is 0 or normal, 1 or abnormal, empty or
@@ -23,6 +24,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path, PureWindowsPath
 
 from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
@@ -171,6 +173,8 @@ def _of_folders(data: Path) -> list[Record]:
     splits = [split for split in SPLITS if os.path.isdir(data / split)]
     if not splits and any(os.path.isdir(data / name) for name in LABELS):
         splits = [""]  # images without a split, in class folders directly
+    if not splits and (plain := _plain(data)):
+        return plain
     if not splits:
         found = f"has none of the folders {', '.join(SPLITS)} and no {MANIFEST}"
         raise DataError(data, found, _above(data) or LAYOUT)
@@ -194,6 +198,24 @@ def _of_folders(data: Path) -> list[Record]:
                 mask, region = masks.of(path) if label == 1 else None, regions.of(path)
                 records.append(Record(path, relative, split or None, label, patient_of(relative), None, mask, region))
     return records
+
+
+def _plain(data: Path) -> list[Record]:
+    """Return the images of a folder that holds nothing but them as train normals, with a note; else none.
+
+    Folders in it may be classes under names that nobody knows here, and would be taken for normal in silence.
+    """
+    entries = entries_of(data)
+    images = [] if any(os.path.isdir(entry) for entry in entries) or _above(data) else images_in(data)
+    if images:
+        _note_plain(str(data), len(images))
+    return [Record(path, path.name, "train", 0, patient_of(path.name), None, None) for path in images]
+
+
+@cache
+def _note_plain(data: str, images: int) -> None:
+    """Say once what the images of a folder are taken for."""
+    print(f"note: all {count(images, 'image')} in {data} are taken for normal ones to train on", file=sys.stderr)
 
 
 def _of_manifest(data: Path) -> list[Record]:

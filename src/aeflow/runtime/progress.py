@@ -21,7 +21,7 @@ from rich.progress import (
 
 from aeflow.runtime.terminal import Terminal, print
 
-LINE_EVERY = 30.0  # seconds between two lines where there is no terminal; what is over sooner says nothing
+LINE_EVERY = 10.0  # seconds between two lines where there is no terminal; what is over sooner says nothing
 
 COLUMNS = (
     TextColumn("{task.description}"),
