@@ -6,7 +6,6 @@ mkdocs calls the functions named `on_...`; see `hooks` in mkdocs.yml.
 from __future__ import annotations
 
 import html
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any
 import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+
+from aeflow.cli.settings import all_settings, shown
 
 sys.path.append(str(Path(__file__).parent))
 from equations import svg  # not above: mkdocs loads this file from anywhere
@@ -83,22 +84,20 @@ def _row(name: str, parameter: Any) -> str:
 
 
 def settings() -> str:
-    """Return every setting with its default in each preset, and the reason beside it in the source."""
-    from aeflow import config
-
+    """Return every setting with its default, its range, its value in the preset paper, and what it is."""
     lines = [
         "# Settings",
         "",
-        "Change any with `--set NAME=VALUE`, or as a keyword of `aeflow.train`. They are saved in the",
+        "Change any with `--set NAME=VALUE`, or as a keyword of `aeflow.train`. `aeflow settings` lists them, too.",
+        "They are saved in the model. A dash means that the preset `paper` keeps the default.",
     ]
-    lines += ["model. A dash means that the preset `paper` keeps the default.", ""]
-    fields = config.Settings.model_fields
-    for line in inspect.getsource(config.Settings).splitlines():
-        if section := re.match(r"    # (\w.*)", line):
-            lines += ["", f"## {section[1]}", "", "| setting | default | `paper` | what it is |", "|---|---|---|---|"]
-        elif (found := re.match(r"    (\w+): .*?(?:  # (.*))?$", line)) and found[1] in fields:
-            name = found[1]
-            values = [fields[name].default, config.PAPER.get(name)]
-            shown = ["-" if value is None else f"`{value}`" for value in values]
-            lines.append(f"| `{name}` | {shown[0]} | {shown[1]} | {(found[2] or '').replace('|', chr(92) + '|')} |")
+    section = ""
+    for one in all_settings():
+        if one.section != section:
+            section = one.section
+            lines += ["", f"## {section}", "", "| setting | default | range | `paper` | what it is |"]
+            lines.append("|---|---|---|---|---|")
+        paper = "-" if one.paper is None else f"`{shown(one.paper)}`"
+        sentence = one.sentence.replace("|", chr(92) + "|")
+        lines.append(f"| `{one.name}` | `{shown(one.default)}` | {one.range} | {paper} | {sentence} |")
     return "\n".join(lines) + "\n"

@@ -34,10 +34,10 @@ class Settings(BaseModel):
     view_reach: float = Field(2.0, ge=0.0, le=4.0)  # how far they are turned, zoomed, shifted; 1: 5 degrees, 6 %, 3 %
 
     # The flow
-    flow_steps: int = Field(8, ge=1, le=64)
-    subnet: Literal["conv", "resnet"] = "conv"
+    flow_steps: int = Field(8, ge=1, le=64)  # coupling steps of each flow
+    subnet: Literal["conv", "resnet"] = "conv"  # of a coupling step: convolutions, or residual blocks
     hidden: int = Field(128, ge=1)  # channels inside a conv sub-network
-    coupling: Literal["affine", "additive"] = "affine"
+    coupling: Literal["affine", "additive"] = "affine"  # affine scales and shifts, additive only shifts
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
     positions: bool = True  # flow and decoder know what is normal at each position; right for aligned images
 
@@ -52,13 +52,13 @@ class Settings(BaseModel):
     decoder: tuple[int, ...] = Field((32, 16, 8), max_length=16)  # of "transposed"
 
     # Loss: alpha * flow + (1 - alpha) * reconstruction
-    alpha: Fraction = 0.5
-    learning_rate: float = Field(2e-3, gt=0.0)
+    alpha: Fraction = 0.5  # weight of the flow's loss; the decoder's has the rest
+    learning_rate: float = Field(2e-3, gt=0.0)  # the largest of the schedule
     schedule: Literal["constant", "one-cycle"] = "one-cycle"  # of the learning rate, over all epochs
-    weight_decay: float = Field(0.0, ge=0.0)
-    batch_size: int = Field(32, ge=1)
+    weight_decay: float = Field(0.0, ge=0.0)  # of Adam
+    batch_size: int = Field(32, ge=1)  # images of a training step
     epochs: int | None = Field(None, ge=1)  # None: as many as it takes to make `updates` steps
-    updates: int = Field(165, ge=1)
+    updates: int = Field(165, ge=1)  # training steps, from which epochs follow
     patience: int = Field(5, ge=1)  # epochs without a better held-out loss before training stops
     max_grad_norm: float = Field(1.0, gt=0.0)  # of the flows, and of the decoder apart
 
@@ -67,11 +67,11 @@ class Settings(BaseModel):
     terms: tuple[str, ...] | None = None  # that the score sums; None: planned, see ``training.plan``
     mirror_axis: Literal["left-right", "up-down"] | None = None  # across which sides are compared; None: planned
     beta: Fraction = 0.9  # where flow and reconstruction are terms, beta * flow + (1 - beta) * reconstruction
-    log_det_weight: Fraction | None = (
+    log_det_weight: Fraction | None = (  # share of the log-determinant that counts; None: chosen
         None  # of the log-determinant in the flow term; None: chosen, see ``training.log_det_weight``
     )
     top_share: float = Field(0.05, gt=0.0, le=1.0)  # terms of places are means over the highest of them
-    reconstruction: Literal["ssim", "mse"] = "ssim"
+    reconstruction: Literal["ssim", "mse"] = "ssim"  # measure of that term
     standardise: bool = True  # each term in standard deviations of the held-out normals
     two_sided: bool = True  # standardised reconstruction counts both ways: too smooth is abnormal, too
 
@@ -90,7 +90,7 @@ class Settings(BaseModel):
     held_out: float = Field(0.2, gt=0.0, lt=1.0)  # share of the train normals kept for stopping and calibration
     false_positive_rate: float = Field(0.05, gt=0.0, lt=1.0)  # share of normals that the threshold may flag
     allow_leakage: bool = False  # train although normals, or their patients, are in the test split: figures flatter
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0)  # of split, start, order and all that is drawn
 
     @model_validator(mode="after")
     def _stages_rise(self) -> Self:
