@@ -3,7 +3,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test light torture coverage check format wheel clean
+.PHONY: help demo docs test light torture coverage check format wheel image clean
 
 help: ## Show every target with a line
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -49,6 +49,10 @@ format: $(INSTALLED) ## Format the code
 
 wheel: $(INSTALLED) ## Build the wheel into dist/
 	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+
+image: ## Build the container image with podman or buildah
+	@tool=$$(command -v podman || command -v buildah) || { echo "neither podman nor buildah is installed" >&2; exit 2; }; \
+	  $$tool build --tag aeflow --file Containerfile .
 
 clean: ## Remove the environment, runs and everything built
 	rm -rf .venv runs dist build site .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis
