@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -11,14 +12,18 @@ from typing import TYPE_CHECKING, Any
 from aeflow._types import Floats32
 from aeflow.artifacts.layout import is_export
 from aeflow.config import make_settings, region_and_folder
-from aeflow.data.records import find_images
+from aeflow.data.loader import Decoded, decoded, in_colour
+from aeflow.data.preprocess import preprocess
+from aeflow.data.records import Record, find_images
 from aeflow.data.slices import one_image, unfold
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import SettingsError, count
 from aeflow.imageio.errors import ImageError
+from aeflow.imageio.image import Acquisition
+from aeflow.imageio.in_memory import WHERE, image_in_memory
 from aeflow.runtime.extras import extra
 from aeflow.runtime.process import pick_device, prepare
-from aeflow.scoring.scorer import Score, Scorer, score
+from aeflow.scoring.scorer import Score, Scorer, score, score_images
 
 if TYPE_CHECKING:  # these import torch, which a graph does not need
     from aeflow.artifacts.run import Artifact
@@ -65,18 +70,62 @@ class Model:
             self._artifact = load_run(self.run, pick_device(self._device))
         return self._artifact
 
-    def score(self, path: Path | str) -> Score:
-        """Score one image file, maps included; raises ImageError if it cannot be read or holds several images."""
-        [(_, result)] = score(self.scorer, [one_image(path, self.scorer.settings.slice_axis)], maps=True)
+    @property
+    def threshold(self) -> float:
+        """The score above which an image is called abnormal."""
+        return self.scorer.calibration.threshold
+
+    def score(self, image: Any, value_range: tuple[float, float] | None = None) -> Score:
+        """Score one image, maps included: a file, an array (H, W) or (H, W, 3), a tensor, or an image of Pillow.
+
+        Unsigned integers have the range of their type, floats are in [0, 1]; else ``value_range`` says which values are
+        black and white. Raises ImageError if it cannot be read, or is a file that holds several images.
+        """
+        if isinstance(image, str | os.PathLike):
+            if value_range is not None:
+                raise SettingsError("value_range", "given for a file, which says its own", "leave it out")
+            results = score(self.scorer, [one_image(Path(image), self.scorer.settings.slice_axis)], maps=True)
+        else:
+            results = score_images(self.scorer, [self._in_memory(image, "image", value_range)], maps=True)
+        [(_, result)] = results
         if isinstance(result, ImageError):
             raise result
         return result
 
-    def score_all(self, *paths: Path | str, maps: bool = False) -> Iterator[tuple[str, Score | ImageError]]:
-        """Score files and folders, volumes slice by slice; each name comes with a score or an error."""
-        records = unfold(find_images(paths), self.scorer.settings.slice_axis)
-        for record, result in score(self.scorer, records, maps=maps):
+    def score_all(
+        self, *images: Any, maps: bool = False, value_range: tuple[float, float] | None = None
+    ) -> Iterator[tuple[str, Score | ImageError]]:
+        """Score files and folders, volumes slice by slice, or images as ``score`` takes them, also in lists.
+
+        Each name comes with a score or an error; images that are no files are named ``image 1`` and so on.
+        """
+        given = [one for item in images for one in (item if isinstance(item, list | tuple) else [item])]
+        axis, size = self.scorer.settings.slice_axis, self.scorer.backend.size
+        if all(isinstance(one, str | os.PathLike) for one in given):
+            found = score(self.scorer, unfold(find_images(given), axis), maps=maps)
+        else:
+
+            def each() -> Iterator[tuple[Record, Decoded | ImageError]]:
+                for number, one in enumerate(given, 1):
+                    if isinstance(one, str | os.PathLike):
+                        yield from decoded(unfold(find_images([Path(one)]), axis), size)
+                    else:
+                        yield self._in_memory(one, f"image {number}", value_range)
+
+            found = score_images(self.scorer, each(), maps=maps)
+        for record, result in found:
             yield record.name, result
+
+    def _in_memory(
+        self, image: Any, name: str, value_range: tuple[float, float] | None
+    ) -> tuple[Record, Decoded | ImageError]:
+        """Return an image that is no file as one that was decoded."""
+        record = Record(WHERE, name, None, None, name, None, None)
+        try:
+            read = image_in_memory(image, value_range)
+        except ImageError as error:
+            return record, error
+        return record, in_colour(Decoded(preprocess(read, self.scorer.backend.size), Acquisition.of(read)))
 
     def explain(self, path: Path | str, out: Path | str | None = None, slice_number: int | None = None) -> Explanation:
         """Explain the score of one image, or of one slice (from 1) of a volume.

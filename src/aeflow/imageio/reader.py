@@ -43,7 +43,11 @@ def read_image(path: Path | str, limits: Limits = LIMITS, at: Slice | None = Non
 
 def decode_image(content: bytes, path: Path, limits: Limits = LIMITS, at: Slice | None = None) -> Image:
     """Decode the content of an image file, or one slice of it, as ``read_image`` does."""
-    raw = _decode(content, path, limits, at)
+    return finished(_decode(content, path, limits, at), path)
+
+
+def finished(raw: RawImage, path: Path) -> Image:
+    """Return what a reader gave as pixels in [0, 1]; ImageError if it is too small, EmptyImageError if it is empty."""
     samples = raw.samples
     if min(samples.shape[:2]) < MIN_SIDE:
         found = f"{samples.shape[1]} x {samples.shape[0]} pixels, nothing to look at"

@@ -50,7 +50,7 @@ class Measured:
     original: Original | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Score:
     """Score of an image: how abnormal it is, how sure that is, and where.
 
@@ -69,6 +69,21 @@ class Score:
     outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
     original: Original | None = None  # the image at its own size, if asked for
     region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
+
+    def __repr__(self) -> str:
+        outside = f", outside {', '.join(self.outside)}" if self.outside else ""
+        return f"Score({self.value:.3f}, p={self.p_value:.2g}, {self.verdict}{outside})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it but maps and pictures as plain values, for a row of a table."""
+        return {
+            "score": self.value,
+            "p_value": self.p_value,
+            "verdict": self.verdict,
+            **self.terms,
+            **{f"p({kind})": probability for kind, probability in self.posterior.items()},
+            "outside": ", ".join(self.outside),
+        }
 
     @property
     def map(self) -> Floats32 | None:
