@@ -10,11 +10,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 
 import aeflow
 from aeflow.errors import ArtifactError, printable
 from aeflow.imageio.errors import ImageError
 from aeflow.privacy import identify
+from aeflow.runtime.progress import columns
 from aeflow.runtime.terminal import Terminal, print
 from helpers.command import within
 
@@ -78,3 +81,15 @@ def test_everything_is_printed_by_one_function() -> None:
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "300")
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_a_bar_keeps_its_numbers_and_times_on_a_narrow_terminal(width: int) -> None:
+    shown = Console(width=width, force_terminal=True, file=io.StringIO(), color_system=None)
+    progress = Progress(*columns(), console=shown, expand=True)
+    task = progress.add_task("Features", total=12_345, note="")
+    progress.update(task, advance=678, note="a long note " * 10)
+    shown.print(progress.get_renderable())
+    [line] = shown.file.getvalue().splitlines()
+    for part in ("Features", "678/12345", "0:00:00", "-:--:--", "a lo"):
+        assert part in line

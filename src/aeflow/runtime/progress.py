@@ -13,24 +13,31 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from aeflow.runtime.terminal import Terminal, print
 
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal; what is over sooner says nothing
 
-COLUMNS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TimeRemainingColumn(),
-    TextColumn("[dim]{task.fields[note]}"),
-)
+
+def columns() -> tuple[ProgressColumn, ...]:
+    """Return the parts of a bar: where a terminal is narrow, the note behind them is cut off, and nothing else."""
+    return (
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=11)),
+        TimeElapsedColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7)),
+        TextColumn("[dim]{task.fields[note]}", table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1)),
+    )
+
+
 _shown: list[str] = []  # descriptions of what is under way, the outer one first
 
 console = Terminal(stderr=True)
@@ -101,7 +108,7 @@ def bar(description: str, total: int) -> Iterator[Advance]:
             yield Lines(description, total, math.inf if inner else LINE_EVERY)
             return
         # The bar takes over what is printed to the terminal that it stands in, never a file or a pipe.
-        with Progress(*COLUMNS, console=console, redirect_stdout=sys.stdout.isatty()) as progress:
+        with Progress(*columns(), console=console, expand=True, redirect_stdout=sys.stdout.isatty()) as progress:
             yield Bar(progress, progress.add_task(description, total=total, note=""))
     finally:
         _shown.pop()
