@@ -36,7 +36,8 @@ def test_the_house_keeps_its_rules_and_design_shows_its_floors() -> None:
 
 
 def test_few_files_stand_at_the_top() -> None:
-    assert len(list((ROOT / "src" / "aeflow").glob("*.py"))) <= 8
+    top = {path.name for path in (ROOT / "src" / "aeflow").glob("*.py")} - {"__main__.py"}  # whose place is there
+    assert len(top) <= 8
 
 
 def test_rooms_stand_on_what_they_import(tmp_path: Path) -> None:

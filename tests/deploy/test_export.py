@@ -172,7 +172,11 @@ def test_an_export_stands_alone(exported_run: Path, data: Path, tmp_path: Path) 
     assert metrics["n_normal"] == metrics["n_abnormal"] == 12
     assert (tmp_path / "evaluated" / "report.html").is_file()
     sha = store.read_export(elsewhere)["model"]["sha256"][:16]
-    for ask in (lambda: model.explain(image), lambda: model.sample(1), lambda: model.artifact):
+    explained = model.explain(image)
+    assert explained.score.value == pytest.approx(result.value, abs=1e-6)
+    assert explained.beside is None
+    assert "shows no healthy counterpart" in explained.notes[0]
+    for ask in (lambda: model.sample(1), lambda: model.artifact):
         with pytest.raises(ArtifactError, match=f"an exported graph, and this needs the network itself; .*{sha}"):
             ask()
 
