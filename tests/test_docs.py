@@ -118,7 +118,7 @@ def test_an_equation_stands_on_the_baseline_of_its_line(monkeypatch):
 
 def test_the_api_shows_docstrings(site):
     page = (site / "api.html").read_text()
-    assert "Score one image file, maps included" in page
+    assert "Score one image, maps included" in page
     assert "Error of a data folder or manifest that cannot be used as asked." in page
 
 
