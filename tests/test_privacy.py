@@ -12,7 +12,7 @@ import sys
 import pytest
 
 from aeflow.errors import SettingsError
-from aeflow.privacy import SALT_BYTES, pseudonym
+from aeflow.privacy import SALT_BYTES, _secret, pseudonym
 
 
 @pytest.fixture
@@ -92,9 +92,20 @@ def test_a_damaged_secret_is_an_error(state):
     assert str(caught.value).startswith(expected)
 
 
-def test_a_folder_that_cannot_be_made_is_an_error(tmp_path, monkeypatch):
+def test_without_a_place_for_it_the_secret_is_the_process_s_own_which_a_note_says(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("AEFLOW_SALT", raising=False)
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
-    with pytest.raises(SettingsError, match=r"can be neither read nor made .*; set AEFLOW_SALT to a secret"):
+    first = pseudonym("Jane Doe")
+    assert capsys.readouterr().err.endswith("set AEFLOW_SALT to a secret to keep them\n")
+    assert pseudonym("Jane Doe") == first
+    assert len(os.environ["AEFLOW_SALT"]) == 64  # for the processes that it starts
+    monkeypatch.delenv("AEFLOW_SALT")
+    _secret.cache_clear()
+    assert pseudonym("Jane Doe") != first  # in another run
+
+
+def test_a_secret_that_cannot_be_read_is_an_error(state):
+    (state / "aeflow" / "salt").mkdir(parents=True)
+    with pytest.raises(SettingsError, match=r"cannot be read .*; set AEFLOW_SALT to a secret"):
         pseudonym("Jane Doe")

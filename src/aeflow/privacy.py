@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -64,7 +65,8 @@ def pseudonym(key: str) -> str:
     """Return 12 hex digits of HMAC-SHA256(salt, key); the salt is AEFLOW_SALT, else a secret made once for each user.
 
     The same key gives the same pseudonym wherever the salt is the same; without the salt nobody can try out keys.
-    Raises SettingsError if the salt can be neither read nor made.
+    Where there is no place to keep a secret, as in a container, it is this process's alone, which a note says. Raises
+    SettingsError if there is one that cannot be read.
 
         >>> pseudonym("Jane Doe") == pseudonym("Jane Doe") != pseudonym("John Doe")
         True
@@ -84,17 +86,37 @@ def _salt_file() -> Path:
 def _secret(file: Path) -> bytes:
     """Return the secret in the file, which is created, readable by its owner alone, if it is missing."""
     try:
-        if not file.exists():
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _create(file)
+        if not file.exists() and not _made(file):
+            return _passing(file)
         salt = file.read_bytes()
     except OSError as error:
-        found = f"the salt of the pseudonyms can be neither read nor made ({error.strerror})"
+        found = f"the salt of the pseudonyms cannot be read ({error.strerror})"
         raise SettingsError(file, found, "set AEFLOW_SALT to a secret") from error
     if len(salt) != SALT_BYTES:
         found = f"{len(salt)} bytes where a salt has {SALT_BYTES}"
         raise SettingsError(file, found, "delete it to have a new one made; pseudonyms will change")
     return salt
+
+
+def _made(file: Path) -> bool:
+    """Make a secret; return if there was a place for it."""
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _create(file)
+    except OSError:
+        return False
+    return True
+
+
+def _passing(file: Path) -> bytes:
+    """Return a secret of this process and those it starts, and say so."""
+    salt = secrets.token_hex(SALT_BYTES)
+    os.environ["AEFLOW_SALT"] = salt
+    sys.stderr.write(
+        f"note: {file} cannot be written, so pseudonyms are other ones in each run; set AEFLOW_SALT to a secret to "
+        "keep them\n"
+    )
+    return os.fsencode(salt)
 
 
 def _create(file: Path) -> None:
