@@ -30,9 +30,6 @@ if TYPE_CHECKING:  # these import torch, which a graph does not need
     from aeflow.results.explanation import Explanation
 
 
-BESIDE = "healthy counterpart and no nearest normals"
-
-
 class Model:
     """A trained model: ``scorer`` scores, ``artifact`` is the network with all its parts.
 
@@ -139,7 +136,8 @@ class Model:
 
         if is_export(self.run) or find_spec("torch") is None:
             explanation = explain_score(self.scorer, path, slice_number)
-            explanation.notes.append(f"an exported graph shows no {BESIDE}: these need the run and aeflow[train]")
+            lacking = "no healthy counterpart and no nearest normals: these need the run and aeflow[train]"
+            explanation.notes.append(f"an exported graph shows {lacking}")
         else:
             from aeflow.results.network_explanation import explain
 

@@ -11,7 +11,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from aeflow.errors import DataError
-from aeflow.reporting.palette import MUTED, WIDTH
+from aeflow.reporting.palette import MUTED
 from aeflow.reporting.panels import (
     BAR,
     BAR_HEIGHT,
@@ -26,9 +26,11 @@ from aeflow.reporting.panels import (
     TITLE_SIZE,
     Array,
     Panel,
+    cell_of,
     check_scales,
     ends_of,
     grey,
+    heads_of,
 )
 from aeflow.reporting.style import HEAT_BAR, HEAT_MAP, styled
 
@@ -48,8 +50,8 @@ def gallery(panels: Sequence[Panel], map_scales: Mapping[str, tuple[float, float
     names = list(dict.fromkeys(name for panel in panels for name in panel.maps))
     check_scales(names, map_scales)
     reconstructed = any(panel.reconstruction is not None for panel in panels)
-    heads = ["input", *(["reconstruction"] if reconstructed else []), *(f"{name} map" for name in names)]
-    cell = (WIDTH + GAP) / max(len(heads), 3) - GAP
+    heads = heads_of(names, reconstructed)
+    cell = cell_of(len(heads))
     tall = cell * min(1.5, max(panel.image.shape[0] / panel.image.shape[1] for panel in panels))
     row, width = TITLE + tall + GAP, len(heads) * (cell + GAP) - GAP
     height = HEAD + row * len(panels) + BAR

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeflow.errors import DataError
+from aeflow.reporting.palette import WIDTH
 from aeflow.scoring.scorer import Score
 
 Array = NDArray[np.floating[Any]]
@@ -38,6 +39,16 @@ def panel_title(
     known = f"   ·   truth: {truth}" if truth else ""
     warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
     return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
+
+
+def heads_of(maps: Sequence[str], reconstructed: bool = True) -> list[str]:
+    """Return the headings of the columns: input, reconstruction if there is one, and each map."""
+    return ["input", *(["reconstruction"] if reconstructed else []), *(f"{name} map" for name in maps)]
+
+
+def cell_of(columns: int) -> float:
+    """Return the width of a cell in inches, so that three columns or more fill the width of a figure."""
+    return (WIDTH + GAP) / max(columns, 3) - GAP
 
 
 def check_scales(names: Sequence[str], scales: Mapping[str, tuple[float, float]]) -> None:

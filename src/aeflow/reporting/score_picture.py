@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw
 
 from aeflow.reporting.heat_colours import HEAT, ramp_of
 from aeflow.reporting.letters import letters
-from aeflow.reporting.palette import INK, MUTED, PAPER, WIDTH
+from aeflow.reporting.palette import INK, MUTED, PAPER
 from aeflow.reporting.panels import (
     BAR,
     BAR_HEIGHT,
@@ -34,9 +34,11 @@ from aeflow.reporting.panels import (
     TICK_SIZE,
     TITLE,
     TITLE_SIZE,
+    cell_of,
     check_scales,
     ends_of,
     grey,
+    heads_of,
     panel,
 )
 from aeflow.runtime.files import write_bytes
@@ -64,8 +66,8 @@ class Frame:
         """Draw the frame; raises DataError for a map without a scale."""
         check_scales(list(map_scales), map_scales)
         self.map_scales = dict(map_scales)
-        heads = ("input", "reconstruction", *(f"{name} map" for name in map_scales))
-        inches = (WIDTH + GAP) / max(len(heads), 3) - GAP
+        heads = heads_of(list(map_scales))
+        inches = cell_of(len(heads))
         step, top = inches + GAP, HEAD + TITLE
         width, height = len(heads) * step - GAP, top + inches + GAP + BAR
         self._blank = Image.new("RGB", (pixels_of(width), pixels_of(height)), PAPER)
