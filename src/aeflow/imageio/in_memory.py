@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Image, RawImage
 from aeflow.imageio.limits import LIMITS
+from aeflow.imageio.raster import over_black
 from aeflow.imageio.reader import finished
 
 WHERE = Path("the image given")  # where errors say that they are
@@ -44,8 +45,7 @@ def _samples(given: Any) -> NDArray[Any]:
     """Return the samples of an image as they are, channels last."""
     if isinstance(given, PIL.Image.Image):
         if "A" in given.getbands() or "transparency" in given.info:  # what is transparent is black, as in files
-            rgba = np.asarray(given.convert("RGBA"))
-            return rgba[..., :3] * (rgba[..., 3:] / np.float32(255)) / np.float32(255)
+            return over_black(given)
         picture = np.asarray(given if given.mode in PLAIN else given.convert("RGB"))
         return picture.astype(np.uint16) if given.mode in DEEP else picture
     if hasattr(given, "detach"):  # a tensor of torch, which is not imported here

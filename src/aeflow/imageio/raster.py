@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.ImageFile import ImageFile
@@ -107,11 +108,16 @@ def _samples(image: ImageFile, content: bytes) -> NDArray[Any]:
     if image.mode == "I":
         return np.asarray(image).astype(np.int16)
     if image.mode in ALPHA_MODES:
-        rgba = np.asarray(image.convert("RGBA"))
-        colour, alpha = rgba[..., :3], rgba[..., 3:]
-        return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
+        return over_black(image)
     samples = np.asarray(image.convert("RGB") if image.mode in COLOUR_MODES else image)
     return samples if clear is None else _without_clear(samples, content)
+
+
+def over_black(image: PIL.Image.Image) -> NDArray[Any]:
+    """Return the colours (H, W, 3) of an image with transparency on black: as stored, or in [0, 1] if any is clear."""
+    rgba = np.asarray(image.convert("RGBA"))
+    colour, alpha = rgba[..., :3], rgba[..., 3:]
+    return colour if alpha.min() == 255 else colour * (alpha / np.float32(255)) / np.float32(255)
 
 
 def _without_clear(samples: NDArray[Any], content: bytes) -> NDArray[Any]:
