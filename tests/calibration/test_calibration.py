@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
 from scipy.stats import kstest
 
-from aeflow.calibration.calibration import Calibration, fit_calibration
+from aeflow.calibration.calibration import Calibration, fit_calibration, too_few_patients
 from aeflow.calibration.map_scale import MapScale
 from aeflow.config import make_settings
 from aeflow.errors import DataError
+from aeflow.training.promise import promise
 
 MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "anomaly": MapScale(1.0, 2.0, 1.8)}
 
@@ -107,3 +109,16 @@ def test_too_few_or_all_the_same() -> None:
         fit_calibration(make_settings("aeflow-1"), {**raw, "reconstruction": np.full(30, 0.25)}, MAPS)
     with pytest.raises(DataError, match="the flow term is the same for all"):
         fit_calibration(make_settings("aeflow-1"), {**raw, "flow": np.ones((30, 2))}, MAPS)
+
+
+def test_a_promise_by_few_patients_is_wide_and_a_sentence_says_so() -> None:
+    def flagged(patients: int) -> tuple[int, int]:
+        low, high = re.findall(r"\((\d+) to (\d+)\)", promise(100, 96, patients))[0]
+        return int(low), int(high)
+
+    assert flagged(100)[1] < flagged(30)[1] < flagged(10)[1]
+    assert all(low <= 5 <= high for low, high in map(flagged, (100, 30, 10)))
+    assert too_few_patients(100, 100, 0.05) is None
+    assert too_few_patients(100, 19, 0.05) is None
+    assert "of 18 patients" in str(too_few_patients(100, 18, 0.05))
+    assert too_few_patients(5, 5, 0.05) is None  # what so few images can say, ``too_few`` says

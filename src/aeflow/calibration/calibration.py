@@ -104,6 +104,19 @@ def too_few(normals: int, what: str, rate: float) -> str | None:
     return f"{count(normals, what)} cannot set a rate of {rate:.1%}: {math.ceil(1 / rate) - 1} are needed"
 
 
+def too_few_patients(images: int, patients: int, rate: float) -> str | None:
+    """Return a sentence if a rate is set by images of few patients, None if there are as many as the rate needs images.
+
+    >>> too_few_patients(72, 12, 0.05)
+    '72 images are of 12 patients: images of a patient are alike, and the threshold is less sure than its rule says'
+    """
+    if patients == images or 1 / (patients + 1) <= rate:
+        return None
+    are = "image is" if images == 1 else "images are"
+    alike = "images of a patient are alike, and the threshold is less sure than its rule says"
+    return f"{images:,} {are} of {count(patients, 'patient')}: {alike}"
+
+
 def fit_calibration(settings: Settings, measures: Mapping[str, Floats], maps: dict[str, MapScale]) -> Calibration:
     """Calibrate on the raw measures of held-out normals, (n,) or (n, columns) for each of the settings' terms.
 

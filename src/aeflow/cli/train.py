@@ -117,7 +117,7 @@ def train(
             print(f"the score counts {weight:g} of the log-determinant ({best})")
         print(f"threshold {calibration.threshold:.4f}: {calibration.rule}")
         rank, _ = conformal_threshold(np.array(calibration.scores), trained.artifact.settings.false_positive_rate)
-        print(promise(len(calibration.scores), rank))
+        print(promise(len(calibration.scores), rank, metadata["held_out_patients"]))
         print(f"model: {out}")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)

@@ -21,7 +21,7 @@ import numpy as np
 from aeflow._types import Floats
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, NORMALS, holds, member
 from aeflow.artifacts.run import Artifact, load_run, save_run
-from aeflow.calibration.calibration import Calibration, fit_calibration, too_few, with_posterior
+from aeflow.calibration.calibration import Calibration, fit_calibration, too_few, too_few_patients, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
 from aeflow.config import Settings
 from aeflow.data.folder_files import LABELS
@@ -167,9 +167,8 @@ def _notes(model: Artifact, metadata: dict[str, Any]) -> list[str]:
     """Return what the user should know."""
     images, patients, rate = metadata["images"], metadata["patients"], model.settings.false_positive_rate
     notes = []
-    if patients < MIN_LOCAL_NORMALS:
-        what = f"the {count(images, 'image')} are of {count(patients, 'patient')}"
-        notes.append(f"{what}: images of a patient are alike, and the threshold is less sure than its rule says")
+    if few := too_few_patients(images, patients, rate):
+        notes.append(f"the {few}")
     if few := too_few(images, "image", rate):
         notes.append(f"{few}; see the rule")
     if metadata["outside"] > MAX_OUTSIDE * images:

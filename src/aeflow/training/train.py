@@ -14,7 +14,7 @@ import torch
 
 from aeflow.artifacts.layout import of_run
 from aeflow.artifacts.run import Artifact
-from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few
+from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few, too_few_patients
 from aeflow.config import FLOWGMM, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
 from aeflow.data.records import Record, Refusals, of_label, read_records
@@ -172,7 +172,7 @@ def _trained(
         calibration = calibrate_on(net, material.held_out.records, learnt)
         guard = learn_input_guard(net, material.views, material.held_out)
     shown = counterpart_auroc(net, calibration, material.held_out)
-    metadata = {
+    metadata: dict[str, Any] = {
         "counterpart_auroc": shown,
         "training": {
             **_counts(material, images, refusals, progress),
@@ -187,8 +187,9 @@ def _trained(
     }
     model = Artifact(net, net.settings, calibration, guard, metadata)
     history = write_run(model, run, material, progress, inputs)
-    notes = _notes(images, learnt, calibration, settings) + unused_masks(data, painted, images.train, settings)
-    return Trained(model, history, refusals, notes)
+    patients = metadata["training"]["held_out_patients"]
+    notes = _notes(images, patients, learnt, calibration, settings)
+    return Trained(model, history, refusals, notes + unused_masks(data, painted, images.train, settings))
 
 
 def read_images(data: Path | str, settings: Settings) -> TrainingImages:
@@ -297,10 +298,16 @@ def _counts(material: Material, images: TrainingImages, refusals: Refusals, prog
 
 
 def _notes(
-    images: TrainingImages, learnt: LearntClasses | None, calibration: Calibration, settings: Settings
+    images: TrainingImages,
+    patients: int,
+    learnt: LearntClasses | None,
+    calibration: Calibration,
+    settings: Settings,
 ) -> list[str]:
-    """Return what the user should know of the data."""
+    """Return what the user should know of the data; ``patients`` are those of the held-out normals."""
     notes = [f"{images.leaked}; figures on it flatter the model"] if images.leaked.images else []
     if few := too_few(len(calibration.scores), "held-out normal", settings.false_positive_rate):
         notes.append(f"{few}; {calibration.rule}")
+    if few := too_few_patients(len(calibration.scores), patients, settings.false_positive_rate):
+        notes.append(f"the held-out {few}")
     return notes + ([] if learnt is None else learnt.notes())
