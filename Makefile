@@ -17,8 +17,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## Train and evaluate on the bundled chest X-rays, write runs/demo/report.html and runs/demo/val/report.html
 	@$(BIN)/aeflow train sample --out runs/demo --region lungs --looks-for diffuse --overwrite
-	@$(BIN)/aeflow evaluate runs/demo sample
-	@$(BIN)/aeflow evaluate runs/demo sample --split val --out runs/demo/val
+	@$(BIN)/aeflow evaluate runs/demo sample --overwrite
+	@$(BIN)/aeflow evaluate runs/demo sample --split val --out runs/demo/val --overwrite
 
 docs: $(INSTALLED) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict

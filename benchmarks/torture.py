@@ -107,7 +107,7 @@ def score(run: Path, source: Path, to: Sequence[object]) -> None:
     """Score as the command does, and say nothing."""
     try:
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
-            aeflow(["score", str(run), str(source), *map(str, to)])
+            aeflow(["score", str(run), str(source), *map(str, to), "--overwrite"])
     except SystemExit as end:
         if end.code:
             raise

@@ -85,12 +85,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         dicom(scans / ("normal", "abnormal")[i % 2] / f"{i}.dcm", str(i // 2))
     changes = [part for change in SMALL for part in ("--set", change)]
     run, picture = home / "run", data / f"test/abnormal/{CANARY}_0.png"
+    looked_at = ["--maps", home / "maps", "--overlay", "--report", home / "scores.html"]
     commands = (
         (1, ["train", data, "--out", run, "--epochs", "2", "--labels", "4", "--device", "cpu", *changes]),
         (1, ["evaluate", run, data, "--out", home / "evaluated"]),
-        (1, ["score", run, data / "test", "--out", home / "scores.csv", "--maps", home / "maps"]),
+        (1, ["score", run, data / "test", "--out", home / "scores.csv", *looked_at]),
         (0, ["explain", run, picture, "--out", home / "explained"]),
-        (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "explained"]),
+        (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "not_explained"]),
         (0, ["info", run]),
         (1, ["audit", data, "--out", home / "audit"]),
         (1, ["recalibrate", run, data / "train/normal", "--out", home / "recalibrated"]),

@@ -92,7 +92,7 @@ class Speed:
 
     def command(self, name: str, images: Path, start: float, more: list[Any]) -> None:
         """Run `aeflow score` on a folder."""
-        found = run_process([*CLI, "score", self.run, images, "--out", self.work / "t.csv", *more])
+        found = run_process([*CLI, "score", self.run, images, "--out", self.work / "t.csv", "--overwrite", *more])
         n = len(os.listdir(images))
         self.note(name, found, n, min(found.seconds, max(found.seconds - start, 0.1) * n / max(n - 1, 1)))
 

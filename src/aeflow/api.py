@@ -124,16 +124,24 @@ class Model:
             return record, error
         return record, in_colour(Decoded(preprocess(read, self.scorer.backend.size), Acquisition.of(read)))
 
-    def explain(self, path: Path | str, out: Path | str | None = None, slice_number: int | None = None) -> Explanation:
+    def explain(
+        self,
+        path: Path | str,
+        out: Path | str | None = None,
+        slice_number: int | None = None,
+        overwrite: bool = False,
+    ) -> Explanation:
         """Explain the score of one image, or of one slice (from 1) of a volume.
 
-        Writes ``explain.png`` and ``explain.json`` to ``out`` if given.
+        Writes ``explain.png`` and ``explain.json`` to ``out`` if given, and replaces former ones to ``overwrite``.
 
         Raises ImageError if the image cannot be read.
         """
         from aeflow.results.explanation import explain_score
-        from aeflow.results.explanation_files import write
+        from aeflow.results.explanation_files import check, write
 
+        if out is not None:
+            check(Path(out), Path(path), overwrite)
         if is_export(self.run) or find_spec("torch") is None:
             explanation = explain_score(self.scorer, path, slice_number)
             lacking = "no healthy counterpart and no nearest normals: these need the run and aeflow[train]"
@@ -177,12 +185,18 @@ class Model:
             warnings.warn(note, stacklevel=2)
         return Model(done.artifact.scorer, Path(out), done.artifact, self._device)
 
-    def evaluate(self, data: Path | str, split: str = "test", out: Path | str | None = None) -> dict[str, Any]:
-        """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``."""
+    def evaluate(
+        self, data: Path | str, split: str = "test", out: Path | str | None = None, overwrite: bool = False
+    ) -> dict[str, Any]:
+        """Measure on a labelled split; writes report, tables and plots to ``out`` and returns ``metrics.json``.
+
+        Raises OutputError if those of an earlier evaluation are there, unless they are to be replaced (``overwrite``).
+        """
         with extra("report"):
             from aeflow.evaluation.evaluate import evaluate  # matplotlib takes a second to import
 
-        return evaluate(self.scorer, data, split=split, out=Path(out or self.run), run=self.run).metrics
+        place = Path(out or self.run)
+        return evaluate(self.scorer, data, split=split, out=place, run=self.run, overwrite=overwrite).metrics
 
 
 def train(

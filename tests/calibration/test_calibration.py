@@ -12,7 +12,7 @@ from scipy.stats import kstest
 from aeflow.calibration.calibration import Calibration, fit_calibration, too_few_patients
 from aeflow.calibration.map_scale import MapScale
 from aeflow.config import make_settings
-from aeflow.errors import DataError
+from aeflow.errors import DataError, SettingsError
 from aeflow.training.promise import promise
 
 MAPS = {"residual": MapScale(0.1, 0.5, 0.4), "anomaly": MapScale(1.0, 2.0, 1.8)}
@@ -122,3 +122,33 @@ def test_a_promise_by_few_patients_is_wide_and_a_sentence_says_so() -> None:
     assert too_few_patients(100, 19, 0.05) is None
     assert "of 18 patients" in str(too_few_patients(100, 18, 0.05))
     assert too_few_patients(5, 5, 0.05) is None  # what so few images can say, ``too_few`` says
+
+
+def test_another_rate_is_the_threshold_that_a_calibration_at_this_rate_has() -> None:
+    for rate in (0.01, 0.02, 0.2):
+        other = calibration(99).at_rate(rate)
+        assert other == calibration(99, false_positive_rate=rate)
+        assert other.above(other.threshold) == pytest.approx(100 * rate - 1)
+    assert calibration(99).at_rate(0.05) == calibration(99)
+
+
+def test_a_rate_that_so_few_normals_cannot_promise_is_refused_with_the_smallest_one() -> None:
+    said = "30 held-out normals cannot set a rate of 1%: 99 are needed; the smallest possible is 0.0323"
+    with pytest.raises(SettingsError, match=said):
+        calibration(30).at_rate(0.01)
+    least = calibration(30).at_rate(0.0323)
+    assert least.threshold == max(least.scores)
+    for rate in (0.0, 1.0, -1, np.nan):
+        with pytest.raises(SettingsError, match="is no share"):
+            calibration(30).at_rate(rate)
+
+
+def test_a_named_threshold_is_in_force_and_the_rule_says_how_many_normals_exceed_it() -> None:
+    fitted = calibration(99)
+    named = fitted.at_threshold(fitted.scores[89])
+    assert (named.verdict(fitted.scores[89]), named.verdict(fitted.scores[90])) == ("normal", "abnormal")
+    assert named.rule == "named by the user: 9 of 99 held-out normals score higher"
+    assert named.p_value(1.0) == fitted.p_value(1.0)
+    for threshold in (np.nan, np.inf):
+        with pytest.raises(SettingsError, match="is no score"):
+            fitted.at_threshold(threshold)

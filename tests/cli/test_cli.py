@@ -76,7 +76,7 @@ def test_tables_follow_the_contract(evaluated: Path, data: Path) -> None:
     with (evaluated / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     terms = " ".join(TERMS) + " posterior"  # the same columns for every model: tables can be stacked
-    columns = f"path slice label patient study score p_value verdict outside {terms} p_abnormal"
+    columns = f"path slice label patient study score p_value verdict threshold outside {terms} p_abnormal map"
     assert list(rows[0]) == [*columns.split(), "error"]
     with (data / "manifest.csv").open() as file:
         listed = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]

@@ -55,31 +55,74 @@ def test_pictures_never_replace_images(tiny_run: Path, images: Path, tmp_path: P
 
 def test_pictures_of_an_earlier_run_are_replaced(tiny_run: Path, images: Path, tmp_path: Path) -> None:
     out = tmp_path / "maps"
-    within("score", tiny_run, IMAGES[3], "--maps", out, *TORCH)
+    within("score", tiny_run, IMAGES[3], IMAGES[4], "--maps", out, "--overlay", *TORCH)
     before = contents(out)
-    within("score", tiny_run, images, "--maps", out, *TORCH)
-    assert contents(out).keys() == {"00001.png", "00002.png"}
-    assert contents(out)["00001.png"] != before["00001.png"]
-    line = error_of("score", tiny_run, out, "--maps", out, *TORCH)  # our own pictures, scored
+    (out / "notes.png").write_bytes(b"mine")
+    refused = error_of("score", tiny_run, images, "--maps", out, *TORCH)
+    assert refused == f"{out}/00001.png: is there already; name another place, or replace it with --overwrite"
+    assert contents(out) == {**before, "notes.png": b"mine"}
+    within("score", tiny_run, IMAGES[5], "--maps", out, "--overwrite", *TORCH)
+    assert contents(out).keys() == {"00001.png", "notes.png"}  # none of two tables, and what is not ours stays
+    assert contents(out)["00001.png"] not in before.values()
+    (out / "notes.png").unlink()
+    line = error_of("score", tiny_run, out, "--maps", out, "--overwrite", *TORCH)  # our own pictures, scored
     assert "is one of the inputs" in line
 
 
 def test_a_table_replaces_a_table_and_nothing_else(tiny_run: Path, images: Path, tmp_path: Path) -> None:
     (tmp_path / "scores.csv").write_text("")
-    for name in ("scores.csv", "scores.parquet", "scores.csv", "scores.parquet"):
+    for name in ("scores.csv", "scores.parquet"):
         within("score", tiny_run, images, "--out", tmp_path / name, *TORCH)
+        before = (tmp_path / name).read_bytes()
+        line = error_of("score", tiny_run, IMAGES[3], "--out", tmp_path / name, *TORCH)
+        assert line == f"{tmp_path / name}: is there already; name another place, or replace it with --overwrite"
+        assert (tmp_path / name).read_bytes() == before
+        assert not part_of(tmp_path / name).exists()
+        within("score", tiny_run, IMAGES[3], "--out", tmp_path / name, "--overwrite", *TORCH)
+        assert (tmp_path / name).read_bytes() != before
     for name in ("patients.csv", "patients.parquet"):
         (tmp_path / name).write_text("name,score\nJane Doe,1\n")
-        line = error_of("score", tiny_run, images, "--out", tmp_path / name, *TORCH)
+        line = error_of("score", tiny_run, images, "--out", tmp_path / name, "--overwrite", *TORCH)
         assert f"{name}: is there already, and is no table of scores; move it away" in line
         assert "Jane" in (tmp_path / name).read_text()
+
+
+def test_every_output_is_refused_before_any_is_begun(tiny_run: Path, images: Path, tmp_path: Path) -> None:
+    """One that is in the way keeps the others from being written, and nothing is scored."""
+    page, table, maps = tmp_path / "scores.html", tmp_path / "scores.csv", tmp_path / "maps"
+    within("score", tiny_run, IMAGES[3], "--report", page, *TORCH)
+    before = page.read_bytes()
+    words = ("score", tiny_run, images, "--out", table, "--maps", maps, "--report", page, *TORCH)
+    line = error_of(*words)
+    assert line == f"{page}: is there already; name another place, or replace it with --overwrite"
+    assert {path.name for path in tmp_path.iterdir()} == {"images", "scores.html"}
+    assert page.read_bytes() == before
+    part_of(page).write_bytes(b"of a killed process")  # is no result
+    (tmp_path / "scores.studies.csv").write_text("mine")
+    assert "scores.studies.csv: is there already, and is no table of studies" in error_of(*words, "--overwrite")
+    (tmp_path / "scores.studies.csv").unlink()
+    within(*words, "--overwrite")
+    assert page.read_bytes() != before
+    page.write_text("<p>mine</p>")
+    assert "is there already, and is no page of scores" in error_of(*words, "--overwrite")
+
+
+def test_an_evaluation_is_replaced_on_request_alone(tiny_run: Path, data: Path, tmp_path: Path) -> None:
+    within("evaluate", tiny_run, data, "--out", tmp_path, *TORCH)
+    before = contents(tmp_path / "plots")
+    line = error_of("evaluate", tiny_run, data, "--out", tmp_path, *TORCH)
+    assert line == f"{tmp_path}/metrics.json: is there already; name another place, or replace it with --overwrite"
+    assert contents(tmp_path / "plots") == before
+    within("evaluate", tiny_run, data, "--out", tmp_path, "--overwrite", *TORCH)
 
 
 def test_an_explanation_never_replaces_its_image(tiny_run: Path, tmp_path: Path) -> None:
     image = tmp_path / "explain.png"
     Image.open(IMAGES[0]).save(image)
     before = contents(tmp_path)
-    assert "explain.png: is one of the inputs" in error_of("explain", tiny_run, image, "--out", tmp_path)
+    command = ("explain", tiny_run, image, "--out", tmp_path)
+    for words in (command, (*command, "--overwrite")):
+        assert "explain.png: is one of the inputs" in error_of(*words)
     assert contents(tmp_path) == before
 
 
@@ -109,9 +152,11 @@ def test_exporting_again_leaves_foreign_files(tiny_run: Path, exports: Callable[
     out = Path(shutil.copytree(exports("onnx"), tmp_path / "out"))
     (out / "notes.txt").write_text("mine")
     (out / "graph.xml").write_text("mine, too")
-    assert "File exists" in error_of("export", tiny_run, "--to", "openvino", "--out", out)
+    again = ("export", tiny_run, "--to", "openvino", "--out", out)
+    assert f"{out}: already holds an export; choose another --out, or replace it with --overwrite" in error_of(*again)
+    assert "File exists" in error_of(*again, "--overwrite")
     (out / "graph.xml").unlink()
-    within("export", tiny_run, "--to", "openvino", "--out", out)
+    within(*again, "--overwrite")
     assert contents(out).keys() == {"notes.txt", "graph.xml", "graph.bin", "arrays.safetensors", "export.json"}
 
 
@@ -131,7 +176,7 @@ def test_ctrl_c_says_what_is_there(tiny_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
     within("score", tiny_run, IMAGES[0], "--out", out, *TORCH)
     before = out.read_bytes()
-    process = started(tiny_run, out)
+    process = started(tiny_run, out, "--overwrite")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130, err

@@ -103,33 +103,50 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
                 assert rows_of(table) in (2, 3)  # the old one, or the new one
 
             return Case(
-                ("score", tiny_run, *IMAGES[:3], "--out", table, *TORCH),
+                ("score", tiny_run, *IMAGES[:3], "--out", table, "--overwrite", *TORCH),
                 out,
                 lambda: put(out, {name: old.read_bytes()}),
                 whole_table,
             )
         case "maps":
             old = tmp / "old"
-            within("score", tiny_run, IMAGES[5], IMAGES[6], "--maps", old, *TORCH)
+            within("score", tiny_run, IMAGES[5], IMAGES[6], IMAGES[7], "--maps", old, *TORCH)
             known = tree(old)
 
-            def whole_pictures() -> None:
-                from PIL import Image
-
-                for path in out.glob("*.png"):
-                    with Image.open(path) as image:
-                        image.load()
-                assert len(list(out.glob("*.png"))) == 2
+            def pictures_of_one_table() -> None:
+                with alone(out, ".png"):  # the next writer
+                    seen = tree(out)
+                assert seen.pop("notes.txt") == OLD
+                new = seen.keys() == {"00001.png", "00002.png"} and seen.items().isdisjoint(known.items())
+                assert seen == known or new
 
             return Case(
-                ("score", tiny_run, *IMAGES[:2], "--maps", out, *TORCH), out, lambda: put(out, known), whole_pictures
+                ("score", tiny_run, *IMAGES[:2], "--maps", out, "--overwrite", *TORCH),
+                out,
+                lambda: put(out, {**known, "notes.txt": OLD}),
+                pictures_of_one_table,
+            )
+        case "report":
+            page = out / "scores.html"
+            within("score", tiny_run, IMAGES[5], "--report", tmp / "old.html", *TORCH)
+            former = (tmp / "old.html").read_bytes()
+
+            def a_whole_page() -> None:
+                content = page.read_bytes()
+                assert content == former or (content.endswith(b"</html>\n") and content.count(b"data:image/jpeg") == 3)
+
+            return Case(
+                ("score", tiny_run, *IMAGES[:3], "--report", page, "--overwrite", *TORCH),
+                out,
+                lambda: put(out, {"scores.html": former}),
+                a_whole_page,
             )
         case "explain" | "audit":
             names = {f"{name}.{ending}" for ending in (("png", "json") if name == "explain" else ("html", "json"))}
             arguments = ("explain", tiny_run, IMAGES[0]) if name == "explain" else ("audit", data)
             before = dict.fromkeys(names, OLD)
             return Case(
-                (*arguments, "--out", out),
+                (*arguments, "--out", out, *(["--overwrite"] if name == "explain" else [])),
                 out,
                 lambda: put(out, {**before, "notes.txt": OLD}),
                 lambda: all_old_or_all_new(out, before, names),
@@ -138,7 +155,7 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
             before = dict.fromkeys(RESULTS, OLD)
             least = {"metrics.json", "scores.csv", "scores.parquet", "report.html", "model_card.md", "plots/roc.png"}
             return Case(
-                ("evaluate", tiny_run, data, "--out", out, *TORCH),
+                ("evaluate", tiny_run, data, "--out", out, "--overwrite", *TORCH),
                 out,
                 lambda: put(out, {**before, "notes.txt": OLD}),
                 lambda: all_old_or_all_new(out, before, least),
@@ -183,7 +200,7 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
                 assert (out / "export.json").is_file()
                 assert (out / "notes.txt").read_bytes() == OLD
 
-            arguments = ("export", tiny_run, "--to", "openvino", "--out", out)
+            arguments = ("export", tiny_run, "--to", "openvino", "--out", out, "--overwrite")
             return Case(arguments, out, lambda: put(out, {**files, "notes.txt": OLD}), an_export)
         case "split":
             unsplit = tmp / "unsplit"
@@ -214,7 +231,7 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
     raise ValueError(name)
 
 
-NAMES = ("score.csv", "score.parquet", "maps", "explain", "audit", "evaluate")
+NAMES = ("score.csv", "score.parquet", "maps", "report", "explain", "audit", "evaluate")
 NAMES += ("train", "recalibrate", "export", "split", "prepare")
 
 

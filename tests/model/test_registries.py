@@ -86,7 +86,7 @@ def test_a_new_term_is_measured_calibrated_exported_written_and_explained(
         found = dict(zip(graph.outputs, graph(x), strict=True))
     np.testing.assert_allclose(found["score"], value_of(calibration, raw), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(found["brightness"], terms["brightness"], rtol=1e-3, atol=1e-3)
-    result = Score(1.0, 0.5, "normal", {name: float(term[3]) for name, term in terms.items()}, {}, {}, ())
+    result = Score(1.0, 0.5, "normal", 1.1, {name: float(term[3]) for name, term in terms.items()}, {}, {}, ())
     with ScoreTable(tmp_path / "scores.csv") as lines, ScoreTable(tmp_path / "scores.parquet") as parquet:
         for table in (lines, parquet):
             table.add(1, Record(tmp_path / "a.png", "a.png", "test", 0, "p", None, None), result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from aeflow.reporting.gallery import gallery
 from aeflow.reporting.heat_colours import HEAT
 from aeflow.reporting.palette import INK
 from aeflow.reporting.panels import panel
-from aeflow.reporting.score_picture import WAITING, Frame, encoded, pictures
+from aeflow.reporting.score_picture import WAITING, Frame, encoded, written
 from aeflow.reporting.style import png
 from aeflow.results.pictures import PictureFolder
 from aeflow.scoring.score_files import score_files
@@ -38,12 +39,16 @@ def scored(seed: int, colour: bool = False, outside: tuple[str, ...] = ()) -> Sc
     smooth = (noise - noise.min()) / (noise.max() - noise.min())
     image, x_hat = (part if colour else part[:1].repeat(3, axis=0) for part in (smooth[:3], smooth[3:6]))
     maps = {"residual": 0.5 * smooth[6], "anomaly": 0.5 + 1.5 * smooth[7]}
-    return Score(1.23, 0.045, "abnormal", {}, {}, maps, (image, x_hat), outside)
+    return Score(1.23, 0.045, "abnormal", 1.1, {}, {}, maps, (image, x_hat), outside)
 
 
 @pytest.fixture(scope="module")
 def frame() -> Frame:
     return Frame(SCALES, SIDE)
+
+
+def drawn_by(frame: Frame, result: Score) -> np.ndarray:
+    return np.asarray(frame.picture(result))
 
 
 def drawn(result: Score) -> np.ndarray:
@@ -87,7 +92,7 @@ def test_a_map_is_clear_at_the_typical_value_and_full_from_the_extreme_one_on(fr
     for low, high in ((-1.0, 5.0), (0.1, 0.4)):
         maps = {"residual": np.full((SIDE, SIDE), low), "anomaly": np.full((SIDE, SIDE), 1.5 if high < 1 else 99.0)}
         maps["residual"][: SIDE // 2] = high
-        picture = np.asarray(frame.picture(Score(1, 0.5, "normal", {}, {}, maps, (image, image))), int)
+        picture = np.asarray(frame.picture(Score(1, 0.5, "normal", 1.1, {}, {}, maps, (image, image))), int)
         left, top = frame.corners[2]
         cells.append(picture[top : top + frame.cell[1], left : left + frame.cell[0]])
     np.testing.assert_array_equal(cells[0], cells[1])
@@ -129,20 +134,20 @@ def test_png_is_without_loss(height: int, width: int, random: object) -> None:
 
 def test_every_file_is_there_and_whole_at_the_end(frame: Frame, tmp_path: Path) -> None:
     results = [scored(seed) for seed in range(WAITING + 5)]
-    with pictures(SCALES, SIDE) as draw:
+    with written() as draw:
         for number, result in enumerate(results):
-            draw(result, tmp_path / f"{number:05d}.png")
+            draw(tmp_path / f"{number:05d}.png", partial(drawn_by, frame, result))
     assert len(list(tmp_path.iterdir())) == len(results)
     for number, result in enumerate(results):
         np.testing.assert_array_equal(Image.open(tmp_path / f"{number:05d}.png"), frame.picture(result))
 
 
-def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_images(frame: Frame, tmp_path: Path) -> None:
     def peak(images: int) -> int:
         tracemalloc.reset_peak()
-        with pictures(SCALES, SIDE) as draw:
+        with written() as draw:
             for number in range(images):
-                draw(scored(number), tmp_path / f"{number}.png")
+                draw(tmp_path / f"{number}.png", partial(drawn_by, frame, scored(number)))
         return tracemalloc.get_traced_memory()[1]
 
     tracemalloc.start()
@@ -155,14 +160,14 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [0, WAITING + 3])
-def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, broken: int) -> None:
+def test_a_picture_that_cannot_be_written_is_an_error(frame: Frame, tmp_path: Path, broken: int) -> None:
     """Not the last of them either, and what follows is not drawn."""
     (tmp_path / f"{broken:05d}.png").mkdir()
 
     def all_of_them() -> None:
-        with pictures(SCALES, SIDE) as draw:
+        with written() as draw:
             for number in range(WAITING + 4):
-                draw(scored(number), tmp_path / f"{number:05d}.png")
+                draw(tmp_path / f"{number:05d}.png", partial(drawn_by, frame, scored(number)))
 
     with pytest.raises(OSError, match=f"{broken:05d}.png"):
         all_of_them()
@@ -175,10 +180,10 @@ def test_scoring_ends_with_the_error_of_a_picture(trained: Trained, data: Path, 
         score_files(trained.artifact.scorer, records, [PictureFolder(tmp_path / "maps", trained.artifact.scorer)])
 
 
-def test_an_error_of_the_caller_ends_the_drawing(tmp_path: Path) -> None:
+def test_an_error_of_the_caller_ends_the_drawing(frame: Frame, tmp_path: Path) -> None:
     def interrupted() -> None:
-        with pictures(SCALES, SIDE) as draw:
-            draw(scored(0), tmp_path / "a.png")
+        with written() as draw:
+            draw(tmp_path / "a.png", partial(drawn_by, frame, scored(0)))
             raise KeyError
 
     with pytest.raises(KeyError):

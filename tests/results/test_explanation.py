@@ -27,7 +27,7 @@ from aeflow.model.pooling import pool
 from aeflow.results.explanation import contributions, words_of
 from aeflow.scoring.scorer import Score, score
 from aeflow.training.train import Trained
-from helpers.command import within
+from helpers.command import error_of, within
 from helpers.data import SIZE, small_settings
 
 
@@ -140,7 +140,9 @@ def test_contributions_add_up_and_vanish_on_average(standardise: bool) -> None:
     for i in range(40):
         terms = fitted.terms({name: measure[i : i + 1] for name, measure in measures.items()})
         value = float(fitted.value(terms)[0])
-        parts = contributions(fitted, Score(value, 0.5, "", {k: float(v[0]) for k, v in terms.items()}, {}, {}, ()))
+        parts = contributions(
+            fitted, Score(value, 0.5, "", 0.0, {k: float(v[0]) for k, v in terms.items()}, {}, {}, ())
+        )
         assert sum(parts.values()) == pytest.approx(value - np.mean(fitted.scores))
         found.append(list(parts.values()))
     np.testing.assert_allclose(np.mean(found, axis=0), 0, atol=1e-9)
@@ -236,7 +238,8 @@ def test_explain_normals_only(trained: Trained, run: Path, data: Path, tmp_path:
     assert facts["nearest_normals"][0] == {"number": 1, "distance": pytest.approx(0, abs=0.1)}
     assert facts["nearest_normals"][1]["distance"] > 5
     (copy / NORMALS).unlink()
-    shown, err = within("explain", copy, own, "--out", tmp_path / "out")
+    assert "explain.png: is there already" in error_of("explain", copy, own, "--out", tmp_path / "out")
+    shown, err = within("explain", copy, own, "--out", tmp_path / "out", "--overwrite")
     assert "nearest train normals" not in shown
     assert f"note: no train normals to compare with: {copy} holds no {NORMALS}" in err
     without = json.loads((tmp_path / "out" / "explain.json").read_text())

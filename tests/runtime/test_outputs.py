@@ -161,7 +161,7 @@ def test_a_folder_is_held_by_one_and_goes_if_nothing_was_written(tmp_path: Path)
     with alone(out):
         with pytest.raises(OutputError, match="out: another process is writing there"), alone(out):
             raise AssertionError("two hold it")
-        with together(out, (), Inputs()), alone(out, ".png-lock"):
+        with together(out, (), Inputs()), alone(out, ".png"):
             assert (out / STAGED).is_dir()  # of a process that lives
     assert not out.exists()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from aeflow.model.terms import TERMS
 from aeflow.scoring.scorer import Score, Scorer, score
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.train import Trained
+from helpers.command import error_of, within
 from helpers.data import SIZE, texture
 
 
@@ -94,3 +97,33 @@ def test_maps_have_one_fixed_scale(trained: Trained, data: Path) -> None:
     held = read_records(data, "train")[:40]
     recalibrated = calibrate_on(trained.artifact.net, held)
     assert recalibrated.maps.keys() == trained.artifact.calibration.maps.keys()
+
+
+def test_another_threshold_is_one_replacement_for_scores_studies_and_tables(trained: Trained, data: Path) -> None:
+    scorer, records = trained.artifact.scorer, read_records(data, "test")
+    middle = float(np.median([s.value for s in scores(scorer, records)]))
+    named = scorer.at_threshold(middle)
+    found = scores(named, records)
+    assert {s.threshold for s in found} == {s.to_dict()["threshold"] for s in found} == {middle}
+    assert [s.verdict for s in found] == ["abnormal" if s.value > middle else "normal" for s in found]
+    assert [s.value for s in found] == [s.value for s in scores(scorer, records)]
+    above = sum(value > middle for value in scorer.calibration.scores)
+    assert named.settings.false_positive_rate == (1 + above) / (1 + len(scorer.calibration.scores))
+    assert scorer.at_rate(0.2).settings.false_positive_rate == 0.2
+    assert scorer.settings.false_positive_rate == 0.05  # the one it came from is as it was
+
+
+def test_a_threshold_is_named_on_the_command_line(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:
+    folder, table = data / "test" / "abnormal", tmp_path / "s.csv"
+    out, _ = within("score", run, folder, "--threshold", "-1.5", "--json")
+    assert {json.loads(line)["threshold"] for line in out.splitlines()} == {-1.5}
+    shown, _ = within("score", run, folder, "--false-positive-rate", "0.2", "--out", table)
+    threshold = trained.artifact.calibration.at_rate(0.2).threshold
+    assert f"threshold {threshold:.4f}: 1" in shown
+    with table.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {float(row["threshold"]) for row in rows} == {threshold}
+    assert all((row["verdict"] == "abnormal") == (float(row["score"]) > threshold) for row in rows)
+    assert "cannot set a rate of 0.1%" in error_of("score", run, folder, "--false-positive-rate", "0.001")
+    both = ("--threshold", "1", "--false-positive-rate", "0.1")
+    assert error_of("score", run, folder, *both) == "--threshold: given beside --false-positive-rate; give one of them"

@@ -20,7 +20,7 @@ RECORD = Record(Path("v"), "v", None, None, "Jane", None, None, study="S1")
 
 
 def scored(value: float, p: float) -> Score:
-    return Score(value, p, "normal", {}, {}, {}, ())
+    return Score(value, p, "normal", 0.0, {}, {}, {}, ())
 
 
 @pytest.mark.parametrize("dependence", [0.0, 0.5, 0.95])

@@ -209,7 +209,7 @@ def test_notes_of_what_the_images_cannot_bear(tiny_run, local, tmp_path):
         run,
     )
     notes = " ".join(recalibrate(run, [local], tmp_path / "strictly").notes)
-    assert "24 images cannot set a rate of 1.0%: 99 are needed" in notes
+    assert "24 images cannot set a rate of 1%: 99 are needed" in notes
 
 
 def test_an_evaluation_tells_where_the_threshold_came_from(recalibrated, local, data, tmp_path):

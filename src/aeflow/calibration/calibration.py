@@ -18,7 +18,7 @@ from aeflow.calibration.map_scale import MapScale
 from aeflow.calibration.posterior import Posterior
 from aeflow.calibration.term_scale import TermScale
 from aeflow.config import Settings
-from aeflow.errors import DataError, count
+from aeflow.errors import DataError, SettingsError, count
 from aeflow.model.output_names import POSTERIOR
 from aeflow.model.terms import TERMS
 
@@ -73,6 +73,36 @@ class Calibration:
         """Return ``abnormal`` above the threshold, else ``normal``."""
         return "abnormal" if value > self.threshold else "normal"
 
+    def at_rate(self, rate: float) -> Self:
+        """Return the calibration with the threshold that at most ``rate`` of new normals exceed on average.
+
+        Raises SettingsError if the held-out normals are too few to promise it.
+        """
+        if not 0 < rate < 1:
+            raise SettingsError("false positive rate", f"{rate:g} is no share", "give one between 0 and 1")
+        n = len(self.scores)
+        if few := too_few(n, "held-out normal", rate):
+            least = math.ceil(1e4 / (n + 1)) / 1e4
+            raise SettingsError("false positive rate", few, f"the smallest possible is {least:g}")
+        return self._at_rate(rate)
+
+    def at_threshold(self, threshold: float) -> Self:
+        """Return the calibration with a threshold that the user names; raises SettingsError if it is not finite."""
+        if not math.isfinite(threshold):
+            raise SettingsError("threshold", f"{threshold:g} is no score", "give a number")
+        normals = count(len(self.scores), "held-out normal")
+        rule = f"named by the user: {self.above(threshold):,} of {normals} score higher"
+        return replace(self, threshold=threshold, rule=rule)
+
+    def _at_rate(self, rate: float) -> Self:
+        n, (rank, threshold) = len(self.scores), conformal_threshold(np.array(self.scores), rate)
+        rule = f"{1 - rank / (n + 1):.1%} of normal images lie above on average (rank {rank} of {n})"
+        return replace(self, threshold=threshold, rule=rule)
+
+    def above(self, value: float) -> int:
+        """Return how many held-out normals score higher."""
+        return len(self.scores) - int(np.searchsorted(self.scores, value, side="right"))
+
     @property
     def map_limits(self) -> dict[str, tuple[float, float]]:
         """Low and high end of each map's colours."""
@@ -97,11 +127,11 @@ def too_few(normals: int, what: str, rate: float) -> str | None:
     """Return a sentence if so many normals cannot set a rate of false alarms, None if they can: the rank needs them.
 
     >>> too_few(12, "held-out normal", 0.05)
-    '12 held-out normals cannot set a rate of 5.0%: 19 are needed'
+    '12 held-out normals cannot set a rate of 5%: 19 are needed'
     """
     if 1 / (normals + 1) <= rate:
         return None
-    return f"{count(normals, what)} cannot set a rate of {rate:.1%}: {math.ceil(1 / rate) - 1} are needed"
+    return f"{count(normals, what)} cannot set a rate of {100 * rate:.3g}%: {math.ceil(1 / rate) - 1:,} are needed"
 
 
 def too_few_patients(images: int, patients: int, rate: float) -> str | None:
@@ -152,13 +182,7 @@ def with_posterior(
 
 
 def _with_threshold(partial: Calibration, settings: Settings, values: Floats) -> Calibration:
-    n, (rank, threshold) = len(values), conformal_threshold(values, settings.false_positive_rate)
-    return replace(
-        partial,
-        scores=np.sort(values).tolist(),
-        threshold=threshold,
-        rule=f"{1 - rank / (n + 1):.1%} of normal images lie above on average (rank {rank} of {n})",
-    )
+    return replace(partial, scores=np.sort(values).tolist())._at_rate(settings.false_positive_rate)
 
 
 def conformal_threshold(values: Floats, rate: float) -> tuple[int, float]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Data, Device, Identify, Json, Run, app, refuse_swapped
+from aeflow.cli.options import Backend, Data, Device, Identify, Json, Overwrite, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
 from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
@@ -20,6 +20,7 @@ def evaluate(
     data: Data,
     split: Annotated[str, typer.Option(help="Split to report.")] = "test",
     out: Annotated[Path | None, typer.Option(help="Folder for the results; the model's by default.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     backend: Backend = "auto",
     identify: Identify = False,
@@ -37,7 +38,7 @@ def evaluate(
     prepare()
     refuse_swapped(run, [data])
     scorer = open_model(run, backend, device, len(read_records(data, split)))
-    result = measure_on(scorer, data, split=split, out=out or run, run=run)
+    result = measure_on(scorer, data, split=split, out=out or run, run=run, overwrite=overwrite)
     if as_json:
         print_json(result.metrics)
     else:

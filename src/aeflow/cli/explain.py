@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Device, Identify, Image, Json, Run, app, refuse_swapped
+from aeflow.cli.options import Device, Identify, Image, Json, Overwrite, Run, app, refuse_swapped
 from aeflow.cli.output import print_json
 from aeflow.errors import printable
 from aeflow.runtime.terminal import print
@@ -20,6 +20,7 @@ def explain(
     image: Image,
     out: Annotated[Path, typer.Option(help="Folder for explain.png and explain.json.")],
     slice_number: Annotated[int | None, typer.Option("--slice", help="Of a volume, from 1.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     identify: Identify = False,
     as_json: Json = False,
@@ -29,7 +30,7 @@ def explain(
 
     refuse_swapped(run, [image])
     model = load(run, device)
-    found = model.explain(image, out, slice_number)
+    found = model.explain(image, out, slice_number, overwrite)
     if as_json:
         print_json(found.to_json())
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Json, Run, app
+from aeflow.cli.options import Json, Overwrite, Run, app
 from aeflow.cli.output import print_json
 from aeflow.errors import count
 from aeflow.runtime.extras import extra
@@ -19,6 +19,7 @@ def export(
     run: Run,
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
     out: Annotated[Path | None, typer.Option(help="Folder for the graph; RUN/onnx or RUN/openvino by default.")] = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a model as one graph, from pixels to scores and maps, after proving that it gives the same scores."""
@@ -29,7 +30,7 @@ def export(
     from aeflow.runtime.process import prepare
 
     prepare()
-    folder, parity = write(run, to, out)
+    folder, parity = write(run, to, out, overwrite)
     if as_json:
         print_json({"export": str(folder), "format": to, "parity": asdict(parity)})
         return

@@ -90,6 +90,8 @@ Backend = Annotated[
     str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest that gives torch's scores.")
 ]
 
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that are there already.")]
+
 Preset = Annotated[
     str, typer.Option(help="default, large: a larger encoder, paper: as published, or a file that aeflow tune wrote.")
 ]

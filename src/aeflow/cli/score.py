@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Device, Identify, Images, Run, app, refuse_swapped
+from aeflow.cli.options import Backend, Device, Identify, Images, Overwrite, Run, app, refuse_swapped
 from aeflow.cli.output import end
-from aeflow.errors import count
+from aeflow.errors import SettingsError, count
 from aeflow.runtime.terminal import print
 
 
@@ -20,9 +20,20 @@ def score(
     paths: Images,
     out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="With --maps: each image at its own size under its map, too.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Page to write, .html: sorted pictures, and a slider for the threshold.")
+    ] = None,
     dicom: Annotated[
         Path | None, typer.Option(help="Folder for DICOM results of DICOM images: map, overlay and report.")
     ] = None,
+    false_positive_rate: Annotated[
+        float | None, typer.Option(help="Threshold that this share of normals may exceed; the model's by default.")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(help="Threshold of the score, instead of a rate.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     backend: Backend = "auto",
     identify: Identify = False,
@@ -32,6 +43,7 @@ def score(
     from aeflow.data.records import find_images
     from aeflow.deploy.open_model import open_model
     from aeflow.results.pictures import PictureFolder
+    from aeflow.results.score_page import ScorePage
     from aeflow.results.score_table import ScoreLines, ScoreTable
     from aeflow.results.study_table import study_table_of, write_studies
     from aeflow.runtime.process import prepare
@@ -39,20 +51,31 @@ def score(
 
     prepare()
     refuse_swapped(run, paths)
+    if overlay and maps is None:
+        raise SettingsError("--overlay", "given without --maps", "name a folder with --maps")
+    if threshold is not None and false_positive_rate is not None:
+        raise SettingsError("--threshold", "given beside --false-positive-rate", "give one of them")
     files = find_images(paths)
     scorer = open_model(run, backend, device, len(files))
+    if false_positive_rate is not None:
+        scorer = scorer.at_rate(false_positive_rate)
+    if threshold is not None:
+        scorer = scorer.at_threshold(threshold)
+    pictured = maps is not None
     sinks: list[Sink] = []
     if as_json or out is None:
-        sinks.append(ScoreLines(as_json))
+        sinks.append(ScoreLines(as_json, pictured))
     if out is not None:
-        sinks.append(ScoreTable(out))
+        sinks.append(ScoreTable(out, maps=pictured, overwrite=overwrite))
     if maps is not None:
-        sinks.append(PictureFolder(maps, scorer))
+        sinks.append(PictureFolder(maps, scorer, overlay, overwrite))
+    if report is not None:
+        sinks.append(ScorePage(report, scorer, overwrite))
     refused_dicom = []
     if dicom is not None:
         from aeflow.results.dicom import DicomFolder, ModelIdentity  # highdicom takes a second to import
 
-        objects = DicomFolder(dicom, ModelIdentity(scorer.fingerprint, scorer.calibration))
+        objects = DicomFolder(dicom, ModelIdentity(scorer.fingerprint, scorer.calibration), overwrite)
         sinks.append(objects)
     done = score_files(scorer, files, sinks)
     if out is not None and done.studies:
@@ -60,6 +83,10 @@ def score(
     if out is not None and not as_json:
         normal = count(done.verdicts["normal"], "image")
         print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
+        if threshold is not None or false_positive_rate is not None:
+            print(f"threshold {scorer.calibration.threshold:.4f}: {scorer.calibration.rule}")
+    if report is not None and not as_json:
+        print(f"report: {report}")
     if done.studies and not as_json:
         abnormal = sum(study.verdict == "abnormal" for study in done.studies)
         studies = count(len(done.studies), "study", "studies")

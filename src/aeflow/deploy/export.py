@@ -58,18 +58,20 @@ class Parity:
         return self.largest <= TOLERANCE and self.flips == 0
 
 
-def export(run: Path, to: str, out: Path | None = None) -> tuple[Path, Parity]:
+def export(run: Path, to: str, out: Path | None = None, overwrite: bool = False) -> tuple[Path, Parity]:
     """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, if it gives the same scores.
 
     Raises SettingsError for an unknown or unavailable format; ArtifactError, with nothing written, if a score differs
-    by more than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export. The files of a former
-    export are replaced together; others beside it stay.
+    by more than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export, or one that is not to
+    be overwritten. The files of a former export are replaced together; others beside it stay.
     """
     if to not in GRAPH_BACKENDS:
         raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
     folder = run / to if out is None else out
     if (folder.exists() and not folder.is_dir()) or (not holds(folder, EXPORT) and foreign(folder)):
         raise ArtifactError(folder, "holds something else than an export", "choose another --out")
+    if holds(folder, EXPORT) and not overwrite:
+        raise ArtifactError(folder, "already holds an export", "choose another --out, or replace it with --overwrite")
     metadata = read_metadata(run)
     artifact = load_run(run, metadata=metadata)
     inputs = Inputs(current(run).iterdir())

@@ -34,7 +34,7 @@ from aeflow.reporting.gallery import gallery
 from aeflow.reporting.panels import panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
-from aeflow.runtime.files import write_bytes, write_text
+from aeflow.runtime.files import refuse_former, write_bytes, write_text
 from aeflow.runtime.folders import alone, current, together
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score
@@ -94,12 +94,14 @@ class Evaluation:
     refusals: Refusals
 
 
-def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Path) -> Evaluation:
+def evaluate(
+    scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Path, overwrite: bool = False
+) -> Evaluation:
     """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
 
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
-    history is read from ``run``. Those of a former evaluation go.
-    Raises DataError if the split holds no labelled image, or one that the threshold of a
+    history is read from ``run``. Those of a former evaluation go, if they may be overwritten.
+    Raises OutputError if they may not, DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
     listed = read_records(data, split)
@@ -107,8 +109,13 @@ def evaluate(scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Pa
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
     _refuse_calibration_images(scorer, records, data)
-    with alone(out), together(out, RESULTS, inputs_of(data)) as staged:
-        metrics, refusals = _written(scorer, listed, records, data, split, staged, current(run))
+    with alone(out):
+        inputs = inputs_of(data)
+        for name in RESULTS:
+            inputs.spare(out / name)
+            refuse_former(out / name, overwrite)
+        with together(out, RESULTS, inputs) as staged:
+            metrics, refusals = _written(scorer, listed, records, data, split, staged, current(run))
     return Evaluation(metrics, out / "report.html", refusals)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -74,6 +74,10 @@ class Frame:
         self.cell = pixels_of(inches), pixels_of(inches)
         self.corners = [(pixels_of(column * step), pixels_of(top)) for column in range(len(heads))]
         self._title = 0.003 * self._blank.width, DPI * (HEAD + 0.6 * TITLE)
+        self._caption = (
+            self._title[0],
+            DPI * (height - BAR + BAR_TOP),
+        )  # beside the colour bars
         self._font = letters(TITLE_SIZE * POINT)
         draw = ImageDraw.Draw(self._blank)
         for column, head in enumerate(heads):
@@ -95,7 +99,7 @@ class Frame:
         draw.multiline_text((x, below), ends[0], MUTED, font, anchor="la")
         draw.multiline_text((x + width, below), ends[1], MUTED, font, anchor="ra", align="right")
 
-    def picture(self, result: Score) -> Picture:
+    def picture(self, result: Score, caption: Sequence[str] = ()) -> Picture:
         """Return the picture of a score with maps and pictures; may be called by several threads at once."""
         shown = panel(result)
         assert shown.reconstruction is not None
@@ -111,7 +115,9 @@ class Frame:
             picture.paste(below, corner)
             picture.paste(value.convert("RGB"), corner, alpha)
         title = self.shortened(shown.title)
-        ImageDraw.Draw(picture).text(self._title, title, INK, self._font, anchor="lm")
+        draw = ImageDraw.Draw(picture)
+        draw.text(self._title, title, INK, self._font, anchor="lm")
+        draw.multiline_text(self._caption, "\n".join(caption), MUTED, letters(TICK_SIZE * POINT))
         return picture
 
     def _fitted(self, image: NDArray[np.floating[Any]]) -> Picture:
@@ -134,24 +140,20 @@ def pixels_of(inches: float) -> int:
 
 
 @contextmanager
-def pictures(map_scales: Mapping[str, tuple[float, float]], size: int) -> Iterator[Callable[[Score, Path], None]]:
-    """Yield a function that draws a score and writes it as PNG, in the background; at the end every file is complete.
+def written(waiting: int = WAITING) -> Iterator[Callable[[Path, Callable[[], NDArray[np.uint8]]], None]]:
+    """Yield a function that draws a picture and writes it as PNG, in the background; at the end all files are complete.
 
     The names of the files are the caller's to ``sync_folder``.
 
-    A call waits while WAITING pictures are under way, and raises the error of an earlier one, if any; so does the
+    A call waits while so many pictures are under way, and raises the error of an earlier one, if any; so does the
     end.
     """
-    frame = Frame(map_scales, size)
     under_way: deque[Future[None]] = deque()
 
-    def draw(result: Score, path: Path) -> None:
-        if len(under_way) == WAITING:
+    def draw(path: Path, picture: Callable[[], NDArray[np.uint8]]) -> None:
+        if len(under_way) == waiting:
             under_way.popleft().result()
-        under_way.append(pool.submit(lambda: write(result, path)))
-
-    def write(result: Score, path: Path) -> None:
-        write_bytes(path, encoded(np.asarray(frame.picture(result))), sync_name=False)
+        under_way.append(pool.submit(lambda: write_bytes(path, encoded(picture()), sync_name=False)))
 
     with ThreadPoolExecutor(WRITERS, "picture") as pool:
         try:

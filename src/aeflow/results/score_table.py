@@ -16,9 +16,10 @@ from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_key
-from aeflow.results.study_table import remove_studies, study_table_of
+from aeflow.results.pictures import picture_name
+from aeflow.results.study_table import check_studies, remove_studies, study_table_of
 from aeflow.runtime.extras import extra
-from aeflow.runtime.files import UNENCODABLE, encodable, part_of, replacing
+from aeflow.runtime.files import UNENCODABLE, encodable, part_of, refuse_former, replacing
 from aeflow.runtime.terminal import print
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
@@ -40,18 +41,21 @@ def columns() -> dict[str, str]:
         "score": "float64",
         "p_value": "float64",
         "verdict": "string",
+        "threshold": "float64",  # above it an image is called abnormal
         "outside": "string",  # why the image is outside the intended input, empty if it is not
         **dict.fromkeys(TERMS, "float64"),
         "posterior": "float64",  # the term of the classes, as the two before it
         "p_abnormal": "float64",  # probability of the classes; empty if the model has none
+        "map": "string",  # name of the picture in the folder of maps; empty if none was asked for
         "error": "string",  # why the image was refused; the score is empty then
     }
 
 
-def score_row(record: Record, result: Score | ImageError, names: bool = True) -> Row:
+def score_row(record: Record, result: Score | ImageError, names: bool = True, picture: str | None = None) -> Row:
     """Return one row of the table; names stand in it in their ``printable`` form.
 
-    Without ``names`` the path is a pseudonym, as a patient's key always is.
+    Without ``names`` the path is a pseudonym, as a patient's key always is. ``picture`` is the name of the file that
+    shows the score's maps.
     """
     line: Row = dict.fromkeys(columns())
     study = None if record.study is None else printable(shown_key(record.study))
@@ -61,7 +65,7 @@ def score_row(record: Record, result: Score | ImageError, names: bool = True) ->
     if isinstance(result, ImageError):
         return {**line, "error": printable(f"{result.found}; {result.remedy}")}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
-    line["outside"] = ", ".join(result.outside)
+    line |= {"threshold": result.threshold, "outside": ", ".join(result.outside), "map": picture}
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
 
 
@@ -71,25 +75,32 @@ class ScoreTable(Sink):
     Until its end it is ``part_of(path)``; after an error, Ctrl-C or a kill that file stays with the rows so far, and a
     former table as it was. With the former table its table of studies goes.
 
-    ``names``: whoever asked for the table gave the files, and is to find them in it again.
+    ``names``: whoever asked for the table gave the files, and is to find them in it again. ``maps``: the scores have
+    pictures, which it names.
     """
 
-    def __init__(self, path: Path, names: bool = True) -> None:
+    def __init__(self, path: Path, names: bool = True, maps: bool = False, overwrite: bool = False) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
         if path.suffix == ".parquet":
             with extra("parquet"):
                 import pyarrow.parquet  # noqa: F401
-        self.path, self.names = path, names
+        self.path, self.names, self.maps, self.overwrite = path, names, maps, overwrite
         self._open = ExitStack()
         self._rows = 0
 
-    def __enter__(self) -> Self:
-        for place in (self.path, study_table_of(self.path)):
+    def check(self) -> None:
+        studies = study_table_of(self.path)
+        for place in (self.path, studies):
             self.inputs.spare(place)
         if not _replaceable(self.path):
             found = "is there already, and is no table of scores"
             raise OutputError(self.path, found, "move it away, or name another file")
+        check_studies(studies)
+        for place in (self.path, studies):
+            refuse_former(place, self.overwrite)
+
+    def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             file = stack.enter_context(replacing(self.path, keep=True))
@@ -104,7 +115,7 @@ class ScoreTable(Sink):
         self._open.__exit__(kind, error, trace)
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
-        self._write(score_row(record, result, self.names))
+        self._write(score_row(record, result, self.names, picture_name(number) if self.maps else None))
         self._rows += 1
 
     def _before_its_end(
@@ -121,11 +132,11 @@ class ScoreTable(Sink):
 class ScoreLines(Sink):
     """Lines on stdout: JSON objects for programs, or the scores alone for people; refusals go to stderr elsewhere."""
 
-    def __init__(self, as_json: bool = False) -> None:
-        self.as_json = as_json
+    def __init__(self, as_json: bool = False, maps: bool = False) -> None:
+        self.as_json, self.maps = as_json, maps
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
-        row = score_row(record, result)
+        row = score_row(record, result, picture=picture_name(number) if self.maps else None)
         if self.as_json:
             print(json.dumps(row, allow_nan=False))
         elif row["score"] is not None:

@@ -30,10 +30,15 @@ def write_studies(studies: Sequence[Study], path: Path) -> None:
     write_text(path, text.getvalue())
 
 
-def remove_studies(path: Path) -> None:
-    """Delete a table of studies, if there is one; raises OutputError if the file is something else."""
+def check_studies(path: Path) -> None:
+    """Raise OutputError if a file is something else than a table of studies."""
     if path.is_file() and not beginning(path).startswith(",".join(COLUMNS).encode()):
         raise OutputError(path, "is there already, and is no table of studies", "move it away, or name another table")
+
+
+def remove_studies(path: Path) -> None:
+    """Delete a table of studies, if there is one; raises OutputError if the file is something else."""
+    check_studies(path)
     path.unlink(missing_ok=True)
 
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from aeflow.errors import OutputError
 from aeflow.runtime.locks import exclusive
 
 
@@ -108,6 +109,12 @@ def replacing(path: Path, *, keep: bool = False, sync_name: bool = True) -> Iter
             raise
     if sync_name:
         sync_folder(place.parent)
+
+
+def refuse_former(place: Path, overwrite: bool) -> None:
+    """Raise OutputError if a result is in a place already, unless it is to be replaced; an empty file is none."""
+    if not overwrite and place.is_file() and place.stat().st_size:
+        raise OutputError(place, "is there already", "name another place, or replace it with --overwrite")
 
 
 def part_of(path: Path) -> Path:

@@ -6,6 +6,8 @@
     FOLDER/.next.part/     a new set of files that is being made, or was when its process was killed
     FOLDER/.next/          a whole new set that is taking its place; it counts, and what is beside it does not
 
+Sets of several kinds may share a folder; the names above then end in the kind, as ``.next.png``.
+
 A set comes into force by one rename, from ``.next.part`` to ``.next``. Its files then take their places one by one;
 where a killed process left some of that undone, the next one that writes here ends it.
 """
@@ -44,21 +46,21 @@ def foreign(folder: Path) -> list[str]:
 
 
 @contextmanager
-def alone(folder: Path, lock: str = LOCK) -> Iterator[None]:
+def alone(folder: Path, kind: str = "") -> Iterator[None]:
     """Make a folder if need be, and hold it for this process only; what a killed process left undone is ended first.
 
-    Another ``lock`` is for files that are no set. Raises OutputError if another process holds it.
+    With a ``kind`` it is held for files of that kind. Raises OutputError if another process holds it.
     """
+    lock = folder / f"{LOCK}{kind}"
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with exclusive(folder / lock, folder):
+        with exclusive(lock, folder):
             try:
-                if lock == LOCK:  # else another process may be making a set here
-                    settle(folder)
+                settle(folder, kind)
                 yield
             finally:
-                (folder / lock).unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
     finally:
         if made:
             with suppress(OSError):  # unless something was written
@@ -66,16 +68,16 @@ def alone(folder: Path, lock: str = LOCK) -> Iterator[None]:
 
 
 @contextmanager
-def together(folder: Path, own: Collection[str], inputs: Inputs, *, gap: bool = True) -> Iterator[Path]:
+def together(folder: Path, own: Collection[str], inputs: Inputs, *, gap: bool = True, kind: str = "") -> Iterator[Path]:
     """Yield a new folder whose files take their places in ``folder`` together, if the context ends without an error.
 
     ``own`` are the names of former files of this kind. They all go before the first new one comes, so that old and new
     are never seen beside one another; without ``gap`` those with a successor stay until it comes. ``folder`` must be
-    held (``alone``). Raises OutputError if an input is in the way, OSError if any other file is.
+    held (``alone``) for the ``kind``. Raises OutputError if an input is in the way, OSError if any other file is.
     """
     for name in own:
         inputs.spare(folder / name)
-    staged = folder / STAGED
+    staged = folder / f"{NEXT}{kind}{PART}"
     staged.mkdir()
     try:
         yield staged
@@ -85,17 +87,17 @@ def together(folder: Path, own: Collection[str], inputs: Inputs, *, gap: bool = 
         gone = [name for name in own if gap or name not in new]
         write_text(staged / GONE, json.dumps(gone))
         sync_tree(staged)
-        staged.rename(folder / NEXT)
+        staged.rename(folder / f"{NEXT}{kind}")
     except BaseException:
         shutil.rmtree(staged, ignore_errors=True)
         raise
     sync_folder(folder)
-    settle(folder)
+    settle(folder, kind)
 
 
-def settle(folder: Path) -> None:
+def settle(folder: Path, kind: str = "") -> None:
     """Let a whole new set take its place, and delete one that was never finished; ``folder`` must be held."""
-    staged, following = folder / STAGED, folder / NEXT
+    staged, following = folder / f"{NEXT}{kind}{PART}", folder / f"{NEXT}{kind}"
     if following.is_dir():
         _take_place(following, folder)
         following.rename(staged)

@@ -30,6 +30,9 @@ class Sink(AbstractContextManager["Sink"], ABC):
     needs_original = False  # the image at its own size
     inputs = Inputs()  # files that nothing may be written over; ``score_files`` sets it
 
+    def check(self) -> None:
+        """Raise OutputError if something is in the way, before anything is scored."""
+
     def __enter__(self) -> Self:
         return self
 
@@ -56,17 +59,19 @@ class Summary:
 def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] = ()) -> Summary:
     """Score all images of files in input order and constant memory, and the studies that slices belong to.
 
-    Each result goes to every sink, which are entered and left here, and replace none of the files. A file of one image
-    is opened and decoded once.
+    Each result goes to every sink, which are checked, entered and left here, and replace none of the files. A file of
+    one image is opened and decoded once.
     """
     done, studies = Summary(), Studies(scorer.settings.false_positive_rate)
     inputs = Inputs(record.path for record in files)
     maps, pictures, original = (
         any(getattr(sink, need) for sink in sinks) for need in ("needs_maps", "needs_pictures", "needs_original")
     )
+    for sink in sinks:
+        sink.inputs = inputs
+        sink.check()
     with ExitStack() as stack:
         for sink in sinks:
-            sink.inputs = inputs
             stack.enter_context(sink)
         advance = stack.enter_context(bar("Scoring", len(files)))
         images = load_files(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,23 @@ class Scorer:
     metadata: dict[str, Any] = field(default_factory=dict)  # what the model was trained on, see docs/design.md
     fingerprint: str = ""  # SHA-256 of the model's model.json
 
+    def at_rate(self, rate: float) -> Self:
+        """Return a scorer with the threshold, also of studies, that at most ``rate`` of new normals exceed.
+
+        Raises SettingsError if the held-out normals are too few to promise it.
+        """
+        return self._with(self.calibration.at_rate(rate), rate)
+
+    def at_threshold(self, threshold: float) -> Self:
+        """Return a scorer with a threshold that the user names; studies have the rate at which normals exceed it."""
+        calibration = self.calibration.at_threshold(threshold)
+        rate = (1 + calibration.above(threshold)) / (1 + len(calibration.scores))  # the p-value just above it
+        return self._with(calibration, rate)
+
+    def _with(self, calibration: Calibration, rate: float) -> Self:
+        settings = self.settings.model_copy(update={"false_positive_rate": rate})
+        return replace(self, settings=settings, calibration=calibration)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
@@ -61,7 +78,8 @@ class Score:
 
     value: float
     p_value: float
-    verdict: str  # "normal" or "abnormal"
+    verdict: str  # "normal" or "abnormal": above the threshold
+    threshold: float
     terms: dict[str, float]
     posterior: dict[str, float]  # probability of "normal" and of each kind of abnormality; empty without classes
     maps: dict[str, Floats32]
@@ -80,6 +98,7 @@ class Score:
             "score": self.value,
             "p_value": self.p_value,
             "verdict": self.verdict,
+            "threshold": self.threshold,
             **self.terms,
             **{f"p({kind})": probability for kind, probability in self.posterior.items()},
             "outside": ", ".join(self.outside),
@@ -135,6 +154,7 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
         value=value,
         p_value=calibration.p_value(value),
         verdict=calibration.verdict(value),
+        threshold=calibration.threshold,
         terms={name: float(term[0]) for name, term in terms.items()},
         posterior=calibration.posterior.probabilities(ratios)[0]
         if calibration.posterior is not None and ratios is not None

@@ -25,11 +25,11 @@ from aeflow.cli import main
 from aeflow.data.records import find_images
 from aeflow.data.slices import unfold
 from aeflow.imageio.reader import read_image
+from aeflow.reporting.overlay import resample
 from aeflow.reporting.style import HEAT_MAP
 from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import MIN_WIDTH, blend, picture
-from aeflow.results.dicom.parametric_map import resample
 from aeflow.results.dicom.writer import DicomFolder, write_results
 from aeflow.results.score_table import ScoreTable
 from aeflow.scoring.score_files import score_files

@@ -1,4 +1,4 @@
-"""Identity of results: model, and UIDs that are the same for the same model and source, whenever they are made."""
+"""Identity of results: model, and UIDs that are the same for the same model, threshold and source, at any time."""
 
 from __future__ import annotations
 
@@ -62,12 +62,13 @@ def identity(
     """
     header, of = source.header, "SOPInstanceUID" if alone else "SeriesInstanceUID"
     named = [frame for frame in frames if frame is not None]
+    threshold = f"threshold {model.calibration.threshold!r}"  # it may be named for each score, and is in the report
     number = SERIES[kind] + SERIES_STEP * (source.number("SeriesNumber") or 0)
     return {
         "series_instance_uid": uid(model.fingerprint, kind, "series", header[of].value),
         "series_number": number if number < 2**31 else SERIES[kind],
         "series_description": description,
-        "sop_instance_uid": uid(model.fingerprint, kind, header.SOPInstanceUID, *named),
+        "sop_instance_uid": uid(model.fingerprint, threshold, kind, header.SOPInstanceUID, *named),
         "instance_number": (named[0] if len(frames) == 1 and named else source.number("InstanceNumber")) or 1,
         "manufacturer": NAME,
         "manufacturer_model_name": NAME,

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
-import PIL.Image
 from highdicom.sc import SCImage
 from highdicom.sr import CodedConcept
-from numpy.typing import NDArray
-from PIL import ImageDraw
 from pydicom.sr.codedict import codes
 from pydicom.valuerep import DSfloat
 
 from aeflow._types import Floats32
 from aeflow._version import __version__
 from aeflow.imageio.errors import ImageError
-from aeflow.reporting.heat_colours import HEAT, ramp_of
-from aeflow.reporting.letters import letters
+from aeflow.reporting.overlay import Bytes, caption
+from aeflow.reporting.overlay import blend as on_grey
 from aeflow.results.dicom.identifiers import NAME, WARNING, ModelIdentity, Result, identity
-from aeflow.results.dicom.parametric_map import resample
 from aeflow.results.dicom.referenced_image import REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 
-Bytes = NDArray[np.uint8]
 MIN_WIDTH = 512  # pixels; text in less cannot be read
-PAPER, INK = (16, 16, 16), (235, 235, 235)
-MAX_LINE_WIDTH = 0.96  # share of the width that the longest line may take
-MIN_LETTER, MAX_LETTER = 9, 1 / 40  # height of letters in pixels, and as a share of the width
-BAR_HEIGHT, LINE = 0.7, 1.5  # in heights of letters
 
 
 def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
@@ -70,44 +59,11 @@ def overlay(source: ReferencedImage, result: Result, pixels: Floats32, model: Mo
 
 
 def blend(pixels: Floats32, score_map: Floats32, scale: tuple[float, float]) -> Bytes:
-    """Draw the image (H, W) or (H, W, 3) in [0, 1] in grey under the colours of its map (h, w): RGB (k H, k W, 3).
-
-    Clear at ``low`` and below, full at ``high`` and above, as the galleries colour it. Small images are enlarged by the
-    whole number ``k`` that makes them ``MIN_WIDTH`` wide, each pixel to k x k; the map is resampled to all of them.
-    """
-    low, high = scale
-    grey = pixels if pixels.ndim == 2 else pixels.mean(axis=-1, dtype=np.float32)
-    k = enlargement(grey.shape[1])
-    grey = grey.repeat(k, axis=0).repeat(k, axis=1)
-    level = (resample(score_map, grey.shape) - low) / (high - low)
-    steps = len(HEAT)
-    heat = HEAT.astype(np.float32)[(level * steps).clip(0, steps - 1).astype(np.intp)]
-    mixed = grey[..., None] + heat[..., 3:] * (heat[..., :3] - grey[..., None])
-    return np.asarray((255 * mixed.clip(0, 1)).round().astype(np.uint8))
+    """Draw the coloured image (k H, k W, 3); one below ``MIN_WIDTH`` is enlarged to it, each pixel to k x k."""
+    k = enlargement(pixels.shape[1])
+    return on_grey(pixels.repeat(k, axis=0).repeat(k, axis=1), score_map, scale)
 
 
 def enlargement(columns: int) -> int:
     """Return the whole number by which an image of so many columns is enlarged."""
     return -(-MIN_WIDTH // columns)
-
-
-def caption(width: int, lines: Sequence[str], scale: tuple[float, float]) -> Bytes:
-    """Draw a band (height, width, 3) to go below a picture: lines of text, then the colour bar between its two ends."""
-    low, high = (f"{end:.3g}" for end in scale)
-    left, right = f"{low} (in 90 % of normals)", f"{high} (in 99.9 %)"
-    widest = max(letters(100).getlength(text) for text in (*lines, f"{left}{' ' * 20}{right}"))
-    size = max(MIN_LETTER, int(min(width * MAX_LETTER, 100 * MAX_LINE_WIDTH * width / widest)))
-    font, step, margin = letters(size), round(LINE * size), size // 2
-    band = PIL.Image.new("RGB", (width, step * (len(lines) + 1) + margin), PAPER)
-    draw = ImageDraw.Draw(band)
-    for number, line in enumerate(lines):
-        draw.text((margin, margin + number * step), line, INK, font)
-    top = margin + len(lines) * step
-    draw.text((margin, top), left, INK, font)
-    draw.text((width - margin, top), right, INK, font, anchor="ra")
-    start = round(margin + font.getlength(left + " "))
-    stop = round(width - margin - font.getlength(right + " "))
-    if stop > start:
-        ramp = ramp_of(stop - start)[None]
-        band.paste(PIL.Image.fromarray(ramp.repeat(round(BAR_HEIGHT * size), axis=0)), (start, top + size // 4))
-    return np.asarray(band)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import PIL.Image
 from highdicom import VOILUTTransformation
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from highdicom.sr import CodedConcept
@@ -14,8 +13,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from pydicom.sr.codedict import codes
 
-from aeflow._types import Floats32
 from aeflow.imageio.errors import ImageError
+from aeflow.reporting.overlay import resample
 from aeflow.results.dicom.geometry import MEASURES, ORIENTATION, POSITION, Groups, geometry
 from aeflow.results.dicom.identifiers import ModelIdentity, Result, identity, uid
 from aeflow.results.dicom.referenced_image import ReferencedImage
@@ -24,13 +23,6 @@ DIMENSIONS = "DimensionIndexSequence"
 MAX_BYTES = 2**30  # of a map's pixels; DICOM itself ends at 4 GiB
 UNITS = CodedConcept("{SD}", "UCUM", "standard deviations of normal pixels")
 MEANING = "Anomaly map, likelihood and brightness, standardised"
-
-
-def resample(score_map: Floats32, shape: tuple[int, int]) -> Floats32:
-    """Return a map (H, W) at ``shape`` (rows, columns): bilinear, antialiased if it shrinks."""
-    rows, columns = shape
-    resized = PIL.Image.fromarray(score_map).resize((columns, rows), PIL.Image.Resampling.BILINEAR)
-    return np.asarray(resized, dtype=np.float32)
 
 
 def parametric_map(source: ReferencedImage, results: Sequence[Result], model: ModelIdentity) -> ParametricMap:

@@ -21,7 +21,7 @@ from aeflow.results.dicom.overlay import overlay
 from aeflow.results.dicom.parametric_map import parametric_map
 from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 from aeflow.results.dicom.structured_report import report
-from aeflow.results.numbered import numbered
+from aeflow.results.numbered import file_name, former, numbered
 from aeflow.runtime.files import replacing, sync_folder
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
@@ -84,7 +84,7 @@ class FileResults:
             self._write("report", self.number, lambda: report(source, results, self._made, model))
 
     def _write(self, kind: str, number: int, make: Callable[[], Dataset]) -> None:
-        file = self.out / f"{number:05d}_{kind}.dcm"
+        file = self.out / file_name(number, f"_{kind}.dcm")
         try:
             made = make()
             with replacing(file, sync_name=False) as opened:
@@ -105,29 +105,37 @@ class FileResults:
         self._made.append(evidence)
 
 
+ENDING = r"_(?:map|overlay|report)\.dcm"
+
+
 class DicomFolder(Sink):
     """Folder of DICOM results, written row by row; ``refused`` and ``not_dicom`` say which images have none."""
 
     needs_maps = True
     needs_original = True
 
-    def __init__(self, folder: Path, model: ModelIdentity) -> None:
-        self.folder, self.model = folder, model
+    def __init__(self, folder: Path, model: ModelIdentity, overwrite: bool = False) -> None:
+        self.folder, self.model, self.overwrite = folder, model, overwrite
         self.refused: list[tuple[Record, ImageError]] = []
         self.not_dicom = 0
         self._open: tuple[Record, FileResults] | None = None
         self._held = ExitStack()
 
+    def check(self) -> None:
+        former(self.folder, ENDING, self.inputs, self.overwrite)
+
     def __enter__(self) -> Self:
-        self._held.enter_context(numbered(self.folder, r"_(?:map|overlay|report)\.dcm", self.inputs))
+        self._staged = self._held.enter_context(numbered(self.folder, ENDING, self.inputs, self.overwrite))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._held.__exit__(kind, error, trace)
+            return
         with self._held:
-            if error is None:
-                self.close()
+            self.close()
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         """Take the score, with its maps and original, of a row; the rows of one file must follow one another."""
@@ -139,7 +147,7 @@ class DicomFolder(Sink):
             return
         if self._open is None or self._open[0].path != record.path or self._open[1].holds(record.slice_number):
             self.close()
-            self._open = record, FileResults(record.path, original.header, self.model, self.folder, number)
+            self._open = record, FileResults(record.path, original.header, self.model, self._staged, number)
         of_file = self._open[1]
         of_file.add(number, Result(result, record.slice_number or of_file.first, result.outside), original.pixels)
 
