@@ -112,7 +112,7 @@ def test_a_reader_sorts_filters_moves_the_threshold_and_uses_keys(
     assert found["counts"].startswith(f"{abnormal} of {len(scored)} (")
     assert "held-out normals above: " in found["counts"]
     assert found["lowest"].startswith(f"{len(scored) - 1} of ") or found["lowest"].startswith(f"{len(scored)} of ")
-    assert "other than in the table: " in found["lowest"]
+    assert "other verdict than at " in found["lowest"]
     assert "\tabnormal" in found["flipped"]
     assert found["back"] == found["counts"]
     assert len(found["refused"]) == 1

@@ -115,7 +115,7 @@
       `held-out normals above: ${share(normals, model.normals.length)}`,
       `refused: ${number.format(all.length - scored.length)}`,
     ];
-    if (threshold !== model.threshold) parts.push(`other than in the table: ${number.format(moved)}`);
+    if (threshold !== model.threshold) parts.push(`other verdict than at ${short(model.threshold)}: ${number.format(moved)}`);
     $("counts").textContent = parts.join("  ·  ");
   }
 
