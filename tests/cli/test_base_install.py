@@ -36,10 +36,12 @@ def scores_of(table: Path) -> list[float]:
 
 def test_it_scores_an_export_as_the_whole_package_does(openvino_export: Path, tmp_path: Path) -> None:
     ours, theirs, maps = tmp_path / "base.csv", tmp_path / "all.csv", tmp_path / "maps"
-    base("score", openvino_export, *IMAGES, "--out", ours, "--maps", maps)
+    look_at = ("--maps", maps, "--overlay", "--report", tmp_path / "scores.html")
+    base("score", openvino_export, *IMAGES, "--out", ours, *look_at)
     within("score", openvino_export, *IMAGES, "--out", theirs)
     assert scores_of(ours) == scores_of(theirs)
-    assert len(list(maps.glob("*.png"))) == len(IMAGES)
+    assert len(list(maps.glob("*.png"))) == 2 * len(IMAGES)
+    assert (tmp_path / "scores.html").read_text().count("data:image/jpeg") == len(IMAGES)
 
 
 def test_it_explains_by_what_an_export_holds(openvino_export: Path, tmp_path: Path) -> None:
