@@ -41,8 +41,10 @@ class ScorePage(Sink):
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._open.enter_context(replacing(self.path))
-        self._write(self._frame[0])
+        with ExitStack() as stack:
+            self._file = stack.enter_context(replacing(self.path))
+            self._write(self._frame[0])
+            self._open = stack.pop_all()
         return self
 
     def __exit__(
