@@ -20,7 +20,7 @@ from aeflow.config import make_settings
 from aeflow.data.records import find_images, of_label, read_records
 from aeflow.data.splits import hold_out
 from aeflow.deploy.open_model import open_model
-from aeflow.errors import ArtifactError, DataError
+from aeflow.errors import ArtifactError, DataError, OutputError
 from aeflow.evaluation.evaluate import evaluate
 from aeflow.runtime.files import file_digest
 from aeflow.training.recalibrate import MIN_LOCAL_NORMALS, recalibrate
@@ -215,6 +215,8 @@ def test_notes_of_what_the_images_cannot_bear(tiny_run, local, tmp_path):
 def test_an_evaluation_tells_where_the_threshold_came_from(recalibrated, local, data, tmp_path):
     model = aeflow.load(recalibrated, "cpu", backend="torch")
     found = model.evaluate(data, out=tmp_path / "report")
+    with pytest.raises(OutputError, match=r"metrics\.json: is there already"):
+        model.evaluate(data, out=tmp_path / "report")
     assert found["threshold"]["from"] == "local normal images"
     assert "the share of local normal images that score" in (tmp_path / "report" / "report.html").read_text()
 
