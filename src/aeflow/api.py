@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aeflow._types import Floats32
 from aeflow.artifacts.layout import is_export
 from aeflow.config import make_settings, region_and_folder
-from aeflow.data.loader import Decoded, decoded, in_colour
+from aeflow.data.load_files import load_files
+from aeflow.data.loader import Decoded, in_colour
 from aeflow.data.preprocess import preprocess
 from aeflow.data.records import Record, find_images
-from aeflow.data.slices import one_image, unfold
+from aeflow.data.slices import one_image
 from aeflow.deploy.open_model import open_model
-from aeflow.errors import SettingsError, count
+from aeflow.errors import DataError, SettingsError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.imageio.in_memory import WHERE, image_in_memory
 from aeflow.runtime.extras import extra
 from aeflow.runtime.process import pick_device, prepare
+from aeflow.runtime.progress import Listener, heard_by, listening
 from aeflow.scoring.scorer import Score, Scorer, score, score_images
 
-if TYPE_CHECKING:  # these import torch, which a graph does not need
+if TYPE_CHECKING:  # these import torch and pandas, which a graph does not need
+    from pandas import DataFrame
+
     from aeflow.artifacts.run import Artifact
     from aeflow.results.explanation import Explanation
 
@@ -90,28 +95,62 @@ class Model:
         return result
 
     def score_all(
-        self, *images: Any, maps: bool = False, value_range: tuple[float, float] | None = None
+        self,
+        *images: Any,
+        maps: bool = False,
+        value_range: tuple[float, float] | None = None,
+        progress: Listener | None = None,
     ) -> Iterator[tuple[str, Score | ImageError]]:
         """Score files and folders, volumes slice by slice, or images as ``score`` takes them, also in lists.
 
         Each name comes with a score or an error; images that are no files are named ``image 1`` and so on.
+        ``progress`` is called with the numbers of images that are done and that there are (a volume may turn out to
+        hold many), and with what is done; what it raises ends the scoring.
         """
-        given = [one for item in images for one in (item if isinstance(item, list | tuple) else [item])]
-        axis, size = self.scorer.settings.slice_axis, self.scorer.backend.size
-        if all(isinstance(one, str | os.PathLike) for one in given):
-            found = score(self.scorer, unfold(find_images(given), axis), maps=maps)
-        else:
-
-            def each() -> Iterator[tuple[Record, Decoded | ImageError]]:
-                for number, one in enumerate(given, 1):
-                    if isinstance(one, str | os.PathLike):
-                        yield from decoded(unfold(find_images([Path(one)]), axis), size)
-                    else:
-                        yield self._in_memory(one, f"image {number}", value_range)
-
-            found = score_images(self.scorer, each(), maps=maps)
-        for record, result in found:
+        for record, result in self._scored(images, maps, value_range, progress):
             yield record.name, result
+
+    def frame(
+        self, *images: Any, value_range: tuple[float, float] | None = None, progress: Listener | None = None
+    ) -> DataFrame:
+        """Score as ``score_all`` does, into a DataFrame of pandas with the columns of scores.csv.
+
+        One row an image; refused images have none of the figures, and an ``error``. SettingsError without pandas.
+        """
+        with extra("pandas"):
+            from aeflow.results.score_frame import score_frame
+
+        return score_frame(self._scored(images, False, value_range, progress))
+
+    def _scored(
+        self,
+        images: Sequence[Any],
+        maps: bool,
+        value_range: tuple[float, float] | None,
+        progress: Listener | None,
+    ) -> Iterator[tuple[Record, Score | ImageError]]:
+        """Yield each image's record with its score or the error that refused it; see ``score_all``."""
+        given = [one for item in images for one in (item if isinstance(item, list | tuple) else [item])]
+        if not given:
+            raise DataError("images", "none was given", "name at least one image or folder")
+        # Files that follow one another are found together: their number is known, and they are decoded ahead.
+        parts: list[tuple[list[Record], list[tuple[int, Any]]]] = [
+            (find_images([one for _, one in group]), []) if are_files else ([], list(group))
+            for are_files, group in groupby(enumerate(given, 1), lambda item: isinstance(item[1], str | os.PathLike))
+        ]
+        advance = heard_by(progress, "Scoring", sum(len(files) + len(others) for files, others in parts))
+        size, axis = self.scorer.backend.size, self.scorer.settings.slice_axis
+
+        def decoded() -> Iterator[tuple[Record, Decoded | ImageError]]:
+            for files, others in parts:
+                if files:
+                    yield from load_files(files, size, axis, more=advance.more)
+                for number, one in others:
+                    yield self._in_memory(one, f"image {number}", value_range)
+
+        for record, result in score_images(self.scorer, decoded(), maps=maps):
+            advance()
+            yield record, result
 
     def _in_memory(
         self, image: Any, name: str, value_range: tuple[float, float] | None
@@ -209,6 +248,7 @@ def train(
     device: str = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    progress: Listener | None = None,
     **changes: Any,
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
@@ -216,6 +256,8 @@ def train(
     ``region`` is what counts: none, body, lungs, or a folder with masks of 20 to 50 painted train normals.
     With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones,
     with ``prior="flowgmm"`` the flow itself does.
+    ``progress`` hears, instead of bars in the terminal, how much is done of how much, and of what: the phases follow
+    one another, each from 0. What it raises ends the training, which ``resume`` takes up again.
     Warns about anything that the user should know about the data.
     """
     with extra("train"):
@@ -224,16 +266,17 @@ def train(
     painted = None
     if region is not None:
         changes["region"], painted = region_and_folder(region)
-    trained = train_run(
-        data,
-        out,
-        make_settings(preset, **changes),
-        encoder_weights=None if encoder_weights is None else Path(encoder_weights),
-        painted=painted,
-        device=device,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    with listening(progress):
+        trained = train_run(
+            data,
+            out,
+            make_settings(preset, **changes),
+            encoder_weights=None if encoder_weights is None else Path(encoder_weights),
+            painted=painted,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+        )
     for note in trained.notes:
         warnings.warn(note, stacklevel=2)
     return Model(trained.artifact.scorer, Path(out), trained.artifact, device)

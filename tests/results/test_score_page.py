@@ -14,8 +14,8 @@ import pytest
 
 from aeflow.artifacts.run import load_run
 from aeflow.data.records import find_images, read_records
-from aeflow.reporting.score_page import beginning_and_end, in_script, row
-from aeflow.results.score_page import ScorePage
+from aeflow.reporting.score_page import in_script, row
+from aeflow.results.score_page import ScorePage, frame_of
 from aeflow.scoring.score_files import score_files
 from aeflow.scoring.scorer import Score, Scorer, score
 from helpers.browser import found_in, needs_browser
@@ -140,7 +140,7 @@ def test_five_thousand_images_stay_usable(tiny_run: Path, data: Path, tmp_path: 
         for _, result in score(scorer, read_records(data, "test")[:8], maps=True, pictures=True)
         if isinstance(result, Score)
     ]
-    start, end = beginning_and_end(scorer)
+    start, end = frame_of(scorer)
     rng = np.random.default_rng(0)
     with (tmp_path / "many.html").open("w") as file:
         file.write(start)

@@ -1,1 +1,1 @@
-"""Figures, score pictures and HTML pages in one style; audit, results, evaluation and tuning may import them."""
+"""Figures, score pictures and HTML pages in one style; scoring and every wing above it may import them."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aeflow.errors import DataError
 from aeflow.reporting.palette import WIDTH
-from aeflow.scoring.scorer import Score
 
 Array = NDArray[np.floating[Any]]
 GAP, TITLE, HEAD, BAR = 0.08, 0.32, 0.26, 0.66  # inches: between cells, and heights of lines, heads and colour bars
@@ -19,6 +18,38 @@ TITLE_SIZE = 10  # points
 DPI = 120  # shows an image of 224 pixels at about its own size
 HEAD_SIZE, TICK_SIZE = 10.5, 8  # points
 BAR_TOP, BAR_WIDTH, BAR_HEIGHT = 0.1, 0.94, 0.13  # of a colour bar: inches, share of its cell, inches
+
+
+class Drawn(Protocol):
+    """Interface of a score that is drawn with its maps: ``Score`` draws itself, so this wing does not know it."""
+
+    @property
+    def value(self) -> float:
+        """The score."""
+
+    @property
+    def p_value(self) -> float:
+        """Its p-value."""
+
+    @property
+    def verdict(self) -> str:
+        """Its verdict."""
+
+    @property
+    def outside(self) -> tuple[str, ...]:
+        """Why not to rely on it; empty if there is no such reason."""
+
+    @property
+    def maps(self) -> Mapping[str, Array]:
+        """Its maps, (H, W) each."""
+
+    @property
+    def image(self) -> NDArray[np.uint8] | None:
+        """The image as the network saw it, (H, W) or (H, W, 3); None without maps."""
+
+    @property
+    def pictures(self) -> tuple[Array, ...]:
+        """The image and its reconstruction, (3, H, W) each in [0, 1]; none if they were not asked for."""
 
 
 @dataclass(frozen=True)
@@ -63,13 +94,19 @@ def ends_of(low: float, high: float) -> tuple[str, str]:
     return f"{low:.3g}\nin 90 % of normals", f"{high:.3g}\nin 99.9 %"
 
 
-def panel(result: Score, truth: str | None = None, mask: NDArray[np.bool_] | None = None) -> Panel:
-    """Return the panel of an image that was scored with its maps and pictures."""
-    image, x_hat = result.pictures
-    grey = (image == image[:1]).all()
+def panel(result: Drawn, truth: str | None = None, mask: NDArray[np.bool_] | None = None) -> Panel:
+    """Return the panel of an image that was scored with its maps, with its reconstruction if that was asked for."""
+    if result.pictures:
+        image, x_hat = result.pictures
+        grey = (image == image[:1]).all()
+        shown = image[0] if grey else image.transpose(1, 2, 0)
+        reconstruction = x_hat.mean(axis=0) if grey else x_hat.transpose(1, 2, 0)
+    else:
+        assert result.image is not None  # it is kept with the maps
+        shown, reconstruction = result.image / np.float32(255), None
     return Panel(
-        image=image[0] if grey else image.transpose(1, 2, 0),
-        reconstruction=x_hat.mean(axis=0) if grey else x_hat.transpose(1, 2, 0),
+        image=shown,
+        reconstruction=reconstruction,
         maps=dict(result.maps),
         title=panel_title(result.value, result.p_value, result.verdict, truth, result.outside),
         mask=mask,

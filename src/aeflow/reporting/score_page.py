@@ -7,6 +7,7 @@ import hashlib
 import html
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -17,8 +18,7 @@ from numpy.typing import NDArray
 
 from aeflow._version import __version__
 from aeflow.reporting.heat_colours import HEAT, ramp_of
-from aeflow.reporting.panels import grey, panel
-from aeflow.scoring.scorer import Score, Scorer
+from aeflow.reporting.panels import Drawn, grey, panel
 
 TEMPLATES = Path(__file__).parent / "templates"
 MARK = b'<meta name="generator" content="aeflow'
@@ -28,17 +28,16 @@ STOPS = 9  # colours that stand for the whole scale in the legend
 _colours = np.rint(255 * HEAT).astype(np.uint8)
 
 
-def beginning_and_end(scorer: Scorer) -> tuple[str, str]:
-    """Return what stands before and after the rows of a model's page."""
-    calibration = scorer.calibration
+def beginning_and_end(fingerprint: str, threshold: float, rule: str, normals: Sequence[float]) -> tuple[str, str]:
+    """Return what stands before and after the rows of a model's page; ``normals`` are scores of held-out ones."""
     script = (TEMPLATES / "scores.js").read_text(encoding="utf-8")
-    facts = {"threshold": calibration.threshold, "normals": calibration.scores}
+    facts = {"threshold": threshold, "normals": list(normals)}
     values = {
         "version": html.escape(__version__),
-        "fingerprint": html.escape(scorer.fingerprint),
-        "model": html.escape(scorer.fingerprint[:12]),
-        "threshold": f"{calibration.threshold:.4g}",
-        "rule": html.escape(calibration.rule),
+        "fingerprint": html.escape(fingerprint),
+        "model": html.escape(fingerprint[:12]),
+        "threshold": f"{threshold:.4g}",
+        "rule": html.escape(rule),
         "colours": ", ".join(f"rgb({r} {g} {b})" for r, g, b in ramp_of(STOPS).tolist()),
         "style": "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "scores.css")),
         "script": script,
@@ -49,7 +48,7 @@ def beginning_and_end(scorer: Scorer) -> tuple[str, str]:
     return Template(start).substitute(values), Template(end).substitute(values)
 
 
-def row(number: int, name: str, at: int | None, score: Score | str, scale: tuple[float, float]) -> str:
+def row(number: int, name: str, at: int | None, score: Drawn | str, scale: tuple[float, float]) -> str:
     """Return one row of the page, of a score with its maps, or of the reason why there is none."""
     if isinstance(score, str):
         values: list[Any] = [number, name, at, None, None, None, score, None, None]

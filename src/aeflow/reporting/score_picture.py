@@ -34,6 +34,7 @@ from aeflow.reporting.panels import (
     TICK_SIZE,
     TITLE,
     TITLE_SIZE,
+    Drawn,
     cell_of,
     check_scales,
     ends_of,
@@ -42,7 +43,6 @@ from aeflow.reporting.panels import (
     panel,
 )
 from aeflow.runtime.files import write_bytes
-from aeflow.scoring.scorer import Score
 
 Picture = Image.Image
 
@@ -62,11 +62,11 @@ class Frame:
     ``size`` is the side in pixels of the model's images, which are square.
     """
 
-    def __init__(self, map_scales: Mapping[str, tuple[float, float]], size: int) -> None:
-        """Draw the frame; raises DataError for a map without a scale."""
+    def __init__(self, map_scales: Mapping[str, tuple[float, float]], size: int, reconstructed: bool = True) -> None:
+        """Draw the frame, with a place for the reconstruction or without; DataError for a map without a scale."""
         check_scales(list(map_scales), map_scales)
         self.map_scales = dict(map_scales)
-        heads = heads_of(list(map_scales))
+        heads = heads_of(list(map_scales), reconstructed)
         inches = cell_of(len(heads))
         step, top = inches + GAP, HEAD + TITLE
         width, height = len(heads) * step - GAP, top + inches + GAP + BAR
@@ -83,7 +83,7 @@ class Frame:
         for column, head in enumerate(heads):
             middle = DPI * (column * step + inches / 2), DPI * HEAD / 2
             draw.text(middle, head, INK, letters(HEAD_SIZE * POINT), anchor="mm", stroke_width=0.4)  # bold
-        for column, (low, high) in enumerate(map_scales.values(), 2):
+        for column, (low, high) in enumerate(map_scales.values(), 1 + reconstructed):
             left = column * step + (1 - BAR_WIDTH) / 2 * inches
             self._draw_bar(draw, left, BAR_WIDTH * inches, height - BAR + BAR_TOP, ends_of(low, high))
 
@@ -99,16 +99,16 @@ class Frame:
         draw.multiline_text((x, below), ends[0], MUTED, font, anchor="la")
         draw.multiline_text((x + width, below), ends[1], MUTED, font, anchor="ra", align="right")
 
-    def picture(self, result: Score, caption: Sequence[str] = ()) -> Picture:
-        """Return the picture of a score with maps and pictures; may be called by several threads at once."""
+    def picture(self, result: Drawn, caption: Sequence[str] = ()) -> Picture:
+        """Return the picture of a score with its maps; may be called by several threads at once."""
         shown = panel(result)
-        assert shown.reconstruction is not None
         picture = self._blank.copy()
         image = self._fitted(shown.image)
         below = image if image.mode == "L" else self._fitted(grey(shown.image))
-        for corner, pixels in zip(self.corners[:2], (image, self._fitted(shown.reconstruction)), strict=True):
+        cells = [image] if shown.reconstruction is None else [image, self._fitted(shown.reconstruction)]
+        for corner, pixels in zip(self.corners, cells, strict=False):
             picture.paste(pixels, corner)
-        for corner, (name, (low, high)) in zip(self.corners[2:], self.map_scales.items(), strict=True):
+        for corner, (name, (low, high)) in zip(self.corners[len(cells) :], self.map_scales.items(), strict=True):
             value = self._fitted((shown.maps[name] - low) / (high - low))
             alpha = value.point(ALPHA)
             value.putpalette(COLOURS)

@@ -30,7 +30,7 @@ class ScorePage(Sink):
         if path.suffix not in (".html", ".htm"):
             raise DataError(path, "the name does not say HTML", "end it in .html")
         self.path, self.overwrite = path, overwrite
-        self._frame, self._scale = beginning_and_end(scorer), scorer.calibration.map_limits["anomaly"]
+        self._frame, self._scale = frame_of(scorer), scorer.calibration.map_limits["anomaly"]
         self._open = ExitStack()
 
     def check(self) -> None:
@@ -63,3 +63,9 @@ class ScorePage(Sink):
 
     def _write(self, text: str) -> None:
         self._file.write(text.encode())
+
+
+def frame_of(scorer: Scorer) -> tuple[str, str]:
+    """Return what stands before and after the rows of the page of a model's scores."""
+    calibration = scorer.calibration
+    return beginning_and_end(scorer.fingerprint, calibration.threshold, calibration.rule, calibration.scores)

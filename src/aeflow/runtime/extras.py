@@ -21,6 +21,7 @@ IN_EXTRAS = {
     "imagehash",
     "optuna",
     "filelock",
+    "pandas",
 }
 
 

@@ -1,12 +1,15 @@
-"""Progress on stderr: a bar on a terminal, elsewhere a line now and then; stdout stays as it is."""
+"""Progress: told to a caller's listener, or shown on stderr, as a bar on a terminal and elsewhere a line now and then.
+
+Each count has one listener; stdout stays as it is.
+"""
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol
 
 from rich.progress import (
@@ -38,19 +41,35 @@ def columns() -> tuple[ProgressColumn, ...]:
     )
 
 
+Listener = Callable[[int, int, str], None]  # of a caller's own: how much is done, of how much, and what it is
+
+_listener: ContextVar[Listener | None] = ContextVar("listener", default=None)
 _shown: list[str] = []  # descriptions of what is under way, the outer one first
 
 console = Terminal(stderr=True)
 
 
-class Advance(Protocol):
-    """Handle of a progress: ``advance()`` counts one more as done, ``advance.more(n)`` adds ``n`` to the total."""
+class Tell(Protocol):
+    """Interface of what is told of a count: how much is done, of how much, and a note."""
+
+    def __call__(self, done: int, total: int, note: str | None) -> None:
+        """Take the count as it is now."""
+
+
+class Advance:
+    """Count of what is done: ``advance()`` counts one more, ``advance.more(n)`` adds ``n`` to the total."""
+
+    def __init__(self, total: int, tell: Tell) -> None:
+        self._done, self._total, self._tell = 0, total, tell
 
     def __call__(self, n: int = 1, note: str | None = None) -> None:
-        """Count ``n`` more as done, and show a note."""
+        """Count ``n`` more as done, with a note, and tell it."""
+        self._done += n
+        self._tell(self._done, self._total, note)
 
     def more(self, n: int) -> None:
-        """Add ``n`` to the total, if it was not known at the start."""
+        """Add ``n`` to the total, if it was not known at the start; the next count tells it."""
+        self._total += n
 
 
 class Bar:
@@ -59,42 +78,54 @@ class Bar:
     def __init__(self, progress: Progress, task: TaskID) -> None:
         self._progress, self._task = progress, task
 
-    def __call__(self, n: int = 1, note: str | None = None) -> None:
-        """Count ``n`` more as done, and show a note after the times."""
-        self._progress.update(self._task, advance=n)
+    def __call__(self, done: int, total: int, note: str | None) -> None:
+        """Show the count, and a note after the times."""
+        self._progress.update(self._task, completed=done, total=total)
         if note is not None:
             self._progress.update(self._task, note=note)
-
-    def more(self, n: int) -> None:
-        """Add ``n`` to the total."""
-        total = self._progress.tasks[self._progress.task_ids.index(self._task)].total or 0
-        self._progress.update(self._task, total=total + n)
 
 
 class Lines:
     """Progress as lines on stderr, one in so many seconds."""
 
-    def __init__(self, description: str, total: int, every: float) -> None:
-        self._description, self._total, self._every, self._done = description, total, every, 0
+    def __init__(self, description: str, every: float) -> None:
+        self._description, self._every = description, every
         self._said = time.monotonic()
 
-    def __call__(self, n: int = 1, note: str | None = None) -> None:
-        """Count ``n`` more as done; the note stands behind the count."""
-        self._done += n
+    def __call__(self, done: int, total: int, note: str | None) -> None:
+        """Print the count if it is time to; the note stands behind it."""
         now = time.monotonic()
         if now - self._said >= self._every:
             self._said = now
             more = f", {note}" if note else ""
-            print(f"{self._description}: {self._done:,} of {self._total:,}{more}", file=sys.stderr, flush=True)
+            print(f"{self._description}: {done:,} of {total:,}{more}", file=sys.stderr, flush=True)
 
-    def more(self, n: int) -> None:
-        """Add ``n`` to the total."""
-        self._total += n
+
+def unheard(done: int, total: int, note: str | None) -> None:
+    """Tell nobody."""
+
+
+def heard_by(listener: Listener | None, what: str, total: int) -> Advance:
+    """Return a count that a caller's listener hears, at once with nothing done; what it raises ends the work."""
+    if listener is None:
+        return Advance(total, unheard)
+    listener(0, total, what)
+    return Advance(total, lambda done, total, note: listener(done, total, what))
+
+
+@contextmanager
+def listening(listener: Listener | None) -> Iterator[None]:
+    """Let a listener hear what would else be shown as bars within this context; None: they are shown."""
+    before = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(before)
 
 
 @contextmanager
 def bar(description: str, total: int) -> Iterator[Advance]:
-    """Show progress; nothing is shown within another one.
+    """Show progress, or tell it to who is ``listening``; nothing is shown or told within another one.
 
     ::
 
@@ -104,12 +135,18 @@ def bar(description: str, total: int) -> Iterator[Advance]:
     inner = bool(_shown)
     _shown.append(description)
     try:
-        if inner or not sys.stderr.isatty():
-            yield Lines(description, total, math.inf if inner else LINE_EVERY)
+        if inner:
+            yield Advance(total, unheard)
+            return
+        if (listener := _listener.get()) is not None:
+            yield heard_by(listener, description, total)
+            return
+        if not sys.stderr.isatty():
+            yield Advance(total, Lines(description, LINE_EVERY))
             return
         # The bar takes over what is printed to the terminal that it stands in, never a file or a pipe.
         with Progress(*columns(), console=console, expand=True, redirect_stdout=sys.stdout.isatty()) as progress:
-            yield Bar(progress, progress.add_task(description, total=total, note=""))
+            yield Advance(total, Bar(progress, progress.add_task(description, total=total, note="")))
     finally:
         _shown.pop()
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +16,13 @@ from aeflow.calibration.input_guard import InputGuard
 from aeflow.config import Settings
 from aeflow.data.loader import Decoded, Original, decoded, in_batches
 from aeflow.data.records import Record
+from aeflow.errors import SettingsError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.model.output_names import MAPS as MAPS
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 BATCH = 8  # images: 16 take a fifth more memory with torch, and save no time; with OpenVINO it makes no difference
 
@@ -62,6 +66,7 @@ class Measured:
     acquisition: Acquisition  # facts of the file on how the image was taken
     maps: dict[str, Floats32]  # (H, W) each
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each
+    image: NDArray[np.uint8] | None = None  # as the network saw it, (H, W) or (H, W, 3); None without maps
     region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
     region_statistics: NDArray[np.float64] | None = None  # (T,) of a learnt region
     original: Original | None = None
@@ -72,8 +77,10 @@ class Score:
     """Score of an image: how abnormal it is, how sure that is, and where.
 
     ``value`` is higher for more abnormal; ``p_value`` is the share of held-out normals at least as abnormal; ``maps``
-    are to be shown on the model's fixed scale (``Calibration.maps``): ``residual`` is in grey values, ``anomaly`` in
+    are to be shown on the model's fixed scale (``map_limits``): ``residual`` is in grey values, ``anomaly`` in
     standard deviations of held-out normals' pixels.
+
+    Two scores are equal if all that they hold is, maps and pictures to the last bit. A notebook shows its picture.
     """
 
     value: float
@@ -85,12 +92,42 @@ class Score:
     maps: dict[str, Floats32]
     pictures: tuple[Floats32, ...]  # the image and its reconstruction, (3, H, W) each in [0, 1], if asked for
     outside: tuple[str, ...] = ()  # why the image is outside the intended input; empty if it is not
-    original: Original | None = None  # the image at its own size, if asked for
+    original: Original | None = field(default=None, compare=False)  # the image at its own size, if asked for
     region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
+    image: NDArray[np.uint8] | None = None  # as the network saw it, (H, W) or (H, W, 3); None without maps
+    map_limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each map's colours; see Calibration
 
     def __repr__(self) -> str:
         outside = f", outside {', '.join(self.outside)}" if self.outside else ""
-        return f"Score({self.value:.3f}, p={self.p_value:.2g}, {self.verdict}{outside})"
+        mapped = "" if self.maps else ", no map"
+        return f"Score({self.value:.3f}, p={self.p_value:.2g}, {self.verdict}{outside}{mapped})"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Score):
+            return NotImplemented
+        compared = (one.name for one in fields(self) if one.compare)
+        return all(_same(getattr(self, name), getattr(other, name)) for name in compared)
+
+    def __hash__(self) -> int:
+        return hash((self.value, self.p_value, self.verdict))  # equal scores share these; maps need not be read
+
+    def plot(self) -> Image:
+        """Return a picture of image, anomaly map and score, as an image of Pillow; SettingsError without the map.
+
+        A notebook shows it, ``.save("score.png")`` keeps it, and ``axes.imshow(score.plot())`` puts it into a figure.
+        """
+        if self.map is None:
+            remedy = "ask for it: model.score(image), or model.score_all(images, maps=True)"
+            raise SettingsError("maps", "this score was made without its map", remedy)
+        from aeflow.reporting.score_picture import Frame  # fonts and colours, which scoring alone does not need
+
+        limits = {"anomaly": self.map_limits["anomaly"]}
+        return Frame(limits, self.map.shape[0], reconstructed=bool(self.pictures)).picture(self)
+
+    def _repr_html_(self) -> str:
+        from aeflow.reporting.score_html import score_html
+
+        return score_html(self, None if self.map is None else self.plot())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it but maps and pictures as plain values, for a row of a table."""
@@ -162,6 +199,8 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
         maps=measured.maps,
         pictures=measured.pictures,
         region=measured.region,
+        image=measured.image,
+        map_limits=calibration.map_limits if measured.maps else {},
         outside=scorer.input_guard.outside(measured.input_statistics, measured.acquisition, measured.region_statistics),
         original=measured.original,
     )
@@ -202,10 +241,31 @@ def _split(raw: BackendOutput, images: Sequence[Decoded], x: Floats32) -> Iterat
             acquisition=image.acquisition,
             maps={name: m[i] for name, m in raw.maps.items()},
             pictures=() if raw.x_hat is None else (x[i], raw.x_hat[i]),
+            image=_as_seen(x[i]) if raw.maps else None,
             region=None if raw.region is None else raw.region[i],
             region_statistics=None if raw.region_statistics is None else raw.region_statistics[i],
             original=image.original,
         )
+
+
+def _as_seen(x: Floats32) -> NDArray[np.uint8]:
+    """Return an image (3, H, W) in [0, 1] in 256 steps, (H, W) if it is grey, else (H, W, 3): light beside its maps."""
+    shown = x[0] if (x == x[:1]).all() else x.transpose(1, 2, 0)
+    return np.rint(255 * shown).astype(np.uint8)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return if two values of a score are equal, arrays to the last bit."""
+    if isinstance(one, np.ndarray):
+        alike = isinstance(other, np.ndarray) and (one.dtype, one.shape) == (other.dtype, other.shape)
+        return alike and one.tobytes() == other.tobytes()
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, tuple):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    return bool(one == other)
 
 
 def value_of(calibration: Calibration, raw: BackendOutput) -> NDArray[np.float64]:
