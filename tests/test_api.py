@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import aeflow
-from helpers.data import SAMPLE
+from aeflow.runtime.progress import Listener
+from helpers.data import SAMPLE, SIZE, TINY
 
 FILE = sorted((SAMPLE / "test" / "normal").iterdir())[0]
 
@@ -50,3 +51,62 @@ def test_a_score_is_short_to_read_and_a_row_of_a_table(model: aeflow.Model) -> N
     assert row["score"] == score.value
     assert row.keys() >= {"p_value", "verdict", "outside", *score.terms}
     assert (score.value > model.threshold) == (score.verdict == "abnormal")
+
+
+def test_progress_is_heard_as_it_is_made_and_what_it_raises_ends_the_scoring(model: aeflow.Model) -> None:
+    images = sorted((SAMPLE / "test" / "normal").iterdir())[:10]
+    heard: list[tuple[int, int, str]] = []
+    array = np.asarray(PIL.Image.open(FILE))
+    list(model.score_all(images[:2], array, images[2], progress=lambda *told: heard.append(told)))
+    assert heard == [(done, 4, "Scoring") for done in range(5)]
+
+    def stop(done: int, total: int, what: str) -> None:
+        if done == 3:
+            raise KeyError(what)
+
+    found = []
+    with pytest.raises(KeyError):
+        found.extend(model.score_all(images, progress=stop))
+    assert len(list(model.score_all(images))) == len(images)  # and the next one goes on as ever
+
+
+def test_a_training_tells_its_progress_and_goes_on_after_it_was_stopped(
+    data: Path, tiny_weights: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    heard: list[tuple[int, int, str]] = []
+    quick = {"preset": "aeflow-1", "encoder": TINY, "stages": (3,), "epochs": 2, "image_size": SIZE, "flow_steps": 2}
+
+    def train(progress: Listener, **options: bool) -> None:
+        given = {"encoder_weights": tiny_weights, "device": "cpu", "progress": progress}
+        aeflow.train(data, tmp_path / "run", **given, **options, **quick)
+
+    def stop(done: int, total: int, what: str) -> None:
+        heard.append((done, total, what))
+        if what == "Training" and done == 1:
+            raise KeyError(what)
+
+    with pytest.raises(KeyError):
+        train(stop)
+    assert heard[0][::2] == (0, "Features")
+    assert heard[-1] == (1, 2, "Training")
+    assert not (tmp_path / "run" / "model.json").exists()
+    heard.clear()
+    with pytest.warns(UserWarning, match="held-out normals"):
+        train(lambda *told: heard.append(told), resume=True)
+    assert (0, 2, "Training") in heard
+    assert (2, 2, "Training") in heard
+    before = (0, 0, "")
+    for done, total, what in heard:
+        assert 0 <= done <= total
+        assert done >= before[0] if (total, what) == before[1:] else done == 0  # up, or from the start in a new phase
+        before = (done, total, what)
+    assert " of " not in capfd.readouterr().err
+
+
+def test_a_model_is_short_to_read_and_names_no_folder_in_a_notebook(model: aeflow.Model) -> None:
+    assert len(repr(model)) < 200
+    page = model._repr_html_()
+    assert f"threshold {model.threshold:.3g}" in page
+    assert "torch" in page
+    assert "Research use" in page
+    assert str(model.run.parent) not in page

@@ -23,6 +23,7 @@ from aeflow.errors import DataError, SettingsError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.imageio.in_memory import WHERE, image_in_memory
+from aeflow.reporting.notebook import PURPOSE, lines_html
 from aeflow.runtime.extras import extra
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import Listener, heard_by, listening
@@ -58,6 +59,16 @@ class Model:
 
     def __repr__(self) -> str:
         return f"Model({str(self.run)!r}, backend={self.scorer.backend.name!r})"
+
+    def _repr_html_(self) -> str:
+        calibration, settings = self.scorer.calibration, self.scorer.settings
+        lines = [
+            f"aeflow model {self.run.name}, by {self.scorer.backend.name}",
+            f"encoder {settings.encoder}, {settings.image_size} pixels, region {settings.region}",
+            f"threshold {calibration.threshold:.3g}: {calibration.rule}",
+            PURPOSE,
+        ]
+        return lines_html(lines)
 
     def __reduce__(self) -> tuple[Any, tuple[str, str, str]]:
         return load, (str(self.run.absolute()), self._device, self._backend)

@@ -29,6 +29,31 @@ def base(*arguments: object, code: int = 0) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+IN_PYTHON = """
+from helpers.base_install import hide_extras
+hide_extras()
+import sys
+import aeflow
+model = aeflow.load(sys.argv[1])
+print(model._repr_html_(), model.score(sys.argv[2])._repr_html_())
+try:
+    model.frame(sys.argv[2])
+except aeflow.SettingsError as error:
+    print(error)
+"""
+
+
+def test_in_python_scores_show_themselves_and_a_frame_names_what_it_lacks(openvino_export: Path) -> None:
+    tests = str(Path(base_install.__file__).parents[1])
+    found = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    command = [sys.executable, "-c", IN_PYTHON, str(openvino_export), str(IMAGES[0])]
+    done = subprocess.run(command, capture_output=True, text=True, env=found)
+    assert done.returncode == 0, done.stderr
+    shown, error = done.stdout.splitlines()
+    assert shown.count("data:image/png;base64,") == 1
+    assert error == "pandas: is not installed; pip install 'aeflow[pandas]'"
+
+
 def scores_of(table: Path) -> list[float]:
     with table.open(newline="") as file:
         return [float(row["score"]) for row in csv.DictReader(file)]

@@ -22,8 +22,13 @@ class Base(PathFinder):
         return None if fullname.partition(".")[0] in ABSENT else super().find_spec(fullname, path, target)
 
 
-if __name__ == "__main__":
+def hide_extras() -> None:
+    """Let this process find nothing from now on that only an extra brings."""
     sys.meta_path[sys.meta_path.index(PathFinder)] = Base
+
+
+if __name__ == "__main__":
+    hide_extras()
     from aeflow.cli import main
 
     main()

@@ -105,7 +105,7 @@ class ScoreTable(Sink):
         with ExitStack() as stack:
             file = stack.enter_context(replacing(self.path, keep=True))
             stack.push(self._before_its_end)
-            self._write = stack.enter_context((csv_rows if self.path.suffix == ".csv" else _parquet)(file))
+            self._write = stack.enter_context((_csv if self.path.suffix == ".csv" else _parquet)(file))
             self._open = stack.pop_all()
         return self
 
@@ -163,8 +163,7 @@ def _replaceable(path: Path) -> bool:
 
 
 @contextmanager
-def csv_rows(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
-    """Yield a function that writes a row as CSV, below a line with the names of the columns."""
+def _csv(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
     text = io.TextIOWrapper(file, encoding="utf-8", errors=UNENCODABLE, newline="")
     lines = csv.DictWriter(text, list(columns()), lineterminator="\n")
     try:

@@ -125,7 +125,7 @@ class Score:
         return Frame(limits, self.map.shape[0], reconstructed=bool(self.pictures)).picture(self)
 
     def _repr_html_(self) -> str:
-        from aeflow.reporting.score_html import score_html
+        from aeflow.reporting.notebook import score_html
 
         return score_html(self, None if self.map is None else self.plot())
 

@@ -1,9 +1,9 @@
-"""A score as a notebook shows it: its picture, and what stands below it."""
+"""What a notebook shows of a score or a model: HTML that needs nothing beside it, every text of it escaped."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Protocol
 
@@ -30,15 +30,18 @@ class Shown(Drawn, Protocol):
 
 
 def score_html(score: Shown, picture: Image.Image | None) -> str:
-    """Return a score as HTML that needs nothing beside it: its picture, if there is one, and its figures as text."""
+    """Return a score as HTML: its picture, if there is one, and its figures as text."""
     title = panel_title(score.value, score.p_value, score.verdict, outside=score.outside)
     lines = [f"{title}   ·   threshold {score.threshold:.3g}"]
     if score.posterior:
         lines.append("   ·   ".join(f"p({kind}) = {share:.2g}" for kind, share in score.posterior.items()))
-    lines += [PURPOSE] if picture is not None else [NO_MAP, PURPOSE]
-    text = "<br>".join(map(escape, lines))
-    shown = ""
-    if picture is not None:
-        data = base64.b64encode(encoded(np.asarray(picture))).decode()
-        shown = f'<img src="data:image/png;base64,{data}" alt="{escape(title)}" style="max-width: 100%"><br>'
-    return f'<div style="font-size: 0.9em">{shown}{text}</div>'
+    if picture is None:
+        return lines_html([*lines, NO_MAP, PURPOSE])
+    data = base64.b64encode(encoded(np.asarray(picture))).decode()
+    shown = f'<img src="data:image/png;base64,{data}" alt="{escape(title)}" style="max-width: 100%">'
+    return shown + lines_html([*lines, PURPOSE])
+
+
+def lines_html(lines: Sequence[str]) -> str:
+    """Return lines of text as HTML."""
+    return f'<div style="font-size: 0.9em">{"<br>".join(map(escape, lines))}</div>'
