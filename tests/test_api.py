@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 
 import aeflow
 from aeflow.runtime.progress import Listener
-from helpers.data import SAMPLE, SIZE, TINY
+from helpers.data import ROOT, SAMPLE, SIZE, TINY
 
 FILE = sorted((SAMPLE / "test" / "normal").iterdir())[0]
 
@@ -110,3 +111,21 @@ def test_a_model_is_short_to_read_and_names_no_folder_in_a_notebook(model: aeflo
     assert "torch" in page
     assert "Research use" in page
     assert str(model.run.parent) not in page
+
+
+def test_the_examples_of_the_page_on_python_run(
+    model: aeflow.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All but those that train: one after the other, as a reader types them."""
+    (tmp_path / "images").mkdir()
+    for place in ("image.png", "images/a.jpeg", "images/b.jpeg"):
+        (tmp_path / place).write_bytes(FILE.read_bytes())
+    (tmp_path / "RUN").symlink_to(model.run)
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, object] = {"aeflow": aeflow}
+    for block in blocks:
+        if "train(" not in block:
+            exec(block, names)
+    assert len(names["scores"]) == len(names["frame"]) == 2
+    assert names["classifier"].predict(names["x"]).tolist() == [0] * 30 + [1] * 30

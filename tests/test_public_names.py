@@ -34,8 +34,8 @@ NAMES = {
 }
 # The members that the documented examples use; a class may have more.
 MEMBERS = {
-    "Model": ["artifact", "evaluate", "explain", "recalibrate", "sample", "score", "score_all"],
-    "Score": ["map", "p_value", "terms", "threshold", "value", "verdict"],
+    "Model": ["artifact", "evaluate", "explain", "frame", "recalibrate", "sample", "score", "score_all"],
+    "Score": ["map", "p_value", "plot", "terms", "threshold", "to_dict", "value", "verdict"],
     "FlowGMM": ["fit", "predict", "predict_proba", "sample", "score", "score_samples"],
     "AeflowError": ["found", "remedy", "where"],
 }
