@@ -29,10 +29,14 @@ def score(
     dicom: Annotated[
         Path | None, typer.Option(help="Folder for DICOM results of DICOM images: map, overlay and report.")
     ] = None,
+    nifti: Annotated[
+        Path | None, typer.Option(help="Folder for anomaly maps of volumes and DICOM series as NIfTI, in their space.")
+    ] = None,
     false_positive_rate: Annotated[
         float | None, typer.Option(help="Threshold that this share of normals may exceed; the model's by default.")
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Threshold of the score, instead of a rate.")] = None,
+    uids: Annotated[bool, typer.Option("--uids", help="Columns for the unique identifiers of DICOM images.")] = False,
     overwrite: Overwrite = False,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -64,13 +68,17 @@ def score(
     pictured = maps is not None
     sinks: list[Sink] = []
     if as_json or out is None:
-        sinks.append(ScoreLines(as_json, pictured))
+        sinks.append(ScoreLines(as_json, pictured, uids))
     if out is not None:
-        sinks.append(ScoreTable(out, maps=pictured, overwrite=overwrite))
+        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite))
     if maps is not None:
         sinks.append(PictureFolder(maps, scorer, overlay, overwrite))
     if report is not None:
         sinks.append(ScorePage(report, scorer, overwrite))
+    if nifti is not None:
+        from aeflow.results.nifti import NiftiFolder  # nibabel takes a while to import
+
+        sinks.append(NiftiFolder(nifti, overwrite))
     refused_dicom = []
     if dicom is not None:
         from aeflow.results.dicom import DicomFolder, ModelIdentity  # highdicom takes a second to import

@@ -32,7 +32,7 @@ from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder, strays
 from aeflow.data.table import Table, read_table
 from aeflow.errors import DataError, count
 from aeflow.imageio.errors import ImageError
-from aeflow.imageio.image import Slice
+from aeflow.imageio.image import Header, Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.terminal import print
@@ -63,6 +63,7 @@ class Record:
     at: Slice | None = None  # the image's place in its file; None if the file holds one image
     study: str | None = None  # raw key of the study that a slice belongs to, never printed
     position: float | None = None  # of a slice in its volume, in any unit: smaller comes first
+    header: Header | None = None  # of its file, once that was opened
 
     @property
     def files(self) -> tuple[Path | None, ...]:

@@ -93,7 +93,8 @@ def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Rec
         )
     named = record.patient if record.patient != record.name else None  # from a manifest or a public set's file name
     patient = named or header.patient or header.study or record.patient
-    record = replace(record, patient=patient, study=header.study or (record.name if header.frames > 1 else None))
+    study = header.study or (record.name if header.frames > 1 else None)
+    record = replace(record, patient=patient, study=study, header=header)
     if header.frames == 1 and header.format != "NIfTI":
         return [record]
     across = axis if header.format == "NIfTI" else None

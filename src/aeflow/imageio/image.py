@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeflow._types import Axis
+from aeflow.imageio.nifti_space import NiftiSpace
 
 # Terms of the DICOM standard. Any other counts as OTHER, so that no text of a header gets into a model.
 MODALITIES = ("CR", "CT", "DX", "ES", "MG", "MR", "NM", "OP", "OPT", "PT", "PX", "RF", "SM", "US", "XA", "XC")
@@ -40,6 +41,27 @@ class RawImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Uids:
+    """Unique identifiers of a DICOM image, as they are: for those who ask for them, never printed otherwise."""
+
+    instance: str | None
+    study: str | None
+    series: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Place of an image in the patient, by DICOM: in millimetres along left, posterior and superior."""
+
+    corner: tuple[float, float, float]  # the centre of the first pixel
+    along_row: tuple[float, float, float]  # direction in which the columns count up, of length 1
+    along_column: tuple[float, float, float]
+    spacing: tuple[float, float]  # between rows, between columns
+    size: tuple[int, int]  # rows, columns
+    frame_of_reference: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Header:
     """Facts of a file's header, known before its pixels are decoded; keys are raw and never printed."""
 
@@ -51,6 +73,9 @@ class Header:
     modality: str | None = None
     photometric: str | None = None
     unread: tuple[str, ...] = ()  # elements that name patient or study, and cannot be read
+    uids: Uids | None = None  # of DICOM
+    planes: tuple[Plane | None, ...] = ()  # of each frame of DICOM; None for one that lies nowhere in the patient
+    space: NiftiSpace | None = None  # of NIfTI
 
 
 @dataclass(frozen=True, slots=True)

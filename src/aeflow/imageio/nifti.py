@@ -34,10 +34,9 @@ from aeflow.imageio.image import Header, RawImage
 from aeflow.imageio.last import Last
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.nifti_affine import affine_of
+from aeflow.imageio.nifti_space import AXES, NiftiSpace, canonical, slice_of
 
 SINGLE_FILE_MAGICS, PAIRED_MAGICS = (b"n+1\0", b"n+2\0\r\n\x1a\n"), (b"ni1\0", b"ni2\0\r\n\x1a\n")
-# index in (right, anterior, superior) of the axis that is cut
-AXES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 TAIL_SHARE = 0.005  # share of the foreground that is cut at either end
 PIECE_BYTES = 2**20  # bytes inflated at a time
 MAX_DEFLATE_RATIO = 1032  # bytes that one deflated byte inflates to, at most
@@ -61,6 +60,7 @@ class Grid:
     orientation: NDArray[np.float64]  # (3, 2), as nibabel.orientations has it
     zooms: NDArray[np.float64] | None  # (3,) mm along right, anterior, superior
     affine: NDArray[np.float64]  # (4, 4) of the volume turned to (right, anterior, superior): index -> place
+    space: NiftiSpace
 
     def distance(self, other: Grid) -> str | None:
         """Return in words how far this grid is from another one; None if each voxel lies in the other's same voxel."""
@@ -94,8 +94,6 @@ class Volume:
     """Decoded voxels, unscaled: ``stored`` as in the file, ``canonical`` a view of them, (R, A, S) or (R, A, S, 3)."""
 
     def __init__(self, grid: Grid, content: bytes | bytearray, where: Path) -> None:
-        from nibabel.orientations import apply_orientation
-
         self.grid = grid
         self.stored = np.frombuffer(content, grid.dtype, math.prod(grid.shape), grid.offset)
         if grid.dtype.kind == "f" and not (finite := np.isfinite(self.stored)).all():
@@ -104,7 +102,7 @@ class Volume:
         x_first = (*grid.shape[3:], *grid.shape[:3])  # stored with colours side by side, then voxels along x
         voxels = self.stored.reshape(x_first, order="F")
         voxels = np.moveaxis(voxels, 0, -1) if len(grid.shape) == 4 else voxels
-        self.canonical = apply_orientation(voxels, grid.orientation)  # type: ignore[no-untyped-call]
+        self.canonical = canonical(voxels, grid.orientation)
         self.bounds: tuple[float, float] | None = None
         self._marked: NDArray[np.bool_] | None = None
 
@@ -112,7 +110,7 @@ class Volume:
         """Return where a mask, turned as ``canonical``, is not zero in any channel."""
         if self._marked is None:
             colour = self.canonical.ndim == 4
-            self._marked = self.canonical.any(axis=-1) if colour else self.foreground(self.canonical)
+            self._marked = np.asarray(self.canonical.any(axis=-1)) if colour else self.foreground(self.canonical)
         return self._marked
 
     def marked_values(self) -> NDArray[Any]:
@@ -159,7 +157,8 @@ def is_nifti(content: bytes) -> bool:
 def header(content: bytes, where: Path, limits: Limits, axis: Axis) -> Header:
     """Return the number of slices along an axis, from the header alone; ImageError if it could not be read."""
     found = grid(content, where, limits, axis)
-    return Header("NIfTI", found.slices(axis)[0], photometric="RGB" if len(found.shape) == 4 else None)
+    colours = "RGB" if len(found.shape) == 4 else None
+    return Header("NIfTI", found.slices(axis)[0], photometric=colours, space=found.space)
 
 
 def read(content: bytes, where: Path, limits: Limits, index: int, axis: Axis) -> RawImage:
@@ -183,13 +182,12 @@ def read_labels(content: bytes, where: Path, limits: Limits, index: int, axis: A
     return _slice(volume(content, where, limits, axis).marked(), where, index, axis)
 
 
-def _slice(canonical: NDArray[Any], where: Path, index: int, axis: Axis) -> NDArray[Any]:
+def _slice(turned: NDArray[Any], where: Path, index: int, axis: Axis) -> NDArray[Any]:
     """Return one slice of voxels (R, A, S), turned as a radiologist looks at it."""
-    n = canonical.shape[AXES[axis]]
+    n = turned.shape[AXES[axis]]
     if not 0 <= index < n:
         raise ImageError(where, f"no {axis} slice {index}", f"name one from 0 to {n - 1}")
-    plane = np.moveaxis(canonical, AXES[axis], 0)[index]
-    return np.ascontiguousarray(plane[::-1, ::-1].swapaxes(0, 1))
+    return np.ascontiguousarray(slice_of(turned, index, axis))
 
 
 _volumes: Last[Volume] = Last()
@@ -304,7 +302,7 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
         raise refuse("an intercept (scl_inter) that is not finite")
     if not (fields["sform_code"] or fields["qform_code"]):
         raise refuse("no orientation, so left and right are unknown", "set its sform or qform with a NIfTI tool")
-    found = affine_of(fields)
+    found = affine_of(fields.copy())  # it corrects them
     if found is None:
         raise refuse("an orientation that is not invertible", "set its sform or qform with a NIfTI tool")
     affine, known = found
@@ -322,4 +320,5 @@ def _parse(start: bytes, version: int, where: Path) -> Grid:
         orientation=orientation,
         zooms=None if unit is None else turned * unit,
         affine=affine @ inv_ornt_aff(orientation, shape),  # type: ignore[no-untyped-call]
+        space=NiftiSpace.of(fields, version, orientation),
     )

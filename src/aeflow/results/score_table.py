@@ -30,8 +30,17 @@ KNOWN_BY = ("path", "score", "verdict", "error")  # columns by which a table of 
 Row = dict[str, Any]
 
 
-def columns() -> dict[str, str]:
-    """Return the columns of the table, with their types in Parquet."""
+# Of a DICOM image, and empty for any other file; they lead to the patient for whoever has the archive.
+UIDS = {
+    "sop_instance_uid": "string",
+    "study_instance_uid": "string",
+    "series_instance_uid": "string",
+    "frame": "int32",  # from 1
+}
+
+
+def columns(uids: bool = False) -> dict[str, str]:
+    """Return the columns of the table, with their types in Parquet; those of ``UIDS`` only if asked for."""
     return {
         "path": "string",  # as the user gave it; a salted hash where ``names`` are not asked for
         "slice": "int32",  # from 1, of a file that holds several images
@@ -48,25 +57,37 @@ def columns() -> dict[str, str]:
         "p_abnormal": "float64",  # probability of the classes; empty if the model has none
         "map": "string",  # name of the picture in the folder of maps; empty if none was asked for
         "error": "string",  # why the image was refused; the score is empty then
+        **(UIDS if uids else {}),
     }
 
 
-def score_row(record: Record, result: Score | ImageError, names: bool = True, picture: str | None = None) -> Row:
+def score_row(
+    record: Record, result: Score | ImageError, names: bool = True, picture: str | None = None, uids: bool = False
+) -> Row:
     """Return one row of the table; names stand in it in their ``printable`` form.
 
     Without ``names`` the path is a pseudonym, as a patient's key always is. ``picture`` is the name of the file that
     shows the score's maps.
     """
-    line: Row = dict.fromkeys(columns())
+    line: Row = dict.fromkeys(columns(uids))
     study = None if record.study is None else printable(shown_key(record.study))
     path = printable(record.name if names else shown_key(record.name))
     line |= {"path": path, "slice": record.slice_number, "label": record.label}
     line |= {"patient": printable(shown_key(record.patient)), "study": study}
+    line |= uids_of(record) if uids else {}
     if isinstance(result, ImageError):
         return {**line, "error": printable(f"{result.found}; {result.remedy}")}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
     line |= {"threshold": result.threshold, "outside": ", ".join(result.outside), "map": picture}
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
+
+
+def uids_of(record: Record) -> Row:
+    """Return the columns of ``UIDS`` for an image; none for a file that is not DICOM or whose header is not known."""
+    if record.header is None or (found := record.header.uids) is None:
+        return {}
+    values = [None if uid is None else printable(uid) for uid in (found.instance, found.study, found.series)]
+    return dict(zip(UIDS, [*values, record.slice_number or 1], strict=True))
 
 
 class ScoreTable(Sink):
@@ -79,13 +100,15 @@ class ScoreTable(Sink):
     pictures, which it names.
     """
 
-    def __init__(self, path: Path, names: bool = True, maps: bool = False, overwrite: bool = False) -> None:
+    def __init__(
+        self, path: Path, names: bool = True, maps: bool = False, uids: bool = False, overwrite: bool = False
+    ) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
         if path.suffix == ".parquet":
             with extra("parquet"):
                 import pyarrow.parquet  # noqa: F401
-        self.path, self.names, self.maps, self.overwrite = path, names, maps, overwrite
+        self.path, self.names, self.maps, self.uids, self.overwrite = path, names, maps, uids, overwrite
         self._open = ExitStack()
         self._rows = 0
 
@@ -105,7 +128,8 @@ class ScoreTable(Sink):
         with ExitStack() as stack:
             file = stack.enter_context(replacing(self.path, keep=True))
             stack.push(self._before_its_end)
-            self._write = stack.enter_context((_csv if self.path.suffix == ".csv" else _parquet)(file))
+            written = _csv if self.path.suffix == ".csv" else _parquet
+            self._write = stack.enter_context(written(file, columns(self.uids)))
             self._open = stack.pop_all()
         return self
 
@@ -115,7 +139,8 @@ class ScoreTable(Sink):
         self._open.__exit__(kind, error, trace)
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
-        self._write(score_row(record, result, self.names, picture_name(number) if self.maps else None))
+        picture = picture_name(number) if self.maps else None
+        self._write(score_row(record, result, self.names, picture, self.uids))
         self._rows += 1
 
     def _before_its_end(
@@ -132,11 +157,11 @@ class ScoreTable(Sink):
 class ScoreLines(Sink):
     """Lines on stdout: JSON objects for programs, or the scores alone for people; refusals go to stderr elsewhere."""
 
-    def __init__(self, as_json: bool = False, maps: bool = False) -> None:
-        self.as_json, self.maps = as_json, maps
+    def __init__(self, as_json: bool = False, maps: bool = False, uids: bool = False) -> None:
+        self.as_json, self.maps, self.uids = as_json, maps, uids
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
-        row = score_row(record, result, picture=picture_name(number) if self.maps else None)
+        row = score_row(record, result, picture=picture_name(number) if self.maps else None, uids=self.uids)
         if self.as_json:
             print(json.dumps(row, allow_nan=False))
         elif row["score"] is not None:
@@ -163,9 +188,9 @@ def _replaceable(path: Path) -> bool:
 
 
 @contextmanager
-def _csv(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
+def _csv(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None]]:
     text = io.TextIOWrapper(file, encoding="utf-8", errors=UNENCODABLE, newline="")
-    lines = csv.DictWriter(text, list(columns()), lineterminator="\n")
+    lines = csv.DictWriter(text, list(names), lineterminator="\n")
     try:
         lines.writeheader()
         yield lines.writerow
@@ -174,11 +199,11 @@ def _csv(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
 
 
 @contextmanager
-def _parquet(file: BinaryIO) -> Iterator[Callable[[Row], None]]:
+def _parquet(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None]]:
     import pyarrow as pa  # takes a third of a second to import, and CSV does without
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in columns().items()])
+    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in names.items()])
     waiting: list[Row] = []
     with pq.ParquetWriter(file, schema) as parquet:
 

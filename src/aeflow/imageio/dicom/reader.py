@@ -35,13 +35,14 @@ from aeflow.imageio.dicom.pixel_module import Layout, layout
 from aeflow.imageio.dicom.sop_classes import DIRECTORY, not_an_image
 from aeflow.imageio.dicom.values import UnreadableError, described
 from aeflow.imageio.errors import ImageError, ImageLimitError
-from aeflow.imageio.image import Header, RawImage
+from aeflow.imageio.image import Header, Plane, RawImage, Uids
 from aeflow.imageio.last import Last
 from aeflow.imageio.limits import Limits
 
 NAME_AN_IMAGE = "name an image file"
 MAX_HEADER = 64 * 2**20  # bytes that a result which refers to an image takes over
 MAX_LISTED = 100_000  # files in a directory
+ROUNDED = 1e-2  # from what directions of length 1 at right angles may be off: some files give two decimals
 
 
 def is_dicom(content: bytes) -> bool:
@@ -68,6 +69,8 @@ def header(content: bytes, where: Path, limits: Limits) -> Header:
             modality=_text(source.data, "Modality"),
             photometric=pixels.photometric,
             unread=tuple(described(keyword) for keyword in IDENTITY if not _readable(source.data, keyword)),
+            uids=Uids(*(_text(source.data, f"{of}InstanceUID") for of in ("SOP", "Study", "Series"))),
+            planes=tuple(_plane(source, pixels, frame) for frame in range(frames)),
         )
 
 
@@ -218,3 +221,18 @@ def _position(source: ParsedDicom) -> float | None:
         if found := _measured(source, keyword):
             return found[0]
     return None
+
+
+def _plane(source: ParsedDicom, pixels: Layout, frame: int) -> Plane | None:
+    """Return where a frame lies in the patient, None if the file does not say so in valid numbers."""
+    corner = _measured(source, "ImagePositionPatient", "PlanePositionSequence", frame)
+    axes = _measured(source, "ImageOrientationPatient", "PlaneOrientationSequence", frame)
+    spacing = _measured(source, "PixelSpacing", "PixelMeasuresSequence", frame)
+    if not (len(corner) == 3 and len(axes) == 6 and len(spacing) == 2 and min(spacing) > 0):
+        return None
+    along = np.reshape(axes, (2, 3))
+    if not np.allclose(along @ along.T, np.eye(2), atol=ROUNDED):
+        return None
+    row, column = along.tolist()
+    size, reference = (pixels.rows, pixels.columns), _text(source.data, "FrameOfReferenceUID")
+    return Plane(tuple(corner), tuple(row), tuple(column), (spacing[0], spacing[1]), size, reference)  # type: ignore[arg-type]
