@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from nibabel.orientations import axcodes2ornt
 from PIL import Image
 
 from aeflow.cli import main
@@ -94,3 +95,26 @@ def test_a_slice_can_be_explained(mixed: Path, mixed_run: Path, tmp_path: Path) 
     assert "picture:" in out
     _, err = within("explain", mixed_run, volume, "--out", tmp_path, ok=2)
     assert "5 images in one file; name a slice" in err
+
+
+def test_the_map_of_a_volume_is_hottest_at_the_lesion_in_world_coordinates(
+    mixed: Path, mixed_run: Path, tmp_path: Path
+) -> None:
+    turned = axcodes2ornt("SPL")
+    for i in range(3):  # each lies in its file in another way, and obliquely in space
+        for kind in ("abnormal", "mask"):
+            image = nibabel.load(mixed / f"test/{kind}/a{i}.nii")
+            affine = np.array([[0.8, -0.6, 0, 40], [0.6, 0.8, 0, -70], [0, 0, 1, 9], [0, 0, 0, 1]]) @ image.affine
+            oblique = nibabel.Nifti1Image(np.asarray(image.dataobj), affine).as_reoriented(np.roll(turned, i, axis=0))
+            (tmp_path / kind).mkdir(exist_ok=True)
+            nibabel.save(oblique, tmp_path / kind / f"a{i}.nii.gz")
+    _, err = within("score", mixed_run, tmp_path / "abnormal", "--nifti", tmp_path / "maps")
+    assert "no NIfTI map" not in err
+    for i, row in enumerate((1, 1 + SLICES, 1 + 2 * SLICES)):
+        made = nibabel.load(tmp_path / f"maps/{row:05}.nii.gz")
+        mask = nibabel.load(tmp_path / f"mask/a{i}.nii.gz")
+        assert made.shape == nibabel.load(tmp_path / f"abnormal/a{i}.nii.gz").shape
+        hottest = np.unravel_index(np.argmax(made.get_fdata()), made.shape)
+        place = made.affine @ [*hottest, 1]
+        marked = np.rint(np.linalg.inv(mask.affine) @ place)[:3].astype(int)
+        assert np.asarray(mask.dataobj)[tuple(marked)] > 0, i

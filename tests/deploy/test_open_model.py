@@ -76,6 +76,22 @@ def test_a_graph_of_another_training_is_never_run(
         open_model(run_with_graph, "openvino", "cpu")
 
 
+@pytest.mark.parametrize("part", ["weights alone", "weights and graph"])
+def test_of_a_damaged_run_the_error_alone_is_said(
+    part: str, run_with_graph: Path, own_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ["model.safetensors", *(["openvino/graph.bin"] if part != "weights alone" else [])]:
+        file = run_with_graph / name
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    if part == "weights alone":
+        shutil.rmtree(run_with_graph / "openvino")
+    with pytest.raises(ArtifactError, match=r"model.safetensors: damaged, or of another run"):
+        open_model(run_with_graph, device="cpu", images=choose.GRAPH_FROM_IMAGES)
+    assert capsys.readouterr().err == ""
+
+
 def test_wrong_backends(
     tiny_run: Path, openvino_export: Path, data: Path, monkeypatch: pytest.MonkeyPatch, own_cache: Path
 ) -> None:

@@ -49,37 +49,41 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
         return load_export(run, backend)
     metadata = read_metadata(run)
     gpu = device == "cuda" or (device == "auto" and may_have_gpu() and pick_device(device).type == "cuda")
+    notes: list[str] = []  # said once the model is open: where it cannot be, the error says all
     scorer = None
     if backend in GRAPH_BACKENDS:
         if device == "cuda":
             raise SettingsError("backend", f"{backend} runs on the CPU here", "take --backend torch, or --device cpu")
         scorer = _graph(run, metadata, backend)
     elif backend == "auto" and not gpu:
-        scorer = _fastest(run, metadata, images)
+        scorer = _fastest(run, metadata, images, notes)
     if scorer is not None:
         check_weights(run, metadata)  # the graph scores without them, but the run must not be half of another
-        return scorer
-    with extra("train"):
-        from aeflow.artifacts.run import load_run  # imports torch
+    else:
+        with extra("train"):
+            from aeflow.artifacts.run import load_run  # imports torch
 
-    return load_run(run, pick_device(device), metadata).scorer
+        scorer = load_run(run, pick_device(device), metadata).scorer
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    return scorer
 
 
-def _fastest(run: Path, metadata: Metadata, images: int) -> Scorer | None:
-    """Open the fastest graph that passes here; None if torch is to be taken."""
+def _fastest(run: Path, metadata: Metadata, images: int, notes: list[str]) -> Scorer | None:
+    """Open the fastest graph that passes here; None if torch is to be taken. ``notes`` get why others are not taken."""
     for name in [name for name, backend in GRAPH_BACKENDS.items() if backend.installed()]:
         wanted = name == AUTO_FORMAT and images >= GRAPH_FROM_IMAGES
         if holds(run / name, EXPORT):
             try:
                 return _of(run / name, metadata, name)
             except AeflowError as error:
-                print(f"note: a graph is passed over: {error}", file=sys.stderr)
+                notes.append(f"a graph is passed over: {error}")
         if (cached(metadata, name) / REFUSED).is_file():
             continue
         try:
             scorer = _kept(run, metadata, name, wanted)
         except ArtifactError as error:
-            print(f"note: scoring with torch: {error}", file=sys.stderr)
+            notes.append(f"scoring with torch: {error}")
             continue
         if scorer is not None:
             return scorer
@@ -143,8 +147,8 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
         from aeflow.deploy import export
 
     kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
+    artifact = load_run(run, metadata=metadata)  # a damaged run is an error before anything is said of its graph
     with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:
-        artifact = load_run(run, metadata=metadata)
         parity = export.make(artifact, run, metadata, backend, folder, kind.one_by_one)
         if parity.passes:
             seal(folder, f"{backend} of model {model}")

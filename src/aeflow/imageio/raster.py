@@ -21,6 +21,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.image import RawImage
 from aeflow.imageio.limits import Limits
+from aeflow.imageio.whole_jpeg import is_whole
 
 CONVERT = "convert it to a 16-bit grey PNG"
 
@@ -42,6 +43,8 @@ def read(plugin: Plugin, content: bytes, where: Path, limits: Limits) -> RawImag
         _check_header(image, content, where, limits)
         what = "pixels are"
         image.load()
+        if isinstance(image, JpegImageFile) and not is_whole(content, image.layers):
+            raise ImageError(where, "a JPEG of which a part is missing or damaged", "copy or export the file again")
         return RawImage(_samples(image, content))
     except ImageError:
         raise

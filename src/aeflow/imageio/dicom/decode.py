@@ -31,6 +31,7 @@ from pydicom.uid import RLELossless
 from aeflow.imageio.dicom.encapsulation import JpegHeader, frames_of, jpeg_header, whole
 from aeflow.imageio.dicom.parse import ParsedDicom
 from aeflow.imageio.dicom.pixel_module import JPEG, JPEG_2000, JPEG_LS, Layout
+from aeflow.imageio.whole_jpeg import is_whole
 
 gdcm.Trace.DebugOff()
 gdcm.Trace.WarningOff()
@@ -181,6 +182,8 @@ def _jpeg(source: ParsedDicom, layout: Layout, stream: bytes) -> _Decoded:
         raise source.refuse(f"a JPEG frame of {header.precision} bits by process {header.process - 0xC0}")
     photometric = _colour_space(layout, header)
     gdcm_alone = header.process == LOSSLESS_JPEG or header.precision != 8
+    if not gdcm_alone and not is_whole(stream, len(header.components)):
+        raise source.refuse("a JPEG frame of which a part is missing or damaged")
 
     def decoded(decoder: Callable[[JpegHeader, bytes, str], NDArray[Any]]) -> _Decoded:
         values = decoder(header, stream, photometric)
