@@ -22,6 +22,7 @@ from aeflow.data import preprocess
 from aeflow.data.loader import stream
 from aeflow.data.records import Record, find_images
 from aeflow.errors import AeflowError
+from aeflow.imageio import decoder_pool
 from aeflow.imageio import errors as image_errors
 from aeflow.imageio.decoder_pool import Decoders, decoders
 from aeflow.imageio.errors import FileError, ImageError, ImageLimitError
@@ -170,6 +171,38 @@ def test_that_no_worker_starts_is_no_files_fault(monkeypatch, executable, reason
         error = pool.submit(double, FILE, 1).exception(timeout=60)
     assert type(error) is AeflowError
     assert str(error) == f"decoding: no worker process started ({reason}); free memory, or install aeflow again"
+
+
+def test_a_worker_that_is_slow_to_start_is_waited_for(monkeypatch, tmp_path, capsys):
+    """As on a machine that is busy with other work: nothing is lost."""
+    slow = tmp_path / "python"
+    slow.write_text(f'#!/bin/sh\nsleep 0.5\nexec {sys.executable} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    monkeypatch.setattr(decoder_pool, "START_SECONDS", 0.1)
+    with Decoders(LIMITS, workers=1) as pool:
+        assert pool.submit(double, FILE, 1).result(timeout=60) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line == (
+        "note: decoding: a worker process has not started within 0.1 s: the machine is busy; waiting for it"
+    )
+
+
+def test_a_worker_that_is_slow_to_start_and_dies_is_an_error_and_one_that_never_does_can_be_closed(
+    monkeypatch, tmp_path
+):
+    slow = tmp_path / "python"
+    slow.write_text("#!/bin/sh\nsleep 0.3\nexit 4\n")
+    slow.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(slow))
+    monkeypatch.setattr(decoder_pool, "START_SECONDS", 0.1)
+    with Decoders(LIMITS, workers=1) as pool:
+        with pytest.raises(AeflowError, match=r"no worker process started \(exit code 4\)"):
+            pool.submit(double, FILE, 1).result(timeout=60)
+        slow.write_text("#!/bin/sh\nexec sleep 1000\n")
+        waiting = pool.submit(double, FILE, 1)
+        time.sleep(0.3)
+    assert waiting.done()
 
 
 def gone(process: int, within: float = 5.0) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -14,17 +15,21 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import torch
 
 from aeflow.cli import main
 from aeflow.config import OF_A_RUN, PRESETS, Settings, make_settings, preset_text
 from aeflow.errors import ArtifactError, NumericalError, SettingsError
+from aeflow.features.arithmetic import Arithmetic
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import strides_of
 from aeflow.model.encoder_weights import EMBEDDED, pretrained
 from aeflow.tuning import tune as tuning
 from aeflow.tuning.report import declared, finding
 from aeflow.tuning.search_space import SearchSpace
+from aeflow.tuning.trial_database import STUDY, open_study, stored
 from aeflow.tuning.tune import Tuned, seconds_of, tune
+from helpers.damage import flips
 from helpers.data import TINY, small_settings, write_data
 
 optuna = pytest.importorskip("optuna")
@@ -197,6 +202,85 @@ def test_another_search_in_the_same_folder_is_refused(found: Tuned, folder: Path
         tune(folder, out, make_settings(**SMALL, beta=0.3), LONG, encoder_weights=weights, device="cpu")
 
 
+def content_of(folder: Path) -> dict[str, object]:
+    """All that counts of a search: what is said of it, and what the next trial is drawn from."""
+    study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{folder / 'tune.db'}")
+    trials = [
+        (t.number, t.state, t.value, t.params, t.distributions, t.intermediate_values, t.user_attrs)
+        for t in study.get_trials(deepcopy=False)
+    ]
+    return {"trials": trials, "attributes": study.user_attrs, "direction": study.direction}
+
+
+def test_no_flipped_bit_passes_for_a_result(found: Tuned, out: Path, tmp_path: Path) -> None:
+    shutil.copy(out / "tune.db", tmp_path)
+    arithmetic = Arithmetic(
+        **{k: v for k, v in found.summary["arithmetic"][-1].items() if k not in ("optuna", "aeflow")}
+    )
+    task = stored(optuna.load_study(study_name=STUDY, storage=f"sqlite:///{tmp_path / 'tune.db'}"), "task")
+    want, noticed = content_of(tmp_path), 0
+    open_study(tmp_path / "tune.db", task, arithmetic, optuna.pruners.NopPruner())
+    for _ in flips(tmp_path / "tune.db", 60):
+        try:
+            open_study(tmp_path / "tune.db", task, arithmetic, optuna.pruners.NopPruner())
+        except ArtifactError as error:
+            assert re.search("tune.db: (damaged|cannot be read|holds a search)", str(error))  # noqa: PT017
+            noticed += 1
+        else:
+            assert content_of(tmp_path) == want
+    assert noticed > 5, "most of the file is free, or its bookkeeping"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update trial_values set value = value + 1e-9 where trial_id = 1",
+        "update trial_params set param_value = param_value + 1 where trial_id = 2",
+        "update trial_intermediate_values set intermediate_value = 0.5",
+        "update trial_user_attributes set value_json = replace(value_json, '0.', '1.') where key = 'figures'",
+        "delete from trial_user_attributes where key = 'figures'",
+        "update study_user_attributes set value_json = replace(value_json, '1', '2') where key = 'feature_seconds'",
+        "update study_user_attributes set key = 'tesk' where key = 'task'",
+        "delete from trials where number = 1",
+        "update trials set study_id = 3 where number = 2",
+        "update studies set study_name = 'aeflow tuna'",
+    ],
+)
+def test_a_changed_value_is_noticed(
+    change: str, found: Tuned, folder: Path, out: Path, settings: Settings, weights: Path, tmp_path: Path
+) -> None:
+    shutil.copy(out / "tune.db", tmp_path)
+    with closing(sqlite3.connect(tmp_path / "tune.db")) as database, database:
+        assert database.execute(change).rowcount > 0
+    with pytest.raises(ArtifactError, match=r"tune.db: (damaged: it is not as it was written|cannot be read)"):
+        open_study(tmp_path / "tune.db", "a task", Arithmetic("", "", 1, 1, ""), optuna.pruners.NopPruner())
+
+
+def test_another_arithmetic_is_noted(
+    found: Tuned,
+    folder: Path,
+    out: Path,
+    settings: Settings,
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copy(out / "tune.db", tmp_path)
+    arguments = {"trials": 3, "encoder_weights": weights, "device": "cpu"}
+    tune(folder, tmp_path, settings, LONG, **arguments)
+    assert "goes on" not in capsys.readouterr().err
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        again = tune(folder, tmp_path, settings, LONG, **arguments)
+    finally:
+        torch.set_num_threads(threads)
+    said = f"goes on with another arithmetic: threads {threads}, now {threads + 1}; its values may differ"
+    assert said in capsys.readouterr().err
+    assert [one["threads"] for one in again.summary["arithmetic"]] == [threads, threads + 1]
+    assert again.summary["trials"] == found.summary["trials"]
+
+
 def test_a_killed_search_goes_on(folder: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [*CALL, str(folder), "--out", str(out), "--budget", "1h", *SETS, "--encoder-weights", str(weights)]
@@ -265,7 +349,7 @@ def test_what_is_missing_or_wrong_is_named(
     with pytest.raises(ArtifactError, match=r"tune.db: cannot be read \(DatabaseError\); choose another --out"):
         tune(folder, tmp_path, settings, LONG, encoder_weights=weights, device="cpu")
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(SettingsError, match=r"optuna is not installed; pip install 'aeflow\[tune\]'"):
+    with pytest.raises(SettingsError, match=r"optuna: is not installed; pip install 'aeflow\[tune\]'"):
         tune(folder, tmp_path, settings, LONG)
 
 

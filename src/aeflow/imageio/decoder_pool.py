@@ -41,7 +41,7 @@ Task = tuple["Future[Any]", bytes, Path]
 Answer = tuple[Literal["done", "refused", "broken"], Any]  # broken: the worker is of no use any more
 
 WORKERS = 2
-START_SECONDS = 60.0  # until a worker has loaded the readers
+START_SECONDS = 60.0  # until a worker has loaded the readers; a busy machine may take longer, and a note says so
 REMEDY_EXPORT_IMAGE = "export it again, best as a 16-bit grey PNG"
 # Loads the readers first: neither the time nor the memory for that counts against the first file.
 WORKER_SCRIPT = (
@@ -186,7 +186,7 @@ class _Worker:
         return "refused", ImageLimitError(path, found, "simplify or split it, or raise max_seconds")
 
     def _start(self) -> None:
-        """Start a process and send it the limits; AeflowError if it does not answer."""
+        """Start a process, send it the limits and wait until it answers; AeflowError if it cannot start, or dies."""
         self.fresh = True
         self.connection, theirs = Pipe()
         fd, nowhere = theirs.fileno(), subprocess.DEVNULL
@@ -195,10 +195,13 @@ class _Worker:
             with theirs:
                 self.process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
             self.connection.send(self.limits)
-            if self.connection.poll(START_SECONDS):
-                self.connection.recv()
-                return
-            reason = f"not within {START_SECONDS:g} s"
+            if not self.connection.poll(START_SECONDS):
+                found = f"has not started within {START_SECONDS:g} s: the machine is busy"
+                from aeflow.runtime.terminal import print  # not above: no worker is to load it
+
+                print(f"note: decoding: a worker process {found}; waiting for it", file=sys.stderr)
+            self.connection.recv()  # waits, and ends with the process
+            return
         except (EOFError, OSError) as error:
             reason = type(error).__name__
         reason = self.stop() or reason

@@ -74,7 +74,7 @@ class Header:
     photometric: str | None = None
     unread: tuple[str, ...] = ()  # elements that name patient or study, and cannot be read
     uids: Uids | None = None  # of DICOM
-    planes: tuple[Plane | None, ...] = ()  # of each frame of DICOM; None for one that lies nowhere in the patient
+    plane: Plane | None = None  # of DICOM of one frame that lies somewhere in the patient
     space: NiftiSpace | None = None  # of NIfTI
 
 

@@ -23,7 +23,7 @@ from aeflow.imageio import dicom, nifti
 from aeflow.imageio.content import read_content, start_of
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.formats import FORMATS, SNIFFED, recognise
-from aeflow.imageio.image import Header, Image, RawImage, Slice
+from aeflow.imageio.image import Header, Image, Plane, RawImage, Slice
 from aeflow.imageio.limits import LIMITS, Limits
 
 MIN_SIDE = 32  # pixels; an encoder of stride 32 sees nothing in less
@@ -92,6 +92,12 @@ def decode_header(content: bytes, path: Path, axis: Axis, limits: Limits = LIMIT
     """Decode the header in the content of a file, as ``read_header`` does."""
     form = recognise(content)
     return form.header(content, path, limits, axis) if form.header is not None else Header(form.name)
+
+
+def read_planes(path: Path | str, limits: Limits = LIMITS) -> list[Plane | None]:
+    """Read where each frame of a DICOM file lies; ImageError as read_header."""
+    path = Path(path)
+    return dicom.planes(read_content(path, limits), path, limits)
 
 
 def read_directory(path: Path | str, limits: Limits = LIMITS) -> list[Path]:

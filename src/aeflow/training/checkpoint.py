@@ -90,12 +90,12 @@ def _read(run: Path, task: dict[str, Any]) -> tuple[State, Progress]:
         if saved.get(part) != now:
             remedy = f"resume with the same {part}, or train from the start with --overwrite"
             raise ArtifactError(
-                path, f"belongs to a training with other {part}{_details(saved.get(part), now)}", remedy
+                path, f"belongs to a training with other {part}{differences(saved.get(part), now)}", remedy
             )
     return tensors, progress
 
 
-def _details(saved: Any, now: Any) -> str:
+def differences(saved: Any, now: Any) -> str:
     """Return what differs between two parts of a task that have names for what is in them."""
     if not isinstance(saved, dict) or not isinstance(now, dict):
         return ""

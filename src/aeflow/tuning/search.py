@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import optuna
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
 
 from aeflow.config import Settings
-from aeflow.errors import ArtifactError, NumericalError
+from aeflow.errors import NumericalError
 from aeflow.model.aeflow import AEFlow
 from aeflow.runtime.files import digest
 from aeflow.runtime.progress import Advance
 from aeflow.tuning.proxy import READOUT
 from aeflow.tuning.search_space import READINGS
 from aeflow.tuning.trainer import Reading, TrialTrainer
+from aeflow.tuning.trial_database import finish, open_study, seconds_of_trial, store, stored
 
 DATABASE = "tune.db"
 STARTUP_TRIALS = 5  # trials that are drawn at random before the estimator learns from them
@@ -43,9 +42,10 @@ class Search:
     def __init__(self, folder: Path, trainer: TrialTrainer, budget: float, began: float) -> None:
         self.folder, self.trainer, self.budget = folder, trainer, budget
         self.glance = trainer.proxy.thinned(GLANCE_IMAGES)
-        self.study = _opened(folder / DATABASE, trainer)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=PRUNE_AFTER_TRIALS)
+        self.study = open_study(folder / DATABASE, digest(_task(trainer)), trainer.arithmetic, pruner)
         feature_seconds = max(self._stored_number("feature_seconds"), time.perf_counter() - began)
-        self.study.set_user_attr("feature_seconds", feature_seconds)
+        store(self.study, "feature_seconds", feature_seconds)
         known = map(seconds_of_trial, self.trials())
         self.ends = began + budget - sum(known) - self._stored_number("confirm_seconds")
         self.shown = 0
@@ -66,18 +66,19 @@ class Search:
             seed = self.trainer.space.base.seed + len(self.study.get_trials(deepcopy=False))
             self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP_TRIALS, seed=seed)
             trial = self.study.ask(self.trainer.space.distributions)
+            end = partial(finish, self.study, trial, time.perf_counter())
             try:
-                self._try(trial, advance)
+                end(TrialState.COMPLETE, self._try(trial, advance))
             except OutOfTimeError:
                 self.study.tell(trial, state=TrialState.FAIL)
                 break
             except optuna.TrialPruned:
-                self.study.tell(trial, state=TrialState.PRUNED)
+                end(TrialState.PRUNED)
             except NumericalError:
                 if "default" in trial.user_attrs:
                     raise
                 trial.set_user_attr("reason", "left the finite numbers")
-                self.study.tell(trial, state=TrialState.PRUNED)
+                end(TrialState.PRUNED)
             self._show(advance, "")
 
     def _may_try(self, most: int | None) -> bool:
@@ -85,8 +86,8 @@ class Search:
         wanted = most is None or sum(trial.state != TrialState.FAIL for trial in self.trials()) < most
         return wanted and self.left() > min(seconds_of_trial(trial) for trial in self.finished())
 
-    def _try(self, trial: Trial, advance: Advance) -> None:
-        """Train a model, and report the best of its readings."""
+    def _try(self, trial: Trial, advance: Advance) -> float:
+        """Train a model, and return the best of its readings."""
         settings, reached = self.trainer.space.settings(trial.params), 0
         first = "default" in trial.user_attrs
 
@@ -112,7 +113,7 @@ class Search:
         trial.set_user_attr("figures", best.figures)
         trial.set_user_attr("reading", {name: getattr(best.settings, name) for name in READOUT})
         trial.set_user_attr("readings", _each_choice(readings))
-        self.study.tell(trial, best.value)
+        return best.value
 
     def confirm(self, data: Path | str) -> None:
         """Train the best settings and the preset's own with another seed, unless that is done or time is short."""
@@ -129,9 +130,9 @@ class Search:
             net = trainer.train(other, self.folder / "training")
         best_again = Reading(other, trainer.proxy.readings(net, [other])[0])
         found = {"default": default.to_json(), "best": best_again.to_json()}
-        self.study.set_user_attr("confirmed", {"trial": best.number, "seed": seed, **found})
+        store(self.study, "confirmed", {"trial": best.number, "seed": seed, **found})
         confirm_seconds = self._stored_number("confirm_seconds") + time.perf_counter() - tic
-        self.study.set_user_attr("confirm_seconds", confirm_seconds)
+        store(self.study, "confirm_seconds", confirm_seconds)
 
     def left(self) -> float:
         """Return the seconds for trials: the budget without the time spent and the time that ``confirm`` will take."""
@@ -176,7 +177,7 @@ class Search:
 
     def confirmed(self) -> dict[str, Any] | None:
         """Return the result of ``confirm`` for the settings that are the best now."""
-        found: dict[str, Any] | None = self.study.user_attrs.get("confirmed")
+        found: dict[str, Any] | None = stored(self.study, "confirmed")
         return found if found is not None and found["trial"] == self.study.best_trial.number else None
 
     def _reserve(self) -> float:
@@ -189,7 +190,7 @@ class Search:
 
     def _stored_number(self, name: str) -> float:
         """Return the number stored with the study under a name, 0 if there is none."""
-        return float(self.study.user_attrs.get(name, 0.0))
+        return float(stored(self.study, name, 0.0))
 
     def _show(self, advance: Advance, doing: str) -> None:
         """Show the time passed, the present trial and the best value."""
@@ -215,11 +216,6 @@ def importances(study: optuna.Study) -> dict[str, float] | None:
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
-def seconds_of_trial(trial: FrozenTrial) -> float:
-    """Return the duration of a trial; 0 if a kill left no record of it."""
-    return 0.0 if trial.duration is None else trial.duration.total_seconds()
-
-
 def state_of(trial: FrozenTrial) -> str:
     """Return the end of a trial, in a word."""
     return STATES[trial.state]
@@ -240,31 +236,12 @@ def _each_choice(readings: list[Reading]) -> dict[str, dict[str, float]]:
     return {name: dict(sorted(best.items())) for name, best in found.items()}
 
 
-def _opened(path: Path, trainer: TrialTrainer) -> optuna.Study:
-    """Return the study in a file, which is made; ArtifactError unless it is one of this very search."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    base, distributions = trainer.space.base, trainer.space.distributions
-    task = {
-        "settings": base.model_dump(mode="json"),
+def _task(trainer: TrialTrainer) -> dict[str, Any]:
+    """Return what a search is about: another one does not go on in the same folder."""
+    distributions = trainer.space.distributions
+    return {
+        "settings": trainer.space.base.model_dump(mode="json"),
         "space": {name: distribution_to_json(distribution) for name, distribution in distributions.items()},
         "images": trainer.fingerprint(),
         "encoder": trainer.encoder.fingerprint(),
     }
-    try:
-        storage = optuna.storages.RDBStorage(URL.create("sqlite", database=str(path)).render_as_string())
-        study = optuna.create_study(
-            storage=storage,
-            study_name="aeflow tune",
-            direction="maximize",
-            load_if_exists=True,
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=PRUNE_AFTER_TRIALS),
-        )
-    except (SQLAlchemyError, RuntimeError) as error:
-        found = f"cannot be read ({type(error).__name__})"
-        raise ArtifactError(path, found, "choose another --out, or delete it") from error
-    if study.user_attrs.setdefault("task", digest(task)) != digest(task):
-        remedy = "choose another --out, or give the same data and settings again"
-        raise ArtifactError(path, "holds a search on other images or settings", remedy)
-    study.set_user_attr("task", digest(task))
-    return study

@@ -67,6 +67,7 @@ class TrialTrainer:
     views: list[Features]
     proxy: Proxy
     refusals: Refusals
+    arithmetic: Arithmetic
 
     @property
     def encoder(self) -> Encoder:
@@ -111,7 +112,7 @@ class TrialTrainer:
         net = AEFlow(planned, encoder, region=region).to(encoder.mean.device)
         if normals is not None:
             fit_terms(net, kept, normals, seed, arithmetic)
-        return cls(space, front, net, kept, proxy, refusals)
+        return cls(space, front, net, kept, proxy, refusals, arithmetic)
 
     def train(
         self,

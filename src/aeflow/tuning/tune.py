@@ -18,7 +18,6 @@ with another seed, which holds out other normals, and the preset is only changed
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import signal
@@ -36,6 +35,7 @@ from aeflow.config import FLOWGMM, Settings, preset_text
 from aeflow.data.records import Record, inputs_of
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.imageio.errors import ImageError
+from aeflow.runtime.extras import extra
 from aeflow.runtime.files import write_text
 from aeflow.runtime.folders import alone, together
 from aeflow.runtime.inputs import Inputs
@@ -90,13 +90,12 @@ def tune(
     """
     began = time.perf_counter()
     prepare()
-    if importlib.util.find_spec("optuna") is None:
-        raise SettingsError("tune", "optuna is not installed", "pip install 'aeflow[tune]'")
+    with extra("tune"):
+        from optuna.exceptions import StorageInternalError
     if settings.classifier != "none":
         raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
     if settings.prior == FLOWGMM:
         raise SettingsError("prior", "only normals-only models are tuned", "tune without it, then train with it")
-    from optuna.exceptions import StorageInternalError
     from sqlalchemy.exc import SQLAlchemyError
 
     from aeflow.model.encoder import strides_of
@@ -145,7 +144,8 @@ def write(search: Search, folder: Path, inputs: Inputs) -> dict[str, Any]:
 
 def summarise(search: Search) -> dict[str, Any]:
     """Return all results as plain values without names; the preset's own trial must be finished."""
-    from aeflow.tuning.search import importances, seconds_of_trial, state_of
+    from aeflow.tuning.search import importances, state_of
+    from aeflow.tuning.trial_database import ARITHMETIC, seconds_of_trial, stored
 
     default, best, trainer = search.default(), search.study.best_trial, search.trainer
     assert default is not None
@@ -167,6 +167,7 @@ def summarise(search: Search) -> dict[str, Any]:
     return {
         "seed": trainer.space.base.seed,
         "budget_seconds": search.budget,
+        "arithmetic": stored(search.study, ARITHMETIC),
         "images": {"kept": len(trainer.views[0]), **trainer.proxy.counts()},
         "default": {"trial": default.number, **default.user_attrs["own"]},
         "best": {"trial": best.number, "value": best.value, "figures": best.user_attrs["figures"]},

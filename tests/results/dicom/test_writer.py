@@ -25,6 +25,7 @@ from aeflow.cli import main
 from aeflow.data.records import find_images
 from aeflow.data.slices import unfold
 from aeflow.imageio.reader import read_image
+from aeflow.reporting.overlay import resample
 from aeflow.reporting.style import HEAT_MAP
 from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result

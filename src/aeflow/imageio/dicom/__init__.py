@@ -1,5 +1,5 @@
 """DICOM files as images in [0, 1], parsed by pydicom; the rules are in ``reader``."""
 
-from aeflow.imageio.dicom.reader import dataset, directory, header, is_dicom, read
+from aeflow.imageio.dicom.reader import dataset, directory, header, is_dicom, planes, read
 
-__all__ = ["dataset", "directory", "header", "is_dicom", "read"]
+__all__ = ["dataset", "directory", "header", "is_dicom", "planes", "read"]

@@ -19,8 +19,10 @@ import numpy as np
 
 from aeflow.data.records import Record
 from aeflow.errors import count
+from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Plane
+from aeflow.imageio.reader import read_planes
 from aeflow.reporting.overlay import resample
 from aeflow.results.nifti.kept_maps import KeptMaps
 from aeflow.results.nifti.map_file import fits_memory, header_in, write_map
@@ -47,6 +49,7 @@ class NiftiFolder(Sink):
         self.no_volume = 0
         self._volume: VolumeMap | None = None
         self._series: dict[tuple[str | None, ...], _Series] = {}
+        self._frames: tuple[Path | None, list[Plane | None]] = (None, [])
         self._held = ExitStack()
 
     def check(self) -> None:
@@ -82,9 +85,7 @@ class NiftiFolder(Sink):
                 self._volume = VolumeMap(number, record, header.space)
             self._volume.add(record, result)
             return
-        plane = None
-        if header is not None and header.planes:
-            plane = header.planes[0 if record.at is None else record.at.index]
+        plane = self._plane(record)
         if header is None or plane is None or header.uids is None or header.uids.series is None:
             self.no_volume += isinstance(result, Score)
             return
@@ -92,6 +93,18 @@ class NiftiFolder(Sink):
         series = self._series.setdefault(key, _Series(number, record.path))
         series.planes.append(plane)
         series.places.append(self._kept.add(result.maps["anomaly"]) if isinstance(result, Score) else None)
+
+    def _plane(self, record: Record) -> Plane | None:
+        """Return where the image of a row lies in the patient; None if it lies nowhere, or that is not known."""
+        if record.header is None or record.header.uids is None or record.at is None:
+            return None if record.header is None else record.header.plane
+        if self._frames[0] != record.path:  # the frames of a file follow one another
+            try:
+                self._frames = record.path, decoders().submit(read_planes, record.path).result()
+            except ImageError:  # its frames are refused for the same reason
+                self._frames = record.path, []
+        planes = self._frames[1]
+        return planes[record.at.index] if record.at.index < len(planes) else None
 
     def _close(self) -> None:
         """Write the map of the volume that is still open."""
