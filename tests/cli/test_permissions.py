@@ -94,10 +94,11 @@ def images(tmp_path: Path) -> Iterator[Path]:
 def test_what_cannot_be_read_is_refused_and_the_batch_goes_on(
     openvino_export: Path, images: Path, tmp_path: Path
 ) -> None:
-    [scored, alone, nothing] = as_a_user(
+    [scored, alone, nothing, typed] = as_a_user(
         ["score", openvino_export, images, "--out", tmp_path / "scores.csv", "--nifti", tmp_path / "nifti"],
         ["score", openvino_export, images / "b.png"],
         ["score", openvino_export, images / "closed"],
+        ["score", openvino_export, images / "b.png", images / "closed", images / "a.png"],
     )
     assert scored.code == 1
     assert "2 images called normal" in scored.out or "table: " in scored.out
@@ -112,6 +113,8 @@ def test_what_cannot_be_read_is_refused_and_the_batch_goes_on(
         assert one.code == 1
         assert one.err.count(DENIED) == 1
         assert one.out == ""
+    assert typed.code == 1
+    assert "a.png" in typed.out
 
 
 def test_a_place_that_cannot_be_written_is_named_and_stays_as_it_is(
@@ -131,7 +134,6 @@ def test_a_place_that_cannot_be_written_is_named_and_stays_as_it_is(
             ["score", openvino_export, file, "--nifti", closed],
             ["score", openvino_export, file, "--dicom", closed / "dicom"],
             ["explain", openvino_export, file, "--out", closed],
-            ["data", "split", images, "--out", closed / "manifest.csv"],
         )
     finally:
         closed.chmod(0o755)
@@ -157,7 +159,7 @@ def test_a_model_that_cannot_be_read_is_an_error_alone(openvino_export: Path, tm
         assert one.code == 2, one
         [line] = one.err.splitlines()
         assert line.startswith(f"error: {tmp_path}/model ")
-        assert DENIED in line or "no" in line
+        assert DENIED in line
         assert one.out == ""
 
 

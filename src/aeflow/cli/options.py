@@ -75,15 +75,21 @@ def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
     from aeflow.artifacts.layout import EXPORT, MODEL_JSON, holds
 
     def is_model(folder: Path) -> bool:
-        return holds(folder, MODEL_JSON) or holds(folder, EXPORT)
+        try:
+            return holds(folder, MODEL_JSON) or holds(folder, EXPORT)
+        except PermissionError:  # whoever opens it says so
+            return False
 
     model = next((path for path in others if is_model(path)), None)
     if model is not None and not is_model(run):
         raise SettingsError(run, f"is no model, but {model} is one", "name the model first, then the images")
 
 
-Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_default=False)]
-Data = Annotated[Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.")]
+# No path is tried before it is opened (``readable``): what cannot be read is one line, or one image of a batch.
+Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_default=False, readable=False)]
+Data = Annotated[
+    Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.", readable=False)
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Backend = Annotated[
@@ -98,16 +104,21 @@ Preset = Annotated[
 Changes = Annotated[
     list[str] | None, typer.Option("--set", help="Change a setting of the preset: NAME=VALUE, repeatable.")
 ]
-Weights = Annotated[Path | None, typer.Option(help="The encoder's weights: safetensors or torch state dict.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="The encoder's weights: safetensors or torch state dict.", readable=False)
+]
 
 
 Images = Annotated[
-    list[Path], typer.Argument(help="Images, or folders of images.", show_default=False, callback=_typed)
+    list[Path],
+    typer.Argument(help="Images, or folders of images.", show_default=False, callback=_typed, readable=False),
 ]
-Image = Annotated[Path, typer.Argument(help="One image.", show_default=False, callback=_typed)]
+Image = Annotated[Path, typer.Argument(help="One image.", show_default=False, callback=_typed, readable=False)]
 Normals = Annotated[
     list[Path],
-    typer.Argument(help="Local normal images, or folders of them: 20 or more.", show_default=False, callback=_typed),
+    typer.Argument(
+        help="Local normal images, or folders of them: 20 or more.", show_default=False, callback=_typed, readable=False
+    ),
 ]
 
 
