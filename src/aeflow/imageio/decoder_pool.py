@@ -197,8 +197,6 @@ class _Worker:
             self.connection.send(self.limits)
             if not self.connection.poll(START_SECONDS):
                 found = f"has not started within {START_SECONDS:g} s: the machine is busy"
-                from aeflow.runtime.terminal import print  # not above: no worker is to load it
-
                 print(f"note: decoding: a worker process {found}; waiting for it", file=sys.stderr)
             self.connection.recv()  # waits, and ends with the process
             return
