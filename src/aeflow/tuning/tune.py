@@ -91,7 +91,7 @@ def tune(
     began = time.perf_counter()
     prepare()
     with extra("tune"):
-        from optuna.exceptions import StorageInternalError
+        import optuna
     if settings.classifier != "none":
         raise SettingsError("classifier", "only normals-only models are tuned", "tune without it, then train with it")
     if settings.prior == FLOWGMM:
@@ -124,7 +124,10 @@ def tune(
             if search.default() is not None:
                 write(search, folder, inputs)
             raise
-        except (SQLAlchemyError, StorageInternalError) as error:  # the data base passes on what the system refused
+        except (
+            SQLAlchemyError,
+            optuna.exceptions.StorageInternalError,
+        ) as error:  # the data base passes on what the system refused
             found = f"cannot be written ({type(error).__name__})"
             raise ArtifactError(folder / DATABASE, found, "free some space, or name another --out") from error
         return Tuned(search.chosen(), write(search, folder, inputs), trainer.refusals)
