@@ -37,7 +37,7 @@ ORIENTATIONS = [
 
 
 def score_of(score_map: np.ndarray) -> Score:
-    return Score(0.0, 1.0, "normal", {}, {}, {"anomaly": np.asarray(score_map, np.float32)}, ())
+    return Score(0.0, 1.0, "normal", 2.0, {}, {}, {"anomaly": np.asarray(score_map, np.float32)}, ())
 
 
 def records_of(path: Path, axis: str = "axial") -> list[Record]:
