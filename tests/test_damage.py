@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from aeflow.artifacts.exported_graph import load_export
-from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, history_of, read_metadata
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, OF_EXPORT, history_of, read_metadata
 from aeflow.artifacts.reference_normals import NORMALS, ReferenceNormals
 from aeflow.artifacts.run import load_run
 from aeflow.data.records import read_records
@@ -18,6 +18,7 @@ from aeflow.errors import ArtifactError
 from aeflow.features.cache import FeatureCache
 from aeflow.model.encoder import Encoder
 from aeflow.runtime.cache import seal, verify
+from aeflow.runtime.one_file import packed
 from aeflow.training import checkpoint
 from aeflow.training.train import Trained
 from helpers.command import within
@@ -96,6 +97,24 @@ def test_an_export_is_refused(exported_run: Path, tmp_path: Path, number: int, r
             with pytest.raises(ArtifactError):
                 load_export(export)
         record_property("flips in an export", number)
+
+
+@pytest.mark.parametrize("number", [20, MANY])
+def test_an_export_in_one_file_is_refused(
+    openvino_export: Path, tmp_path: Path, number: int, record_property: Record
+) -> None:
+    names = [name for name in OF_EXPORT if (openvino_export / name).exists()]
+    one_file = tmp_path / "MODEL.aeflow"
+    one_file.write_bytes(packed({name: (openvino_export / name).read_bytes() for name in names}))
+    whole = one_file.read_bytes()
+    for _ in flips(one_file, number):
+        with pytest.raises(ArtifactError, match=r"MODEL\.aeflow: damaged: .*; export it again$"):
+            load_export(one_file)
+    for length in (0, 1, 30, 100, len(whole) // 2, len(whole) - 1):
+        one_file.write_bytes(whole[:length])
+        with pytest.raises(ArtifactError, match=r"MODEL\.aeflow: damaged: .*; export it again$"):
+            load_export(one_file)
+    record_property("flips in an export", number)
 
 
 def test_damaged_weights_are_refused_although_a_graph_lies_there(

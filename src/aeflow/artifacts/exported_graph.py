@@ -7,28 +7,31 @@
     FOLDER/graph.xml, graph.bin    OpenVINO's graph; graph.onnx that of ONNX
     FOLDER/arrays.safetensors      the arrays of ``InputGuard``, and the test images (n, 3, H, W) uint8
 
-The test images are of no patient (``deploy.export.test_images``). No part is a pickle, and nothing here imports torch.
+The same files can be one: FILE.aeflow (``runtime.one_file``). All are read into memory once, checked, and run from
+there. The test images are of no patient (``deploy.export.test_images``). No part is a pickle, and nothing here imports
+torch.
 """
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load, save
 
-from aeflow.artifacts.layout import EXPORT, WRITTEN_BY_SAVE, member, read_export, with_short_header
+from aeflow.artifacts.layout import EXPORT, MAX_WEIGHTS, WRITTEN_BY_SAVE, Read, check_header, files_of, read_export
 from aeflow.artifacts.schema import ARRAYS_FILE
 from aeflow.backends.base import Backend, GraphBackend
-from aeflow.backends.registry import GRAPH_BACKENDS, running
+from aeflow.backends.registry import running
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import ARRAYS, InputGuard
 from aeflow.config import Settings
 from aeflow.errors import AeflowError, ArtifactError
-from aeflow.runtime.files import file_digest, write_bytes
-from aeflow.runtime.folders import current
+from aeflow.runtime.files import write_bytes
 from aeflow.scoring.scorer import BATCH, Scorer, check_guard, value_of
 
 IMAGES = "test_images"
@@ -39,46 +42,54 @@ REMEDY_EXPORT_GRAPH = "export it again"
 Pictures = NDArray[np.uint8]
 
 
-def load_export(folder: Path, backend: str = "auto", export: dict[str, Any] | None = None) -> Scorer:
+def load_export(place: Path, backend: str = "auto", export: dict[str, Any] | None = None) -> Scorer:
     """Load the scorer of an exported graph, with each file checked and the graph run on its test images.
 
     ``export`` is the content of its ``export.json``, if it was read already. Raises ArtifactError for a damaged file or
     for scores that differ from those at its export, SettingsError if ``backend`` does not run this format or is not
     installed.
     """
-    export = read_export(folder) if export is None else export
-    folder = current(folder)
-    for name, sha256 in export["files"].items():
-        path = member(folder, name, REMEDY_EXPORT_GRAPH)
-        if file_digest(path) != sha256:
-            raise ArtifactError(path, "damaged, or of another export (checksum differs)", REMEDY_EXPORT_GRAPH)
+    read = files_of(place)
+    export = read_export(place, read) if export is None else export
+    files = _checked(place, read, export["files"])
     try:
         model = export["model"]
         settings = Settings(**model["settings"])
         calibration = Calibration.from_json(model["calibration"])
-        arrays = load_file(with_short_header(folder / ARRAYS_FILE, REMEDY_EXPORT_GRAPH))
+        check_header(files[ARRAYS_FILE], place / ARRAYS_FILE, REMEDY_EXPORT_GRAPH)
+        arrays = load(files[ARRAYS_FILE])
         images = arrays.pop(IMAGES)
         if arrays.keys() != set(ARRAYS) or not all(np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("other arrays")
         if images.shape != (len(export["self_test"]), 3, settings.image_size, settings.image_size):
             raise ValueError("other test images")
         guard = InputGuard.of(arrays, model["intended"])
-        graph = open_graph(folder, export, settings.image_size, backend)
+        graph = open_graph(files, export, settings.image_size, backend)
         metadata = {key: value for key, value in model.items() if key not in WRITTEN_BY_SAVE}
         scorer = Scorer(settings, calibration, guard, graph, metadata, model["sha256"])
-        check(scorer, images, export, folder)
+        check(scorer, images, export, place)
     except AeflowError:
         raise
     except Exception as error:  # what runtimes find wrong with a graph has no base in common
         found = f"does not describe a graph that this version can run ({type(error).__name__})"
-        raise ArtifactError(folder / EXPORT, found, REMEDY_EXPORT_GRAPH) from error
+        raise ArtifactError(place / EXPORT, found, REMEDY_EXPORT_GRAPH) from error
     return scorer
 
 
-def open_graph(folder: Path, export: dict[str, Any], size: int, backend: str = "auto") -> GraphBackend:
+def _checked(place: Path, read: Read, checksums: Mapping[str, str]) -> dict[str, bytes]:
+    """Return an export's files by name; raises ArtifactError for one that is missing or has another checksum."""
+    files = {}
+    for name, sha256 in checksums.items():
+        files[name] = read(name, REMEDY_EXPORT_GRAPH, MAX_WEIGHTS)
+        if hashlib.sha256(files[name]).hexdigest() != sha256:
+            found = "damaged, or of another export (checksum differs)"
+            raise ArtifactError(place / name, found, REMEDY_EXPORT_GRAPH)
+    return files
+
+
+def open_graph(files: Mapping[str, bytes], export: dict[str, Any], size: int, backend: str = "auto") -> GraphBackend:
     """Return the backend of an export, not yet tried; raises SettingsError if ``backend`` cannot run it."""
-    graph = folder / GRAPH_BACKENDS[export["format"]].graph_file
-    return running(export["format"], backend)(graph, size, export["outputs"])
+    return running(export["format"], backend)(files, size, export["outputs"])
 
 
 def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path) -> None:

@@ -1,18 +1,25 @@
-"""Names of the files of a run and of an export, and their checked JSON; reading them needs no network, so no torch."""
+"""Names of the files of a run and of an export, and their checked JSON; reading them needs no network, so no torch.
+
+An export is a folder, or one file (``runtime.one_file``) with just the files of that folder.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aeflow.artifacts.schema import ExportEntry, ModelEntry, validate
+from aeflow.artifacts.schema import ARRAYS_FILE, ExportEntry, ModelEntry, validate
 from aeflow.artifacts.upgrade import OLD_SCHEMAS, SCHEMA, upgraded
+from aeflow.backends.registry import GRAPH_BACKENDS
 from aeflow.errors import ArtifactError
 from aeflow.runtime.files import PART, digest, file_digest, write_text
 from aeflow.runtime.folders import current
+from aeflow.runtime.one_file import begins_with, unpacked
 
 WEIGHTS, MODEL_JSON = "model.safetensors", "model.json"
 HISTORY, EPOCH_SCORES = "history.csv", "epoch_scores.json"
@@ -43,6 +50,9 @@ RESULTS = (
 OF_TRAINING = (MODEL_JSON, WEIGHTS, HISTORY, EPOCH_SCORES, NORMALS, CHECKPOINT, f"{CHECKPOINT}{PART}")
 EXPORT_SCHEMA = 3
 EXPORT = "export.json"  # in the folder of an exported graph; holds the model's own metadata under "model"
+ONE_FILE = ".aeflow"  # ending of the name of an export that is one file
+# All that an export may hold, whatever its format.
+OF_EXPORT = (EXPORT, ARRAYS_FILE, *(name for kind in GRAPH_BACKENDS.values() for name in kind.files()))
 # What ``save_run`` writes into the metadata by itself; the rest comes from the training.
 WRITTEN_BY_SAVE = (
     "schema",
@@ -62,6 +72,8 @@ REMEDY_VERSION = "load it with the version that wrote it, or train again"
 MAX_JSON = 64 * 2**20  # bytes; a hundred thousand held-out scores take two million
 MAX_HEADER = 8 * 2**20  # bytes; ten thousand tensors take one million
 MAX_WEIGHTS = 8 * 2**30  # bytes; the largest networks of timm take half of it
+
+Read = Callable[[str, str, int], bytes]  # of a file by its name; with a remedy for the errors, and a limit in bytes
 
 
 def history_of(run: Path, metadata: dict[str, Any]) -> tuple[str, str] | None:
@@ -85,20 +97,32 @@ def history_of(run: Path, metadata: dict[str, Any]) -> tuple[str, str] | None:
 def with_short_header(path: Path, remedy: str) -> Path:
     """Return the path of a safetensors file; ArtifactError if its header is larger than any model's."""
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-    if size > MAX_HEADER:
-        raise ArtifactError(path, f"a header of {size:,} bytes where at most {MAX_HEADER:,} are read", remedy)
+        check_header(file.read(8), path, remedy)
     return path
 
 
-def is_export(folder: Path) -> bool:
-    """Return if a folder holds an exported graph and no run."""
-    return holds(folder, EXPORT) and not holds(folder, MODEL_JSON)
+def check_header(start: bytes, path: Path, remedy: str) -> None:
+    """Raise ArtifactError if the header of a safetensors file is larger than any model's, by its first eight bytes."""
+    size = int.from_bytes(start[:8], "little")
+    if size > MAX_HEADER:
+        raise ArtifactError(path, f"a header of {size:,} bytes where at most {MAX_HEADER:,} are read", remedy)
 
 
-def holds(folder: Path, name: str) -> bool:
-    """Return if a folder holds a file of a run or of an export."""
-    return (current(folder) / name).is_file()
+def is_export(place: Path) -> bool:
+    """Return if a folder holds an exported graph and no run; a file can be nothing else that is read."""
+    return place.is_file() or (holds(place, EXPORT) and not holds(place, MODEL_JSON))
+
+
+def holds(place: Path, name: str) -> bool:
+    """Return if a folder holds a file of a run or of an export, or if an export that is one file does."""
+    if place.is_file():
+        return name == EXPORT and begins_with(place, EXPORT)
+    return (current(place) / name).is_file()
+
+
+def is_model(place: Path) -> bool:
+    """Return if a folder or a file is a run or an export."""
+    return holds(place, MODEL_JSON) or holds(place, EXPORT)
 
 
 def of_export(folder: Path) -> tuple[str, ...]:
@@ -116,7 +140,9 @@ def of_run(run: Path) -> tuple[str, ...]:
     """
     names = [*OF_TRAINING, *RESULTS]
     for folder in sorted(run.iterdir()) if run.is_dir() else ():
-        if holds(folder, EXPORT):
+        if folder.is_file():
+            names += [folder.name] if holds(folder, EXPORT) else []
+        elif holds(folder, EXPORT):
             names += [f"{folder.name}/{name}" for name in of_export(folder)]
         elif holds(folder, METRICS):
             names += [f"{folder.name}/{name}" for name in RESULTS]
@@ -136,8 +162,44 @@ def member(folder: Path, name: str, remedy: str, limit: int = MAX_WEIGHTS) -> Pa
     if not path.is_file():
         raise ArtifactError(path, "no ordinary file", remedy)
     if (size := path.stat().st_size) > limit:
-        raise ArtifactError(path, f"{size:,} bytes where at most {limit:,} are read", remedy)
+        raise _too_large(path, size, limit, remedy)
     return path
+
+
+def files_of(place: Path) -> Read:
+    """Return a function that reads the files of a run or of an export; ArtifactError if it is one file that is damaged.
+
+    One file is read as a whole at once, and a folder's files when they are asked for.
+    """
+    if not place.is_file():
+        return partial(_read_member, place)
+    give = "give the folder that `aeflow train` wrote, or the file or folder of `aeflow export`"
+    if place.name in (*OF_TRAINING, *OF_EXPORT):
+        raise ArtifactError(place, "one of the files of a model", f"give the folder itself: {place.parent}")
+    try:
+        files = unpacked(place, OF_EXPORT)
+    except (ValueError, OSError) as error:
+        damaged = begins_with(place, EXPORT) or place.suffix == ONE_FILE
+        found = f"{'damaged' if damaged else 'no model'}: {getattr(error, 'strerror', None) or error}"
+        raise ArtifactError(place, found, "export it again" if damaged else give) from error
+
+    def read(name: str, remedy: str, limit: int) -> bytes:
+        if name not in files:
+            raise ArtifactError(place, f"holds no {name}", remedy)
+        if len(files[name]) > limit:
+            raise _too_large(place / name, len(files[name]), limit, remedy)
+        return files[name]
+
+    return read
+
+
+def _read_member(folder: Path, name: str, remedy: str, limit: int) -> bytes:
+    """Return the content of a file in a folder; see ``member``."""
+    return member(folder, name, remedy, limit).read_bytes()
+
+
+def _too_large(path: Path, size: int, limit: int, remedy: str) -> ArtifactError:
+    return ArtifactError(path, f"{size:,} bytes where at most {limit:,} are read", remedy)
 
 
 def run_of(export: Path, sha256: str) -> str:
@@ -156,15 +218,20 @@ def read_metadata(folder: Path) -> dict[str, Any]:
         metadata: dict[str, Any] = read_export(folder)["model"]
         return metadata
     give = "give the folder that `aeflow train --out` wrote"
-    return _model(folder / MODEL_JSON, read_checked(folder, MODEL_JSON, (SCHEMA, *OLD_SCHEMAS), give, REMEDY_TRAIN))
+    read = files_of(folder)
+    content = read_checked(folder, MODEL_JSON, (SCHEMA, *OLD_SCHEMAS), give, REMEDY_TRAIN, read)
+    return _model(folder / MODEL_JSON, content)
 
 
-def read_export(folder: Path) -> dict[str, Any]:
-    """Read the checked content of an exported graph's ``export.json``; raises ArtifactError."""
+def read_export(place: Path, read: Read | None = None) -> dict[str, Any]:
+    """Read the checked content of an exported graph's ``export.json``; raises ArtifactError.
+
+    ``read`` is what ``files_of`` gave, if it was called already.
+    """
     give, remedy = "give the folder that `aeflow export` wrote", "export it again"
-    export = read_checked(folder, EXPORT, (EXPORT_SCHEMA,), give, remedy)
-    validate(ExportEntry, export, folder / EXPORT, remedy)
-    return {**export, "model": _model(folder / EXPORT, export.get("model"))}
+    export = read_checked(place, EXPORT, (EXPORT_SCHEMA,), give, remedy, read or files_of(place))
+    validate(ExportEntry, export, place / EXPORT, remedy)
+    return {**export, "model": _model(place / EXPORT, export.get("model"))}
 
 
 def check_weights(run: Path, metadata: dict[str, Any]) -> Path:
@@ -186,16 +253,18 @@ def _model(path: Path, metadata: Any) -> dict[str, Any]:
     return today
 
 
-def read_checked(folder: Path, name: str, schemas: tuple[int, ...], give: str, remedy: str) -> dict[str, Any]:
-    """Read a JSON file that ``write_checked`` wrote.
+def read_checked(
+    folder: Path, name: str, schemas: tuple[int, ...], give: str, remedy: str, read: Read
+) -> dict[str, Any]:
+    """Read a JSON file that ``write_checked`` wrote, by a function of ``files_of``.
 
     Raises ArtifactError if it is missing, damaged or of another version.
     """
     path = current(folder) / name
-    if not path.exists() and not path.is_symlink():
+    if not folder.is_file() and not path.exists() and not path.is_symlink():
         raise ArtifactError(folder, "no such folder" if not folder.is_dir() else f"holds no {name}", give)
     try:
-        content = _parsed(member(folder, name, remedy, MAX_JSON).read_text(encoding="utf-8"))
+        content = _parsed(read(name, remedy, MAX_JSON).decode())
         checksum = digest({k: v for k, v in content.items() if k != "sha256"} if isinstance(content, dict) else None)
     except (ValueError, RecursionError) as error:
         raise ArtifactError(path, "not valid JSON: truncated or damaged", remedy) from error

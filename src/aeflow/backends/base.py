@@ -6,7 +6,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -75,14 +74,14 @@ class GraphBackend(ABC):
     """Base of the backends that run a graph file; only the outputs that are asked for are computed."""
 
     name: ClassVar[str]  # of the backend and of its own format
-    graph_file: ClassVar[str]  # file to open in a folder of that format
+    graph_file: ClassVar[str]  # name of the file with the graph in that format
     formats: ClassVar[tuple[str, ...]]  # formats that it runs
     packages: ClassVar[tuple[str, ...]]  # they write and run its format; the version of the last decides the results
     install: ClassVar[str]  # argument of pip install
     one_by_one: ClassVar[bool]  # if images are handed over one at a time
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
-        """Open a graph of images (B, 3, size, size) that computes ``outputs``."""
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
+        """Open a graph of images (B, 3, size, size) that computes ``outputs``, from the files of its format by name."""
         self.size = size
         self._outputs = tuple(outputs)
 

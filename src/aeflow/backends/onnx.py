@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from aeflow._types import Floats32
@@ -16,7 +15,7 @@ DOMAINS = ("", "ai.onnx")  # of operations that every runtime has
 
 
 class OnnxBackend(GraphBackend):
-    """Backend that runs a graph file with ONNX Runtime; only the outputs that are asked for are computed."""
+    """Backend that runs a graph with ONNX Runtime; only the outputs that are asked for are computed."""
 
     name = "onnx"
     graph_file = "graph.onnx"
@@ -25,11 +24,11 @@ class OnnxBackend(GraphBackend):
     install = "aeflow[onnx]"
     one_by_one = False
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
         import onnx
 
-        super().__init__(graph, size, outputs)
-        self._model = onnx.load(graph, load_external_data=False)
+        super().__init__(files, size, outputs)
+        self._model = onnx.load_model_from_string(files[self.graph_file])  # so it can name no other file
         _check(self._model)
         self._sessions: dict[tuple[str, ...], Any] = {}
 

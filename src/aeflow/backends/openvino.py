@@ -6,9 +6,8 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
+from aeflow.backends.onnx import OnnxBackend
 
 MAX_STREAMS = 8  # images computed at once; each needs memory for its own activations
 
@@ -27,7 +27,7 @@ def openvino() -> ModuleType:
 
 
 class OpenVINOBackend(GraphBackend):
-    """Backend that runs a graph file on the CPU with OpenVINO; only the outputs that are asked for are computed.
+    """Backend that runs a graph on the CPU with OpenVINO; only the outputs that are asked for are computed.
 
     The graph is compiled for one image, and as many images are computed at once as there are streams, each on cores of
     its own: a fixed shape saves a third of the arithmetic's time, and no thread waits for another that a decoder holds
@@ -41,11 +41,11 @@ class OpenVINOBackend(GraphBackend):
     install = "openvino"
     one_by_one = True
 
-    def __init__(self, graph: Path, size: int, outputs: Sequence[str]) -> None:
-        super().__init__(graph, size, outputs)
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
+        super().__init__(files, size, outputs)
         self._ov = openvino()
         self._core = self._ov.Core()
-        self._model = self._read(graph)
+        self._model = self._read(files)
         self._one = threading.Lock()  # a queue gives its requests' results to one caller at a time
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
@@ -54,9 +54,10 @@ class OpenVINOBackend(GraphBackend):
         """Return the name of the graph, and of its weights."""
         return (cls.graph_file, "graph.bin")
 
-    def _read(self, graph: Path) -> Any:
-        """Read a graph; ONNX from memory, so that it can name no other file. Raises ValueError for loops and states."""
-        model = self._core.read_model(graph.read_bytes() if graph.suffix == ".onnx" else graph)
+    def _read(self, files: Mapping[str, bytes]) -> Any:
+        """Read a graph from memory, so that it can name no other file. Raises ValueError for loops and states."""
+        own = self.graph_file in files
+        model = self._core.read_model(*(files[name] for name in (self.files() if own else (OnnxBackend.graph_file,))))
         kinds = {node.get_type_name() for node in model.get_ops()}
         if found := sorted(kinds & {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}):
             raise ValueError(f"{found[0]}: no operation of a score")

@@ -18,7 +18,10 @@ from aeflow.runtime.terminal import print
 def export(
     run: Run,
     to: Annotated[str, typer.Option(help="onnx or openvino.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for the graph; RUN/onnx or RUN/openvino by default.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the graph, or one file MODEL.aeflow; RUN/onnx or RUN/openvino by default."),
+    ] = None,
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
@@ -38,5 +41,5 @@ def export(
     print(
         f"largest difference of a score from torch: {parity.largest:.2g} standard deviations of "
         f"held-out normals, {flips} flipped, over {images} ({parity.abnormal:,} abnormal)\n"
-        f"graph: {folder}"
+        f"{'model' if folder.is_file() else 'graph'}: {folder}"
     )

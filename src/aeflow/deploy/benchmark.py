@@ -240,13 +240,13 @@ def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch
         yield torch.no_grad()(encoder)
         return
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / GRAPH_BACKENDS[backend.name].graph_file
         module = _EncoderGraph(encoder).eval()
-        write_graph(module, module.outputs, backend.size, path)
+        write_graph(module, module.outputs, backend.size, Path(folder) / GRAPH_BACKENDS[backend.name].graph_file)
+        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
         graph = (
-            OpenVINOBackend(path, backend.size, module.outputs)
+            OpenVINOBackend(files, backend.size, module.outputs)
             if isinstance(backend, OpenVINOBackend)
-            else OnnxBackend(path, backend.size, module.outputs)
+            else OnnxBackend(files, backend.size, module.outputs)
         )
 
         def run(x: torch.Tensor) -> dict[str, Floats32]:

@@ -15,7 +15,16 @@ from torch import Tensor
 
 from aeflow.artifacts import exported_graph
 from aeflow.artifacts.exported_graph import TOLERANCE, Pictures, as_pixels
-from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, holds, of_export, read_metadata, write_checked
+from aeflow.artifacts.layout import (
+    EXPORT,
+    EXPORT_SCHEMA,
+    OF_EXPORT,
+    ONE_FILE,
+    holds,
+    of_export,
+    read_metadata,
+    write_checked,
+)
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.artifacts.schema import ARRAYS_FILE
@@ -27,13 +36,15 @@ from aeflow.data.splits import evenly
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.model import output_names
 from aeflow.model.generate import sample
-from aeflow.runtime.files import file_digest
-from aeflow.runtime.folders import alone, current, foreign, together
+from aeflow.runtime.files import file_digest, replacing
+from aeflow.runtime.folders import alone, current, foreign, scratch, together
 from aeflow.runtime.inputs import Inputs
+from aeflow.runtime.one_file import MAX_BYTES, packed
 from aeflow.scoring.scorer import BATCH, value_of
 
 COARSE, GENERATED = 4, 6  # test images of noise, and generated ones, which are altered, too
 MAX_NORMALS = 32  # train normals that a graph is proven on as well
+PACKING = ".packing-"  # prefix of folders whose files become one
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,25 +72,59 @@ class Parity:
 def export(run: Path, to: str, out: Path | None = None, overwrite: bool = False) -> tuple[Path, Parity]:
     """Write the graph of a run to ``out``, by default ``RUN/onnx`` or ``RUN/openvino``, if it gives the same scores.
 
-    Raises SettingsError for an unknown or unavailable format; ArtifactError, with nothing written, if a score differs
-    by more than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export, or one that is not to
-    be overwritten. The files of a former export are replaced together; others beside it stay.
+    ``out`` is a folder, or one file with all that such a folder holds if its name ends in ``.aeflow``. Raises
+    SettingsError for an unknown or unavailable format; ArtifactError, with nothing written, if a score differs by more
+    than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export, or one that is not to be
+    overwritten. The files of a former export are replaced together; others beside it stay.
     """
     if to not in GRAPH_BACKENDS:
         raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
-    folder = run / to if out is None else out
-    if (folder.exists() and not folder.is_dir()) or (not holds(folder, EXPORT) and foreign(folder)):
-        raise ArtifactError(folder, "holds something else than an export", "choose another --out")
-    if holds(folder, EXPORT) and not overwrite:
-        raise ArtifactError(folder, "already holds an export", "choose another --out, or replace it with --overwrite")
+    place = run / to if out is None else out
+    one_file = place.suffix == ONE_FILE
+    _check_place(place, one_file, overwrite)
     metadata = read_metadata(run)
     artifact = load_run(run, metadata=metadata)
     inputs = Inputs(current(run).iterdir())
-    with alone(folder), together(folder, of_export(folder), inputs, gap=False) as staged:
-        parity = make(artifact, run, metadata, to, staged)
-        if not parity.passes:
-            raise unequal(folder, parity)
-    return folder, parity
+    if one_file:
+        inputs.spare(place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(place) as file, scratch(place.parent, PACKING) as folder:
+            parity = _proven(artifact, run, metadata, to, folder, place)
+            file.write(_packed(folder, place))
+    else:
+        with alone(place), together(place, of_export(place), inputs, gap=False) as folder:
+            parity = _proven(artifact, run, metadata, to, folder, place)
+    return place, parity
+
+
+def _check_place(place: Path, one_file: bool, overwrite: bool) -> None:
+    """Raise ArtifactError if something else than an export is where one is to be written, or one that is to stay."""
+    taken = place.is_dir() or (place.exists() and not holds(place, EXPORT))
+    if one_file and taken:
+        raise ArtifactError(place, "is there, and no export in one file", "choose another --out")
+    if not one_file and place.exists() and not place.is_dir():
+        raise ArtifactError(place, "is a file", f"name a folder, or a file that ends in {ONE_FILE}")
+    if not one_file and not holds(place, EXPORT) and foreign(place):
+        raise ArtifactError(place, "holds something else than an export", "choose another --out")
+    if holds(place, EXPORT) and not overwrite:
+        raise ArtifactError(place, "already holds an export", "choose another --out, or replace it with --overwrite")
+
+
+def _proven(artifact: Artifact, run: Path, metadata: dict[str, Any], to: str, folder: Path, place: Path) -> Parity:
+    """Make an export in an empty folder; ArtifactError for its ``place`` if it gives other scores."""
+    parity = make(artifact, run, metadata, to, folder)
+    if not parity.passes:
+        raise unequal(place, parity)
+    return parity
+
+
+def _packed(folder: Path, place: Path) -> bytes:
+    """Return the files of an export as the content of one; ArtifactError if they are too large for that."""
+    files = {name: folder / name for name in OF_EXPORT if (folder / name).is_file()}
+    size = sum(path.stat().st_size for path in files.values())
+    if size > 0.95 * MAX_BYTES:  # zipfile leaves that room
+        raise ArtifactError(place, f"{size:,} bytes are too many for one file", "export it to a folder")
+    return packed({name: path.read_bytes() for name, path in files.items()})
 
 
 def unequal(where: object, parity: Parity) -> ArtifactError:
@@ -132,7 +177,8 @@ def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) 
     kept = load_file(folder / ARRAYS_FILE)[exported_graph.IMAGES]
     images = np.concatenate([kept, normals_of(run, artifact)])
     calibration, reference = artifact.calibration, artifact.scorer.backend
-    backend = exported_graph.open_graph(folder, content, artifact.settings.image_size, content["format"])
+    files = {name: (folder / name).read_bytes() for name in content["files"]}
+    backend = exported_graph.open_graph(files, content, artifact.settings.image_size, content["format"])
     rows, maps = [], dict.fromkeys(output_names.MAPS, 0.0)
     for start in range(0, len(images), BATCH):
         x = as_pixels(images[start : start + BATCH])

@@ -19,7 +19,7 @@ from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
 from aeflow.data.records import Record, Refusals, inputs_of, read_records
 from aeflow.data.slices import refusals_among, unfold
-from aeflow.errors import ArtifactError, DataError, count
+from aeflow.errors import ArtifactError, DataError, OutputError, count
 from aeflow.evaluation import plots
 from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.evaluation.notes import can_be_told, notes_on
@@ -104,6 +104,8 @@ def evaluate(
     Raises OutputError if they may not, DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
+    if out.is_file():
+        raise OutputError(out, "is a file", "name a folder for the results with --out")
     listed = read_records(data, split)
     records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):

@@ -69,7 +69,8 @@ def test_region_box_and_crop_are_the_same_in_a_graph(
     write_graph(net, OUTPUTS, SIZE, graph, one_by_one=True)
     x = torch.rand(2, 3, SIZE // 4, SIZE // 4)
     x = nn.functional.interpolate(x, size=SIZE, mode="bicubic").clamp(0, 1)
-    found = OpenVINOBackend(graph, SIZE, OUTPUTS).outputs(x.numpy(), OUTPUTS)
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    found = OpenVINOBackend(files, SIZE, OUTPUTS).outputs(x.numpy(), OUTPUTS)
     with torch.no_grad():
         expected = dict(zip(OUTPUTS, net(x), strict=True))
     for name in OUTPUTS:
