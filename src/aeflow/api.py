@@ -15,6 +15,7 @@ from aeflow.artifacts.layout import is_export
 from aeflow.config import make_settings, region_and_folder
 from aeflow.data.load_files import load_files
 from aeflow.data.loader import Decoded, in_colour
+from aeflow.data.plain_folders import Folders, PlainFolders, training_data
 from aeflow.data.preprocess import preprocess
 from aeflow.data.records import Record, find_images
 from aeflow.data.slices import one_image
@@ -253,6 +254,8 @@ def train(
     data: Path | str,
     out: Path | str,
     *,
+    abnormal: Folders = (),
+    unlabelled: Folders = (),
     preset: str | Path = "default",
     region: Path | str | None = None,
     encoder_weights: Path | str | None = None,
@@ -264,6 +267,8 @@ def train(
 ) -> Model:
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
+    ``data`` is a data folder, or a folder of normal images and nothing else. Beside the latter, folders of ``abnormal``
+    and of ``unlabelled`` images teach it classes (``classifier="mixture"`` unless another way is named).
     ``region`` is what counts: none, body, lungs, or a folder with masks of 20 to 50 painted train normals.
     With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones,
     with ``prior="flowgmm"`` the flow itself does.
@@ -274,14 +279,15 @@ def train(
     with extra("train"):
         from aeflow.training.train import train as train_run
 
+    source = training_data(data, abnormal, unlabelled)
     painted = None
     if region is not None:
         changes["region"], painted = region_and_folder(region)
     with listening(progress):
         trained = train_run(
-            data,
+            source,
             out,
-            make_settings(preset, **changes),
+            make_settings(preset, taught=isinstance(source, PlainFolders), **changes),
             encoder_weights=None if encoder_weights is None else Path(encoder_weights),
             painted=painted,
             device=device,

@@ -72,23 +72,34 @@ def _typed(paths: Any) -> Any:
 
 def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
     """Raise SettingsError if a model stands where the data should, and no model where it should."""
-    from aeflow.artifacts.layout import EXPORT, MODEL_JSON, holds
+    from aeflow.artifacts.layout import is_model
 
-    def is_model(folder: Path) -> bool:
+    def readable_model(folder: Path) -> bool:
         try:
-            return holds(folder, MODEL_JSON) or holds(folder, EXPORT)
+            return is_model(folder)
         except PermissionError:  # whoever opens it says so
             return False
 
-    model = next((path for path in others if is_model(path)), None)
-    if model is not None and not is_model(run):
+    model = next((path for path in others if readable_model(path)), None)
+    if model is not None and not readable_model(run):
         raise SettingsError(run, f"is no model, but {model} is one", "name the model first, then the images")
 
 
 # No path is tried before it is opened (``readable``): what cannot be read is one line, or one image of a batch.
-Run = Annotated[Path, typer.Argument(help="Folder of a trained model.", show_default=False, readable=False)]
+Run = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of a trained model, or the file of an exported one.", show_default=False, readable=False
+    ),
+]
 Data = Annotated[
     Path, typer.Argument(help="Folder {train,val,test}/{normal,abnormal}/ or with manifest.csv.", readable=False)
+]
+TrainData = Annotated[
+    Path,
+    typer.Argument(
+        help="Data folder {train,val,test}/{normal,abnormal}/, or one of normal images alone.", readable=False
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aeflow.cli.options import Changes, Data, Device, Identify, Json, Preset, Weights, app
+from aeflow.cli.options import Changes, Device, Identify, Json, Preset, TrainData, Weights, app
 from aeflow.cli.output import end, print_json
 from aeflow.errors import ArtifactError, count
 from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
+if TYPE_CHECKING:
+    from aeflow.config import Settings
+
 
 @app.command()
 def train(
-    data: Data,
+    data: TrainData,
     out: Annotated[Path, typer.Option(help="Folder to write the model into.")],
+    abnormal: Annotated[
+        list[Path] | None,
+        typer.Option(help="Beside a plain folder of normal images: one of abnormal ones to learn from; repeatable."),
+    ] = None,
+    unlabelled: Annotated[
+        list[Path] | None, typer.Option(help="The same for images of which nobody knows; repeatable.")
+    ] = None,
     preset: Preset = "default",
     encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
     encoder_weights: Weights = None,
@@ -30,7 +41,11 @@ def train(
         str | None, typer.Option(help="What disease does: diffuse (much of the region), focal (a spot), or unknown.")
     ] = None,
     classifier: Annotated[
-        str | None, typer.Option(help="none, or mixture: learn from labelled abnormal and unlabelled images, too.")
+        str | None,
+        typer.Option(
+            help="none, or mixture: learn from labelled abnormal and unlabelled images, too; "
+            "--abnormal, --unlabelled and --labels imply it."
+        ),
     ] = None,
     prior: Annotated[
         str | None,
@@ -56,8 +71,9 @@ def train(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Learn from the normal images of DATA; with --classifier mixture or --prior flowgmm from others, too."""
+    """Learn from normal images; with --abnormal, --classifier mixture or --prior flowgmm from others, too."""
     from aeflow.config import make_settings, parse_changes, region_and_folder
+    from aeflow.data.plain_folders import PlainFolders, training_data
 
     with extra("train"):
         import numpy as np
@@ -78,14 +94,18 @@ def train(
         "seed": seed,
         "allow_leakage": allow_leakage,
     }
+    source = training_data(data, abnormal or (), unlabelled or ())
     painted = None
     if region is not None:
         named["region"], painted = region_and_folder(region)
     settings = make_settings(
-        preset, **parse_changes(changes or []), **{k: v for k, v in named.items() if v is not None}
+        preset,
+        taught=isinstance(source, PlainFolders),
+        **parse_changes(changes or []),
+        **{k: v for k, v in named.items() if v is not None},
     )
     trained = train_run(
-        data,
+        source,
         out,
         settings,
         encoder_weights=encoder_weights,
@@ -108,6 +128,8 @@ def train(
         )
         for sentence in trained.artifact.metadata["plan"]:
             print(sentence)
+        if (taught := trained.artifact.metadata["labelled_set"]) is not None:
+            print(_taught(taught, settings))
         phases = {"features": "features", "terms": "terms", "decoder": "decoder", "training": "networks"}
         phases |= {"flowgmm": "FlowGMM", "calibration": "calibration"}
         timed = {phase: name for phase, name in phases.items() if f"{phase}_seconds" in metadata}
@@ -119,6 +141,7 @@ def train(
         rank, _ = conformal_threshold(np.array(calibration.scores), trained.artifact.settings.false_positive_rate)
         print(promise(len(calibration.scores), rank, metadata["held_out_patients"]))
         print(f"model: {out}")
+        print(f"next: {shlex.join(['aeflow', 'score', str(out)])} IMAGES --out scores.csv --maps maps/")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     end(trained.refusals)
@@ -136,6 +159,15 @@ def _graph_of(run: Path) -> list[str]:
     except ArtifactError as error:
         return [f"no graph is in the model: {error}"]
     return []
+
+
+def _taught(labelled_set: dict[str, Any], settings: Settings) -> str:
+    """Return what taught the classes, and the way they are learnt."""
+    labelled = count(sum(labelled_set["labelled_images"].values()), "labelled abnormal image")
+    pool = labelled_set["unlabelled"]
+    unlabelled = "" if pool is None else f" and {pool['images']:,} unlabelled ones"
+    way = f"prior {settings.prior}" if settings.classifier == "none" else f"classifier {settings.classifier}"
+    return f"learns classes from {labelled}{unlabelled} ({way})"
 
 
 def _epochs(metadata: dict[str, Any]) -> str:

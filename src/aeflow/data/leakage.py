@@ -40,17 +40,21 @@ def leakage(train_normals: Sequence[Record], test: Sequence[Record]) -> Leakage:
     Only files that have the size of one on the other side are opened.
     """
     patients = shared_patients(train_normals, test)
-    ours, theirs = _by_size(train_normals), _by_size(test)
-    both = ours.keys() & theirs.keys()
-    digests = {content(path, LIMITS.max_bytes) for size in both for path in theirs[size]} - {None}
-    copies = {path for size in both for path in ours[size] if content(path, LIMITS.max_bytes) in digests}
     return Leakage(
-        tuple(record for record in train_normals if record.patient in patients),
-        tuple(record for record in train_normals if record.path in copies),
+        tuple(record for record in train_normals if record.patient in patients), tuple(copies(train_normals, test))
     )
 
 
-def refuse_leakage(data: Path | str, found: Leakage) -> None:
+def copies(records: Sequence[Record], others: Sequence[Record]) -> list[Record]:
+    """Return the records whose file is one of the others', byte for byte; see ``leakage``."""
+    ours, theirs = _by_size(records), _by_size(others)
+    both = ours.keys() & theirs.keys()
+    digests = {content(path, LIMITS.max_bytes) for size in both for path in theirs[size]} - {None}
+    found = {path for size in both for path in ours[size] if content(path, LIMITS.max_bytes) in digests}
+    return [record for record in records if record.path in found]
+
+
+def refuse_leakage(data: object, found: Leakage) -> None:
     """Raise DataError if there is any leakage."""
     if found.images:
         remedy = "take them out of one split (aeflow audit lists them), or go on with --allow-leakage"

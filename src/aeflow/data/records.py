@@ -161,12 +161,20 @@ def label_name(label: int | None) -> str:
     return next(name for name, value in LABELS.items() if value == label)
 
 
+def data_folder_around(folder: Path) -> Path | None:
+    """Return the data folder of which a folder is a split, or lies in one; None if there is none."""
+    real = folder.resolve()
+    for above in (folder / "..", folder / "../..", folder / "../../.."):
+        for split in SPLITS:
+            if os.path.isdir(above / split) and real.is_relative_to((above / split).resolve()):
+                return Path(os.path.normpath(above))
+    return None
+
+
 def _above(data: Path) -> str | None:
     """Return the advice to name the data folder that a folder of a split or class lies in; None if it lies in none."""
-    for above in (data / "..", data / "../.."):
-        if any(os.path.isdir(above / split) for split in SPLITS) and not data.resolve().samefile(above):
-            return f"name the data folder itself: {os.path.normpath(above)}"
-    return None
+    around = data_folder_around(data)
+    return None if around is None else f"name the data folder itself: {around}"
 
 
 def _of_folders(data: Path) -> list[Record]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aeflow.config import PAINTED, Settings
 from aeflow.data.masks import REGION, strays
+from aeflow.data.plain_folders import TrainingData
 from aeflow.data.records import Record, stray_masks
 from aeflow.data.splits import evenly
 from aeflow.model.aeflow import chosen
@@ -20,7 +21,7 @@ MOST_PAINTED = 100  # painted normals that a region is learnt from; more teach n
 
 
 def find_region(
-    data: Path | str, painted: Path | None, kept: Sequence[Record], settings: Settings, encoder: Encoder
+    data: TrainingData, painted: Path | None, kept: Sequence[Record], settings: Settings, encoder: Encoder
 ) -> Region | None:
     """Return the region for the ``kept`` normals, learnt now if it is painted; None if all of the image counts.
 
@@ -37,11 +38,11 @@ def find_region(
     return learn_region(x, masks, encoder, settings.seed)
 
 
-def unused_masks(data: Path | str, painted: Path | None, train: Sequence[Record], settings: Settings) -> list[str]:
+def unused_masks(data: TrainingData, painted: Path | None, train: Sequence[Record], settings: Settings) -> list[str]:
     """Return a sentence on the painted masks that fit no train image, in a list; empty if there are none."""
     if settings.region != PAINTED:
         return []
     if painted is None:
-        return stray_masks(data, train, (REGION,))
+        return stray_masks(Path(data), train, (REGION,))
     note = strays(painted, "mask", list(masks_in(painted).paths.values()), [record.path for record in train])
     return [] if note is None else [note]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aeflow.config import Settings
 from aeflow.data.augment import recapture
+from aeflow.data.plain_folders import TrainingData, place_of
 from aeflow.data.records import Record, Refusals, of_label
 from aeflow.data.splits import leave_out_patients, shared_patients
 from aeflow.errors import DataError, count
@@ -36,7 +36,7 @@ class LabelledSet:
 
 
 def choose_labelled_set(
-    data: Path | str, train: Sequence[Record], test: Sequence[Record], known: Sequence[Record], settings: Settings
+    data: TrainingData, train: Sequence[Record], test: Sequence[Record], known: Sequence[Record], settings: Settings
 ) -> LabelledSet:
     """Return the ``known`` normals, ``settings.labels`` abnormal images drawn by the seed, and the unlabelled ones.
 
@@ -51,7 +51,7 @@ def choose_labelled_set(
     if wanted > len(abnormal):
         labelled = count(len(abnormal), "labelled abnormal image")
         found = f"{labelled} of patients outside the test split, {wanted:,} asked for"
-        raise DataError(Path(data) / "train" / "abnormal", found, "ask for fewer with --labels, or label more")
+        raise DataError(place_of(data, 1), found, "ask for fewer with --labels, or label more")
     drawn, rest = abnormal[:wanted], abnormal[wanted:]
     pool = of_label(free, None) + (sorted(rest, key=lambda r: r.name) if settings.undrawn else [])
     kinds = sorted({record.kind or ANY_KIND for record in drawn}) or [ANY_KIND]
@@ -115,7 +115,7 @@ class LearntClasses:
 
 
 def learn_classes(
-    data: Path | str,
+    data: TrainingData,
     records: tuple[Sequence[Record], Sequence[Record]],
     known: Sequence[Record],
     settings: Settings,
@@ -131,5 +131,5 @@ def learn_classes(
         return LearntClasses(labelled_set, None, None), []
     labelled_set, examples, refusals = read_examples(labelled_set, front, settings, arithmetic)
     if 0 not in labelled_set.labels:
-        raise DataError(Path(data) / "train" / "normal", "no image can be read", f"the first: {refusals[0][1]}")
+        raise DataError(place_of(data, 0), "no image can be read", f"the first: {refusals[0][1]}")
     return LearntClasses(labelled_set, *fit_class_mixture(examples, labelled_set.kinds, settings)), refusals

@@ -12,7 +12,8 @@ from pathlib import Path
 from aeflow.artifacts.layout import CHECKPOINT, EPOCH_SCORES, HISTORY, MODEL_JSON, OF_TRAINING, holds, of_run
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
-from aeflow.data.records import inputs_of
+from aeflow.data.folder_files import MANIFEST
+from aeflow.data.plain_folders import TrainingData, records_of
 from aeflow.errors import ArtifactError
 from aeflow.runtime.files import file_digest, write_text
 from aeflow.runtime.folders import together
@@ -36,10 +37,10 @@ def check_run(run: Path, resume: bool, overwrite: bool) -> None:
         raise ArtifactError(run, found, "choose another --out, or replace it with --overwrite")
 
 
-def inputs_with(data: Path | str, *given: Path | None) -> Inputs:
+def inputs_with(data: TrainingData, *given: Path | None) -> Inputs:
     """Return the files that a training reads."""
-    inputs = inputs_of(data)
-    inputs.add(given)
+    inputs = Inputs([Path(data) / MANIFEST, *given])
+    inputs.add(file for record in records_of(data) for file in record.files)
     for folder in given:
         if folder is not None and folder.is_dir():
             inputs.add(folder.iterdir())

@@ -17,7 +17,8 @@ from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few, too_few_patients
 from aeflow.config import FLOWGMM, Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
-from aeflow.data.records import Record, Refusals, of_label, read_records
+from aeflow.data.plain_folders import TrainingData, place_of, records_of
+from aeflow.data.records import Record, Refusals, of_label
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly, hold_out
 from aeflow.errors import DataError, count
@@ -96,7 +97,7 @@ class Paces:
 
 
 def train(
-    data: Path | str,
+    data: TrainingData,
     out: Path | str,
     settings: Settings,
     *,
@@ -108,10 +109,11 @@ def train(
 ) -> Trained:
     """Learn from the train normals of ``data`` and write the run folder ``out``.
 
-    ``painted``: folder of masks of 20 to 50 train normals, from which the region is learnt if the settings say so; by
-    default ``train/region`` of the data. Raises DataError for too few normals, or for normals that are in the test
-    split, too, unless ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training,
-    NumericalError naming the layer if training leaves the finite numbers.
+    ``data``: a data folder, or what ``data.plain_folders.training_data`` gave. ``painted``: folder of masks of 20 to 50
+    train normals, from which the region is learnt if the settings say so; by default ``train/region`` of the data.
+    Raises DataError for too few normals, or for normals that are in the test split, too, unless
+    ``settings.allow_leakage``; ArtifactError if ``out`` already holds a model or another training, NumericalError that
+    names the layer if training leaves the finite numbers.
     """
     run = Path(out)
     check_run(run, resume, overwrite)
@@ -120,7 +122,7 @@ def train(
 
 
 def _trained(
-    data: Path | str,
+    data: TrainingData,
     run: Path,
     settings: Settings,
     encoder_weights: Path | None,
@@ -192,11 +194,11 @@ def _trained(
     return Trained(model, history, refusals, notes + unused_masks(data, painted, images.train, settings))
 
 
-def read_images(data: Path | str, settings: Settings) -> TrainingImages:
+def read_images(data: TrainingData, settings: Settings) -> TrainingImages:
     """Return the images of a data folder by their part; raises DataError for too few normals, or leaked ones."""
-    records = unfold(read_records(data, "train"), settings.slice_axis)
-    normals = of_label(records, 0, at_least=2, where=Path(data) / "train")
-    test = unfold([r for r in read_records(data) if r.split == "test"], settings.slice_axis)
+    records = unfold(records_of(data, "train"), settings.slice_axis)
+    normals = of_label(records, 0, at_least=2, where=place_of(data, 0))
+    test = unfold([r for r in records_of(data) if r.split == "test"], settings.slice_axis)
     leaked = leakage(normals, test)
     if not settings.allow_leakage:
         refuse_leakage(data, leaked)
@@ -205,7 +207,7 @@ def read_images(data: Path | str, settings: Settings) -> TrainingImages:
 
 
 def _learn_classes(
-    data: Path | str, images: TrainingImages, settings: Settings, front: Front, arithmetic: Arithmetic
+    data: TrainingData, images: TrainingImages, settings: Settings, front: Front, arithmetic: Arithmetic
 ) -> tuple[LearntClasses | None, Settings, Refusals]:
     """Learn the classes if the settings ask for them; without any, the settings are those of a normals-only model."""
     if settings.classifier == "none":
@@ -216,7 +218,7 @@ def _learn_classes(
     return learnt, settings, refusals
 
 
-def _of_flowgmm(data: Path | str, images: TrainingImages, settings: Settings) -> LabelledSet | None:
+def _of_flowgmm(data: TrainingData, images: TrainingImages, settings: Settings) -> LabelledSet | None:
     """Return the labelled set that prior ``flowgmm`` is to learn from; None with another prior."""
     if settings.prior != FLOWGMM:
         return None
@@ -270,7 +272,7 @@ def _all_refusals(first: Refusals, second: Refusals) -> Refusals:
     return refusals_among([*first, *(refusal for refusal in second if refusal[0] not in known)])
 
 
-def _check_enough(material: Material, settings: Settings, data: Path | str, refusals: Refusals) -> None:
+def _check_enough(material: Material, settings: Settings, data: TrainingData, refusals: Refusals) -> None:
     """Raise DataError if too few different normals can be read to train on, or to hold out."""
     different = [len(set(features.contents)) for features in (material.views[0], material.held_out)]
     if different[0] < 2 or different[1] < MIN_NORMALS:
@@ -278,7 +280,7 @@ def _check_enough(material: Material, settings: Settings, data: Path | str, refu
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
         needed = math.ceil(MIN_NORMALS / settings.held_out)
         remedy = f"give at least {needed} normal images, no copies of one another"
-        raise DataError(Path(data) / "train" / "normal", what + reason, remedy)
+        raise DataError(place_of(data, 0), what + reason, remedy)
 
 
 def _counts(material: Material, images: TrainingImages, refusals: Refusals, progress: Progress) -> dict[str, Any]:

@@ -1,0 +1,177 @@
+"""Train images in plain folders, without a split: normal, abnormal and unlabelled ones in folders of their own.
+
+::
+
+    NORMALS/*                   images and nothing else: all are normal
+    --abnormal DIR/*            images and nothing else: all are abnormal, of one kind
+    --unlabelled DIR/*          images and nothing else: nobody knows
+
+Who has a data folder (``records``) names that alone. What looks like a slip of the two is refused, with the command
+that was meant.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
+from aeflow.data.leakage import copies
+from aeflow.data.records import SPLITS, Record, data_folder_around, label_name, patient_of, read_records
+from aeflow.errors import DataError, count
+from aeflow.privacy import REMEDY_IDENTIFY, shown_few
+
+Folders = Path | str | Sequence[Path | str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainFolders:
+    """Folders of train images, each of one label; as a path it is the folder of the normal ones."""
+
+    normals: Path
+    abnormal: tuple[Path, ...] = ()
+    unlabelled: tuple[Path, ...] = ()
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.normals)
+
+    def __str__(self) -> str:
+        return str(self.normals)
+
+    def of(self, label: int | None) -> tuple[Path, ...]:
+        """Return the folders of a label."""
+        return {0: (self.normals,), 1: self.abnormal, None: self.unlabelled}[label]
+
+    def records(self) -> list[Record]:
+        """Return the images of all folders, as those of the train split."""
+        return [record for label in LABELS.values() for record in self._labelled(label)]
+
+    def _labelled(self, label: int | None) -> Iterator[Record]:
+        """Yield the images of a label; a normal one is named as in a training on the normals alone."""
+        for number, folder in enumerate(self.of(label), 1):
+            for path in images_in(folder):
+                name = path.name if label == 0 else f"{label_name(label)}/{number}/{path.name}"
+                yield Record(path, name, "train", label, patient_of(name), None, None)
+
+    def command(self) -> str:
+        """Return the command that trains on these folders."""
+        words = [("--abnormal", folder) for folder in self.abnormal]
+        words += [("--unlabelled", folder) for folder in self.unlabelled]
+        return _command(self.normals, *(str(word) for pair in words for word in pair))
+
+
+TrainingData = Path | str | PlainFolders
+
+
+def records_of(data: TrainingData, split: str | None = None) -> list[Record]:
+    """Return the images of a training's data, or of one of its splits; raises DataError if there are none."""
+    if not isinstance(data, PlainFolders):
+        return read_records(data, split)
+    return [record for record in data.records() if split in (None, record.split)]
+
+
+def place_of(data: TrainingData, label: int | None) -> Path:
+    """Return the folder where train images of a label belong, for messages."""
+    if isinstance(data, PlainFolders):
+        return (*data.of(label), data.normals)[0]
+    folder = Path(data)
+    return folder / "train" / label_name(label) if _is_data_folder(folder) else folder
+
+
+def training_data(data: Path | str, abnormal: Folders = (), unlabelled: Folders = ()) -> Path | PlainFolders:
+    """Return what to train on: a data folder, a folder of normals, or that with folders of other images.
+
+    Raises DataError, with the command to type, if one is not the kind of folder that stands in its place, or if an
+    image is in folders of two labels.
+    """
+    folders = PlainFolders(Path(data), _several(abnormal), _several(unlabelled))
+    normals, mixed = folders.normals, bool(folders.abnormal or folders.unlabelled)
+    if not os.path.isdir(normals) or (_is_data_folder(normals) and not mixed):
+        return normals  # its reader says what is wrong with it
+    _refuse_data_folder(folders, mixed)
+    for label in LABELS.values():
+        for folder in folders.of(label):
+            _check_plain(folders, folder, label)
+    if not mixed:
+        return normals
+    _refuse_overlap(folders)
+    return folders
+
+
+def _several(given: Folders) -> tuple[Path, ...]:
+    return tuple(map(Path, [given] if isinstance(given, str | os.PathLike) else given))
+
+
+def _is_data_folder(folder: Path) -> bool:
+    return os.path.exists(folder / MANIFEST) or any(os.path.isdir(folder / split) for split in SPLITS)
+
+
+def _refuse_data_folder(folders: PlainFolders, mixed: bool) -> None:
+    """Raise DataError if the normals are a data folder, lie in one, or are its classes without a split."""
+    normals, learns = folders.normals, ("--classifier", "mixture") if mixed else ()
+    if _is_data_folder(normals):
+        found = f"has a manifest or the folders {', '.join(SPLITS)}, which say themselves what is abnormal"
+        raise DataError(normals, found, f"name it alone: {_command(normals, *learns)}")
+    if (around := data_folder_around(normals)) is not None:
+        raise DataError(normals, "is a part of a data folder", f"name that: {_command(around, *learns)}")
+    inside = PlainFolders(normals / "normal", *(_there(normals / name) for name in ("abnormal", "unlabelled")))
+    if os.path.isdir(inside.normals):
+        raise DataError(normals, "holds a folder of each class, and no split", f"name them: {inside.command()}")
+
+
+def _check_plain(folders: PlainFolders, folder: Path, label: int | None) -> None:
+    """Raise DataError unless a folder holds images and nothing else, under a name that does not deny its label."""
+    if not os.path.isdir(folder):
+        found = "is not a folder" if os.path.exists(folder) else "there is no such folder"
+        raise DataError(folder, found, f"name a folder of {label_name(label)} images")
+    named = folder.resolve().name.lower()
+    if named in LABELS and LABELS[named] != label:
+        found = f"is named {named}, and stands where {label_name(label)} images should"
+        raise DataError(folder, found, f"rename it, or type: {_unswapped(folders, folder, named).command()}")
+    inner = [entry for entry in entries_of(folder) if os.path.isdir(entry)]
+    if inner:
+        found = f"holds {count(len(inner), 'folder')} ({shown_few(inner, 'folder')}) where images of one label belong"
+        remedy = f"name each by itself with --{label_name(label)}"
+        if label == 0:
+            example = _command(folder / "NORMALS", "--abnormal", folder / "OTHERS")
+            remedy = f"name them, as in {example}; if all are normal, make it DATA/train/normal and name DATA"
+        raise DataError(folder, found, f"{remedy}; {REMEDY_IDENTIFY}")
+    if not images_in(folder):
+        raise DataError(folder, "holds no images", f"name a folder of {label_name(label)} images")
+
+
+def _unswapped(folders: PlainFolders, folder: Path, named: str) -> PlainFolders:
+    """Return the folders with one that has the name of another label in its place."""
+    beside = folder.parent / "normal"
+    if LABELS[named] == 0:
+        normals, others = folder, (folders.normals,)
+    else:
+        normals, others = beside if os.path.isdir(beside) else Path("NORMALS"), (folder,)
+    return PlainFolders(normals, unlabelled=others) if named == "unlabelled" else PlainFolders(normals, others)
+
+
+def _refuse_overlap(folders: PlainFolders) -> None:
+    """Raise DataError if a folder stands in two places or lies in another, or if an image is in two labels' folders."""
+    everywhere = [(label, folder) for label in LABELS.values() for folder in folders.of(label)]
+    for (_, one), (_, other) in combinations(everywhere, 2):
+        if one.resolve() == other.resolve():
+            raise DataError(other, "is named twice", "name a folder once")
+    records = folders.records()
+    for one, other in combinations(LABELS.values(), 2):
+        of_one, of_other = ([record for record in records if record.label == label] for label in (one, other))
+        if both := copies(of_one, of_other):
+            found = f"{count(len(both), f'{label_name(one)} image')} also in a folder of {label_name(other)} ones"
+            raise DataError(folders.of(one)[0], f"{found}, byte for byte", "leave each where it belongs")
+
+
+def _there(folder: Path) -> tuple[Path, ...]:
+    return (folder,) if os.path.isdir(folder) else ()
+
+
+def _command(*words: Path | str) -> str:
+    """Return the command that trains on these."""
+    return shlex.join(["aeflow", "train", *map(str, words), "--out", "RUN"])
