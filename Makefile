@@ -52,7 +52,7 @@ wheel: $(INSTALLED) ## Build the wheel into dist/
 
 image: ## Build the container image with podman or buildah
 	@tool=$$(command -v podman || command -v buildah) || { echo "neither podman nor buildah is installed" >&2; exit 2; }; \
-	  $$tool build --tag aeflow --file Containerfile .
+	  $$tool build --format docker --tag aeflow --file Containerfile .  # OCI's own format drops the health check
 
 clean: ## Remove the environment, runs and everything built
 	rm -rf .venv runs dist build site .coverage .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from pathlib import Path
+from typing import Annotated, Any
 
-from aeflow.cli.options import Json, Run, app
+import typer
+
+from aeflow._version import __version__
+from aeflow.cli.options import Json, app
 from aeflow.cli.output import print_json
-from aeflow.errors import count, printable
+from aeflow.errors import SettingsError, count, printable
 from aeflow.runtime.terminal import print
 
 
 @app.command()
-def info(run: Run, as_json: Json = False) -> None:
-    """Show what a model is, what it was trained on, and its threshold."""
+def info(
+    run: Annotated[
+        Path | None,
+        typer.Argument(help="Folder of a trained model, or the file of an exported one.", show_default=False),
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Try what a score needs of this machine instead, and the model if named.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what a model is, what it was trained on, and its threshold; or check the installation."""
     from aeflow.artifacts.layout import read_metadata
 
+    if check:
+        _check(run, as_json)
+        return
+    if run is None:
+        raise SettingsError("RUN", "no model is named", "name one, or check the installation with --check")
     metadata = read_metadata(run)
     calibration = metadata["calibration"]
     shown = {
@@ -30,6 +49,22 @@ def info(run: Run, as_json: Json = False) -> None:
     else:
         for name, value in shown.items():
             print(f"{printable(name):20} {printable(str(value))}")
+
+
+def _check(run: Path | None, as_json: bool) -> None:
+    """Print what works, line by line, and how long it took."""
+    from aeflow.deploy.self_check import self_check
+
+    started, works = time.perf_counter(), {"version": __version__}
+    for name, found in self_check(run):
+        works[name] = found
+        if not as_json:
+            print(f"{name:20} {found}")
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json({**works, "seconds": round(seconds, 2)})
+    else:
+        print(f"aeflow {__version__} works; checked in {seconds:.1f} s")
 
 
 def _recalibrated(metadata: dict[str, Any]) -> dict[str, str]:
