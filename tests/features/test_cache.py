@@ -274,16 +274,17 @@ def test_a_graph_with_other_features_is_refused_once(
     """That of the same network, one weight moved a little."""
     torch.manual_seed(0)
     encoder = Encoder(TINY, (3,))
-    write = encoder_graph.write_graph
+    files_of = encoder_graph.graph_files
 
-    def bent(net: nn.Module, *rest: object, **options: object) -> None:
+    def bent(net: nn.Module, *rest: object, **options: object) -> dict[str, bytes]:
         weight = next(net.parameters())
         kept = weight.clone()
         weight[0, 0] += 0.05
-        write(net, *rest, **options)
+        files = files_of(net, *rest, **options)
         weight.copy_(kept)
+        return files
 
-    monkeypatch.setattr(encoder_graph, "write_graph", bent)
+    monkeypatch.setattr(encoder_graph, "graph_files", bent)
     records = read_records(data, "train")
     cache = FeatureCache(encoder, SIZE, tmp_path, arithmetic=fast())
     found, _ = cache.features(records)

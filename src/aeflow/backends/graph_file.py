@@ -6,6 +6,7 @@ import contextlib
 import errno
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,15 @@ def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path,
             ov.save_model(model, path, compress_to_fp16=False)
         except RuntimeError as error:  # OpenVINO says no more of what the system refused
             raise OSError(errno.EIO, "the graph cannot be written whole", str(path)) from error
+
+
+def graph_files(
+    graph: nn.Module, outputs: Sequence[str], size: int, name: str, one_by_one: bool = False
+) -> dict[str, bytes]:
+    """Trace a module as ``write_graph`` does; return the files of the graph by name, which is that of the first."""
+    with tempfile.TemporaryDirectory(prefix="aeflow-") as folder:
+        write_graph(graph, outputs, size, Path(folder) / name, one_by_one)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def _anonymous(message: Any) -> Any:

@@ -23,10 +23,9 @@ import torch
 
 from aeflow._types import Axis, Floats32
 from aeflow.artifacts.run import Artifact
-from aeflow.backends.graph_file import write_graph
+from aeflow.backends.graph_file import graph_files
 from aeflow.backends.onnx import OnnxBackend
 from aeflow.backends.openvino import OpenVINOBackend
-from aeflow.backends.registry import GRAPH_BACKENDS
 from aeflow.data.loader import Decoded, decoded
 from aeflow.data.records import Record, find_images
 from aeflow.data.slices import unfold
@@ -239,20 +238,14 @@ def bare_encoder(artifact: Artifact, scorer: Scorer) -> Iterator[Callable[[torch
     if not isinstance(backend, OpenVINOBackend | OnnxBackend):
         yield torch.no_grad()(encoder)
         return
-    with tempfile.TemporaryDirectory() as folder:
-        module = _EncoderGraph(encoder).eval()
-        write_graph(module, module.outputs, backend.size, Path(folder) / GRAPH_BACKENDS[backend.name].graph_file)
-        files = {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-        graph = (
-            OpenVINOBackend(files, backend.size, module.outputs)
-            if isinstance(backend, OpenVINOBackend)
-            else OnnxBackend(files, backend.size, module.outputs)
-        )
+    module = _EncoderGraph(encoder).eval()
+    files = graph_files(module, module.outputs, backend.size, backend.graph_file)
+    graph = type(backend)(files, backend.size, module.outputs)
 
-        def run(x: torch.Tensor) -> dict[str, Floats32]:
-            return graph.outputs(x.numpy(), module.outputs)
+    def run(x: torch.Tensor) -> dict[str, Floats32]:
+        return graph.outputs(x.numpy(), module.outputs)
 
-        yield run
+    yield run
 
 
 class _EncoderGraph(torch.nn.Module):

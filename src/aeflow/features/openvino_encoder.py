@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Self
 
 import numpy as np
 from torch import nn
 
 from aeflow._types import Floats32
-from aeflow.backends.graph_file import write_graph
+from aeflow.backends.graph_file import graph_files
 from aeflow.backends.openvino import OpenVINOBackend, openvino
 from aeflow.runtime.terminal import print
 
@@ -41,12 +39,9 @@ class EncoderGraph:
         outputs = [f"features {stage}" for stage in range(len(widths))]
         failures = openvino().frontend
         try:
-            # OpenVINO maps the file into memory, and some systems cannot delete a mapped file.
-            with tempfile.TemporaryDirectory(prefix="aeflow-", ignore_cleanup_errors=True) as folder:
-                path = Path(folder) / "encoder.xml"
-                write_graph(encoder, outputs, x.shape[-1], path, one_by_one=True)
-                graph = cls(OpenVINOBackend(path, x.shape[-1], outputs), outputs)
-                away = difference(graph(x), features, widths)
+            files = graph_files(encoder, outputs, x.shape[-1], OpenVINOBackend.graph_file, one_by_one=True)
+            graph = cls(OpenVINOBackend(files, x.shape[-1], outputs), outputs)
+            away = difference(graph(x), features, widths)
         # torch's tracer and OpenVINO's runtime; no room for the graph; OpenVINO's converter
         except (RuntimeError, OSError, failures.OpConversionFailure, failures.OpValidationFailure) as error:
             print(f"note: features by torch: OpenVINO cannot run the encoder ({type(error).__name__})", file=sys.stderr)

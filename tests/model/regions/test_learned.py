@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from aeflow.backends.graph_file import write_graph
+from aeflow.backends.graph_file import graph_files
 from aeflow.backends.openvino import OpenVINOBackend
 from aeflow.errors import SettingsError
 from aeflow.model.box import box_of, crop
@@ -62,14 +60,11 @@ def test_an_organ_that_is_not_learnt_for_an_encoder_is_refused_with_the_remedy(e
 
 
 @pytest.mark.parametrize("kind", [LearnedRegion, lambda encoder: Body()], ids=["learned", "body"])
-def test_region_box_and_crop_are_the_same_in_a_graph(
-    encoder: Encoder, kind: type[LearnedRegion], tmp_path: Path
-) -> None:
-    net, graph = SeenInBox(kind(encoder), encoder).eval(), tmp_path / "graph.xml"
-    write_graph(net, OUTPUTS, SIZE, graph, one_by_one=True)
+def test_region_box_and_crop_are_the_same_in_a_graph(encoder: Encoder, kind: type[LearnedRegion]) -> None:
+    net = SeenInBox(kind(encoder), encoder).eval()
+    files = graph_files(net, OUTPUTS, SIZE, OpenVINOBackend.graph_file, one_by_one=True)
     x = torch.rand(2, 3, SIZE // 4, SIZE // 4)
     x = nn.functional.interpolate(x, size=SIZE, mode="bicubic").clamp(0, 1)
-    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     found = OpenVINOBackend(files, SIZE, OUTPUTS).outputs(x.numpy(), OUTPUTS)
     with torch.no_grad():
         expected = dict(zip(OUTPUTS, net(x), strict=True))

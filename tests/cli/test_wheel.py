@@ -1,0 +1,82 @@
+"""The wheel, installed into a folder of its own: it checks itself as a container does, and its demo needs no more."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from helpers import base_install
+from helpers.data import ROOT
+from helpers.once import once
+
+MAX_BYTES = 8 * 2**20
+# The demo, with a network that trains in seconds
+SMALL = (
+    "from aeflow.cli import demo, main; "
+    "demo.SETTINGS.update(image_size=96, looks_for='diffuse', region='body', augmented_views=0); main()"
+)
+
+
+@pytest.fixture(scope="module")
+def prefix(shared: Path) -> Path:
+    """A folder with the package as its wheel installs it."""
+    pytest.importorskip("hatchling", reason="hatchling, which builds the wheel, is not installed")
+
+    def install(folder: Path) -> None:
+        run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", shared / "wheel", cwd=ROOT)
+        [wheel] = (shared / "wheel").glob("*.whl")
+        assert wheel.stat().st_size < MAX_BYTES
+        run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", folder, wheel)
+
+    return once(shared / "prefix", install)
+
+
+def run(*command: object, code: int = 0, cwd: Path | str = "/", **environment: str) -> subprocess.CompletedProcess[str]:
+    """A command, which must end with this code and without a traceback."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [*map(str, command)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, env={**kept, **environment})
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_it_checks_itself_as_another_user_without_a_home(prefix: Path, tmp_path: Path) -> None:
+    """As the container does: nothing but the folder of temporary files can be written to."""
+    command = [sys.executable, base_install.__file__, "info", "--check"]
+    if os.getuid() == 0:
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
+        for folder in (prefix, *prefix.parents):
+            if not folder.stat().st_mode & 0o005:
+                pytest.skip(f"{folder} is closed to other users")
+    clean = {"PATH": os.environ["PATH"], "PYTHONPATH": str(prefix), "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=clean)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("aeflow ")
+    assert "JPEG 2000" in done.stdout
+
+
+def test_its_demo_leaves_a_table_and_pictures(prefix: Path, tmp_path: Path) -> None:
+    done = run(sys.executable, "-c", SMALL, "demo", "--out", "tried", cwd=tmp_path, PYTHONPATH=str(prefix))
+    assert "100 normal chest X-rays" in done.stdout
+    for words in ("aeflow train NORMALS --out RUN", "aeflow score RUN IMAGES", "aeflow explain RUN IMAGE", "CC BY 4.0"):
+        assert words in done.stdout
+    with (tmp_path / "tried" / "scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(list((tmp_path / "tried" / "maps").glob("*.png"))) == 24
+    with Image.open(tmp_path / "tried" / "maps" / "00001.png") as picture:
+        picture.load()
+    again = run(sys.executable, "-c", SMALL, "demo", "--out", "tried", code=2, cwd=tmp_path, PYTHONPATH=str(prefix))
+    assert again.stderr == "error: tried: is there already; name another place with --out, or delete it\n"
+
+
+def test_without_torch_its_demo_names_the_extra(prefix: Path, tmp_path: Path) -> None:
+    done = run(sys.executable, base_install.__file__, "demo", code=2, cwd=tmp_path, PYTHONPATH=str(prefix))
+    assert done.stderr.endswith("is not installed; pip install 'aeflow[train]'\n")
+    assert list(tmp_path.iterdir()) == []
