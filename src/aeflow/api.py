@@ -15,7 +15,7 @@ from aeflow.artifacts.layout import is_export
 from aeflow.config import make_settings, region_and_folder
 from aeflow.data.load_files import load_files
 from aeflow.data.loader import Decoded, in_colour
-from aeflow.data.plain_folders import Folders, PlainFolders, training_data
+from aeflow.data.plain_folders import Folders, implied_settings, training_data
 from aeflow.data.preprocess import preprocess
 from aeflow.data.records import Record, find_images
 from aeflow.data.slices import one_image
@@ -287,7 +287,7 @@ def train(
         trained = train_run(
             source,
             out,
-            make_settings(preset, taught=isinstance(source, PlainFolders), **changes),
+            make_settings(preset, **{**implied_settings(source), **changes}),
             encoder_weights=None if encoder_weights is None else Path(encoder_weights),
             painted=painted,
             device=device,

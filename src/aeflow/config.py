@@ -183,11 +183,10 @@ OF_A_RUN = ("seed", "allow_leakage", "classifier", "labels", "undrawn")
 RENAMED = {("prior", "gmm"): ("classifier", "mixture")}
 
 
-def make_settings(preset: str | Path = "default", *, taught: bool = False, **changes: Any) -> Settings:
+def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
     """Return a preset, or that of a file, with some settings changed; SettingsError names setting and legal range.
 
-    ``labels`` and ``undrawn``, or folders of other images than normal ones (``taught``), imply the classifier that
-    reads them, unless prior ``flowgmm`` does.
+    ``labels`` and ``undrawn`` imply the classifier that reads them, unless prior ``flowgmm`` does.
 
         >>> make_settings("paper").encoder
         'wide_resnet50_2'
@@ -204,7 +203,7 @@ def make_settings(preset: str | Path = "default", *, taught: bool = False, **cha
             remedy = f"write {new_name}={new_value}; {name} is the density of the flow's latent"
             raise SettingsError(name, f"{value!r} is now {new_name} {new_value!r}", remedy)
     values = {**chosen, **changes}
-    if (taught or {"labels", "undrawn"} & changes.keys()) and values.get("prior") != FLOWGMM:
+    if {"labels", "undrawn"} & changes.keys() and values.get("prior") != FLOWGMM:
         values = {"classifier": "mixture", **values}
     try:
         settings = Settings(**values)

@@ -10,11 +10,11 @@ import pytest
 
 import aeflow
 from aeflow.config import make_settings
-from aeflow.data.plain_folders import PlainFolders, place_of, records_of, training_data
+from aeflow.data.plain_folders import PlainFolders, implied_settings, place_of, records_of, training_data
 from aeflow.data.records import read_records
 from aeflow.errors import DataError
 from helpers.command import error_of
-from helpers.data import SIZE
+from helpers.data import SIZE, TINY
 
 
 @pytest.fixture
@@ -88,19 +88,25 @@ def test_an_image_in_folders_of_two_labels_is_refused(folders: Path) -> None:
 
 
 def test_folders_of_other_images_imply_the_classifier_that_learns_from_them() -> None:
-    assert make_settings(taught=True).classifier == "mixture"
-    assert make_settings(taught=True, prior="flowgmm").classifier == "none"
-    assert make_settings(taught=True, classifier="none").classifier == "none"
-    assert make_settings().classifier == "none"
+    taught = implied_settings(PlainFolders(Path("NORMALS"), (Path("ILL"),)))
+    assert make_settings(**taught).classifier == "mixture"
+    assert make_settings(**{**taught, "labels": 3}).classifier == "mixture"
+    assert make_settings(**taught, prior="flowgmm").classifier == "none"
+    assert make_settings(**taught, classifier="none").classifier == "none"
+    assert make_settings(**implied_settings("NORMALS")).classifier == "none"
 
 
-def test_python_trains_on_plain_folders(data: Path, tmp_path: Path) -> None:
-    small = {"image_size": SIZE, "hidden": 16, "flow_steps": 2, "epochs": 1, "device": "cpu", "looks_for": "diffuse"}
+def test_python_trains_on_plain_folders(data: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    tiny = {"encoder": TINY, "stages": (3,), "class_stages": (2, 3), "epochs": 1, "hidden": 8, "flow_steps": 1}
     model = aeflow.train(
         _copy(data / "train" / "normal", tmp_path / "well"),
         tmp_path / "run",
         abnormal=_copy(data / "train" / "abnormal", tmp_path / "ill"),
-        **small,
+        preset="aeflow-1",  # whose terms need no synthetic anomalies
+        encoder_weights=tiny_weights,
+        device="cpu",
+        image_size=SIZE,
+        **tiny,
     )
     assert model.artifact.settings.classifier == "mixture"
     assert model.artifact.metadata["labelled_set"]["labelled_images"] == {"abnormal": 6}

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,7 +18,7 @@ from aeflow.errors import OutputError
 from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
-SETTINGS = {"region": "lungs", "looks_for": "diffuse"}  # what is known of pneumonia on chest X-rays
+SETTINGS: dict[str, Any] = {"region": "lungs", "looks_for": "diffuse"}  # what is known of pneumonia on chest X-rays
 
 
 @app.command()

@@ -73,7 +73,7 @@ def train(
 ) -> None:
     """Learn from normal images; with --abnormal, --classifier mixture or --prior flowgmm from others, too."""
     from aeflow.config import make_settings, parse_changes, region_and_folder
-    from aeflow.data.plain_folders import PlainFolders, training_data
+    from aeflow.data.plain_folders import implied_settings, training_data
 
     with extra("train"):
         import numpy as np
@@ -98,12 +98,8 @@ def train(
     painted = None
     if region is not None:
         named["region"], painted = region_and_folder(region)
-    settings = make_settings(
-        preset,
-        taught=isinstance(source, PlainFolders),
-        **parse_changes(changes or []),
-        **{k: v for k, v in named.items() if v is not None},
-    )
+    given = {name: value for name, value in named.items() if value is not None}
+    settings = make_settings(preset, **parse_changes(changes or []), **{**implied_settings(source), **given})
     trained = train_run(
         source,
         out,

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
 from aeflow.data.leakage import copies
@@ -65,6 +66,11 @@ class PlainFolders:
 
 
 TrainingData = Path | str | PlainFolders
+
+
+def implied_settings(data: TrainingData) -> dict[str, Any]:
+    """Return the changes of settings that plain folders stand for: all labels are learnt from, as ``labels`` says."""
+    return {"labels": None} if isinstance(data, PlainFolders) else {}
 
 
 def records_of(data: TrainingData, split: str | None = None) -> list[Record]:
@@ -161,11 +167,11 @@ def _refuse_overlap(folders: PlainFolders) -> None:
         if one.resolve() == other.resolve():
             raise DataError(other, "is named twice", "name a folder once")
     records = folders.records()
-    for one, other in combinations(LABELS.values(), 2):
-        of_one, of_other = ([record for record in records if record.label == label] for label in (one, other))
+    for label, second in combinations(LABELS.values(), 2):
+        of_one, of_other = ([record for record in records if record.label == which] for which in (label, second))
         if both := copies(of_one, of_other):
-            found = f"{count(len(both), f'{label_name(one)} image')} also in a folder of {label_name(other)} ones"
-            raise DataError(folders.of(one)[0], f"{found}, byte for byte", "leave each where it belongs")
+            found = f"{count(len(both), f'{label_name(label)} image')} also in a folder of {label_name(second)} ones"
+            raise DataError(folders.of(label)[0], f"{found}, byte for byte", "leave each where it belongs")
 
 
 def _there(folder: Path) -> tuple[Path, ...]:

@@ -84,7 +84,7 @@ def _reads() -> str:
             (Path(folder) / name).write_bytes(content)
         reading = {name: decoders().submit(read_image, Path(folder) / name) for name in IMAGES}
         for name, image in reading.items():
-            _compare(f"{IMAGES[name]} is decoded otherwise", image.result().pixels, VALUES.astype(np.float32) / 255)
+            _compare(f"{IMAGES[name]} is decoded otherwise", image.result().pixels, (VALUES / 255).astype(np.float32))
         return f"{', '.join(IMAGES.values())}, from {tempfile.gettempdir()}"
 
 
