@@ -13,12 +13,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from aeflow.artifacts.layout import OF_TRAINING, RESULTS, read_export
+from aeflow.artifacts.layout import OF_EXPORT, OF_TRAINING, RESULTS, read_export
 from aeflow.artifacts.run import load_run
 from aeflow.data.records import read_records
 from aeflow.results.score_table import columns
 from aeflow.runtime.files import PART, file_digest
 from aeflow.runtime.folders import alone, current
+from aeflow.runtime.one_file import packed
 from helpers import public_sets
 from helpers.command import within
 from helpers.data import SAMPLE, TINY
@@ -202,6 +203,17 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
 
             arguments = ("export", tiny_run, "--to", "openvino", "--out", out, "--overwrite")
             return Case(arguments, out, lambda: put(out, {**files, "notes.txt": OLD}), an_export)
+        case "one file":
+            model = out / "MODEL.aeflow"
+            files = {path.name: path.read_bytes() for path in export.iterdir()}
+            one = packed({name: files[name] for name in OF_EXPORT if name in files})
+
+            def a_whole_file() -> None:
+                read_export(model)
+                assert (out / "notes.txt").read_bytes() == OLD
+
+            arguments = ("export", tiny_run, "--to", "openvino", "--out", model)
+            return Case(arguments, out, lambda: put(out, {"MODEL.aeflow": one, "notes.txt": OLD}), a_whole_file)
         case "split":
             unsplit = tmp / "unsplit"
             for i in range(40):
@@ -233,9 +245,10 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
 
 NAMES = ("score.csv", "score.parquet", "maps", "report", "explain", "audit", "evaluate")
 NAMES += ("train", "recalibrate", "export", "split", "prepare")
+LONG = pytest.param("one file", marks=pytest.mark.torture)  # it takes as long as an export to a folder
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES, LONG])
 def case(
     request: pytest.FixtureRequest,
     tmp_path: Path,
@@ -244,7 +257,7 @@ def case(
     tiny_weights: Path,
     exports: Callable[[str], Path],
 ) -> Case:
-    export = exports("onnx") if request.param == "export" else tiny_run
+    export = exports("onnx") if request.param in ("export", "one file") else tiny_run
     return case_of(request.param, tmp_path, tiny_run, data, tiny_weights, export)
 
 
