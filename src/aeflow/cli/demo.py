@@ -47,12 +47,15 @@ def demo(
     seconds = time.perf_counter() - started
     scorer = trained.artifact.scorer
     done = score_files(scorer, find_images([images / NEW]), [ScoreTable(table), PictureFolder(maps, scorer)])
-    called = _called_abnormal(table)
-    normal, ill = (f"{called[kind]} of {NEW_OF_EACH}" for kind in KINDS)
+    highest, called = _read(table, NEW_OF_EACH)
+    normal, ill = KINDS
+    high, normal_above, ill_above = highest[ill], called[normal], called[ill]
     print(
         f"Done: in {seconds:.0f} s a model has learnt what {NORMALS} normal chest X-rays look like, and nothing else.\n"
-        f"Then it scored {len(KINDS) * NEW_OF_EACH} others: it calls {normal} normal ones abnormal, and {ill} with "
-        "pneumonia.\n\n"
+        f"Then it scored {NEW_OF_EACH} others like them and {NEW_OF_EACH} with {ill}: "
+        f"{high} of the {NEW_OF_EACH} highest scores are of {ill}.\n"
+        f"Above its threshold, which few normal images should exceed, are {normal_above} normal ones "
+        f"and {ill_above} with {ill}.\n\n"
         "Look at\n"
         f"  {table}  one row an image: score, p-value (the share of normal images that score as high), verdict\n"
         f"  {maps}  a picture of each, numbered as the rows: colour shows what adds to its score\n"
@@ -69,8 +72,10 @@ def demo(
     end(done.refusals)
 
 
-def _called_abnormal(table: Path) -> Counter[str]:
-    """Return how many new images of each kind are called abnormal, by the beginnings of their names."""
+def _read(table: Path, number: int) -> tuple[Counter[str], Counter[str]]:
+    """Return how many images of each kind have the highest scores, and are called abnormal; names begin with kinds."""
     with table.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["verdict"] == "abnormal"]
-    return Counter(Path(row["path"]).name.partition("-")[0] for row in rows)
+        rows = sorted(csv.DictReader(file), key=lambda row: -float(row["score"]))
+    kinds = [Path(row["path"]).name.partition("-")[0] for row in rows]
+    called = [kind for kind, row in zip(kinds, rows, strict=True) if row["verdict"] == "abnormal"]
+    return Counter(kinds[:number]), Counter(called)

@@ -17,9 +17,8 @@ import numpy as np
 
 from aeflow._types import Floats32
 from aeflow.backends.openvino import openvino
-from aeflow.deploy.open_model import open_model
 from aeflow.errors import AeflowError
-from aeflow.imageio.decoder_pool import decoders
+from aeflow.imageio.decoder_pool import Decoders
 from aeflow.imageio.reader import read_image
 from aeflow.runtime.one_file import unpacked
 
@@ -65,6 +64,8 @@ def self_check(run: Path | None = None) -> Iterator[tuple[str, str]]:
         except Exception as error:  # what a broken installation raises has no base in common
             raise AeflowError(f"check, {name}", f"{type(error).__name__}: {error}", REMEDY_INSTALL) from error
     if run is not None:
+        from aeflow.deploy.open_model import open_model  # half a second that the rest does not need
+
         scorer = open_model(run)
         yield "model", f"{scorer.fingerprint[:12]} scores its test images as it should, with {scorer.backend.name}"
 
@@ -79,10 +80,10 @@ def _packages() -> str:
 
 def _reads() -> str:
     """Write the images as files, and read each in a decoder's process."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, Decoders(workers=1) as decoders:
         for name, content in unpacked(FILE, IMAGES).items():
             (Path(folder) / name).write_bytes(content)
-        reading = {name: decoders().submit(read_image, Path(folder) / name) for name in IMAGES}
+        reading = {name: decoders.submit(read_image, Path(folder) / name) for name in IMAGES}
         for name, image in reading.items():
             _compare(f"{IMAGES[name]} is decoded otherwise", image.result().pixels, (VALUES / 255).astype(np.float32))
         return f"{', '.join(IMAGES.values())}, from {tempfile.gettempdir()}"
