@@ -63,17 +63,18 @@ def faults(folder: Path) -> list[str]:
 
 
 def as_in_a_container(python: Path, run: Path, images: Path, folder: Path) -> None:
-    """Score as the user nobody, without a home; raises CalledProcessError if that fails."""
+    """Check and score as the user nobody, without a home; raises CalledProcessError if that fails."""
     folder.chmod(0o755)
     for path in (run, *run.rglob("*")):  # whoever trained it may have kept it to themselves
         path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
     shutil.copytree(images, folder / "images")
     (folder / "nobody").mkdir()
     (folder / "nobody").chmod(0o777)
-    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(python), "-m", "aeflow", "score"]
-    command += [str(run), str(folder / "images"), "--out", str(folder / "nobody" / "scores.csv")]
+    command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", str(python), "-m", "aeflow"]
     clean = {"PATH": os.environ["PATH"], "AEFLOW_CACHE": str(folder / "nobody")}
-    subprocess.run(command, check=True, cwd="/", env=clean, stdout=subprocess.DEVNULL)
+    score = ["score", str(run), str(folder / "images"), "--out", str(folder / "nobody" / "scores.csv")]
+    for words in (["info", "--check", str(run)], score):
+        subprocess.run([*command, *words], check=True, cwd="/", env=clean, stdout=subprocess.DEVNULL)
 
 
 def call(*command: object) -> None:

@@ -19,6 +19,7 @@ from aeflow._types import Floats32
 from aeflow.backends.openvino import openvino
 from aeflow.errors import AeflowError
 from aeflow.imageio.decoder_pool import Decoders
+from aeflow.imageio.errors import ImageError
 from aeflow.imageio.reader import read_image
 from aeflow.runtime.one_file import unpacked
 
@@ -85,7 +86,11 @@ def _reads() -> str:
             (Path(folder) / name).write_bytes(content)
         reading = {name: decoders.submit(read_image, Path(folder) / name) for name in IMAGES}
         for name, image in reading.items():
-            _compare(f"{IMAGES[name]} is decoded otherwise", image.result().pixels, (VALUES / 255).astype(np.float32))
+            try:
+                pixels = image.result().pixels
+            except ImageError as error:
+                raise AeflowError("check", f"{IMAGES[name]} is not decoded: {error.found}", REMEDY_INSTALL) from error
+            _compare(f"{IMAGES[name]} is decoded otherwise", pixels, (VALUES / 255).astype(np.float32))
         return f"{', '.join(IMAGES.values())}, from {tempfile.gettempdir()}"
 
 
