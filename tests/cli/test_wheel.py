@@ -20,7 +20,8 @@ MAX_BYTES = 8 * 2**20
 # The demo, with a network that trains in seconds
 SMALL = (
     "from aeflow.cli import demo, main; "
-    "demo.SETTINGS.update(image_size=96, looks_for='diffuse', region='body', augmented_views=0); main()"
+    "demo.SETTINGS.update(image_size=64, region='none', terms=('flow', 'reconstruction'), decoder_type='transposed', "
+    "hidden=16, epochs=1, log_det_weight=0.5, augmented_views=0); main()"
 )
 
 
