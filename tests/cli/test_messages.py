@@ -55,7 +55,7 @@ def test_what_does_not_exist_is_wrong_use_and_named(folder, tmp_path, capsys):
 def test_a_part_of_a_data_folder_is_told_the_whole(folder, tmp_path, capsys, below):
     found = error_of(capsys, "train", folder / below, "--out", tmp_path / "out")
     assert found.endswith(f"; name that: aeflow train {folder} --out RUN")
-    found = error_of(capsys, "audit", folder / below, "--out", tmp_path / "out")
+    found = error_of(capsys, "audit", folder / "train" / "normal", "--out", tmp_path / "out")
     assert found.endswith(f"; name the data folder itself: {folder}")
 
 
