@@ -73,6 +73,8 @@ def test_its_demo_leaves_a_table_and_pictures(prefix: Path, tmp_path: Path) -> N
     with (tmp_path / "tried" / "scores.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(list((tmp_path / "tried" / "maps").glob("*.png"))) == 24
+    assert "00001.png" in {row["map"] for row in rows}
+    assert (tmp_path / "tried" / "results.html").read_text().count("data:image/jpeg") == 24
     with Image.open(tmp_path / "tried" / "maps" / "00001.png") as picture:
         picture.load()
     again = run(sys.executable, "-c", SMALL, "demo", "--out", "tried", code=2, cwd=tmp_path, PYTHONPATH=str(prefix))

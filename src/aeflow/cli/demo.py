@@ -35,18 +35,22 @@ def demo(
     from aeflow.data.records import find_images
     from aeflow.datasets.demo_images import CREDIT, KINDS, NEW, NEW_OF_EACH, NORMAL, NORMALS, write_demo_images
     from aeflow.results.pictures import PictureFolder
+    from aeflow.results.score_page import ScorePage
     from aeflow.results.score_table import ScoreTable
     from aeflow.scoring.score_files import score_files
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputError(out, "is there already", "name another place with --out, or delete it")
-    images, model, table, maps = out / "images", out / "model", out / "scores.csv", out / "maps"
+    images, model, table, maps, page = (
+        out / name for name in ("images", "model", "scores.csv", "maps", "results.html")
+    )
     write_demo_images(images)
     started = time.perf_counter()
     trained = train(PlainFolders(images / NORMAL), model, make_settings(**SETTINGS), device=device)
     seconds = time.perf_counter() - started
     scorer = trained.artifact.scorer
-    done = score_files(scorer, find_images([images / NEW]), [ScoreTable(table), PictureFolder(maps, scorer)])
+    sinks = [ScoreTable(table, maps=True), PictureFolder(maps, scorer), ScorePage(page, scorer)]
+    done = score_files(scorer, find_images([images / NEW]), sinks)
     highest, called = _read(table, NEW_OF_EACH)
     normal, ill = KINDS
     high, normal_above, ill_above = highest[ill], called[normal], called[ill]
@@ -57,12 +61,13 @@ def demo(
         f"Above its threshold, which few normal images should exceed, are {normal_above} normal ones "
         f"and {ill_above} with {ill}.\n\n"
         "Look at\n"
+        f"  {page}  a page for your browser: images, heat-maps, scores, and a threshold to move\n"
         f"  {table}  one row an image: score, p-value (the share of normal images that score as high), verdict\n"
         f"  {maps}  a picture of each, numbered as the rows: colour shows what adds to its score\n"
         f"  {images}  what it learnt from, and what it scored\n\n"
         "Now with images of your own\n"
         "  aeflow train NORMALS --out RUN                              a folder of 100 or more normal images\n"
-        "  aeflow score RUN IMAGES --out scores.csv --maps maps        how abnormal others are, and where\n"
+        "  aeflow score RUN IMAGES --report results.html               how abnormal others are, and where\n"
         "  aeflow explain RUN IMAGE --out why                          why one of them got its score\n"
         f"This model is a run like any other: {shlex.join(['aeflow', 'info', str(model)])}\n\n"
         f"Images: {CREDIT}. Far too few for any claim about accuracy. Research use, not a medical device."

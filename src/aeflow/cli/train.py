@@ -137,7 +137,7 @@ def train(
         rank, _ = conformal_threshold(np.array(calibration.scores), trained.artifact.settings.false_positive_rate)
         print(promise(len(calibration.scores), rank, metadata["held_out_patients"]))
         print(f"model: {out}")
-        print(f"next: {shlex.join(['aeflow', 'score', str(out)])} IMAGES --out scores.csv --maps maps/")
+        print(f"next: {shlex.join(['aeflow', 'score', str(out)])} IMAGES --out scores.csv --report results.html")
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     end(trained.refusals)
