@@ -301,6 +301,8 @@ def test_the_command_tells_and_writes_without_a_name(bad, tmp_path, capsys):
     written = json.loads((tmp_path / "audit.json").read_text())
     assert written["worst"] == "stop"
     assert written["splits"]["test"] == {"normal": 22, "abnormal": 21}
+    assert code("audit", bad, "--out", tmp_path) == 2
+    assert "audit.json: is there already; name another place, or replace it with --overwrite" in capsys.readouterr().err
     html = (tmp_path / "audit.html").read_text()
     assert html.count("data:image/png") == 4
     assert "http:" not in html

@@ -147,7 +147,7 @@ def case_of(name: str, tmp: Path, tiny_run: Path, data: Path, weights: Path, exp
             arguments = ("explain", tiny_run, IMAGES[0]) if name == "explain" else ("audit", data)
             before = dict.fromkeys(names, OLD)
             return Case(
-                (*arguments, "--out", out, *(["--overwrite"] if name == "explain" else [])),
+                (*arguments, "--out", out, "--overwrite"),
                 out,
                 lambda: put(out, {**before, "notes.txt": OLD}),
                 lambda: all_old_or_all_new(out, before, names),
