@@ -42,8 +42,8 @@ def test_tables_hold_them_on_request(trained: Trained, run: Path, images: Path, 
         assert row["frame"] == frame
     assert [[row[name] for name in UIDS] for row in rows[5:7]] == [[""] * 4] * 2, "a picture, and no whole header"
     assert rows[7]["sop_instance_uid"] == rows[0]["sop_instance_uid"], "its pixels alone are refused"
-    within("score", run, images, "--out", tmp_path / "s.parquet", "--uids", ok=1)
-    table = pq.read_table(tmp_path / "s.parquet").to_pylist()
+    within("score", run, images, "--out", tmp_path / "t.parquet", "--uids", ok=1)
+    table = pq.read_table(tmp_path / "t.parquet").to_pylist()
     assert [(row["sop_instance_uid"] or "", row["frame"]) for row in table] == [
         (row["sop_instance_uid"], int(row["frame"]) if row["frame"] else None) for row in rows
     ]

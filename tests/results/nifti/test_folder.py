@@ -45,9 +45,11 @@ def records_of(path: Path, axis: str = "axial") -> list[Record]:
     return slice_records(record, decode_header(path.read_bytes(), path, axis), axis)
 
 
-def written(folder: Path, results: Iterable[tuple[Record, Score | ImageError]]) -> list[nibabel.Nifti1Image]:
+def written(
+    folder: Path, results: Iterable[tuple[Record, Score | ImageError]], overwrite: bool = False
+) -> list[nibabel.Nifti1Image]:
     """Give a folder these results, row by row; return the maps in it."""
-    with NiftiFolder(folder) as sink:
+    with NiftiFolder(folder, overwrite) as sink:
         for number, (record, result) in enumerate(results, 1):
             sink.add(number, record, result)
     return [nibabel.load(path) for path in sorted(folder.glob("*.nii*"))]
@@ -321,11 +323,13 @@ def test_maps_replace_those_of_an_earlier_run_and_nothing_else(tmp_path: Path) -
     path.parent.mkdir()
     path.write_bytes(nifti(np.random.default_rng(0).integers(0, 9, SHAPE).astype(np.int16), zipped=True))
     rows = as_read(path)
-    for _ in range(2):
-        assert len(written(tmp_path / "out", rows)) == 1
+    for overwrite in (False, True):
+        assert len(written(tmp_path / "out", rows, overwrite)) == 1
+    with pytest.raises(OutputError, match="replace it with --overwrite"):
+        written(tmp_path / "out", rows)
     (tmp_path / "out" / "00002.nii.gz").write_bytes(path.read_bytes())
     with pytest.raises(OutputError, match="is there already, and not by aeflow"):
-        written(tmp_path / "out", rows)
+        written(tmp_path / "out", rows, overwrite=True)
     sink = NiftiFolder(path.parent)
     sink.inputs.add([path])
     with pytest.raises(OutputError, match="is one of the inputs"):
