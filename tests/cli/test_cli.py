@@ -169,7 +169,9 @@ def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path
     assert "preset: no preset named 'best'" in error_of("train", data, "--out", tmp_path / "r", "--preset", "best")
     assert "already holds a model" in error_of("train", data, "--out", run)
     assert "end it in .csv or .parquet" in error_of("score", run, data, "--out", tmp_path / "scores.xlsx")
-    assert "has none of the folders train, val, test" in error_of("train", tmp_path / "empty", "--out", tmp_path / "r")
+    assert "holds no images; name a folder of normal" in error_of("train", tmp_path / "empty", "--out", tmp_path / "r")
+        "train", tmp_path / "empty", "--out", tmp_path / "r"
+    )
     assert "is not supported; choose auto, cpu or cuda" in error_of("score", run, data, "--device", "tpu")
 
 

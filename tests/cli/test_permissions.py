@@ -128,7 +128,7 @@ def test_a_place_that_cannot_be_written_is_named_and_stays_as_it_is(
     try:
         ended = as_a_user(
             ["score", openvino_export, file, "--out", closed / "scores.csv"],
-            ["score", openvino_export, file, "--out", closed / "former.csv"],
+            ["score", openvino_export, file, "--out", closed / "former.csv", "--overwrite"],
             ["score", openvino_export, file, "--out", closed / "new" / "scores.csv"],
             ["score", openvino_export, file, "--maps", closed],
             ["score", openvino_export, file, "--nifti", closed],

@@ -198,7 +198,7 @@ def test_without_lessons_it_is_the_normals_only_model(data: Path, run: Path, tra
     result = training.train(data, tmp_path, small_settings(classifier="mixture", labels=0), device="cpu")
     assert result.artifact.settings.classifier == "none"
     assert result.artifact.metadata["labelled_set"]["labelled_images"] == {}
-    assert result.notes[1:] == ["nothing to learn classes from; this is the normals-only model"]
+    assert result.notes[2:] == ["nothing to learn classes from; this is the normals-only model"]
     assert result.artifact.calibration == trained.artifact.calibration
     plain, same = load_file(run / "model.safetensors"), load_file(tmp_path / "model.safetensors")
     assert plain.keys() == same.keys()

@@ -196,6 +196,8 @@ class _Worker:
                 self.process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
             self.connection.send(self.limits)
             if not self.connection.poll(START_SECONDS):
+                from aeflow.runtime.terminal import print  # a worker, which has this module too, says nothing
+
                 found = f"has not started within {START_SECONDS:g} s: the machine is busy"
                 print(f"note: decoding: a worker process {found}; waiting for it", file=sys.stderr)
             self.connection.recv()  # waits, and ends with the process
