@@ -170,8 +170,6 @@ def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path
     assert "already holds a model" in error_of("train", data, "--out", run)
     assert "end it in .csv or .parquet" in error_of("score", run, data, "--out", tmp_path / "scores.xlsx")
     assert "holds no images; name a folder of normal" in error_of("train", tmp_path / "empty", "--out", tmp_path / "r")
-        "train", tmp_path / "empty", "--out", tmp_path / "r"
-    )
     assert "is not supported; choose auto, cpu or cuda" in error_of("score", run, data, "--device", "tpu")
 
 

@@ -100,7 +100,7 @@ def wait_for(out: Path, count: int) -> None:
 @contextmanager
 def search(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run a search in a process of its own, which is over when the context is."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     with subprocess.Popen([*command, "--device", "cpu"], **quiet) as process:
         try:
             yield process
@@ -301,8 +301,8 @@ def test_a_killed_search_goes_on(folder: Path, weights: Path, tmp_path: Path) ->
     with search(command) as process:
         wait_for(out, len(before) + 2)
         process.terminate()
-        ended = process.wait()
-    assert ended == 130  # as after Ctrl-C, and orderly: what is finished is written
+        _, err = process.communicate()
+    assert process.returncode == 130, err  # as after Ctrl-C, and orderly: what is finished is written
     after = trials_in(out)
     assert [(trial.params, trial.value) for trial in after[: len(done)]] == [(t.params, t.value) for t in done]
     for trial in before:
