@@ -109,3 +109,10 @@ def count(number: int, what: str, plural: str = "") -> str:
     ('1 image', '2,000 images', '0 entries')
     """
     return f"{number:,} {what if number == 1 else plural or what + 's'}"
+
+
+def stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C during which an error was raised; libraries pass it on as an error of their own."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error

@@ -16,7 +16,7 @@ import typer
 
 from aeflow._version import __version__
 from aeflow.cli.options import app
-from aeflow.errors import AeflowError, broken
+from aeflow.errors import AeflowError, broken, stop_behind
 from aeflow.runtime.files import UNENCODABLE
 from aeflow.runtime.terminal import print
 
@@ -59,7 +59,7 @@ def _run(arguments: Sequence[str] | None) -> str | int | None:
     try:
         app(args=arguments)
     except SystemExit as end:  # so a command ends always; click's exit code for a reader who has seen enough is 1
-        if (stop := _stop_in(end)) is not None:
+        if (stop := stop_behind(end)) is not None:  # of which typer makes an exit code
             return _stopped(stop)
         return _hushed(0) if isinstance(end.__context__, BrokenPipeError) else end.code
     except AeflowError as error:
@@ -74,13 +74,6 @@ def _run(arguments: Sequence[str] | None) -> str | int | None:
 def _failed(error: Exception, noted: Exception | None = None) -> int:
     print(f"error: {error}{_noted(noted or error)}", file=sys.stderr)
     return 2
-
-
-def _stop_in(error: BaseException | None) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C behind an error, of which typer makes an exit code."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error
 
 
 def _stopped(stop: KeyboardInterrupt) -> int:

@@ -33,7 +33,7 @@ from filelock import FileLock, Timeout
 
 from aeflow.config import FLOWGMM, Settings, preset_text
 from aeflow.data.records import Record, inputs_of
-from aeflow.errors import ArtifactError, SettingsError
+from aeflow.errors import ArtifactError, SettingsError, stop_behind
 from aeflow.imageio.errors import ImageError
 from aeflow.runtime.extras import extra
 from aeflow.runtime.files import write_text
@@ -120,16 +120,13 @@ def tune(
                 if search.default() is None:
                     raise spent("in the first training, that of the preset itself")
                 search.confirm(data)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            if (stop := stop_behind(error)) is None:  # the data base passes on what the system refused
+                found = f"cannot be written ({type(error).__name__})"
+                raise ArtifactError(folder / DATABASE, found, "free some space, or name another --out") from error
             if search.default() is not None:
                 write(search, folder, inputs)
-            raise
-        except (
-            SQLAlchemyError,
-            optuna.exceptions.StorageInternalError,
-        ) as error:  # the data base passes on what the system refused
-            found = f"cannot be written ({type(error).__name__})"
-            raise ArtifactError(folder / DATABASE, found, "free some space, or name another --out") from error
+            raise stop from None
         return Tuned(search.chosen(), write(search, folder, inputs), trainer.refusals)
 
 
