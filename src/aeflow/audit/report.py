@@ -19,8 +19,8 @@ from aeflow.errors import DataError, count
 from aeflow.privacy import pseudonym
 from aeflow.reporting.html import render
 from aeflow.reporting.style import as_data_uri
-from aeflow.runtime.files import refuse_former, write_text
-from aeflow.runtime.folders import alone, current, together
+from aeflow.runtime.files import write_text
+from aeflow.runtime.folders import alone, refuse_former_set, together
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.terminal import Terminal
 
@@ -56,8 +56,7 @@ def print_audit(found: Audit, identify: bool = False) -> None:
 
 def check(out: Path, overwrite: bool) -> None:
     """Raise OutputError if a former audit is where one is to be written."""
-    for name in (JSON, HTML):
-        refuse_former(current(out) / name, overwrite)
+    refuse_former_set(out, (JSON, HTML), Inputs(), overwrite)
 
 
 def write_audit(found: Audit, out: Path | str, identify: bool = False) -> Path:

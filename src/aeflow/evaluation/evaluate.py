@@ -34,8 +34,8 @@ from aeflow.reporting.gallery import gallery
 from aeflow.reporting.panels import panel
 from aeflow.reporting.style import png
 from aeflow.results.score_table import ScoreTable
-from aeflow.runtime.files import refuse_former, write_bytes, write_text
-from aeflow.runtime.folders import alone, current, together
+from aeflow.runtime.files import write_bytes, write_text
+from aeflow.runtime.folders import alone, current, refuse_former_set, together
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score
 from aeflow.scoring.studies import Studies
@@ -113,9 +113,7 @@ def evaluate(
     _refuse_calibration_images(scorer, records, data)
     with alone(out):
         inputs = inputs_of(data)
-        for name in RESULTS:
-            inputs.spare(out / name)
-            refuse_former(out / name, overwrite)
+        refuse_former_set(out, RESULTS, inputs, overwrite)
         with together(out, RESULTS, inputs) as staged:
             metrics, refusals = _written(scorer, listed, records, data, split, staged, current(run))
     return Evaluation(metrics, out / "report.html", refusals)

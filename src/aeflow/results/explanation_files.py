@@ -11,8 +11,8 @@ from aeflow.errors import DataError
 from aeflow.reporting.score_picture import Frame, encoded
 from aeflow.results.explanation import Explanation
 from aeflow.runtime.extras import extra
-from aeflow.runtime.files import refuse_former, write_bytes, write_text
-from aeflow.runtime.folders import alone, current, together
+from aeflow.runtime.files import write_bytes, write_text
+from aeflow.runtime.folders import alone, refuse_former_set, together
 from aeflow.runtime.inputs import Inputs
 
 PICTURE, FACTS = "explain.png", "explain.json"
@@ -22,9 +22,7 @@ def check(out: Path, image: Path, overwrite: bool) -> None:
     """Raise DataError if ``out`` is a file, OutputError if the image or a former explanation is in the way."""
     if out.is_file():
         raise DataError(out, "is a file", "give a folder with --out")
-    for name in (PICTURE, FACTS):
-        Inputs([image]).spare(out / name)
-        refuse_former(current(out) / name, overwrite)
+    refuse_former_set(out, (PICTURE, FACTS), Inputs([image]), overwrite)
 
 
 def write(explanation: Explanation, scales: dict[str, tuple[float, float]], out: Path, image: Path) -> None:

@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from aeflow.errors import OutputError
-from aeflow.runtime.files import PART, sync_folder, write_text
+from aeflow.runtime.files import PART, refuse_former, sync_folder, write_text
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.locks import exclusive
 
@@ -38,6 +38,13 @@ def current(folder: Path) -> Path:
     """Return where the files of a folder are read: from a set that is taking its place, if there is one."""
     following = folder / NEXT
     return following if following.is_dir() else folder
+
+
+def refuse_former_set(folder: Path, names: Collection[str], inputs: Inputs, overwrite: bool) -> None:
+    """Raise OutputError if an input is where one of these files goes, or a former one that is not to be replaced."""
+    for name in names:
+        inputs.spare(folder / name)
+        refuse_former(current(folder) / name, overwrite)
 
 
 def foreign(folder: Path) -> list[str]:
