@@ -135,7 +135,8 @@ def test_an_evaluation_and_an_audit_never_replace_an_image_of_a_manifest(tiny_ru
     (tmp_path / "manifest.csv").write_text("\n".join(rows))
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert "is one of the inputs" in error_of("evaluate", tiny_run, tmp_path, "--out", tmp_path, *TORCH)
-    assert "is one of the inputs" in error_of("audit", tmp_path, "--out", tmp_path)
+    assert "audit.html: is there already" in error_of("audit", tmp_path, "--out", tmp_path)
+    assert "is one of the inputs" in error_of("audit", tmp_path, "--out", tmp_path, "--overwrite")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
