@@ -72,7 +72,7 @@ def test_labels_give_a_score_and_leave_the_base_as_it_was(world_and_base: tuple[
 
 def test_the_column_is_in_the_table_once_it_was_measured() -> None:
     row = {"k": 5, "draw": 0, "auroc": 0.9}
-    results = {"draws": 1, "machine": "none", "labels": [row], "pools": [], "kinds": []}
+    results = {"set": "some", "draws": 1, "machine": "none", "labels": [row], "pools": [], "kinds": []}
     assert NAME not in table(results)
     results["labels"] = [row | {NAME: 0.8}]
     assert f"Gaussians | {NAME} |" in table(results)

@@ -1,12 +1,15 @@
-"""Value of labels and of unlabelled images: test AUROC on chest X-rays, five draws each, beside controls.
+"""Value of labels and of unlabelled images: test AUROC, five draws each, beside controls.
 
-    python -m benchmarks.studies.label_curve --data FOLDER/chest_xray_224 [--plan lungs]
+    python -m benchmarks.studies.label_curve --data FOLDER/chest_xray_224 [--plan lungs] [--parts pools]
+    python -m benchmarks.studies.label_curve --data FOLDER/lgg_mri_central --plan focal
 
-Two normals-only models are asked: the preset aeflow-1 on the whole image, and by --plan the default in the lungs.
+Normals-only models that are asked: the preset aeflow-1 on the whole image, and by --plan the default in the lungs, or
+looking for focal change.
 Persons of the test set give no label. The K labels and the pool's images are drawn again each time; the flow is trained
 once on all train normals, and once for each draw of a pool on the normals that are known then. Nothing is chosen on the
-test split. Writes label_curve.json, .md and .png, of the lungs label_curve_lungs, and the tables of docs/labels.md;
-without --data all but the first, from it. A part that was finished is there if the rest is stopped.
+test split. Writes label_curve.json, .md and .png, of another plan label_curve_PLAN, and the tables of docs/labels.md;
+without --data all but the first, from it. A part that was finished is there if the rest is stopped; --parts measures
+some anew, and keeps the others as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any
 from aeflow.runtime.process import prepare
 from benchmarks.common import DOCS, machine_line, with_table, write_results
 from benchmarks.options import Parser
-from benchmarks.studies.label_curve.draws import DRAWS, measure_all
+from benchmarks.studies.label_curve.draws import DRAWS, PARTS, measure_all
 from benchmarks.studies.label_curve.report import draw, table
 from benchmarks.studies.label_curve.world import PLANS
 
@@ -31,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.share("--runs", help="folder of the normals-only models; missing ones are trained into it")
     parser.share("--out")
     parser.add_argument("--plan", choices=PLANS, default="aeflow-1")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, metavar="PART")
     parser.share("--images")
     parser.share("--page", default=DOCS / "labels.md")
     options = parser.parse_args(arguments)
@@ -38,8 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     path, drawing = options.out / f"label_curve{of_plan}.json", options.images / f"label_curve{of_plan}.png"
     if options.data:
         prepare()
-        results: dict[str, Any] = {"machine": machine_line(), "draws": DRAWS, "labels": [], "pools": [], "kinds": []}
-        for part in measure_all(options.data, PLANS[options.plan], options.runs):
+        results: dict[str, Any] = {part: [] for part in PARTS}
+        results |= json.loads(path.read_text()) if path.exists() else {}
+        results |= {"set": options.data.name, "machine": machine_line(), "draws": DRAWS}
+        results |= {part: [] for part in options.parts}
+        for part in measure_all(options.data, PLANS[options.plan], options.runs, options.parts):
             for name, rows in part.items():
                 results[name] += rows
             write_results(path, results)

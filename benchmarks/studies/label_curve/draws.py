@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of abnormal images in the pool
 # Each of these draws trains the flow on; the others only solve for the classes.
 END_TO_END = (0, 5, 10, 100)
 END_TO_END_SHARES = (0.1,)
-POOL_NORMALS = 641
+POOLED = 641 / 1341  # share of the train normals that goes into a pool: 641 of the chest set's
 DRAWS = 5
+PARTS = ("labels", "kinds", "pools")
+KINDS = ("bacteria", "virus")  # that are taught one at a time, where a set has both
 NONE = np.zeros(0, np.int64)  # no images
 
 
@@ -65,11 +67,14 @@ def pool_controls(world: World, known: Rows, pool: Rows) -> dict[str, float]:
     return found
 
 
-def measure_all(data: Path, plan: Plan, runs: Path | None) -> Iterator[dict[str, list[dict[str, Any]]]]:
-    """Yield finished parts of the results."""
+def measure_all(
+    data: Path, plan: Plan, runs: Path | None, parts: Collection[str]
+) -> Iterator[dict[str, list[dict[str, Any]]]]:
+    """Yield finished rows of some parts of the results, of ``PARTS``."""
     world = read_world(data, plan)
-    base = train_base(world, world.normals, data, runs and runs / "all")
-    for k in KS:
+    if {"labels", "kinds"} & set(parts):
+        base = train_base(world, world.normals, data, runs and runs / "all")
+    for k in (k for k in KS if k is None or k < len(world.abnormal)) if "labels" in parts else ():
         rows = []
         for number in range(1 if k in (0, None) else DRAWS):
             labelled = np.random.default_rng(number).permutation(world.abnormal)[:k]
@@ -85,8 +90,9 @@ def measure_all(data: Path, plan: Plan, runs: Path | None) -> Iterator[dict[str,
             rows.append(row | (controls(world, world.normals, labelled) if k != 0 else {}))
         print(k, spread([row["auroc"] for row in rows]), flush=True)
         yield {"labels": rows}
-    yield {"kinds": unseen(world, base)}
-    for number in range(DRAWS):
+    if "kinds" in parts and set(KINDS) <= {record.kind for record in world.records}:
+        yield {"kinds": unseen(world, base)}
+    for number in range(DRAWS) if "pools" in parts else ():
         yield {"pools": list(pools(world, data, number, runs))}
 
 
@@ -94,11 +100,11 @@ def unseen(world: World, base: Base) -> list[dict[str, Any]]:
     """Learn ten labels of one kind, tested on either kind against the same normals."""
     kind = np.array([record.kind for record in world.records])
     truth, rows = np.array(world.truth), []
-    for taught in ("bacteria", "virus", None):
+    for taught in (*KINDS, None):
         for number in range(DRAWS if taught else 1):
             of_kind = world.abnormal[kind[world.abnormal] == taught]
             scores, _, _ = learn(world, base, np.random.default_rng(number).permutation(of_kind)[:10], NONE)
-            for asked in ("bacteria", "virus"):
+            for asked in KINDS:
                 keep = (truth == 0) | (kind[world.test] == asked)
                 value = auroc(scores[keep].tolist(), truth[keep].tolist())
                 rows.append({"taught": taught, "asked": asked, "draw": number, "auroc": value})
@@ -109,13 +115,14 @@ def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[
     """Yield the results of known normals, and a pool of the other normals with a share of abnormal images."""
     rng = np.random.default_rng(number)
     normals, abnormal = rng.permutation(world.normals), rng.permutation(world.abnormal)
-    others, known = normals[:POOL_NORMALS], normals[POOL_NORMALS:]
+    pooled = round(POOLED * len(normals))
+    others, known = normals[:pooled], normals[pooled:]
     base = train_base(world, known, data, runs and runs / f"draw {number}")
     value = {k: auroc(learn(world, base, abnormal[:k], NONE)[0].tolist(), world.truth) for k in (0, 10)}
     plans = [(share, "same", k) for share in SHARES for k in (0, 10)]
     plans += [(share, scanner, 0) for share in (0.0, 0.1) for scanner in ("other", "mixed")]
     for share, scanner, k in plans:
-        abnormal_part = abnormal[10 : 10 + round(share / (1 - share) * POOL_NORMALS)]
+        abnormal_part = abnormal[10 : 10 + round(share / (1 - share) * pooled)]
         pool = np.concatenate([others, abnormal_part])
         s = world.s.copy()
         moved = pool if scanner == "other" else pool[::3] if scanner == "mixed" else pool[:0]
@@ -123,6 +130,7 @@ def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[
             s[moved] = vectors(world.encoder, [world.records[row] for row in moved], 2, other_scanner)
         scores, found, weight = learn(world, base, abnormal[:k], pool, s=s)
         row = {"share": share, "scanner": scanner, "k": k, "draw": number, "weight": weight, "without_pool": value[k]}
+        row["normals"] = pooled
         row |= {"auroc": auroc(scores.tolist(), world.truth)}
         row |= {"estimated": found.share, "gain": found.gain, "used": found.used} if found else {}
         if k == 0 and scanner == "same":

@@ -32,8 +32,9 @@ def table(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     labels, pool, kinds = results["labels"], results["pools"], results["kinds"]
     names = ["auroc", "logistic regression", "shared-covariance Gaussians", *measured(labels, NAME)]
+    measured_on = f"Test AUROC on {results['set']}, mean ± standard deviation over {results['draws']} draws."
     lines = [
-        f"Test AUROC on chest_xray_224, mean ± standard deviation over {results['draws']} draws. {results['machine']}.",
+        f"{measured_on} {results['machine']}.",
         "",
         f"| labels | **aeflow** | {' | '.join(names[1:])} |",
         "|---" * (1 + len(names)) + "|",
@@ -64,8 +65,8 @@ def pool_table(pool: list[dict[str, Any]]) -> list[str]:
     draws = len({row["draw"] for row in pool})
     lines = [
         "",
-        "An unlabelled pool: 641 train normals taken out of the known ones, and a share of abnormal images; "
-        f"{draws} draw{'s' * (draws > 1)}.",
+        f"An unlabelled pool: {pool[0]['normals']} train normals taken out of the known ones, and a share of abnormal "
+        f"images; {draws} draw{'s' * (draws > 1)}.",
         "",
         f"| {' | '.join(['share', 'estimated', 'pool used', '**aeflow, no label**', '**10 labels**', *titles])} |",
         "|---" * (5 + len(titles)) + "|",

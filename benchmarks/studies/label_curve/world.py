@@ -32,7 +32,7 @@ from aeflow.scoring.scorer import measure
 from aeflow.training import train as training
 from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.class_mixture_em import Examples, Pool, fit_class_mixture
-from aeflow.training.plan import DIFFUSE
+from aeflow.training.plan import DIFFUSE, FOCAL
 from benchmarks.inputs import features_of, labels_of
 
 
@@ -51,6 +51,11 @@ PLANS = {
     "lungs": Plan(
         make_settings("default", region="lungs"),
         make_settings("default", region="lungs", terms=DIFFUSE, classifier="mixture"),
+    ),
+    # ... and of tumours: `--looks-for focal`.
+    "focal": Plan(
+        make_settings("default", terms=("flow", *FOCAL)),
+        make_settings("default", terms=FOCAL, classifier="mixture"),
     ),
 }
 Rows = NDArray[np.int64]
