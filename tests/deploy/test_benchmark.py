@@ -20,7 +20,8 @@ from aeflow.artifacts import exported_graph as exported
 from aeflow.artifacts.run import Artifact, load_run
 from aeflow.data.loader import decoded
 from aeflow.deploy import benchmark as benches
-from aeflow.deploy.benchmark import STAGES, Bench, bare_encoder, bench, generated, images_of, in_stages
+from aeflow.deploy.benchmark import STAGES, Bench, bench, images_of
+from aeflow.deploy.network_timing import TorchNetwork, encoder_of, generated, in_stages
 from aeflow.errors import DataError
 from aeflow.imageio.errors import ImageError
 from aeflow.runtime.machine import family, machine, peak_mb, resident_mb
@@ -36,7 +37,7 @@ def artifact(trained: Trained, run: Path) -> Artifact:
 
 @pytest.fixture(scope="module")
 def found(artifact: Artifact, data: Path) -> Bench:
-    return bench(artifact, artifact.scorer, images_of(data / "test", "axial"), batch=8)
+    return bench(artifact.scorer, images_of(data / "test", "axial"), TorchNetwork(artifact), batch=8)
 
 
 @pytest.mark.timing
@@ -79,11 +80,11 @@ def test_the_whole_is_set_beside_the_bare_encoder(found: Bench) -> None:
 
 def test_the_encoder_is_timed_in_the_backend_that_scores(tiny_run: Path, exported_run: Path, data: Path) -> None:
     artifact, scorer = load_run(tiny_run), exported.load_export(exported_run)
-    found = bench(artifact, scorer, images_of(data / "test" / "normal", "axial"), batch=8)
+    found = bench(scorer, images_of(data / "test" / "normal", "axial"), TorchNetwork(artifact), batch=8)
     assert found.backend == scorer.backend.name
     x = torch.rand(3, 3, artifact.settings.image_size, artifact.settings.image_size)
-    with bare_encoder(artifact, scorer) as encode, torch.no_grad():
-        features = encode(x)
+    with torch.no_grad():
+        features = encoder_of(artifact, scorer)(x)
         for theirs, ours in zip(artifact.net.encoder(x), features.values(), strict=True):
             np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-3)
 
@@ -103,7 +104,7 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
     folder.mkdir()
     (folder / "notes.png").write_bytes(b"no image")
     with pytest.raises(DataError, match="none of 1 can be read"):
-        bench(artifact, artifact.scorer, images_of(folder, "axial"))
+        bench(artifact.scorer, images_of(folder, "axial"))
     for number in range(3):
         Image.open(data / "test" / "normal" / f"{number:03}.png").save(folder / f"{number}.png")
     shown, error = within(
@@ -119,6 +120,18 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
     assert set(values["stages"]["1"]["flow"]) == {"median", "p95"}
     for secret in (str(tmp_path), str(run), "notes.png", platform.node()):
         assert secret not in text
+
+
+def test_an_export_is_timed_without_its_network(exported_run: Path, data: Path) -> None:
+    assert "an export generates none; name a folder of images" in error_of("bench", exported_run)
+    folder = data / "test" / "normal"
+    values = json.loads(within("bench", exported_run, "--images", folder, "--json")[0])
+    assert set(values["rates"]) == {"score", "score with maps"}
+    assert list(values["stages"]["1"]) == ["decode", "preprocess", "hand over"]
+    assert values["over_encoder"] == {}
+    shown = within("bench", exported_run, "--images", folder)[0]
+    assert "score with maps" in shown
+    assert "encoder" not in shown
 
 
 def test_wrong_use_is_one_line(trained: Trained, run: Path, tmp_path: Path) -> None:

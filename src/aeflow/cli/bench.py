@@ -11,6 +11,7 @@ import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Json, Run, app
 from aeflow.cli.output import end, print_json
+from aeflow.errors import SettingsError
 from aeflow.runtime.extras import extra
 
 
@@ -18,7 +19,7 @@ from aeflow.runtime.extras import extra
 def bench(
     run: Run,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of images; by default images that the model generates.")
+        Path | None, typer.Option(help="Folder of images; by default those that a run generates: an export needs some.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     device: Device = "auto",
@@ -27,12 +28,11 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Measure where the time of a score goes on this machine, stage by stage, and how much memory it takes."""
-    with extra("train"):
-        from aeflow.artifacts.run import load_run
-        from aeflow.deploy.benchmark import bench as measure
-        from aeflow.deploy.benchmark import generated, images_of
-        from aeflow.deploy.benchmark_table import print_bench
+    from aeflow.artifacts.layout import is_export
     from aeflow.data.records import find_images
+    from aeflow.deploy.benchmark import bench as measure
+    from aeflow.deploy.benchmark import images_of
+    from aeflow.deploy.benchmark_table import print_bench
     from aeflow.deploy.open_model import GRAPH_FROM_IMAGES, open_model
     from aeflow.runtime.files import write_text
     from aeflow.runtime.folders import current
@@ -40,14 +40,25 @@ def bench(
     from aeflow.runtime.process import pick_device, prepare
 
     prepare()
-    artifact = load_run(run, pick_device(device))
-    inputs = Inputs(current(run).iterdir())
+    inputs = Inputs([run] if run.is_file() else current(run).iterdir())
     if images is not None:
         inputs.add(record.path for record in find_images([images]))
     if out is not None:
         inputs.spare(out)
-    with nullcontext(images_of(images, artifact.settings.slice_axis)) if images else generated(artifact) as records:
-        found = measure(artifact, open_model(run, backend, device, GRAPH_FROM_IMAGES), records)
+    expected = GRAPH_FROM_IMAGES
+    if is_export(run):
+        if images is None:
+            raise SettingsError("--images", "not given, and an export generates none", "name a folder of images")
+        scorer = open_model(run, backend, device, expected)
+        found = measure(scorer, images_of(images, scorer.settings.slice_axis))
+    else:
+        with extra("train"):
+            from aeflow.artifacts.run import load_run
+            from aeflow.deploy.network_timing import TorchNetwork, generated
+        artifact = load_run(run, pick_device(device))
+        axis = artifact.settings.slice_axis
+        with nullcontext(images_of(images, axis)) if images else generated(artifact) as records:
+            found = measure(open_model(run, backend, device, expected), records, TorchNetwork(artifact))
     if out is not None:
         write_text(out, json.dumps(found.to_json(), indent=1, allow_nan=False) + "\n")
     if as_json:

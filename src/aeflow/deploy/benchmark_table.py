@@ -21,9 +21,11 @@ def print_bench(found: Bench) -> None:
     single, rates, over = found.single, found.rates, found.over_encoder
     console.print(f"scored by {found.backend}:")
     console.print(f"one image alone, file to score and maps: median {single.median:.1f} ms, p95 {single.p95:.1f} ms")
-    console.print(f"bare encoder {rates['encoder']:.1f} images/s, batch {found.batch}, from memory")
-    for name, share in over.items():
-        console.print(f"{name} {rates[name]:.1f} images/s, from files: {share:.2f} of the bare encoder")
+    if "encoder" in rates:
+        console.print(f"bare encoder {rates['encoder']:.1f} images/s, batch {found.batch}, from memory")
+    for name in ("score", "score with maps"):
+        beside = f": {over[name]:.2f} of the bare encoder" if name in over else ""
+        console.print(f"{name} {rates[name]:.1f} images/s, from files{beside}")
     if found.peak_mb is not None:
         console.print(f"peak memory, decoders included: {found.peak_mb:.0f} MiB")
     console.print(describe(found.machine), highlight=False)
@@ -50,7 +52,7 @@ def _stages(found: Bench) -> Table:
         table.add_column("p95", justify="right")
     table.add_column(f"batch {batches[-1]}", width=WIDTH)
     whole, begin = sum(spread.median for spread in found.stages[batches[-1]].values()), 0.0
-    for name in STAGES:
+    for name in (name for name in STAGES if name in found.stages[batches[-1]]):
         spreads = [found.stages[batch][name] for batch in batches]
         end = begin + spreads[-1].median
         numbers = (f"{value:.2f}" for spread in spreads for value in (spread.median, spread.p95))
