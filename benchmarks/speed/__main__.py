@@ -30,12 +30,12 @@ from benchmarks.processes import run_process
 from benchmarks.speed.runs import CLI, Speed
 from benchmarks.speed.table import as_table, floors_table
 
-# The end of `aeflow train`, once more: the run may come from another machine.
+# A graph is at hand, as `aeflow train` leaves one: the run may have been trained without.
 READY = """
 import sys
 from pathlib import Path
-from aeflow.deploy.open_model import make_ready
-make_ready(Path(sys.argv[1]))
+from aeflow.deploy.open_model import GRAPH_FROM_IMAGES, open_model
+open_model(Path(sys.argv[1]), images=GRAPH_FROM_IMAGES)
 """
 
 
