@@ -67,7 +67,7 @@ def scores_of(
         yield record, result
 
 
-def link_images(folder: Path, images: Sequence[Path]) -> Path:
+def link_images(folder: Path, images: Iterable[Path]) -> Path:
     """Make a folder of links to images, whose names keep their order, and return it."""
     folder.mkdir(parents=True)
     for number, path in enumerate(images):

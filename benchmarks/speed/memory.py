@@ -1,52 +1,45 @@
-"""Memory of the process and its decoders while it scores 10,000 images.
+"""Memory of `aeflow score`, the whole process and its decoders, over 1,000 and over 10,000 images.
 
-    python -m benchmarks.speed.memory RUN FOLDER [--backend openvino] [--out benchmarks/results]
+    python -m benchmarks.speed.memory RUN FOLDER [--out benchmarks/results]
 
-The images of FOLDER are scored again and again, with maps, through the same stream that `aeflow score` uses; nothing
-is cached between them.
+The command runs as its user starts it, on the images of FOLDER linked under new names as often as it takes, and writes
+a table. Shared pages are counted once.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
-import time
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import aeflow
 from aeflow.data.records import find_images
-from aeflow.runtime.machine import resident_mb
-from aeflow.scoring.scorer import score
+from aeflow.runtime.machine import machine
 from benchmarks.common import write_results
+from benchmarks.inputs import link_images
 from benchmarks.options import Parser
+from benchmarks.processes import run_process
+from benchmarks.speed.runs import CLI
 
-MARKS = (1_000, 2_500, 5_000, 7_500, 10_000)
+MARKS = (1_000, 10_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score, and write the memory at some numbers of images."""
+    """Score, and write the peak memory and the rate for each number of images."""
     parser = Parser("speed.memory", __doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--backend", default="auto")
     parser.share("--out")
     options = parser.parse_args(arguments)
-    model = aeflow.load(options.run, backend=options.backend)
-    images = [record for record in find_images([options.folder]) if record.path.suffix in (".jpeg", ".png")]
-    records = list(itertools.islice(itertools.cycle(images), MARKS[-1]))
-    resident: dict[str, float] = {}
-    started = time.perf_counter()
-    for number, _ in enumerate(score(model.scorer, records, maps=True), 1):
-        if number in MARKS:
-            resident[str(number)] = round(resident_mb(os.getpid()), 1)
-    backend = model.scorer.backend.name
-    result = {
-        "backend": backend,
-        "resident_mb": resident,
-        "images_per_second": round(MARKS[-1] / (time.perf_counter() - started), 1),
-    }
+    images = [record.path for record in find_images([options.folder])]
+    found: dict[str, dict[str, float]] = {}
+    for n in MARKS:
+        with tempfile.TemporaryDirectory() as folder:
+            linked = link_images(Path(folder) / "images", itertools.islice(itertools.cycle(images), n))
+            ran = run_process([*CLI, "score", options.run, linked, "--out", Path(folder) / "scores.parquet"])
+        found[str(n)] = {"peak_mb": round(ran.peak_mb, 1), "images_per_second": round(n / ran.seconds, 1)}
+    result = {"images": found, "machine": machine()}
     write_results(options.out / "memory.json", result)
     print(json.dumps(result, indent=1))
 

@@ -29,7 +29,7 @@ from benchmarks.studies.label_curve.world import (
 
 KS = (0, 1, 5, 10, 25, 50, 100, 300, None)  # labelled abnormal images; None: all
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.5)  # of abnormal images in the pool
-# Each of these draws trains the flow on; the others only solve for the classes.
+# Each of these draws trains the flow on, if there is one; the others only solve for the classes.
 END_TO_END = (0, 5, 10, 100)
 END_TO_END_SHARES = (0.1,)
 POOLED = 641 / 1341  # share of the train normals that goes into a pool: 641 of the chest set's
@@ -85,7 +85,7 @@ def measure_all(
                 "auroc": auroc(scores.tolist(), world.truth),
                 "weight": weight,
             }
-            if k in END_TO_END:
+            if plan.end_to_end and k in END_TO_END:
                 row[NAME] = auroc(learn_end_to_end(world, base, labelled, NONE).tolist(), world.truth)
             rows.append(row | (controls(world, world.normals, labelled) if k != 0 else {}))
         print(k, spread([row["auroc"] for row in rows]), flush=True)
@@ -135,7 +135,7 @@ def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[
         row |= {"estimated": found.share, "gain": found.gain, "used": found.used} if found else {}
         if k == 0 and scanner == "same":
             row |= pool_controls(world, known, pool)
-            if share in END_TO_END_SHARES:
+            if world.plan.end_to_end and share in END_TO_END_SHARES:
                 row[NAME] = auroc(learn_end_to_end(world, base, abnormal[:k], pool).tolist(), world.truth)
         print(row, flush=True)
         yield row

@@ -43,6 +43,11 @@ class Plan:
     trained: Settings
     learnt: Settings
 
+    @property
+    def end_to_end(self) -> bool:
+        """Whether there is a flow that a mixture can be trained in."""
+        return "flow" in self.trained.chosen_terms
+
 
 PLANS = {
     "aeflow-1": Plan(make_settings("aeflow-1"), make_settings("aeflow-1", classifier="mixture")),
@@ -52,11 +57,8 @@ PLANS = {
         make_settings("default", region="lungs"),
         make_settings("default", region="lungs", terms=DIFFUSE, classifier="mixture"),
     ),
-    # ... and of tumours: `--looks-for focal`.
-    "focal": Plan(
-        make_settings("default", terms=("flow", *FOCAL)),
-        make_settings("default", terms=FOCAL, classifier="mixture"),
-    ),
+    # ... and of tumours: `--looks-for focal`, without a flow.
+    "focal": Plan(make_settings("default", terms=FOCAL), make_settings("default", terms=FOCAL, classifier="mixture")),
 }
 Rows = NDArray[np.int64]
 
