@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Device, Identify, Images, Overwrite, Run, app, refuse_swapped
+from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
 from aeflow.cli.output import end
 from aeflow.errors import SettingsError, count
 from aeflow.runtime.terminal import print
+
+TABLES = (".csv", ".parquet")
 
 
 @app.command()
 def score(
     run: Run,
-    paths: Images,
-    out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
+    sources: Sources,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write, .csv or .parquet; any other name is the folder of an archive.")
+    ] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="With --maps: each image at its own size under its map, too.")
@@ -37,6 +42,14 @@ def score(
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Threshold of the score, instead of a rate.")] = None,
     uids: Annotated[bool, typer.Option("--uids", help="Columns for the unique identifiers of DICOM images.")] = False,
+    since: Annotated[
+        bool, typer.Option("--since", help="Archive: score only what is new or changed since it was scored.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="Archive: local, processes of this machine; or ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Archive: processes that score; one for 8 cores by default.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Archive: where Ray is; auto: this machine is in it.")] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -53,12 +66,39 @@ def score(
     from aeflow.runtime.process import prepare
     from aeflow.scoring.score_files import Sink, score_files
 
-    prepare()
+    paths = [Path(source) for source in sources]
     refuse_swapped(run, paths)
     if overlay and maps is None:
         raise SettingsError("--overlay", "given without --maps", "name a folder with --maps")
     if threshold is not None and false_positive_rate is not None:
         raise SettingsError("--threshold", "given beside --false-positive-rate", "give one of them")
+    of_archives = {"--since": since, "--engine": engine != "local", "--workers": workers, "--address": address}
+    if out is not None and out.suffix not in TABLES:
+        from aeflow.archive.score_archive import Request
+        from aeflow.cli.archive import score_into
+
+        others = {"--maps": maps, "--report": report, "--dicom": dicom, "--nifti": nifti}
+        _refuse(others, f"given for the archive {out}", "score these images into a table: end its name in .csv")
+        asked = Request(
+            run=run,
+            sources=sources,
+            backend=backend,
+            device=device,
+            rate=false_positive_rate,
+            threshold=threshold,
+            uids=uids,
+            since=since,
+            overwrite=overwrite,
+            engine=engine,
+            workers=workers,
+            address=address,
+        )
+        score_into(asked, out, as_json)
+        return
+    _refuse(of_archives, "given without an archive", "name a folder with --out, which becomes one")
+    if url := next((source for source in sources if "://" in source), None):
+        raise SettingsError(url, "a URL, which only an archive is scored from", "name a folder with --out")
+    prepare()
     files = find_images(paths)
     scorer = open_model(run, backend, device, len(files))
     if false_positive_rate is not None:
@@ -113,3 +153,10 @@ def score(
             file=sys.stderr,
         )
     end([*done.refusals, *refused_dicom])
+
+
+def _refuse(options: Mapping[str, object], found: str, remedy: str) -> None:
+    """Raise SettingsError for the first option that is given where it means nothing."""
+    for name, value in options.items():
+        if value:
+            raise SettingsError(name, found, remedy)

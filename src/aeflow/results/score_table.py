@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from aeflow.data.records import Record
 from aeflow.errors import DataError, OutputError, count, printable
@@ -23,6 +23,9 @@ from aeflow.runtime.files import UNENCODABLE, encodable, part_of, refuse_former,
 from aeflow.runtime.terminal import print
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 ROW_GROUP = 1024  # rows that are written to Parquet at once
 KNOWN_BY = ("path", "score", "verdict", "error")  # columns by which a table of scores is known
@@ -198,21 +201,28 @@ def _csv(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None
         text.detach()  # flushes it, and leaves the file open
 
 
-@contextmanager
-def _parquet(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None]]:
+def arrow_table(rows: Sequence[Row], names: dict[str, str]) -> pa.Table:
+    """Return rows as a table of Arrow; ``names`` are its columns with their types."""
     import pyarrow as pa  # takes a third of a second to import, and CSV does without
-    import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in names.items()])
+    lines = [{name: encodable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    return pa.Table.from_pylist(lines, schema)
+
+
+@contextmanager
+def _parquet(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None]]:
+    import pyarrow.parquet as pq
+
     waiting: list[Row] = []
-    with pq.ParquetWriter(file, schema) as parquet:
+    with pq.ParquetWriter(file, arrow_table([], names).schema) as parquet:
 
         def flush() -> None:
-            parquet.write_table(pa.Table.from_pylist(waiting, schema))
+            parquet.write_table(arrow_table(waiting, names))
             waiting.clear()
 
         def add(line: Row) -> None:
-            waiting.append({name: encodable(v) if isinstance(v, str) else v for name, v in line.items()})
+            waiting.append(line)
             if len(waiting) == ROW_GROUP:
                 flush()
 

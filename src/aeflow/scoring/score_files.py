@@ -78,6 +78,7 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
             files,
             scorer.backend.size,
             scorer.settings.slice_axis,
+            known={record.path for record in files},
             ahead=FEW_AHEAD if original else AHEAD,
             original=original,
             more=advance.more,
