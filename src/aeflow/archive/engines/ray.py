@@ -8,6 +8,7 @@ same paths. Ray is for machines that trust one another: it sends code between th
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -38,14 +39,15 @@ class RayEngine(Engine):
             import ray.data
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call a server
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         try:
-            ray.init(address=address or "local", include_dashboard=None if address else False, logging_level="ERROR")
+            ray.init(
+                address=address or "local", include_dashboard=None if address else False, logging_level=logging.ERROR
+            )
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             found = f"no Ray at {address or 'this machine'} ({type(error).__name__})"
             raise SettingsError("--engine", found, "start it with ray start, or name its --address") from error
         self._ray = ray
-        total = int(ray.cluster_resources().get("CPU", 1))
+        total = int(ray.cluster_resources().get("CPU", 1))  # type: ignore[no-untyped-call]
         self.workers = workers or max(1, total // CORES_OF_ONE)
         self._threads = max(1, min(total // self.workers, CORES_OF_ONE))
         self._environment = {name: os.environ[name] for name in VARIABLES if name in os.environ}

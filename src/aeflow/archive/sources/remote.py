@@ -1,4 +1,4 @@
-"""Objects of a store, by any URL that fsspec knows; S3 comes with the extra ``remote``, others with their own package.
+"""Objects of a store by their URL: S3, Google's and Azure's by Arrow itself, all others by fsspec.
 
 Who may read them, and where the store is, says the environment, as each store's own tools read it (for S3
 ``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` and so on): never the URL, which stands in tables.
@@ -6,10 +6,12 @@ Who may read them, and where the store is, says the environment, as each store's
 
 from __future__ import annotations
 
+import functools
+import os
 import random
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from aeflow.archive.item import SCHEME, Item, scheme_of
 from aeflow.archive.sources.fetched import Fetched, nameless
@@ -18,23 +20,17 @@ from aeflow.errors import DataError, SettingsError
 from aeflow.imageio.errors import FileError, ImageLimitError
 from aeflow.imageio.limits import LIMITS
 from aeflow.runtime.extras import extra
-from aeflow.runtime.files import PIECE_BYTES
 
-SCHEMES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "http", "https", "hdfs", "sftp", "smb")
+if TYPE_CHECKING:
+    from pyarrow.fs import FileInfo, FileSystem
+
+ARROW = ("s3", "gs", "abfs", "abfss")  # schemes that need nothing beside Arrow
+FSSPEC = ("file", "http", "https", "hdfs", "sftp", "smb", "github")
+SCHEMES = (*ARROW, *FSSPEC)
 TRIES = 5
 FIRST_WAIT = 0.5  # seconds before the second try; twice as long before each further one, and up to half as long again
-IN_ONE = 16 * 2**20  # bytes up to which an object is asked for in one request
-# A store that is silent for so long is asked again.
-OPTIONS = {"s3": {"config_kwargs": {"connect_timeout": 10, "read_timeout": 30}}}
-VERSIONS = (
-    "ETag",
-    "etag",
-    "LastModified",
-    "last_modified",
-    "mtime",
-    "modified",
-    "generation",
-)  # the first that is there
+CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # after which S3 is asked again
+PIECE = 8 * 2**20  # bytes that are asked for in one request
 NOT_THERE = (FileNotFoundError, PermissionError, IsADirectoryError)  # another try would find the same
 
 
@@ -43,53 +39,34 @@ def items(source: str) -> Iterator[Item]:
 
     A listing holds the objects of one folder in memory. DataError if there are none or the store cannot be asked.
     """
-    check(source)
+    _check(source)
+    system, root = _place(source)
     try:
-        system, root = _system(source)
-        info = system.info(root)
-        if info["type"] != "directory":
-            if is_table(source):
-                yield from _of_table(source)
-            else:
-                yield _item(source, info)
-            return
-        for folder, _, files in system.walk(root, detail=True):
-            for name in sorted(files):
-                if not name.startswith(".") and files[name].get("size") != 0:
-                    path = f"{folder}/{name}".removeprefix(root).lstrip("/")
-                    yield _item(f"{source.rstrip('/')}/{path}", files[name])
+        [info] = system.get_file_info([root])
+        if is_table(source) and info.is_file:
+            yield from _of_table(source)
+        elif info.is_file:
+            yield _item(source, info)
+        else:
+            yield from _below(system, root, source.rstrip("/"))
     except FileNotFoundError as error:
         raise DataError(source, "there is no such object", "check the URL") from error
-    except PermissionError as error:
-        raise DataError(source, "may not be read", "set the store's credentials in the environment") from error
     except (OSError, ValueError) as error:
-        raise DataError(source, f"cannot be listed ({_reason(error)})", "check the URL, and repeat") from error
-
-
-def check(url: str) -> None:
-    """Raise DataError for a URL that holds credentials."""
-    scheme, _, rest = url.partition(SCHEME)
-    if "@" in rest.partition("/")[0] or "?" in rest:
-        shown = f"{scheme}{SCHEME}..."
-        raise DataError(shown, "credentials in a URL, which stands in tables", "give them in the environment")
+        remedy = "check the URL, and the store's credentials in the environment; or repeat"
+        raise DataError(source, f"cannot be listed ({_reason(error)})", remedy) from error
 
 
 def fetch(item: Item) -> Fetched:
     """Return an object as a file; FileError if it cannot be had, ImageLimitError if it is too long."""
-    check(item.path)
-    system, path = _system(item.path)
+    _check(item.path)
+    system, path = _place(item.path)
     error: Exception | None = None
     for attempt in range(TRIES):
         if attempt:
             time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(1, 1.5))
         fetched, file = nameless()
         try:
-            size = item.bytes if item.bytes is not None else int(system.info(path)["size"])
-            if size > LIMITS.max_bytes:
-                found = f"{size} bytes where the limit is {LIMITS.max_bytes}"
-                raise ImageLimitError(item.name, found, "shrink the image or raise max_bytes")
-            _copy(system, path, size, file, item.name)
-            file.flush()
+            _copy(system, path, file, item.name)
             return fetched
         except ImageLimitError:
             fetched.close()
@@ -105,19 +82,41 @@ def fetch(item: Item) -> Fetched:
     raise FileError(item.name, found, "score it with --since once the store answers") from error
 
 
-def _copy(system: Any, path: str, size: int, file: Any, name: str) -> None:
-    """Write an object to a file; ImageLimitError if it is longer than it was said to be, and too long."""
-    if size <= IN_ONE:
-        file.write(system.cat_file(path))
-        return
+def _check(url: str) -> None:
+    """Raise DataError for a URL that holds credentials."""
+    scheme, _, rest = url.partition(SCHEME)
+    if "@" in rest.partition("/")[0] or "?" in rest:
+        found = "a URL with credentials, and it would stand in tables"
+        raise DataError(f"{scheme}{SCHEME}...", found, "give them in the environment")
+
+
+def _below(system: FileSystem, folder: str, url: str) -> Iterator[Item]:
+    """Yield the objects of a folder and the folders in it, sorted as files are."""
+    from pyarrow.fs import FileSelector, FileType
+
+    for info in sorted(system.get_file_info(FileSelector(folder)), key=lambda info: str(info.base_name)):
+        if info.base_name.startswith("."):
+            continue
+        if info.type == FileType.Directory:
+            yield from _below(system, info.path, f"{url}/{info.base_name}")
+        elif info.size:  # an empty one marks a folder
+            yield _item(f"{url}/{info.base_name}", info)
+
+
+def _copy(system: FileSystem, path: str, file: IO[bytes], name: str) -> None:
+    """Write an object to a file; ImageLimitError if it is too long."""
     left = LIMITS.max_bytes
-    with system.open(path, "rb", block_size=IN_ONE) as content:
-        while piece := content.read(PIECE_BYTES):
+    with system.open_input_file(path) as content:
+        if (size := content.size()) > left:
+            found = f"{size} bytes where the limit is {left}"
+            raise ImageLimitError(name, found, "shrink the image or raise max_bytes")
+        while piece := content.read(PIECE):
             left -= len(piece)
             if left < 0:
                 found = f"more than {LIMITS.max_bytes} bytes, which is the limit"
                 raise ImageLimitError(name, found, "shrink the image or raise max_bytes")
             file.write(piece)
+    file.flush()
 
 
 def _of_table(source: str) -> Iterator[Item]:
@@ -130,25 +129,46 @@ def _of_table(source: str) -> Iterator[Item]:
         table.close()
 
 
-def _item(url: str, info: dict[str, Any]) -> Item:
-    version = next((str(info[name]) for name in VERSIONS if info.get(name)), None)
-    size = info.get("size")
-    return Item(url, url, bytes=None if size is None else int(size), version=version)
+def _item(url: str, info: FileInfo) -> Item:
+    return Item(url, url, bytes=info.size, version=None if info.mtime_ns is None else str(info.mtime_ns))
 
 
-def _system(url: str) -> tuple[Any, str]:
-    """Return the file system of fsspec's for a URL, and the path in it; SettingsError if its package is missing."""
-    scheme = scheme_of(url)
-    with extra("remote"):
-        import fsspec
+def _place(url: str) -> tuple[FileSystem, str]:
+    """Return the file system of Arrow's for a URL, and the path in it."""
+    scheme, _, path = url.partition(SCHEME)
+    system = _system(scheme_of(url))
+    return system, url if scheme in ("http", "https") else path.rstrip("/")
+
+
+@functools.cache
+def _system(scheme: str) -> FileSystem:
+    """Return the file system of a scheme; SettingsError if its package is missing."""
+    with extra("parquet"):
+        from pyarrow import fs
     try:
-        found, path = fsspec.core.url_to_fs(url, **OPTIONS.get(scheme, {}), use_listings_cache=False)
-    except ImportError as error:
-        found_missing = f"its package is not installed ({error})"
-        raise SettingsError(
-            f"{scheme}{SCHEME}", found_missing, "pip install 'aeflow[remote]', or what it names"
-        ) from error
-    return found, path
+        match scheme:
+            case "s3":
+                # Few tries of its own: ours are further apart, and a refusal need not take minutes.
+                tries = fs.AwsStandardS3RetryStrategy(max_attempts=2)
+                named = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+                return fs.S3FileSystem(
+                    endpoint_override=named,
+                    retry_strategy=tries,
+                    connect_timeout=CONNECT_SECONDS,
+                    request_timeout=SILENT_SECONDS,
+                )
+            case "gs":
+                return fs.GcsFileSystem()
+            case "abfs" | "abfss":
+                return fs.AzureFileSystem(os.environ.get("AZURE_STORAGE_ACCOUNT_NAME", ""))
+        with extra("remote"):
+            import fsspec
+        system: Any = fsspec.filesystem(scheme, use_listings_cache=False)
+        return fs.PyFileSystem(fs.FSSpecHandler(system))
+    except (ImportError, OSError) as error:
+        found = f"cannot be used here ({_reason(error)})"
+        remedy = "pip install 'aeflow[remote]' and the package that fsspec names for it"
+        raise SettingsError(f"{scheme}{SCHEME}", found, remedy) from error
 
 
 def _reason(error: BaseException | None) -> str:
