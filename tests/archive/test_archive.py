@@ -137,6 +137,7 @@ def test_since_tries_again_what_could_not_be_read(archive: Path, openvino_export
     (images / "c.png").symlink_to("not_there_yet")
     _, err = within("score", openvino_export, images, "--out", archive, "--since", ok=1)
     assert "cannot be opened" in err
+    (images / "b").unlink()
     Image.fromarray(texture(79)).save(images / "not_there_yet", "png")
     within("score", openvino_export, images, "--out", archive, "--since")
     last = rows(archive).query("path.str.endswith('c.png')", engine="python")
@@ -183,6 +184,27 @@ def test_another_threshold_model_or_source_is_noticed_and_named(
     )
     line = error_of("score", openvino_export, images / "a", "--out", archive)
     assert f"was begun with other sources: {images}, now {images}/a" in line
+
+
+def test_overwrite_goes_on_with_what_it_began_and_replaces_what_is_another(
+    archive: Path, openvino_export: Path, images: Path
+) -> None:
+    whole = rows(archive)
+    folder = ArchiveFolder.opened(archive)
+    assert folder.state is not None
+    folder.state.revisions[0].complete = False
+    folder.write_state()
+    folder.part(1, 2).unlink()
+    kept = folder.part(1, 0).stat().st_ino
+    _, err = within("score", openvino_export, images, "--out", archive, "--overwrite", ok=1)
+    assert "going on: 7 of 9 files" in err
+    assert folder.part(1, 0).stat().st_ino == kept
+    pd.testing.assert_frame_equal(rows(archive), whole)
+    folder.state.task["threshold"] = -1.0
+    folder.write_state()
+    _, err = within("score", openvino_export, images, "--out", archive, "--overwrite", ok=1)
+    assert "going on" not in err
+    pd.testing.assert_frame_equal(rows(archive), whole)
 
 
 def test_overwrite_replaces_an_archive_and_nothing_else(archive: Path, openvino_export: Path, images: Path) -> None:

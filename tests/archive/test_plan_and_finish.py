@@ -23,6 +23,7 @@ from aeflow.errors import ArtifactError, DataError, OutputError
 from aeflow.imageio.content import FileState
 from aeflow.results.score_table import arrow_table, columns
 from aeflow.results.study_table import write_studies
+from aeflow.results.table_rows import rows_of
 from aeflow.runtime.files import file_digest
 from aeflow.scoring.studies import ScoredSlice, Studies
 
@@ -108,8 +109,8 @@ def test_studies_are_those_of_all_rows_at_once(tmp_path: Path, monkeypatch: pyte
         parts.append(part_of(tmp_path / f"{number}.parquet", rows))
     monkeypatch.setenv("AEFLOW_IDENTIFY", "1")  # the expected table is to have the keys as they are
     write_studies(expected.results(), tmp_path / "expected.csv")
-    for at_once in (10**6, 30):
-        monkeypatch.setattr(finish, "SLICES_AT_ONCE", at_once)
+    for at_once in (10**9, 10_000):
+        monkeypatch.setattr(finish, "BYTES_AT_ONCE", at_once)
         found = finish.write_studies_of(parts, tmp_path / "studies.csv", 0.05, tmp_path)
         assert found == (12, sum(study.verdict == "abnormal" for study in expected.results()))
         assert (tmp_path / "studies.csv").read_text() == (tmp_path / "expected.csv").read_text()
@@ -128,7 +129,7 @@ def test_only_the_newest_state_of_a_file_counts_in_its_study(tmp_path: Path) -> 
 def test_a_damaged_part_is_named_with_its_remedy(tmp_path: Path) -> None:
     part = part_of(tmp_path / "part", [{"path": "a"}])
     part.write_bytes(part.read_bytes()[:-20])
-    for read in (lambda: list(finish.rows_of(part, ["path"])), lambda: FormerFiles([part])):
+    for read in (lambda: list(rows_of(part, ["path"])), lambda: FormerFiles([part])):
         with pytest.raises(ArtifactError, match=f"{part}: damaged .*; delete it, and repeat"):
             read()
 

@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from aeflow.errors import ArtifactError
 from aeflow.results.study_table import row_as_keyed, write_study_rows
+from aeflow.results.table_rows import rows_of
+from aeflow.results.unfinished_table import Row
 from aeflow.runtime.files import replacing
 from aeflow.scoring.studies import ScoredSlice, Studies
 
 COUNTED = ["path", "slice", "verdict", "outside", "error", "refusal"]
 OF_STUDIES = ["study", "path", "revision", "patient", "label", "score", "p_value", "refusal"]
-SLICES_AT_ONCE = 250_000  # of studies whose p-values are computed together, in some 100 MB
+BYTES_AT_ONCE = 32 * 2**20  # of tables, some 250,000 rows, whose studies are computed together in some 100 MB
 MAX_REFUSALS = 20  # that are kept to be shown; the table has all
 
 
@@ -36,9 +37,9 @@ class Counts:
     studies: int = 0
     abnormal_studies: int = 0
 
-    def add(self, part: Path) -> None:
-        """Count the rows of a part."""
-        for row in rows_of(part, COUNTED):
+    def add(self, rows: Iterable[Row]) -> None:
+        """Count rows of a table of scores."""
+        for row in rows:
             if row["refusal"] is None:
                 self.images += 1
                 self.verdicts[row["verdict"]] += 1
@@ -50,34 +51,17 @@ class Counts:
                     self.refusals.append((row["path"], row["error"]))
 
 
-def rows_of(part: Path, names: list[str]) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a part with some of their columns; ArtifactError if it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(part) as file:
-            for batch in file.iter_batches(columns=names):
-                yield from batch.to_pylist()
-    except (OSError, pa.ArrowInvalid) as error:
-        remedy = "delete it, and repeat the command that scored it"
-        raise ArtifactError(part, f"damaged ({type(error).__name__})", remedy) from error
-
-
-def write_studies_of(parts: Sequence[Path], out: Path, rate: float, work: Path) -> tuple[int, int]:
-    """Write the table of studies of the rows of parts, one below the other; return how many there are, and abnormal.
+def write_studies_of(tables: Sequence[Path], out: Path, rate: float, work: Path) -> tuple[int, int]:
+    """Write the table of studies of the rows of tables, one below the other; return how many there are, and abnormal.
 
     The slices of a study may lie anywhere. They are dealt by study to files in the temporary folder below ``work``, so
     that those of one file fit into memory; studies stand in the order of their first rows. ``rate``: of normals that
     exceed the threshold. Without studies there is no table.
     """
-    import pyarrow.parquet as pq
-
-    rows = sum(pq.read_metadata(part).num_rows for part in parts)
-    files = 1 + rows // SLICES_AT_ONCE
+    files = 1 + sum(table.stat().st_size for table in tables) // BYTES_AT_ONCE
     with tempfile.TemporaryDirectory(dir=work, prefix="_studies.") as folder, ExitStack() as stack:
         dealt = [stack.enter_context(Path(folder, f"{i}.csv").open("w+", newline="")) for i in range(files)]
-        _deal(parts, dealt)
+        _deal(tables, dealt)
         counted = Counter[str]()
         solved = [stack.enter_context(Path(folder, f"{i}.jsonl").open("w+")) for i in range(files)]
         for slices, studies in zip(dealt, solved, strict=True):
@@ -91,12 +75,12 @@ def write_studies_of(parts: Sequence[Path], out: Path, rate: float, work: Path) 
     return counted.total(), counted["abnormal"]
 
 
-def _deal(parts: Iterable[Path], to: Sequence[IO[str]]) -> None:
+def _deal(tables: Iterable[Path], to: Sequence[IO[str]]) -> None:
     """Write the slices of each study to one of the files, with their rows in the whole table, from 1."""
     writers = [csv.writer(file) for file in to]
     row = 0
-    for part in parts:
-        for found in rows_of(part, OF_STUDIES):
+    for table in tables:
+        for found in rows_of(table, OF_STUDIES):
             row += 1
             study = found["study"]
             if study is not None and found["refusal"] != "empty":

@@ -22,9 +22,10 @@ from aeflow.data.loader import ahead_of
 from aeflow.data.records import Record, patient_of
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import ArtifactError, printable
-from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
+from aeflow.imageio.errors import FileError, ImageError
 from aeflow.privacy import use_salt
-from aeflow.results.score_table import ROW_GROUP, Row, arrow_table, columns, score_row
+from aeflow.results.score_table import ROW_GROUP, arrow_table, columns, score_row
+from aeflow.results.unfinished_table import Row
 from aeflow.runtime.process import prepare
 from aeflow.scoring.scorer import Score, Scorer, score_images
 
@@ -36,7 +37,6 @@ OF_FILE = {
     "sha256": "string",  # of the file's content that was scored; empty if it could not be read
     "bytes": "int64",
     "version": "string",  # time of change in ns since 1970, or the store's mark: as listed, or as read
-    "refusal": "string",  # of what: the file, the image, or an empty slice, which counts as none
     "revision": "int32",  # 1 for what was scored first, one more for each --since
 }
 UNCHANGED = b"unchanged"  # in a table's metadata: the files that were read and held what they had held before
@@ -185,12 +185,8 @@ class PartScorer:
             row["patient"] = item.patient  # is a pseudonym already
         state = record.state
         size = state.bytes if state is not None else None if item is None else item.bytes
-        refusal = None
-        if isinstance(result, ImageError):
-            empty = isinstance(result, EmptyImageError) and record.at is not None
-            refusal = "empty" if empty else "file" if isinstance(result, FileError) else "image"
         row |= {"sha256": None if state is None else state.sha256, "bytes": size, "version": _version(item, record)}
-        return row | {"refusal": refusal, "revision": self._opening.revision}
+        return row | {"revision": self._opening.revision}
 
 
 class _Listed:

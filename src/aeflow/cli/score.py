@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
 from aeflow.cli.output import end
 from aeflow.errors import SettingsError, count
+from aeflow.privacy import NAMES, SALT_OF, pseudonym
+from aeflow.runtime.files import digest, encodable
 from aeflow.runtime.terminal import print
+
+if TYPE_CHECKING:
+    from aeflow.data.records import Record
+    from aeflow.scoring.scorer import Scorer
 
 TABLES = (".csv", ".parquet")
 
@@ -62,7 +69,9 @@ def score(
     from aeflow.results.pictures import PictureFolder
     from aeflow.results.score_page import ScorePage
     from aeflow.results.score_table import ScoreLines, ScoreTable
-    from aeflow.results.study_table import study_table_of, write_studies
+    from aeflow.results.study_table import row_as_keyed, study_row, study_table_of, write_studies
+    from aeflow.results.table_rows import summary_of
+    from aeflow.results.unfinished_table import UnfinishedTable
     from aeflow.runtime.process import prepare
     from aeflow.scoring.score_files import Sink, score_files
 
@@ -109,8 +118,11 @@ def score(
     sinks: list[Sink] = []
     if as_json or out is None:
         sinks.append(ScoreLines(as_json, pictured, uids))
+    former: UnfinishedTable | None = None  # pictures, pages and the like are made in one go
+    if out is not None and not (as_json or maps or report or dicom or nifti):
+        former = UnfinishedTable(out, _task(scorer, files, uids), files, overwrite)
     if out is not None:
-        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite))
+        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite, former=former))
     if maps is not None:
         sinks.append(PictureFolder(maps, scorer, overlay, overwrite))
     if report is not None:
@@ -125,9 +137,14 @@ def score(
 
         objects = DicomFolder(dicom, ModelIdentity(scorer.fingerprint, scorer.calibration), overwrite)
         sinks.append(objects)
-    done = score_files(scorer, files, sinks)
+    if former is not None and former.files:
+        print(f"note: going on: {former.files:,} of {count(len(files), 'file')} are scored already", file=sys.stderr)
+    done = score_files(scorer, files, sinks, 0 if former is None else former.files)
+    keyed = study_row
+    if out is not None and former is not None and former.rows:
+        done, keyed = summary_of(out, scorer.settings.false_positive_rate), row_as_keyed
     if out is not None and done.studies:
-        write_studies(done.studies, study_table_of(out))
+        write_studies(done.studies, study_table_of(out), keyed)
     if out is not None and not as_json:
         normal = count(done.verdicts["normal"], "image")
         print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
@@ -153,6 +170,19 @@ def score(
             file=sys.stderr,
         )
     end([*done.refusals, *refused_dicom])
+
+
+def _task(scorer: Scorer, files: Sequence[Record], uids: bool) -> dict[str, str | float | bool]:
+    """Return what a table is of, by what a person would call it, so that only the same command goes on with it."""
+    return {
+        "model": scorer.fingerprint,
+        "threshold": scorer.calibration.threshold,
+        "backend": scorer.backend.name,
+        "list of files": digest([encodable(record.name) for record in files]),
+        "setting of --uids": uids,
+        "setting of --identify": bool(os.environ.get(NAMES)),
+        "salt of the pseudonyms": pseudonym(SALT_OF),
+    }
 
 
 def _refuse(options: Mapping[str, object], found: str, remedy: str) -> None:

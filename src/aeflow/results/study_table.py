@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,10 +21,12 @@ def study_table_of(scores: Path) -> Path:
     return scores.with_name(f"{scores.stem}.studies.csv")
 
 
-def write_studies(studies: Sequence[Study], path: Path) -> None:
-    """Write one line per study."""
+def write_studies(
+    studies: Sequence[Study], path: Path, row_of: Callable[[Study], dict[str, Any]] | None = None
+) -> None:
+    """Write one line per study, by ``study_row`` unless another is given."""
     with replacing(path) as file:
-        write_study_rows(map(study_row, studies), file)
+        write_study_rows(map(row_of or study_row, studies), file)
 
 
 def write_study_rows(rows: Iterable[dict[str, Any]], file: BinaryIO) -> None:

@@ -81,11 +81,10 @@ def paced(done: int, total: int, seconds: float) -> str:
     """
     if not done:
         return "none yet"
-    left = (total - done) * seconds / done
-    for unit, size in (("h", 3600), ("min", 60)):
-        if left >= 5 * size:
-            return f"{done / seconds:,.3g} per second, {left / size:,.0f} {unit} left"
-    return f"{done / seconds:,.3g} per second, {left:,.0f} s left"
+    rate, left = done / seconds, (total - done) * seconds / done
+    pace = f"{rate:,.0f} per second" if rate >= 10 else f"{rate:.2g} per second"
+    unit, size = next(((unit, size) for unit, size in (("h", 3600), ("min", 60)) if left >= 5 * size), ("s", 1))
+    return f"{pace}, {left / size:,.0f} {unit} left"
 
 
 class Bar:

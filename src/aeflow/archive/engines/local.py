@@ -74,6 +74,8 @@ class LocalEngine(Engine):
 
     def facts(self, opening: Opens) -> Any:
         """Return what a first worker says, which then waits for parts of the same opening."""
+        for former in list(self._processes):  # of another one
+            self._end(former)
         died = 0
         while True:
             connection = self._start(opening)
