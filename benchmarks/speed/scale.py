@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = Parser("speed.scale", __doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("folder", type=Path, metavar="IMAGES")
-    parser.add_argument("--counts", type=int, nargs="+", default=[1000, 10_000], help="numbers of images")
+    parser.add_argument("--counts", type=int, nargs="*", default=[1000, 10_000], help="numbers of images")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--engines", nargs="+", default=["local", "ray"])
     parser.add_argument("--driven", type=int, default=DRIVEN, help="rows of the driver alone; 0: not measured")
@@ -93,15 +93,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def score(run: Path, source: Path | str, out: Path, how: Sequence[object] = (), store: str = "") -> dict[str, float]:
-    """Score a source, and return images/s are to be had from: seconds, and the peak memory of driver and of all."""
+    """Score a source; return the seconds, the peak memory of the driver and of all, and the bytes that are written."""
     variables = {**S3, "AWS_ENDPOINT_URL": store} if store else {}
     done = run_process([sys.executable, "-c", PROGRAM, "score", run, source, "--out", out, *how], **variables)
+    written = {"table_bytes": out.stat().st_size, "plan_bytes": 0}
     if out.is_dir():
+        found = {name: sum(path.stat().st_size for path in out.glob(name)) for name in ("part-*", "_plan-*")}
+        written = {"table_bytes": found["part-*"], "plan_bytes": found["_plan-*"]}
         shutil.rmtree(out)
     else:
         out.unlink()
     driver = json.loads(done.output.splitlines()[-1])["driver_mb"]
-    return {"seconds": round(done.seconds, 2), "driver_mb": round(driver), "peak_mb": round(done.peak_mb)}
+    return {"seconds": round(done.seconds, 2), "driver_mb": round(driver), "peak_mb": round(done.peak_mb), **written}
 
 
 def linked(images: Sequence[Path], count: int, folder: Path) -> Path:
@@ -152,14 +155,17 @@ def table(found: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     alone = {row["images"]: row["images"] / row["seconds"] for row in found["runs"] if row["way"] == TABLE}
     lines = [
-        "| from | way | workers | images | images/s | over one process | driver, MiB | all processes, MiB |",
-        "|---|---|---|---|---|---|---|---|",
+        "| from | way | workers | images | images/s | over one process | driver, MiB | all, MiB | bytes a row, plan |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in found["runs"]:
         pace = row["images"] / row["seconds"]
         cells = [row["store"], row["way"], row["workers"], f"{row['images']:,}", f"{pace:.1f}"]
         cells += [f"{pace / alone[row['images']]:.2f}", row["driver_mb"], row["peak_mb"]]
+        cells.append(", ".join(f"{row[name] / row['images']:.0f}" for name in ("table_bytes", "plan_bytes")))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
+    if not found["runs"]:
+        lines = ["Images per second have not been measured yet."]
     if driver := found.get("driver"):
         held = f"{driver['driver_mb']:.0f} MiB, {driver['seconds']:.0f} s"
         lines += ["", f"The driver alone, with {driver['rows']:,} rows that come at once from elsewhere: {held}."]

@@ -84,7 +84,7 @@ def test_an_object_that_is_busy_and_slow_at_first_is_scored_and_one_that_stays_s
     assert found.score.notna().sum() == 4
     refused = found.loc[f"s3://{never}"]
     assert refused.error.startswith(f"cannot be fetched in {remote.TRIES} tries")
-    assert refused.sha256 is None
+    assert pd.isna(refused.sha256)
     store.failing.clear()
     within("score", openvino_export, "s3://hospital", "--out", out, "--since")
     again = pd.read_parquet(out).query("revision == 2")

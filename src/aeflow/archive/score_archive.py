@@ -228,10 +228,16 @@ def _score(archive: ArchiveFolder, number: int, started: Engine, opening: Openin
     if there:
         total = sum(map(plan.files_in, range(len(plan))))
         print(f"note: going on: {total - files:,} of {count(total, 'file')} are scored already", file=sys.stderr)
-    with bar("Scoring files", files) as advance:
-        for part, table in started.tables(opening, map(plan.part, left)):
-            archive.write_part(number, part, table)
-            advance(plan.files_in(part))
+    done = 0
+    try:
+        with bar("Scoring files", files) as advance:
+            for part, table in started.tables(opening, map(plan.part, left)):
+                archive.write_part(number, part, table)
+                done += plan.files_in(part)
+                advance(plan.files_in(part))
+    except BaseException as error:
+        error.add_note(f"{files - done:,} files are left: the same command goes on with them")
+        raise
 
 
 def _finished(archive: ArchiveFolder, number: int) -> Done:
