@@ -24,7 +24,7 @@ from aeflow.runtime.extras import extra
 if TYPE_CHECKING:
     import pyarrow as pa
 
-RETRIES = 3  # of a part whose actor was lost
+RETRIES = 3  # of the first look at the model; a part whose actor was lost is scored elsewhere, however often
 WINDOW = 4096  # parts of one dataset: their blocks wait in Ray's memory
 # Variables that decide scores and pseudonyms; the salt goes with the opening.
 VARIABLES = ("AEFLOW_LIMITS", "AEFLOW_IDENTIFY")
@@ -39,6 +39,7 @@ class RayEngine(Engine):
             import ray.data
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would call a server
+        os.environ.setdefault("RAY_worker_niceness", "0")  # or its workers starve where anything else computes
         try:
             ray.init(
                 address=address or "local", include_dashboard=None if address else False, logging_level=logging.ERROR
@@ -79,8 +80,6 @@ class RayEngine(Engine):
             batch_format="pyarrow",
             compute=ActorPoolStrategy(size=min(self.workers, len(blocks))),
             num_cpus=self._threads,
-            max_restarts=RETRIES,
-            max_task_retries=RETRIES,
         )
         batches = iter(scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0))
         while (batch := self._raised(lambda: next(batches, None))) is not None:
