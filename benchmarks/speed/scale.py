@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -141,10 +142,13 @@ def stored(folder: Path, moto: Path) -> Iterator[str]:
 
 def _put(url: str, content: bytes, server: subprocess.Popen[bytes]) -> None:
     """Put an object or make a bucket, once the server answers; SystemExit if it has ended."""
+    kind = {"Content-Type": "application/octet-stream"}  # a form, which is urllib's own, would be waited for
     while True:
         try:
-            urllib.request.urlopen(urllib.request.Request(url, content, method="PUT")).close()
+            urllib.request.urlopen(urllib.request.Request(url, content, kind, method="PUT")).close()
             return
+        except urllib.error.HTTPError:
+            raise
         except OSError as error:
             if server.poll() is not None:
                 raise SystemExit("the store has ended: is its port in use?") from error

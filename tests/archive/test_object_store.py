@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,11 +170,13 @@ def test_moto_is_read_as_well(
 
 def _put(url: str, content: bytes, server: subprocess.Popen[bytes]) -> None:
     """Put an object or a bucket, once the server answers."""
-    request = urllib.request.Request(url, content, {"x-amz-acl": "private"}, method="PUT")
+    request = urllib.request.Request(url, content, {"Content-Type": "application/octet-stream"}, method="PUT")
     while True:
         try:
             urllib.request.urlopen(request).close()
             return
+        except urllib.error.HTTPError:
+            raise
         except OSError:
             assert server.poll() is None
             time.sleep(0.1)
