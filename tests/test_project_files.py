@@ -51,7 +51,10 @@ def test_each_dependency_has_its_reason_and_its_tested_version() -> None:
     project = tomllib.loads(text)["project"]
     tested = {line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "constraints.txt").open()}
     extras = project["optional-dependencies"]
-    asked = [*project["dependencies"], *(one for name in extras if name != "peers" for one in extras[name])]
+    asked = [
+        *project["dependencies"],
+        *(one for name in extras if name not in ("peers", "store") for one in extras[name]),
+    ]
     asked = [one for one in asked if not one.startswith("aeflow[")]  # an extra that brings another
     for requirement in asked:
         lines = [line for line in text.splitlines() if line.strip().startswith(f'"{requirement}"')]

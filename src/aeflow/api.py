@@ -156,7 +156,8 @@ class Model:
         def decoded() -> Iterator[tuple[Record, Decoded | ImageError]]:
             for files, others in parts:
                 if files:
-                    yield from load_files(files, size, axis, more=advance.more)
+                    known = {record.path for record in files}
+                    yield from load_files(files, size, axis, known=known, more=advance.more)
                 for number, one in others:
                     yield self._in_memory(one, f"image {number}", value_range)
 

@@ -26,6 +26,7 @@ NAMES = "AEFLOW_IDENTIFY"  # set if names may be shown, by the command line's --
 MOST_NAMED = 5  # files that a sentence names
 REMEDY_IDENTIFY = "--identify shows names"
 _typed: set[str] = set()  # paths as the user typed them
+_handed: list[bytes] = []  # the salt, if another process has handed one over
 
 
 def identify(on: bool = True) -> None:
@@ -50,10 +51,11 @@ def shown(key: object, what: str = "image") -> str:
     return str(key) if os.environ.get(NAMES) or str(key) in _typed else f"{what} {pseudonym(str(key))}"
 
 
-def shown_few(paths: Sequence[Path], what: str = "file") -> str:
-    """Return the names of some files, as they may be printed, and how many more there are."""
+def shown_few(paths: Sequence[Path], what: str = "file", more: int = 0) -> str:
+    """Return the names of some files, as they may be printed, and how many more of ``more`` or all there are."""
     names = ", ".join(shown(path.name, what) for path in paths[:MOST_NAMED])
-    return f"{names} and {len(paths) - MOST_NAMED:,} more" if len(paths) > MOST_NAMED else names
+    left = max(more, len(paths)) - MOST_NAMED
+    return f"{names} and {left:,} more" if left > 0 else names
 
 
 def shown_key(key: str) -> str:
@@ -73,9 +75,20 @@ def pseudonym(key: str) -> str:
         >>> len(pseudonym("Jane Doe"))
         12
     """
+    return hmac.new(salt(), key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
+
+
+def salt() -> bytes:
+    """Return the secret of the pseudonyms, to be handed to processes of the same work and to nobody else."""
+    if _handed:
+        return _handed[-1]
     given = os.environ.get("AEFLOW_SALT")
-    salt = os.fsencode(given) if given else _secret(_salt_file())
-    return hmac.new(salt, key.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()[:12]
+    return os.fsencode(given) if given else _secret(_salt_file())
+
+
+def use_salt(secret: bytes) -> None:
+    """Use a secret that another process has handed over, as one on another machine has none or another."""
+    _handed.append(secret)
 
 
 def _salt_file() -> Path:
@@ -88,14 +101,14 @@ def _secret(file: Path) -> bytes:
     try:
         if not file.exists() and not _made(file):
             return _passing(file)
-        salt = file.read_bytes()
+        secret = file.read_bytes()
     except OSError as error:
         found = f"the salt of the pseudonyms cannot be read ({error.strerror})"
         raise SettingsError(file, found, "set AEFLOW_SALT to a secret") from error
-    if len(salt) != SALT_BYTES:
-        found = f"{len(salt)} bytes where a salt has {SALT_BYTES}"
+    if len(secret) != SALT_BYTES:
+        found = f"{len(secret)} bytes where a salt has {SALT_BYTES}"
         raise SettingsError(file, found, "delete it to have a new one made; pseudonyms will change")
-    return salt
+    return secret
 
 
 def _made(file: Path) -> bool:
@@ -110,13 +123,13 @@ def _made(file: Path) -> bool:
 
 def _passing(file: Path) -> bytes:
     """Return a secret of this process and those it starts, and say so."""
-    salt = secrets.token_hex(SALT_BYTES)
-    os.environ["AEFLOW_SALT"] = salt
+    secret = secrets.token_hex(SALT_BYTES)
+    os.environ["AEFLOW_SALT"] = secret
     sys.stderr.write(
         f"note: {file} cannot be written, so pseudonyms are other ones in each run; set AEFLOW_SALT to a secret to "
         "keep them\n"
     )
-    return os.fsencode(salt)
+    return os.fsencode(secret)
 
 
 def _create(file: Path) -> None:

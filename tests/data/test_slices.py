@@ -148,7 +148,7 @@ def test_a_volume_that_is_damaged_is_refused_once(volume: Path) -> None:
     files = find_images([file])
     slices = unfold(files)
     assert len(slices) == SLICES
-    [(record, refusal)] = load_files(files, 32, "axial")
+    [(record, refusal)] = load_files(files, 32, "axial", known=())
     assert (record.path, type(refusal)) == (file, FileError)
     pairs = [(record, found) for record, found in decoded(slices, 32) if isinstance(found, ImageError)]
     assert len(pairs) == SLICES

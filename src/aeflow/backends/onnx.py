@@ -10,6 +10,7 @@ from typing import Any
 
 from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
+from aeflow.runtime.threads import share
 
 DOMAINS = ("", "ai.onnx")  # of operations that every runtime has
 
@@ -55,6 +56,7 @@ class OnnxBackend(GraphBackend):
         part.graph.output.extend(kept)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: it warns of shapes that it cannot infer
+        options.intra_op_num_threads = share() or 0  # 0: as many as there are cores
         return onnxruntime.InferenceSession(part.SerializeToString(), options, ["CPUExecutionProvider"])
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
 from aeflow.backends.onnx import OnnxBackend
+from aeflow.runtime.threads import share, threads
 
 MAX_STREAMS = 8  # images computed at once; each needs memory for its own activations
 
@@ -94,8 +94,10 @@ class OpenVINOBackend(GraphBackend):
             shape = output.get_partial_shape()
             if shape.is_static and math.prod(shape.to_shape()) > MAX_ELEMENTS:
                 raise ValueError(f"{output.get_node().get_type_name()}: larger than anything that a score computes")
-        streams = min(os.cpu_count() or 1, MAX_STREAMS)
+        streams = min(threads(), MAX_STREAMS)
         # By itself OpenVINO takes bfloat16 where the processor has it, and a score near the threshold changes sides.
         hints = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams}
+        if (given := share()) is not None:
+            hints["INFERENCE_NUM_THREADS"] = given
         compiled = self._core.compile_model(part, "CPU", hints)
         return self._ov.AsyncInferQueue(compiled, streams), [tuple(output.shape)[1:] for output in compiled.outputs]

@@ -1,8 +1,9 @@
-"""The command ``aeflow info``: facts of a trained model."""
+"""The command ``aeflow info``: facts of a trained model, or of an archive."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,9 @@ from aeflow.runtime.terminal import print
 def info(
     run: Annotated[
         Path | None,
-        typer.Argument(help="Folder of a trained model, or the file of an exported one.", show_default=False),
+        typer.Argument(
+            help="Folder of a trained model, the file of an exported one, or an archive.", show_default=False
+        ),
     ] = None,
     check: Annotated[
         bool, typer.Option("--check", help="Try what a score needs of this machine instead, and the model if named.")
@@ -27,6 +30,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show what a model is, what it was trained on, and its threshold; or check the installation."""
+    from aeflow.archive.folder import ArchiveFolder, is_archive, read_state
     from aeflow.artifacts.layout import read_metadata
 
     if check:
@@ -34,6 +38,15 @@ def info(
         return
     if run is None:
         raise SettingsError("RUN", "no model is named", "name one, or check the installation with --check")
+    if is_archive(run):
+        from aeflow.cli.archive import lines_of
+
+        state, there = read_state(run), len(ArchiveFolder(run).parts())
+        if as_json:
+            print_json({"complete": state.complete, "parts": there, **state.model_dump()})
+        else:
+            _print_lines(lines_of(state, there))
+        return
     metadata = read_metadata(run)
     calibration = metadata["calibration"]
     shown = {
@@ -47,8 +60,12 @@ def info(
     if as_json:
         print_json(metadata)
     else:
-        for name, value in shown.items():
-            print(f"{printable(name):20} {printable(str(value))}")
+        _print_lines(shown)
+
+
+def _print_lines(shown: Mapping[str, object]) -> None:
+    for name, value in shown.items():
+        print(f"{printable(name):20} {printable(str(value))}")
 
 
 def _check(run: Path | None, as_json: bool) -> None:

@@ -70,6 +70,14 @@ def _typed(paths: Any) -> Any:
     return paths
 
 
+def _typed_sources(sources: list[str]) -> list[str]:
+    """Do as ``_typed`` for the sources that are no URLs."""
+    paths = [source for source in sources if "://" not in source]
+    if paths:
+        _typed(paths)
+    return sources
+
+
 def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
     """Raise SettingsError if a model stands where the data should, and no model where it should."""
     from aeflow.artifacts.layout import is_model
@@ -123,6 +131,14 @@ Weights = Annotated[
 Images = Annotated[
     list[Path],
     typer.Argument(help="Images, or folders of images.", show_default=False, callback=_typed, readable=False),
+]
+Sources = Annotated[
+    list[str],
+    typer.Argument(
+        help="Images or folders of images; for an archive also tables with a column path, and URLs.",
+        show_default=False,
+        callback=_typed_sources,
+    ),
 ]
 Image = Annotated[Path, typer.Argument(help="One image.", show_default=False, callback=_typed, readable=False)]
 Normals = Annotated[

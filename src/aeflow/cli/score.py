@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Device, Identify, Images, Overwrite, Run, app, refuse_swapped
+from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
 from aeflow.cli.output import end
 from aeflow.errors import SettingsError, count
+from aeflow.privacy import NAMES, SALT_OF, pseudonym
+from aeflow.runtime.files import digest, encodable
 from aeflow.runtime.terminal import print
+
+if TYPE_CHECKING:
+    from aeflow.data.records import Record
+    from aeflow.scoring.scorer import Scorer
+
+TABLES = (".csv", ".parquet")
 
 
 @app.command()
 def score(
     run: Run,
-    paths: Images,
-    out: Annotated[Path | None, typer.Option(help="Table to write: .csv or .parquet.")] = None,
+    sources: Sources,
+    out: Annotated[
+        Path | None, typer.Option(help="Table to write, .csv or .parquet; any other name is the folder of an archive.")
+    ] = None,
     maps: Annotated[Path | None, typer.Option(help="Folder for a picture of each image with its maps.")] = None,
     overlay: Annotated[
         bool, typer.Option("--overlay", help="With --maps: each image at its own size under its map, too.")
@@ -37,6 +49,14 @@ def score(
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Threshold of the score, instead of a rate.")] = None,
     uids: Annotated[bool, typer.Option("--uids", help="Columns for the unique identifiers of DICOM images.")] = False,
+    since: Annotated[
+        bool, typer.Option("--since", help="Archive: score only what is new or changed since it was scored.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="Archive: local, processes of this machine; or ray.")] = "local",
+    workers: Annotated[
+        int | None, typer.Option(help="Archive: processes that score; one for 8 cores by default.")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="Archive: where Ray is; auto: this machine is in it.")] = None,
     overwrite: Overwrite = False,
     device: Device = "auto",
     backend: Backend = "auto",
@@ -49,16 +69,45 @@ def score(
     from aeflow.results.pictures import PictureFolder
     from aeflow.results.score_page import ScorePage
     from aeflow.results.score_table import ScoreLines, ScoreTable
-    from aeflow.results.study_table import study_table_of, write_studies
+    from aeflow.results.study_table import row_as_keyed, study_row, study_table_of, write_studies
+    from aeflow.results.table_rows import summary_of
+    from aeflow.results.unfinished_table import UnfinishedTable
     from aeflow.runtime.process import prepare
     from aeflow.scoring.score_files import Sink, score_files
 
-    prepare()
+    paths = [Path(source) for source in sources]
     refuse_swapped(run, paths)
     if overlay and maps is None:
         raise SettingsError("--overlay", "given without --maps", "name a folder with --maps")
     if threshold is not None and false_positive_rate is not None:
         raise SettingsError("--threshold", "given beside --false-positive-rate", "give one of them")
+    of_archives = {"--since": since, "--engine": engine != "local", "--workers": workers, "--address": address}
+    if out is not None and out.suffix not in TABLES:
+        from aeflow.archive.score_archive import Request
+        from aeflow.cli.archive import score_into
+
+        others = {"--maps": maps, "--report": report, "--dicom": dicom, "--nifti": nifti}
+        _refuse(others, f"given for the archive {out}", "score these images into a table: end its name in .csv")
+        asked = Request(
+            run=run,
+            sources=sources,
+            backend=backend,
+            device=device,
+            rate=false_positive_rate,
+            threshold=threshold,
+            uids=uids,
+            since=since,
+            overwrite=overwrite,
+            engine=engine,
+            workers=workers,
+            address=address,
+        )
+        score_into(asked, out, as_json)
+        return
+    _refuse(of_archives, "given without an archive", "name a folder with --out, which becomes one")
+    if url := next((source for source in sources if "://" in source), None):
+        raise SettingsError(url, "a URL, which only an archive is scored from", "name a folder with --out")
+    prepare()
     files = find_images(paths)
     scorer = open_model(run, backend, device, len(files))
     if false_positive_rate is not None:
@@ -69,8 +118,11 @@ def score(
     sinks: list[Sink] = []
     if as_json or out is None:
         sinks.append(ScoreLines(as_json, pictured, uids))
+    former: UnfinishedTable | None = None  # pictures, pages and the like are made in one go
+    if out is not None and not (as_json or maps or report or dicom or nifti):
+        former = UnfinishedTable(out, _task(scorer, files, uids), files, overwrite)
     if out is not None:
-        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite))
+        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite, former=former))
     if maps is not None:
         sinks.append(PictureFolder(maps, scorer, overlay, overwrite))
     if report is not None:
@@ -85,9 +137,14 @@ def score(
 
         objects = DicomFolder(dicom, ModelIdentity(scorer.fingerprint, scorer.calibration), overwrite)
         sinks.append(objects)
-    done = score_files(scorer, files, sinks)
+    if former is not None and former.files:
+        print(f"note: going on: {former.files:,} of {count(len(files), 'file')} are scored already", file=sys.stderr)
+    done = score_files(scorer, files, sinks, 0 if former is None else former.files)
+    keyed = study_row
+    if out is not None and former is not None and former.rows:
+        done, keyed = summary_of(out, scorer.settings.false_positive_rate), row_as_keyed
     if out is not None and done.studies:
-        write_studies(done.studies, study_table_of(out))
+        write_studies(done.studies, study_table_of(out), keyed)
     if out is not None and not as_json:
         normal = count(done.verdicts["normal"], "image")
         print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
@@ -113,3 +170,23 @@ def score(
             file=sys.stderr,
         )
     end([*done.refusals, *refused_dicom])
+
+
+def _task(scorer: Scorer, files: Sequence[Record], uids: bool) -> dict[str, str | float | bool]:
+    """Return what a table is of, by what a person would call it, so that only the same command goes on with it."""
+    return {
+        "model": scorer.fingerprint,
+        "threshold": scorer.calibration.threshold,
+        "backend": scorer.backend.name,
+        "list of files": digest([encodable(record.name) for record in files]),
+        "setting of --uids": uids,
+        "setting of --identify": bool(os.environ.get(NAMES)),
+        "salt of the pseudonyms": pseudonym(SALT_OF),
+    }
+
+
+def _refuse(options: Mapping[str, object], found: str, remedy: str) -> None:
+    """Raise SettingsError for the first option that is given where it means nothing."""
+    for name, value in options.items():
+        if value:
+            raise SettingsError(name, found, remedy)

@@ -11,7 +11,7 @@ from pathlib import Path
 from aeflow.data.masks import MASK_FOLDERS
 from aeflow.errors import count
 from aeflow.imageio.formats import is_no_image
-from aeflow.privacy import shown_few
+from aeflow.privacy import MOST_NAMED, shown_few
 from aeflow.runtime.files import PART
 from aeflow.runtime.terminal import print
 
@@ -21,18 +21,29 @@ MANIFEST = "manifest.csv"
 
 def images_in(folder: Path) -> list[Path]:
     """Return what may be an image below a folder, sorted; none if there is no such folder. A note tells of the rest."""
-    found = list(_files(folder)) if os.path.isdir(folder) else []
-    others = dict.fromkeys(path for path in found if is_no_image(path))
+    return list(walk_images(folder))
+
+
+def walk_images(folder: Path) -> Iterator[Path]:
+    """Yield what ``images_in`` returns, while memory grows with the largest folder alone."""
+    others: list[Path] = []
+    number = 0
+    for path in _files(folder) if os.path.isdir(folder) else ():
+        if not is_no_image(path):
+            yield path
+            continue
+        number += 1
+        if number <= MOST_NAMED:
+            others.append(path)
     if others:
-        _note_others(tuple(others))
-    return [path for path in found if path not in others]
+        _note_others(tuple(others), number)
 
 
 @cache
-def _note_others(paths: tuple[Path, ...]) -> None:
-    """Say once that files are passed over."""
-    verb = "is no image and is" if len(paths) == 1 else "are no images and are"
-    print(f"note: {count(len(paths), 'file')} {verb} passed over: {shown_few(paths)}", file=sys.stderr)
+def _note_others(first: tuple[Path, ...], number: int) -> None:
+    """Say once that files are passed over; some of them are named."""
+    verb = "is no image and is" if number == 1 else "are no images and are"
+    print(f"note: {count(number, 'file')} {verb} passed over: {shown_few(first, more=number)}", file=sys.stderr)
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
@@ -45,16 +56,17 @@ def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
     if real in above:  # a link that leads back to where it came from
         return
     try:
-        entries = entries_of(folder)
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))  # paths take ten times as much
     except OSError:
         yield folder
         return
-    classes = any(entry.name in LABELS for entry in entries)
-    for entry in entries:
+    classes = any(name in LABELS for name in names)
+    for name in names:
+        entry = folder / name
         if os.path.isdir(entry):
-            if not (classes and entry.name in MASK_FOLDERS):
+            if not (classes and name in MASK_FOLDERS):
                 yield from _files(entry, (*above, real))
-        elif entry.name != MANIFEST and entry.suffix != PART:
+        elif name != MANIFEST and entry.suffix != PART:
             yield entry
 
 

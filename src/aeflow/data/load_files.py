@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aeflow._types import Axis
@@ -12,7 +12,7 @@ from aeflow.data.loader import Decoded, ahead_of, decoded, in_colour, load_conte
 from aeflow.data.records import Record
 from aeflow.data.slices import listed_records, slice_records
 from aeflow.imageio import dicom
-from aeflow.imageio.content import read_content
+from aeflow.imageio.content import FileState, read_with_state
 from aeflow.imageio.decoder_pool import decoders
 from aeflow.imageio.errors import FileError, ImageError
 from aeflow.imageio.image import Header
@@ -24,39 +24,47 @@ from aeflow.imageio.reader import decode_header, kind_of_content
 class OpenedFile:
     """Result of opening a file: the files that a DICOMDIR lists, or the header and the one image of a file."""
 
+    state: FileState
     listed: tuple[Path, ...] = ()
     header: Header | None = None
     image: Decoded | ImageError | None = None
 
 
 def load_files(
-    files: Sequence[Record],
+    files: Iterable[Record],
     size: int,
     axis: Axis,
     *,
+    known: Container[Path],
     ahead: int = 16,
     original: bool = False,
     more: Callable[[int], None] = lambda n: None,
     listed: Callable[[list[Path]], None] = lambda paths: None,
+    passed_over: Callable[[Record], bool] = lambda record: False,
 ) -> Iterator[tuple[Record, Decoded | ImageError]]:
     """Yield the records that ``unfold`` would give of ``files``, in its order, each with its image or the refusal.
 
-    At most ``ahead`` files or slices wait decoded at a time; with ``original`` also at their own size. ``more`` is
-    called with the number of images beyond one that a file turned out to hold, ``listed`` with the files that a
-    DICOMDIR lists.
+    At most ``ahead`` files or slices wait decoded at a time; with ``original`` also at their own size. Of the files
+    that a DICOMDIR lists those come that are not ``known``; ``listed`` is called with them. ``more`` is called with the
+    number of images beyond one that a file turned out to hold. ``passed_over`` says of a record, with the state that
+    its file was opened in, if nothing of it is wanted.
     """
-    known = {record.path for record in files}
+    seen: set[Path] = set()
     pool = decoders()
 
-    def opened(records: Sequence[Record]) -> Iterator[tuple[Record, Decoded | ImageError]]:
+    def opened(records: Iterable[Record]) -> Iterator[tuple[Record, Decoded | ImageError]]:
         for record, file in ahead_of(
             records, lambda record: pool.submit(open_file, record.path, size, axis, original), ahead
         ):
             if isinstance(file, ImageError):
                 yield record, file
+                continue
+            record = replace(record, state=file.state)
+            if passed_over(record):
+                more(-1)
             elif file.listed:
-                new = listed_records(record, file.listed, known)
-                known.update(file.path for file in new)
+                new = [one for one in listed_records(record, file.listed, seen) if one.path not in known]
+                seen.update(file.path for file in new)
                 listed([file.path for file in new])
                 more(len(new) - 1)
                 yield from opened(new)
@@ -80,18 +88,18 @@ def load_files(
 
 def open_file(path: Path, size: int, axis: Axis, original: bool = False) -> OpenedFile:
     """Open a file once: list it, or read its header and decode the image if there is one alone; raises ImageError."""
-    content = read_content(path, LIMITS)
+    content, state = read_with_state(path, LIMITS)
     header = None
     match kind_of_content(content):
         case "directory":
             with suppress(ImageError):  # reading it as an image says why
-                return OpenedFile(tuple(dicom.directory(content, path, LIMITS)))
+                return OpenedFile(state, tuple(dicom.directory(content, path, LIMITS)))
         case "headed":
             with suppress(ImageError):  # likewise
                 header = decode_header(content, path, axis)
     if header is not None and (header.frames > 1 or header.format == "NIfTI"):
-        return OpenedFile(header=header)
+        return OpenedFile(state, header=header)
     try:
-        return OpenedFile(header=header, image=load_content(content, path, size, original=original))
+        return OpenedFile(state, header=header, image=load_content(content, path, size, original=original))
     except ImageError as error:
-        return OpenedFile(header=header, image=error)
+        return OpenedFile(state, header=header, image=error)

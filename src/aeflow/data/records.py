@@ -31,6 +31,7 @@ from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
 from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder, strays
 from aeflow.data.table import Table, read_table
 from aeflow.errors import DataError, count
+from aeflow.imageio.content import FileState
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Header, Slice
 from aeflow.privacy import REMEDY_IDENTIFY, shown
@@ -64,6 +65,7 @@ class Record:
     study: str | None = None  # raw key of the study that a slice belongs to, never printed
     position: float | None = None  # of a slice in its volume, in any unit: smaller comes first
     header: Header | None = None  # of its file, once that was opened
+    state: FileState | None = None  # likewise
 
     @property
     def files(self) -> tuple[Path | None, ...]:

@@ -69,7 +69,9 @@ def listed_records(record: Record, listed: Sequence[Path], known: Container[Path
     folder = record.path.parent
     new = [path for path in listed if path not in known]
     names = [(Path(record.name).parent / path.relative_to(folder)).as_posix() for path in new]
-    return [replace(record, path=path, name=name, patient=name) for path, name in zip(new, names, strict=True)]
+    return [
+        replace(record, path=path, name=name, patient=name, state=None) for path, name in zip(new, names, strict=True)
+    ]
 
 
 def _headers(records: Sequence[Record], kinds: dict[Path, Kind], axis: Axis) -> Iterator[tuple[Record, Header | None]]:

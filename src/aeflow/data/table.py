@@ -11,9 +11,8 @@ from __future__ import annotations
 import codecs
 import csv
 import difflib
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from aeflow.runtime.files import opened
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 ALIKE = 0.8  # difflib's ratio from which an unknown column is a known one's misspelling
 BLANK_AFTER_QUOTE = re.compile(r'("(?:[^"]|"")*")[ \t]+(?=[,;\t\r\n]|\Z)')
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")  # as a file's own; io.StringIO takes four bytes a character
 SAVE_AGAIN = "save it as CSV in UTF-8, with the names of the columns in the first line"
 
 
@@ -48,30 +48,47 @@ def read_table(path: Path, needed: Sequence[str], known: Sequence[str] = (), rem
     Raises DataError if it cannot be read or lacks a column, for a column that looks like a misspelt known one, and,
     naming the line, for a row with more or fewer fields than columns.
     """
+    columns, rows = stream_table(path, needed, known, remedy)
+    return Table(columns, tuple(rows))
+
+
+def stream_table(
+    path: Path, needed: Sequence[str], known: Sequence[str] = (), remedy: str = SAVE_AGAIN
+) -> tuple[tuple[str, ...], Iterator[Row]]:
+    """Return the columns of a table and its rows one by one; otherwise as ``read_table``."""
     try:
         with opened(path) as (file, _):
             text = _decoded(file.read())
-        delimiter, text, skipped = _delimiter(text, needed)
-        # A spreadsheet's blank between a closing quote and the delimiter means nothing.
-        lines = io.StringIO(BLANK_AFTER_QUOTE.sub(r"\1", text), newline="")
-        reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
-        found = [(reader.line_num + skipped, [field.strip() for field in row]) for row in reader]
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({type(error).__name__})", remedy) from error
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num + skipped}", f"no CSV ({error})", remedy) from error
-    found = [(line, fields) for line, fields in found if any(fields)]
-    columns = _columns(path, found[0][1] if found else [], needed, known, remedy)
-    rows = []
-    for line, fields in found[1:]:
-        while len(fields) > len(columns) and not fields[-1]:
-            fields.pop()
-        if len(fields) != len(columns):
-            wrong = f"{count(len(fields), 'field')} under {count(len(columns), 'column')}"
-            fix = f"give every row one field a column, with {DELIMITERS[delimiter]} in quotes"
-            raise DataError(f"{path}, line {line}", wrong, fix)
-        rows.append(Row(line, {name: field for name, field in zip(columns, fields, strict=True) if name}))
-    return Table(columns, tuple(rows))
+    delimiter, text, skipped = _delimiter(text, needed)
+    # A spreadsheet's blank between a closing quote and the delimiter means nothing.
+    lines = (line[0] for line in LINE.finditer(BLANK_AFTER_QUOTE.sub(r"\1", text)))
+    reader = csv.reader(lines, delimiter=delimiter, skipinitialspace=delimiter != "\t", strict=True)
+
+    def filled() -> Iterator[tuple[int, list[str]]]:
+        """Yield the rows that hold anything, with the number of their last lines."""
+        try:
+            for row in reader:
+                if any(fields := [field.strip() for field in row]):
+                    yield reader.line_num + skipped, fields
+        except csv.Error as error:
+            raise DataError(f"{path}, line {reader.line_num + skipped}", f"no CSV ({error})", remedy) from error
+
+    found = filled()
+    columns = _columns(path, next(found, (0, []))[1], needed, known, remedy)
+
+    def rows() -> Iterator[Row]:
+        for line, fields in found:
+            while len(fields) > len(columns) and not fields[-1]:
+                fields.pop()
+            if len(fields) != len(columns):
+                wrong = f"{count(len(fields), 'field')} under {count(len(columns), 'column')}"
+                fix = f"give every row one field a column, with {DELIMITERS[delimiter]} in quotes"
+                raise DataError(f"{path}, line {line}", wrong, fix)
+            yield Row(line, {name: field for name, field in zip(columns, fields, strict=True) if name})
+
+    return columns, rows()
 
 
 def _decoded(content: bytes) -> str:

@@ -15,7 +15,8 @@ from typing import Any, Self
 import torch
 
 from aeflow.backends.openvino import OpenVINOBackend
-from aeflow.runtime.machine import cores, cpu_model
+from aeflow.runtime.machine import cpu_model
+from aeflow.runtime.threads import cores
 
 # Images of a training from which on OpenVINO computes their features: making its two graphs, of all that is frozen and
 # of the encoder alone, takes as long as it saves on so many.

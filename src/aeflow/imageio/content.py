@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,14 +16,33 @@ from aeflow.imageio.limits import Limits
 from aeflow.runtime.files import NotRegularError, opened
 
 
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """State of a file in which it was read: two files of one SHA-256 hold the same."""
+
+    sha256: str  # of its bytes, in hex
+    bytes: int
+    modified: int  # nanoseconds since 1970, by the clock of whoever wrote it
+
+
 def read_content(path: Path, limits: Limits) -> bytes:
     """Return all bytes of a regular file; FileError if it cannot be opened, ImageLimitError if it is too long."""
+    return _content_and_status(path, limits)[0]
+
+
+def read_with_state(path: Path, limits: Limits) -> tuple[bytes, FileState]:
+    """Return all bytes of a regular file as ``read_content`` does, with the state that they are of."""
+    content, status = _content_and_status(path, limits)
+    return content, FileState(hashlib.sha256(content).hexdigest(), len(content), status.st_mtime_ns)
+
+
+def _content_and_status(path: Path, limits: Limits) -> tuple[bytes, os.stat_result]:
     with _opened(path) as (file, status):
         if status.st_size == 0:
             raise FileError(path, "an empty file", "export the image again")
         if status.st_size > limits.max_bytes:
             raise _too_long(path, status.st_size, limits)
-        return _contents.of(_signature(path, status), lambda: _read(file, path, limits))
+        return _contents.of(_signature(path, status), lambda: _read(file, path, limits)), status
 
 
 def start_of(path: Path, length: int) -> bytes:

@@ -41,6 +41,7 @@ Task = tuple["Future[Any]", bytes, Path]
 Answer = tuple[Literal["done", "refused", "broken"], Any]  # broken: the worker is of no use any more
 
 WORKERS = 2
+_shared_workers = WORKERS
 START_SECONDS = 60.0  # until a worker has loaded the readers; a busy machine may take longer, and a note says so
 REMEDY_EXPORT_IMAGE = "export it again, best as a 16-bit grey PNG"
 # Loads the readers first: neither the time nor the memory for that counts against the first file.
@@ -128,9 +129,15 @@ class Decoders:
 @functools.cache
 def decoders() -> Decoders:
     """Return the decoders that all streams of this process share, started when first needed, ended when it ends."""
-    shared = Decoders()
+    shared = Decoders(workers=_shared_workers)
     atexit.register(shared.close)
     return shared
+
+
+def set_shared_workers(workers: int) -> None:
+    """Set how many processes ``decoders`` has, before it is first asked: fewer where several processes score."""
+    global _shared_workers
+    _shared_workers = workers
 
 
 os.register_at_fork(after_in_child=decoders.cache_clear)  # threads do not survive a fork

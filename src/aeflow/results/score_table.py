@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from aeflow.data.records import Record
 from aeflow.errors import DataError, OutputError, count, printable
-from aeflow.imageio.errors import ImageError
+from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_key
 from aeflow.results.pictures import picture_name
 from aeflow.results.study_table import check_studies, remove_studies, study_table_of
+from aeflow.results.unfinished_table import Row, UnfinishedTable, rows_file, task_file
 from aeflow.runtime.extras import extra
-from aeflow.runtime.files import UNENCODABLE, encodable, part_of, refuse_former, replacing
+from aeflow.runtime.files import UNENCODABLE, encodable, refuse_former, replacing
+from aeflow.runtime.locks import exclusive
 from aeflow.runtime.terminal import print
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 ROW_GROUP = 1024  # rows that are written to Parquet at once
 KNOWN_BY = ("path", "score", "verdict", "error")  # columns by which a table of scores is known
-
-Row = dict[str, Any]
 
 
 # Of a DICOM image, and empty for any other file; they lead to the patient for whoever has the archive.
@@ -57,6 +61,7 @@ def columns(uids: bool = False) -> dict[str, str]:
         "p_abnormal": "float64",  # probability of the classes; empty if the model has none
         "map": "string",  # name of the picture in the folder of maps; empty if none was asked for
         "error": "string",  # why the image was refused; the score is empty then
+        "refusal": "string",  # of what: file, image, or empty, a slice of nothing that counts as no refusal
         **(UIDS if uids else {}),
     }
 
@@ -76,10 +81,17 @@ def score_row(
     line |= {"patient": printable(shown_key(record.patient)), "study": study}
     line |= uids_of(record) if uids else {}
     if isinstance(result, ImageError):
-        return {**line, "error": printable(f"{result.found}; {result.remedy}")}
+        return {**line, "error": printable(f"{result.found}; {result.remedy}"), "refusal": refusal_of(record, result)}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
     line |= {"threshold": result.threshold, "outside": ", ".join(result.outside), "map": picture}
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
+
+
+def refusal_of(record: Record, error: ImageError) -> str:
+    """Return what an error refuses; see ``data.slices.refusals_among``."""
+    if record.at is not None and isinstance(error, EmptyImageError):
+        return "empty"
+    return "file" if isinstance(error, FileError) else "image"
 
 
 def uids_of(record: Record) -> Row:
@@ -97,11 +109,18 @@ class ScoreTable(Sink):
     former table as it was. With the former table its table of studies goes.
 
     ``names``: whoever asked for the table gave the files, and is to find them in it again. ``maps``: the scores have
-    pictures, which it names.
+    pictures, which it names. ``former`` is what was left of it, whose rows come first, and
+    without which nobody can go on.
     """
 
     def __init__(
-        self, path: Path, names: bool = True, maps: bool = False, uids: bool = False, overwrite: bool = False
+        self,
+        path: Path,
+        names: bool = True,
+        maps: bool = False,
+        uids: bool = False,
+        overwrite: bool = False,
+        former: UnfinishedTable | None = None,
     ) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
@@ -109,6 +128,7 @@ class ScoreTable(Sink):
             with extra("parquet"):
                 import pyarrow.parquet  # noqa: F401
         self.path, self.names, self.maps, self.uids, self.overwrite = path, names, maps, uids, overwrite
+        self._former = former
         self._open = ExitStack()
         self._rows = 0
 
@@ -128,8 +148,16 @@ class ScoreTable(Sink):
         with ExitStack() as stack:
             file = stack.enter_context(replacing(self.path, keep=True))
             stack.push(self._before_its_end)
-            written = _csv if self.path.suffix == ".csv" else _parquet
-            self._write = stack.enter_context(written(file, columns(self.uids)))
+            names = columns(self.uids)
+            writer = _csv(file, names) if self.path.suffix == ".csv" else _parquet(file, names, rows_file(self.path))
+            self._write = stack.enter_context(writer)
+            if self._former is None:
+                task_file(self.path).unlink(missing_ok=True)
+            else:
+                self._former.begin()
+                for row in self._former.kept():
+                    self._write(row)
+                    self._rows += 1
             self._open = stack.pop_all()
         return self
 
@@ -137,6 +165,10 @@ class ScoreTable(Sink):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._open.__exit__(kind, error, trace)
+        if error is None:
+            task_file(self.path).unlink(missing_ok=True)
+            if self.path.suffix == ".parquet":
+                rows_file(self.path).unlink(missing_ok=True)
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         picture = picture_name(number) if self.maps else None
@@ -149,7 +181,7 @@ class ScoreTable(Sink):
         """Remove the studies of the former table; or after an error, say what is there."""
         if error is None:
             remove_studies(study_table_of(self.path))
-        elif (part := part_of(self.path)).exists():
+        elif (part := rows_file(self.path)).exists():
             there = "is as it was" if self.path.exists() else "is not there"
             error.add_note(f"{part} holds the first {count(self._rows, 'row')}, {self.path} {there}")
 
@@ -198,25 +230,27 @@ def _csv(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None
         text.detach()  # flushes it, and leaves the file open
 
 
-@contextmanager
-def _parquet(file: BinaryIO, names: dict[str, str]) -> Iterator[Callable[[Row], None]]:
+def arrow_table(rows: Sequence[Row], names: dict[str, str]) -> pa.Table:
+    """Return rows as a table of Arrow; ``names`` are its columns with their types."""
     import pyarrow as pa  # takes a third of a second to import, and CSV does without
-    import pyarrow.parquet as pq
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in names.items()])
-    waiting: list[Row] = []
-    with pq.ParquetWriter(file, schema) as parquet:
+    lines = [{name: encodable(v) if isinstance(v, str) else v for name, v in row.items()} for row in rows]
+    return pa.Table.from_pylist(lines, schema)
 
-        def flush() -> None:
-            parquet.write_table(pa.Table.from_pylist(waiting, schema))
-            waiting.clear()
 
-        def add(line: Row) -> None:
-            waiting.append({name: encodable(v) if isinstance(v, str) else v for name, v in line.items()})
-            if len(waiting) == ROW_GROUP:
-                flush()
+@contextmanager
+def _parquet(file: BinaryIO, names: dict[str, str], waiting: Path) -> Iterator[Callable[[Row], None]]:
+    """Yield what takes rows, which wait as JSON lines in a file: Parquet cannot be read before it is whole."""
+    import pyarrow.parquet as pq
 
+    with exclusive(waiting, waiting) as to:
+        text = io.TextIOWrapper(to, encoding="utf-8")
         try:
-            yield add
+            yield lambda row: print(json.dumps(row, allow_nan=False), file=text)
         finally:
-            flush()
+            text.detach()  # flushes it, and leaves the file open
+        to.flush()
+        with waiting.open(encoding="utf-8") as lines, pq.ParquetWriter(file, arrow_table([], names).schema) as parquet:
+            while rows := [json.loads(line) for line in itertools.islice(lines, ROW_GROUP)]:
+                parquet.write_table(arrow_table(rows, names))

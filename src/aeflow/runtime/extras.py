@@ -22,6 +22,8 @@ IN_EXTRAS = {
     "optuna",
     "filelock",
     "pandas",
+    "fsspec",
+    "ray",
 }
 
 

@@ -26,6 +26,7 @@ from rich.table import Column
 
 from aeflow.runtime.terminal import Terminal, print
 
+MEANT = 1.0  # seconds from which a pace means anything
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal; what is over sooner says nothing
 
 
@@ -72,6 +73,20 @@ class Advance:
         self._total += n
 
 
+def paced(done: int, total: int, seconds: float) -> str:
+    """Return how fast it goes, and how long it will take at that pace.
+
+    >>> paced(1200, 100_000, 15.0), paced(3, 4, 60.0), paced(0, 4, 60.0)
+    ('80 per second, 21 min left', '0.05 per second, 20 s left', 'none yet')
+    """
+    if not done:
+        return "none yet"
+    rate, left = done / seconds, (total - done) * seconds / done
+    pace = f"{rate:,.0f} per second" if rate >= 10 else f"{rate:.2g} per second"
+    unit, size = next(((unit, size) for unit, size in (("h", 3600), ("min", 60)) if left >= 5 * size), ("s", 1))
+    return f"{pace}, {left / size:,.0f} {unit} left"
+
+
 class Bar:
     """Progress as a bar of rich's."""
 
@@ -90,15 +105,16 @@ class Lines:
 
     def __init__(self, description: str, every: float) -> None:
         self._description, self._every = description, every
-        self._said = time.monotonic()
+        self._began = self._said = time.monotonic()
 
     def __call__(self, done: int, total: int, note: str | None) -> None:
         """Print the count if it is time to; the note stands behind it."""
         now = time.monotonic()
         if now - self._said >= self._every:
             self._said = now
+            pace = f" ({paced(done, total, now - self._began)})" if now - self._began > MEANT else ""
             more = f", {note}" if note else ""
-            print(f"{self._description}: {done:,} of {total:,}{more}", file=sys.stderr, flush=True)
+            print(f"{self._description}: {done:,} of {total:,}{pace}{more}", file=sys.stderr, flush=True)
 
 
 def unheard(done: int, total: int, note: str | None) -> None:

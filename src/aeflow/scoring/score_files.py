@@ -56,11 +56,11 @@ class Summary:
     studies: list[Study] = field(default_factory=list)
 
 
-def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] = ()) -> Summary:
+def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] = (), after: int = 0) -> Summary:
     """Score all images of files in input order and constant memory, and the studies that slices belong to.
 
     Each result goes to every sink, which are checked, entered and left here, and replace none of the files. A file of
-    one image is opened and decoded once.
+    one image is opened and decoded once. The first files are passed over, if they were scored before (``after``).
     """
     done, studies = Summary(), Studies(scorer.settings.false_positive_rate)
     inputs = Inputs(record.path for record in files)
@@ -73,11 +73,12 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
     with ExitStack() as stack:
         for sink in sinks:
             stack.enter_context(sink)
-        advance = stack.enter_context(bar("Scoring", len(files)))
+        advance = stack.enter_context(bar("Scoring", len(files) - after))
         images = load_files(
-            files,
+            files[after:],
             scorer.backend.size,
             scorer.settings.slice_axis,
+            known={record.path for record in files},
             ahead=FEW_AHEAD if original else AHEAD,
             original=original,
             more=advance.more,

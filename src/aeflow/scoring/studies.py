@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,12 +49,22 @@ def simes(p_values: Sequence[float]) -> float:
     return float(min(1.0, (len(p) * p / np.arange(1, len(p) + 1)).min()))
 
 
+class ScoredSlice(NamedTuple):
+    """What a study keeps of one of its slices."""
+
+    row: int  # of the table of scores, from 1
+    patient: str
+    label: int | None
+    score: float
+    p_value: float
+
+
 @dataclass
 class Studies:
     """Collector of slices as they are scored; it keeps a few numbers each."""
 
     false_positive_rate: float
-    found: dict[str, list[tuple[int, Record, float, float]]] = field(default_factory=dict)
+    found: dict[str, list[ScoredSlice]] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
 
     def add(self, row: int, record: Record, result: Score | ImageError) -> None:
@@ -61,27 +72,36 @@ class Studies:
         if record.study is None or isinstance(result, EmptyImageError):
             return
         if isinstance(result, ImageError):
-            self.refused[record.study] = self.refused.get(record.study, 0) + 1
+            self.add_refused(record.study)
         else:
-            self.found.setdefault(record.study, []).append((row, record, result.value, result.p_value))
+            found = ScoredSlice(row, record.patient, record.label, result.value, result.p_value)
+            self.add_scored(record.study, found)
+
+    def add_scored(self, study: str, found: ScoredSlice) -> None:
+        """Add a slice that has a score."""
+        self.found.setdefault(study, []).append(found)
+
+    def add_refused(self, study: str) -> None:
+        """Count a slice that was refused."""
+        self.refused[study] = self.refused.get(study, 0) + 1
 
     def results(self) -> list[Study]:
         """Return every study of more than one scored image, in the order of their first ones."""
         return [self._study(key, slices) for key, slices in self.found.items() if len(slices) > 1]
 
-    def _study(self, key: str, slices: list[tuple[int, Record, float, float]]) -> Study:
-        falling = sorted(slices, key=lambda scored: -scored[2])
+    def _study(self, key: str, slices: list[ScoredSlice]) -> Study:
+        falling = sorted(slices, key=lambda one: -one.score)
         top = falling[: max(1, math.ceil(TOP_SHARE * len(slices)))]
-        p = simes([p_value for *_, p_value in slices])
-        labels = {record.label for _, record, _, _ in slices}
+        p = simes([one.p_value for one in slices])
+        labels = {one.label for one in slices}
         return Study(
             study=key,
-            patient=slices[0][1].patient,
+            patient=slices[0].patient,
             label=1 if 1 in labels else 0 if labels == {0} else None,
             images=len(slices),
             refused=self.refused.get(key, 0),
-            score=float(np.mean([score for _, _, score, _ in top])),
+            score=float(np.mean([one.score for one in top])),
             p_value=p,
             verdict="abnormal" if p <= self.false_positive_rate else "normal",
-            rows=[row for row, *_ in falling[:MAX_NAMED_SLICES]],
+            rows=[one.row for one in falling[:MAX_NAMED_SLICES]],
         )

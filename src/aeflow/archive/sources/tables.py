@@ -1,0 +1,70 @@
+"""Tables that list files: CSV, as a manifest, or Parquet, with a column ``path``; also read: ``label``, ``patient``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from aeflow.archive.item import Item, scheme_of
+from aeflow.data.records import WRITTEN_LABELS
+from aeflow.data.table import stream_table
+from aeflow.errors import DataError
+from aeflow.privacy import shown_key
+from aeflow.runtime.extras import extra
+
+SUFFIXES = (".csv", ".parquet")
+READ = ("path", "label", "patient")
+BATCH = 4096  # rows of Parquet that are read at once
+
+
+def is_table(name: str) -> bool:
+    """Return if a name is that of a table."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def listed(table: Path, found: Callable[[str], Item], name: str | None = None) -> Iterator[Item]:
+    """Yield the files that a table lists, each as ``found`` for the text in ``path``, or as its own URL says.
+
+    ``name``: of the table in messages, if not its path. DataError for a row that is wrong.
+    """
+    from aeflow.archive.sources import way_to  # which knows this module
+
+    rows = _parquet_rows(table) if (name or str(table)).lower().endswith(".parquet") else _csv_rows(table)
+    for line, row in rows:
+        where = f"{name or table}, line {line}"
+        path = row.get("path")
+        if not path or "\0" in path:
+            raise DataError(where, "names no file", "give every row a path")
+        label = (row.get("label") or "").lower()
+        if label not in WRITTEN_LABELS:
+            raise DataError(
+                where, "a label of another kind", "write 0 or normal, 1 or abnormal, nothing for unlabelled"
+            )
+        item = next(way_to(path).items(path)) if scheme_of(path) else found(path)
+        patient = row.get("patient")
+        yield item._replace(label=WRITTEN_LABELS[label], patient=shown_key(patient) if patient else None)
+
+
+def _csv_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    _, rows = stream_table(table, ("path",), READ)
+    for row in rows:
+        yield row.line, row.values
+
+
+def _parquet_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the number of each row from 1, and its values as text."""
+    with extra("parquet"):
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    try:
+        with pq.ParquetFile(table) as file:
+            names = [name for name in READ if name in file.schema_arrow.names]
+            if "path" not in names:
+                raise DataError(table, "no column 'path'", "name the column that holds the files path")
+            number = 0
+            for batch in file.iter_batches(BATCH, columns=names):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, {name: str(value) for name, value in row.items() if value is not None}
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(table, f"cannot be read ({type(error).__name__})", "write it as Parquet again") from error
