@@ -56,8 +56,12 @@ class Features:
     def stored(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the arrays on disk of some images: features (B, d) float16, and pixels (B, 3, H, W) uint8."""
         rows = [self.rows[i] for i in indices]
-        flat = torch.from_numpy(np.stack([row.features[row.row] for row in rows]))
-        return flat, torch.from_numpy(np.stack([row.pixels[row.row] for row in rows if row.pixels is not None]))
+        if not rows:  # a process's share of a small batch
+            flat, pixels = self.rows[0].features[:0], self.rows[0].pixels
+            return torch.from_numpy(flat.copy()), torch.from_numpy(np.zeros(0) if pixels is None else pixels[:0].copy())
+        flat = np.stack([row.features[row.row] for row in rows])
+        pixels = np.stack([row.pixels[row.row] for row in rows if row.pixels is not None])
+        return torch.from_numpy(flat), torch.from_numpy(pixels)
 
     def unpacked(self, flat: Tensor, pixels: Tensor) -> tuple[list[Tensor], Tensor]:
         """Return the arrays of ``stored``, on their present device, in the form of ``batch``."""
