@@ -17,6 +17,8 @@ deleted, at any time (``aeflow.runtime.cache``).
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import json
 import math
@@ -37,7 +39,8 @@ from aeflow.data.loader import batches
 from aeflow.data.records import Record, Refusals
 from aeflow.errors import ArtifactError, NumericalError
 from aeflow.features.arithmetic import Arithmetic
-from aeflow.features.cached_features import Features, Row
+from aeflow.features.cached_features import Features, Row, Shard
+from aeflow.features.mapped import allow_many_files, mapped, too_many_files
 from aeflow.features.row_encoder import BATCH, RowEncoder
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
@@ -52,11 +55,11 @@ from aeflow.runtime.cache import (
     cache_root,
     discard,
     feature_folder,
-    mark_used,
     note_damage,
     seal,
     verify,
 )
+from aeflow.runtime.cache_limit import Use, make_room
 from aeflow.runtime.files import content, replacing, write_text
 from aeflow.runtime.folders import publish, scratch
 
@@ -100,6 +103,8 @@ class FeatureCache:
         self.what = f"{encoder.name} {','.join(map(str, encoder.stages))}, {image_size} px, {change.__name__}"
         self.shapes = self._rows_of.shapes[1:] if self._sees else self._rows_of.shapes
         self._whole: set[Path] = set()  # shards that were read as they were written
+        self._use = Use(self.folder)
+        allow_many_files()
 
     @classmethod
     def of(
@@ -184,11 +189,11 @@ class FeatureCache:
             try:
                 known |= self._rows(shard, wanted)
             except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    raise too_many_files(self.folder) from error
                 if shard.exists():  # else it was cleared just now
                     note_damage(shard, error)
                     discard(shard, self.root)
-        if known:
-            mark_used(self.folder)
         return known
 
     def _rows(self, shard: Path, wanted: set[str]) -> dict[str | None, Row]:
@@ -203,16 +208,19 @@ class FeatureCache:
         if shard not in self._whole:
             verify(shard, FEATURES, *([PIXELS] if self.pixels else []))
             self._whole.add(shard)
-        features = np.load(shard / FEATURES, mmap_mode="r")
-        pixels = np.load(shard / PIXELS, mmap_mode="r") if self.pixels else None
+        features, *files = mapped(shard / FEATURES)
+        pixels = None
+        if self.pixels:
+            pixels, file = mapped(shard / PIXELS)
+            files.append(file)
         width = sum(math.prod(shape) for shape in self.shapes)
         n = len(stored["rows"])
         if features.shape != (n, width) or features.dtype != self.dtype or (pixels is not None and len(pixels) != n):
             raise ValueError("its arrays do not fit together")
-        return {
-            key: Row(features, pixels, row, Acquisition(**facts | {"size": tuple(facts["size"])}), stored["by"])
-            for row, (key, facts) in enumerate(stored["rows"])
-        }
+        facts = [acquisition(**of_image | {"size": tuple(of_image["size"])}) for _, of_image in stored["rows"]]
+        opened = Shard(features, pixels, facts, stored["by"], tuple(files), self._use)
+        self._use.mark(shard)
+        return {key: Row(opened, row) for row, (key, _) in enumerate(stored["rows"])}
 
     def _write_shard(
         self, keyed: Sequence[Keyed], advance: Callable[[int], None]
@@ -243,6 +251,7 @@ class FeatureCache:
 
     def _stored(self, arrays: dict[str, NDArray[Any]], images: list[tuple[str | None, Any]]) -> dict[str | None, Row]:
         """Write one shard, again if others delete the cache meanwhile, and return its rows by key."""
+        make_room(self.root, sum(array.nbytes for array in arrays.values()))
         for _ in range(ATTEMPTS):
             with suppress(FileNotFoundError):
                 return self._written(arrays, images)
@@ -286,6 +295,9 @@ def _save(path: Path, array: NDArray[Any]) -> None:
 def _missing(keys: Sequence[str | None], known: Container[str | None]) -> list[int]:
     """Return the positions of the keys that are not known."""
     return [i for i, key in enumerate(keys) if key not in known]
+
+
+acquisition = functools.lru_cache(maxsize=4096)(Acquisition)  # one object for all images that were taken alike
 
 
 def _name(shard: Path) -> str:

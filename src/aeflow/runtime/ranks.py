@@ -110,6 +110,18 @@ def gathered(value: T) -> list[T]:
     return found
 
 
+def to_first(value: T) -> list[T]:
+    """Return the values of all processes on rank 0, in their order, and none elsewhere; tensors must be on the CPU."""
+    if _ranks is None:
+        return [value]
+    import torch.distributed as dist
+
+    found: list[Any] | None = [None] * _ranks.size if _ranks.number == 0 else None
+    with _talking():
+        dist.gather_object(value, found, dst=0, group=_ranks.cpu)
+    return found or []
+
+
 def add_up(tensors: Sequence[Tensor]) -> None:
     """Add to tensors those of all other processes, in place; all have the same device and type."""
     if _ranks is None or not tensors:
