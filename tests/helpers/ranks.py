@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 MODULE = [sys.executable, "-m", "aeflow"]
-TOGETHER = 240.0  # seconds that a small training may take on a busy machine
+TOGETHER = 600.0  # seconds that a small training may take on a busy machine
 
 
 @dataclass(frozen=True)
@@ -63,3 +63,13 @@ def together(number: int, *arguments: object, ok: int = 0, **environment: str) -
     assert [one.code for one in done] == [ok] * number, done
     assert not any("Traceback" in one.err for one in done), done
     return done
+
+
+def torchrun(number: int, *arguments: object) -> str:
+    """Run a command as a user does, by torchrun; return its stdout."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(number)]
+    command = [*launcher, *MODULE[1:], *map(str, arguments)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=TOGETHER, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -7,7 +7,6 @@ import json
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,36 +19,45 @@ from aeflow.training.checkpoint import CHECKPOINT
 from helpers.command import within
 from helpers.data import TINY
 from helpers.once import once
-from helpers.ranks import MODULE, TOGETHER, ended, started, together
+from helpers.ranks import TOGETHER, Ended, ended, started, together, torchrun
 
-SMALL = ["image_size=64", "hidden=16", "flow_steps=2", "batch_size=8", "stages=3"]
+NEAR = 5e-3  # standard deviations of held-out normals: one process may train in bfloat16, several do not
+SMALL = ["image_size=64", "hidden=16", "flow_steps=2", "batch_size=8", "stages=3", "patience=12"]
 Run = Callable[[int], Path]
 
 
 @pytest.fixture(scope="module")
 def arguments(data: Path, tiny_weights: Path) -> list[object]:
-    """A training of a few seconds: four processes have shares of 2 of each batch of 8, and one of 0 of the last."""
+    """A training of a few seconds: 32 images in batches of 8, of which four processes have 2 each."""
     settings = [part for setting in SMALL for part in ("--set", setting)]
-    return ["train", data, "--encoder", TINY, "--encoder-weights", tiny_weights, *settings, "--device", "cpu"]
+    place = ["--encoder", TINY, "--encoder-weights", tiny_weights, "--device", "cpu", "--no-graph"]
+    return ["train", data, *place, *settings, "--epochs", 12]
 
 
 @pytest.fixture(scope="module")
 def run_of(arguments: list[object], shared: Path) -> Run:
-    """A function that gives the run of so many processes, with a cache of their own."""
+    """A function that gives the run of so many processes, with a cache of their own; torchrun starts two."""
 
-    def of(number: int) -> Path:
-        place = shared / "several" / str(number)
-        cache = str(place.with_name(f"cache {number}"))
+    def make(place: Path) -> None:
+        number, command = int(place.name), [*arguments, "--out", place]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AEFLOW_CACHE", str(cache_of(shared, number)))
+            if number == 1:
+                within(*command)
+                return
+            if number == 2:
+                out = torchrun(number, *command)
+            else:
+                first, *others = together(number, *command)
+                assert [(other.out, other.err) for other in others] == [("", "")] * (number - 1)
+                out = first.out
+        assert out.count(f"model: {place}") == 1
 
-        def make(place: Path) -> None:
-            command = [*arguments, "--epochs", 3, "--no-graph", "--out", place]
-            first, *others = together(number, *command, AEFLOW_CACHE=cache)
-            assert f"model: {place}" in first.out
-            assert [(other.out, other.err) for other in others] == [("", "")] * (number - 1)
+    return lambda number: once(shared / "several" / str(number), make)
 
-        return once(place, make)
 
-    return of
+def cache_of(shared: Path, number: int) -> Path:
+    return shared / "several" / f"cache {number}"
 
 
 def history(run: Path) -> list[dict[str, float]]:
@@ -62,6 +70,7 @@ def facts(run: Path) -> dict[str, Any]:
 
 
 def verdicts(run: Path, data: Path, out: Path) -> tuple[list[str], list[float]]:
+    out = out.with_suffix(".csv")
     within("score", run, data / "test" / "normal", data / "test" / "abnormal", "--out", out, "--backend", "torch")
     with out.open() as file:
         rows = list(csv.DictReader(file))
@@ -77,11 +86,11 @@ def test_several_processes_train_the_same_model(run_of: Run, data: Path, tmp_pat
         assert b["best"] == a["best"]
     there, here = facts(one), facts(several)
     assert here["training"]["processes"] == number
-    assert here["calibration"]["threshold"] == pytest.approx(there["calibration"]["threshold"], abs=1e-3)
+    assert here["calibration"]["threshold"] == pytest.approx(there["calibration"]["threshold"], abs=NEAR)
     assert here["log_det_weights"].keys() == there["log_det_weights"].keys()
     (said, scores), (known, expected) = (verdicts(run, data, tmp_path / run.name) for run in (several, one))
     assert said == known
-    assert scores == pytest.approx(expected, abs=1e-3)
+    assert scores == pytest.approx(expected, abs=NEAR)
 
 
 def test_processes_fill_a_cache_together(run_of: Run, shared: Path) -> None:
@@ -89,7 +98,7 @@ def test_processes_fill_a_cache_together(run_of: Run, shared: Path) -> None:
     counted = []
     for number in (1, 2):
         run_of(number)
-        [features, *_] = (one for one in entries(shared / "several" / f"cache {number}") if ", augment" in one.what)
+        [features, *_] = (one for one in entries(cache_of(shared, number)) if ", augment" in one.what)
         counted.append(features.images)
     assert counted[0] == counted[1] > 0
 
@@ -104,12 +113,11 @@ def checkpoint_there(run: Path, processes: list[subprocess.Popen[str]]) -> None:
 
 
 @pytest.fixture(scope="module")
-def stopped(arguments: list[object], shared: Path, run_of: Run) -> tuple[Path, list[object]]:
-    """An unfinished training of two processes that SIGTERM has ended, as torchrun sends it; and its command."""
+def stopped(arguments: list[object], shared: Path, run_of: Run) -> Path:
+    """An unfinished training of two processes that SIGTERM has ended, as torchrun sends it."""
     run_of(2)
-    command = [*arguments, "--epochs", 30, "--set", "patience=30", "--no-graph"]
     run = shared / "several" / "stopped"
-    with started(2, *command, "--out", run, AEFLOW_CACHE=str(shared / "several" / "cache 2")) as processes:
+    with started(2, *arguments, "--out", run, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
         checkpoint_there(run, processes)
         for process in processes:
             process.terminate()
@@ -117,84 +125,70 @@ def stopped(arguments: list[object], shared: Path, run_of: Run) -> tuple[Path, l
     assert [one.code for one in done] == [-signal.SIGTERM] * 2
     assert not any("Traceback" in one.err for one in done)
     assert not (run / "model.json").exists()
-    return run, command
+    return run
 
 
-@pytest.mark.parametrize("number", [1, 2])
-def test_a_stopped_training_goes_on_with_any_number(
-    stopped: tuple[Path, list[object]], shared: Path, tmp_path: Path, number: int
+@pytest.fixture
+def left(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of what it left."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CHECKPOINT).write_bytes((stopped / CHECKPOINT).read_bytes())
+    return tmp_path / "run"
+
+
+def test_a_stopped_training_goes_on_in_another_number_of_processes(
+    left: Path, arguments: list[object], run_of: Run, shared: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """To the losses that were never interrupted, and the model of these."""
-    left, command = stopped
-    run = tmp_path / "run"
-    run.mkdir()
-    (run / CHECKPOINT).write_bytes((left / CHECKPOINT).read_bytes())
-    cache = str(shared / "several" / "cache 2")
-    together(number, *command, "--out", run, "--resume", AEFLOW_CACHE=cache)
-    whole = once(shared / "several" / "whole", lambda place: together(1, *command, "--out", place, AEFLOW_CACHE=cache))
-    losses = [[row["held_out_loss"] for row in history(place)] for place in (whole, run)]
+    """To the losses and the threshold of one that was never stopped."""
+    monkeypatch.setenv("AEFLOW_CACHE", str(cache_of(shared, 2)))
+    within(*arguments, "--out", left, "--resume")
+    whole = run_of(2)
+    losses = [[row["held_out_loss"] for row in history(run)] for run in (whole, left)]
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
-    assert facts(run)["calibration"]["threshold"] == pytest.approx(facts(whole)["calibration"]["threshold"], abs=1e-3)
+    assert facts(left)["calibration"]["threshold"] == pytest.approx(facts(whole)["calibration"]["threshold"], abs=NEAR)
+
+
+def one_line(processes: list[Ended]) -> str:
+    """The one line that all processes together have said, but for notes."""
+    [line] = [line for one in processes for line in one.err.splitlines() if not line.startswith("note: ")]
+    return line
 
 
 def test_a_full_disk_ends_all_with_one_line_and_leaves_the_checkpoint(
-    stopped: tuple[Path, list[object]], shared: Path, tmp_path: Path
+    left: Path, arguments: list[object], shared: Path
 ) -> None:
-    left, command = stopped
-    run, kept = tmp_path / "run", (left / CHECKPOINT).read_bytes()
-    run.mkdir()
-    (run / CHECKPOINT).write_bytes(kept)
+    kept = (left / CHECKPOINT).read_bytes()
 
     def full() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2,) * 2)
 
-    cache = str(shared / "several" / "cache 2")
-    with started(2, *command, "--out", run, "--resume", before=full, AEFLOW_CACHE=cache) as processes:
+    command = [*arguments, "--out", left, "--resume"]
+    with started(2, *command, before=full, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
         done = ended(processes)
     assert [one.code for one in done] == [2, 2]
-    [line] = [line for one in done for line in one.err.splitlines() if not line.startswith("note: ")]
-    assert line.startswith(f"error: {run / CHECKPOINT}")
-    assert "free some space" in line
-    assert (run / CHECKPOINT).read_bytes() == kept
+    assert one_line(done).startswith(f"error: {left / CHECKPOINT}")
+    assert "free some space" in one_line(done)
+    assert (left / CHECKPOINT).read_bytes() == kept
 
 
-def test_a_killed_process_ends_the_others_with_one_line(
-    arguments: list[object], shared: Path, tmp_path: Path, run_of: Run
-) -> None:
-    run_of(2)
-    command = [*arguments, "--epochs", 1000, "--set", "patience=1000", "--out", tmp_path / "run"]
-    with started(2, *command, AEFLOW_CACHE=str(shared / "several" / "cache 2")) as processes:
-        checkpoint_there(tmp_path / "run", processes)
+def test_a_killed_process_ends_the_others_with_one_line(left: Path, arguments: list[object], shared: Path) -> None:
+    kept = (left / CHECKPOINT).stat().st_ino
+    command = [*arguments, "--out", left, "--resume"]
+    with started(2, *command, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
+        deadline = time.monotonic() + TOGETHER
+        while (left / CHECKPOINT).stat().st_ino == kept:  # both train
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
         processes[1].kill()
-        first, second = ended(processes)
+        first, second = done = ended(processes)
     assert (first.code, second.code) == (2, -signal.SIGKILL)
-    [line] = [line for line in first.err.splitlines() if not line.startswith("note: ")]
-    assert line.startswith("error: training: another of 2 processes has ended without a word; see the system's log")
-    assert (tmp_path / "run" / CHECKPOINT).exists()
+    assert one_line(done).startswith(
+        "error: training: another of 2 processes has ended without a word; see the system's"
+    )
+    assert (left / CHECKPOINT).exists()
 
 
-@pytest.mark.parametrize(
-    ("changes", "found"),
-    [
-        (["--set", "subnet=resnet"], "error: subnet: 'resnet' normalises over a batch"),
-        (["--set", "learning_rate=nonsense"], "error: learning_rate: 'nonsense' is not allowed"),
-    ],
-)
-def test_an_error_of_all_is_said_once(arguments: list[object], tmp_path: Path, changes: list[str], found: str) -> None:
-    done = together(2, *arguments, *changes, "--out", tmp_path / "run", ok=2)
-    [line] = [line for one in done for line in one.err.splitlines()]
-    assert line.startswith(found)
+def test_an_error_of_all_is_said_once(arguments: list[object], tmp_path: Path) -> None:
+    done = together(2, *arguments, "--set", "subnet=resnet", "--out", tmp_path / "run", ok=2)
+    assert one_line(done).startswith("error: subnet: 'resnet' normalises over a batch, which several processes divide;")
     assert not (tmp_path / "run").exists()
-
-
-def test_torchrun_starts_it(run_of: Run, arguments: list[object], shared: Path, tmp_path: Path) -> None:
-    run_of(2)
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "aeflow"]
-    assert MODULE[1:] == launcher[-2:]
-    command = [*launcher, *map(str, arguments), "--epochs", "1", "--no-graph", "--out", str(tmp_path / "run")]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AEFLOW_CACHE", str(shared / "several" / "cache 2"))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TOGETHER)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("model: ") == 1
