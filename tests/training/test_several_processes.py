@@ -22,7 +22,7 @@ from helpers.once import once
 from helpers.ranks import TOGETHER, Ended, ended, started, together, torchrun
 
 NEAR = 5e-3  # standard deviations of held-out normals: one process may train in bfloat16, several do not
-SMALL = ["image_size=64", "hidden=16", "flow_steps=2", "batch_size=8", "stages=3", "patience=12"]
+SMALL = ["image_size=64", "hidden=16", "flow_steps=2", "batch_size=8", "stages=3"]
 Run = Callable[[int], Path]
 
 
@@ -31,7 +31,7 @@ def arguments(data: Path, tiny_weights: Path) -> list[object]:
     """A training of a few seconds: 32 images in batches of 8, of which four processes have 2 each."""
     settings = [part for setting in SMALL for part in ("--set", setting)]
     place = ["--encoder", TINY, "--encoder-weights", tiny_weights, "--device", "cpu", "--no-graph"]
-    return ["train", data, *place, *settings, "--epochs", 12]
+    return ["train", data, *place, *settings, "--epochs", 5]
 
 
 @pytest.fixture(scope="module")

@@ -125,7 +125,7 @@ def _trained(
     prepare()
     check_divisible(settings)
     on = pick_device(device)
-    inputs = ranks.from_first(lambda: _inputs(data, run, encoder_weights, painted))
+    inputs = _inputs(data, run, encoder_weights, painted) if ranks.first() else Inputs()
     images = ranks.from_first(lambda: read_images(data, settings))
     of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
