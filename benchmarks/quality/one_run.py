@@ -18,7 +18,7 @@ from pathlib import Path
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import evenly
 from aeflow.runtime.process import prepare
-from aeflow.training import train as training
+from aeflow.training.training_images import MAX_WATCHED
 from benchmarks.inputs import features_of, labels_of
 from benchmarks.options import Parser
 from benchmarks.quality import controls
@@ -74,7 +74,7 @@ def features_of_set(work: Path) -> dict[str, dict[str, float]]:
 def compute_features(method: Method, options: argparse.Namespace, test: list[Record]) -> dict[str, float]:
     """Compute the features of the train normals in all views, and of the test images if controls read them."""
     settings, train = method.settings_of(0), read_records(options.data, "train")
-    normals, watched = of_label(train, 0), evenly(of_label(train, 1), training.MAX_WATCHED)
+    normals, watched = of_label(train, 0), evenly(of_label(train, 1), MAX_WATCHED)
     cache, controls_only = (
         cache_of(method, options.data, settings, options.encoder_weights),
         method.features == "controls",

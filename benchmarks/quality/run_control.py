@@ -21,8 +21,8 @@ from aeflow.metrics.pixel import PixelMetrics
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
 from aeflow.runtime.process import pick_device
-from aeflow.training import train as training
 from aeflow.training.find_region import find_region
+from aeflow.training.training_images import read_images
 from benchmarks.inputs import features_of
 from benchmarks.quality import controls, trained_controls
 from benchmarks.quality.controls import BATCH, Judge, Normals
@@ -65,7 +65,7 @@ def cache_of(method: Method, data: Path, settings: Settings, weights: Path | Non
     if method.features == "controls":
         return FeatureCache.of(pretrained(settings.encoder, CONTROL_STAGES), settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, weights).to(pick_device("auto"))
-    region = find_region(data, None, training.read_images(data, settings).kept, settings, encoder)
+    region = find_region(data, None, read_images(data, settings).kept, settings, encoder)
     return FeatureCache.of(Front(encoder, region, settings), settings)
 
 

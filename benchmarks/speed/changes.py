@@ -238,7 +238,7 @@ def trainer(artifact: Artifact, x: Tensor, bfloat16: bool) -> Work:
 
     def work() -> None:
         net.train()
-        step(features, both, "here")
+        step(features, both, len(both), "here")
         net.eval()
 
     return work

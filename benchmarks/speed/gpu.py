@@ -30,7 +30,7 @@ import torch.nn.functional as F
 
 from aeflow.config import make_settings
 from aeflow.data.records import Record
-from aeflow.features.cached_features import Features, Row
+from aeflow.features.cached_features import Features, Row, Shard
 from aeflow.imageio.image import Acquisition
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
@@ -121,7 +121,7 @@ def made_up(n: int, channels: int, side: int, seed: int) -> Features:
     pixels = rng.integers(0, 256, (n, 3, 16 * side, 16 * side), np.uint8)
     records = [Record(Path(f"{i}"), f"{i}", "train", 0, f"{i}", None, None) for i in range(n)]
     names = [f"{seed}/{i}" for i in range(n)]
-    return Features(records, names, [Row(flat, pixels, i, Acquisition()) for i in range(n)], [shape])
+    return Features(records, names, [Row(Shard(flat, pixels, [Acquisition()] * n), i) for i in range(n)], [shape])
 
 
 def scoring(device: torch.device, tiny: bool, compiler: str) -> Iterator[dict[str, Any]]:

@@ -28,7 +28,7 @@ from aeflow.data.records import of_label, read_records
 from aeflow.data.splits import hold_out, leave_out_patients, shared_patients
 from aeflow.features import cache as features
 from aeflow.features.cache import FeatureCache
-from aeflow.features.cached_features import Features
+from aeflow.features.cached_features import Features, Row
 from aeflow.features.device_batches import Feed
 from aeflow.metrics.image import auroc
 from aeflow.model.aeflow import AEFlow
@@ -98,7 +98,7 @@ def measure(data: Path, seed: int) -> dict[str, Any]:
                 "median_epoch_seconds": float(np.median(seconds)),
             }
             print(data.name, way, ways[way], flush=True)
-        largest = max(float(np.abs(row.features[row.row]).max()) for row in [*views[0].rows, *tested.rows])
+        largest = max(float(np.abs(shard.features[row]).max()) for shard, row in [*views[0].rows, *tested.rows])
     first = next(iter(ways.values()))
     for values in ways.values():
         values["change"] = values["proxy_auroc"] - first["proxy_auroc"]
@@ -121,8 +121,8 @@ def trained(settings: Settings, material: Material, run: Path, plan: Plan) -> tu
 
 def kept_as(found: Features, dtype: type[np.floating[Any]]) -> Features:
     """Return features as a cache of this type gives them."""
-    arrays = {id(row.features): row.features.astype(dtype) for row in found.rows}
-    return replace(found, rows=[row._replace(features=arrays[id(row.features)]) for row in found.rows])
+    shards = {id(shard): replace(shard, features=shard.features.astype(dtype)) for shard, _ in found.rows}
+    return replace(found, rows=[Row(shards[id(shard)], row) for shard, row in found.rows])
 
 
 if __name__ == "__main__":

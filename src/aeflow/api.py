@@ -25,6 +25,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.imageio.in_memory import WHERE, image_in_memory
 from aeflow.reporting.notebook import PURPOSE, lines_html
+from aeflow.runtime import ranks
 from aeflow.runtime.extras import extra
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import Listener, heard_by, listening
@@ -275,16 +276,17 @@ def train(
     with ``prior="flowgmm"`` the flow itself does.
     ``progress`` hears, instead of bars in the terminal, how much is done of how much, and of what: the phases follow
     one another, each from 0. What it raises ends the training, which ``resume`` takes up again.
+    In a script that torchrun started, several processes share the work, and each returns the model.
     Warns about anything that the user should know about the data.
     """
     with extra("train"):
         from aeflow.training.train import train as train_run
 
-    source = training_data(data, abnormal, unlabelled)
-    painted = None
-    if region is not None:
-        changes["region"], painted = region_and_folder(region)
-    with listening(progress):
+    with listening(progress), ranks.joined():
+        source = training_data(data, abnormal, unlabelled)
+        painted = None
+        if region is not None:
+            changes["region"], painted = region_and_folder(region)
         trained = train_run(
             source,
             out,
@@ -295,7 +297,8 @@ def train(
             resume=resume,
             overwrite=overwrite,
         )
-    for note in trained.notes:
+        notes = trained.notes if ranks.first() else []
+    for note in notes:
         warnings.warn(note, stacklevel=2)
     return Model(trained.artifact.scorer, Path(out), trained.artifact, device)
 

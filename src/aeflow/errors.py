@@ -10,7 +10,8 @@ AeflowError
 ├── WeightsError       the encoder's weights are missing, unreachable or of another network
 ├── ArtifactError      a run folder is missing, damaged or of another version
 ├── OutputError        a place to write to is taken by an input, a foreign file or another process
-└── NumericalError     training met a value that is not finite
+├── NumericalError     training met a value that is not finite
+└── PeerError          another process of the same training has ended
 
 Each error says on one line where it happened, what was found and what to do about it.
 """
@@ -63,6 +64,10 @@ class OutputError(AeflowError):
 
 class NumericalError(AeflowError):
     """Error of a training that met a value that is not finite."""
+
+
+class PeerError(AeflowError):
+    """Error of a training of several processes of which another has ended."""
 
 
 def broken(error: OSError, where: str) -> AeflowError:

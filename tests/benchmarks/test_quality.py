@@ -16,7 +16,7 @@ from PIL import Image
 
 from aeflow.config import AEFLOW_1, PRESETS, make_settings
 from aeflow.data.records import Record
-from aeflow.features.cached_features import Features, Row
+from aeflow.features.cached_features import Features, Row, Shard
 from aeflow.imageio.image import Acquisition
 from aeflow.metrics.image import auroc, average_precision, confusion, oracle_threshold
 from aeflow.metrics.intervals import delong, delong_paired
@@ -103,7 +103,8 @@ def features(seed: int, n: int, far: float = 0.0, shapes: tuple[tuple[int, int, 
     pixels = rng.integers(0, 255, (n, 3, 64, 64), dtype=np.uint8)
     names = [f"{seed} {i}" for i in range(n)]
     records = [Record(Path(name), name, "train", 0, name, None, None) for name in names]
-    rows = [Row(flat, pixels, i, Acquisition("PNG", 1, (64, 64))) for i in range(n)]
+    shard = Shard(flat, pixels, [Acquisition("PNG", 1, (64, 64))] * n)
+    rows = [Row(shard, i) for i in range(n)]
     return Features(records, names, rows, list(shapes))
 
 

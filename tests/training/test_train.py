@@ -103,6 +103,18 @@ def test_a_resumed_training_has_the_same_arithmetic(tmp_path: Path) -> None:
             checkpoint.check_checkpoint(tmp_path, {"arithmetic": now.to_json()})
 
 
+def test_another_number_of_processes_may_go_on_with_other_threads(tmp_path: Path) -> None:
+    """But not on another processor."""
+    now = Arithmetic.of(torch.device("cpu")).to_json()
+    state, optimizer = {"a": torch.zeros(2)}, torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+    task = {"processes": 2, "arithmetic": {**now, "threads": 99, "cores": 98}}
+    checkpoint.save_checkpoint(tmp_path, task, checkpoint.Progress(epoch=3), state, state, optimizer)
+    checkpoint.check_checkpoint(tmp_path, {"processes": 1, "arithmetic": now})
+    for other in ({"processes": 2, "arithmetic": now}, {"processes": 1, "arithmetic": {**now, "processor": "another"}}):
+        with pytest.raises(ArtifactError, match="belongs to a training with other arithmetic: (threads|processor) "):
+            checkpoint.check_checkpoint(tmp_path, other)
+
+
 def test_the_model_says_what_computed_it(run: Path, trained: Trained) -> None:
     found = json.loads((run / "model.json").read_text())["arithmetic"]
     assert found == Arithmetic.of(torch.device("cpu")).to_json()

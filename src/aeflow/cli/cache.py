@@ -18,6 +18,7 @@ from aeflow.cli.options import Json, Program, app
 from aeflow.cli.output import print_json
 from aeflow.errors import ArtifactError, SettingsError, count
 from aeflow.runtime.cache import Entry, cache_root, clear, entries
+from aeflow.runtime.cache_limit import cache_limit
 from aeflow.runtime.terminal import print
 
 cache = Program(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
@@ -31,15 +32,16 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 @cache.command("list")
 def list_entries(as_json: Json = False) -> None:
     """List the features and graphs that the cache holds: number, size, and when they were last used."""
-    root = cache_root()
+    root, limit = cache_root(), cache_limit()
     found = entries(root)
     if as_json:
-        print_json({"folder": _from_home(root), **_summary(found)})
+        print_json({"folder": _from_home(root), "limit": limit, **_summary(found)})
         return
     now = time.time()
     for entry in found:
         print(_line(entry, now))
-    print(f"{_total(found)} in {_from_home(root)}")
+    most = "" if limit is None else f", at most {_bytes(limit)}"
+    print(f"{_total(found)} in {_from_home(root)}{most}")
 
 
 @cache.command("clear")

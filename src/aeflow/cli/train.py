@@ -12,6 +12,7 @@ import typer
 from aeflow.cli.options import Changes, Device, Identify, Json, Preset, TrainData, Weights, app
 from aeflow.cli.output import end, print_json
 from aeflow.errors import ArtifactError, count
+from aeflow.runtime import ranks
 from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
@@ -71,7 +72,10 @@ def train(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Learn from normal images; with --abnormal, --classifier mixture or --prior flowgmm from others, too."""
+    """Learn from normal images; with --abnormal, --classifier mixture or --prior flowgmm from others, too.
+
+    Started by torchrun, several processes share the work.
+    """
     from aeflow.config import make_settings, parse_changes, region_and_folder
     from aeflow.data.plain_folders import implied_settings, training_data
 
@@ -94,22 +98,26 @@ def train(
         "seed": seed,
         "allow_leakage": allow_leakage,
     }
-    source = training_data(data, abnormal or (), unlabelled or ())
-    painted = None
-    if region is not None:
-        named["region"], painted = region_and_folder(region)
-    given = {name: value for name, value in named.items() if value is not None}
-    settings = make_settings(preset, **parse_changes(changes or []), **{**implied_settings(source), **given})
-    trained = train_run(
-        source,
-        out,
-        settings,
-        encoder_weights=encoder_weights,
-        painted=painted,
-        device=device,
-        resume=resume,
-        overwrite=overwrite,
-    )
+    with ranks.joined():
+        source = training_data(data, abnormal or (), unlabelled or ())
+        painted = None
+        if region is not None:
+            named["region"], painted = region_and_folder(region)
+        given = {name: value for name, value in named.items() if value is not None}
+        settings = make_settings(preset, **parse_changes(changes or []), **{**implied_settings(source), **given})
+        trained = train_run(
+            source,
+            out,
+            settings,
+            encoder_weights=encoder_weights,
+            painted=painted,
+            device=device,
+            resume=resume,
+            overwrite=overwrite,
+        )
+        speaks = ranks.first()
+    if not speaks:
+        return
     notes = [*trained.notes, *(_graph_of(out) if graph else [])]
     metadata, calibration = trained.artifact.metadata["training"], trained.artifact.calibration
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]

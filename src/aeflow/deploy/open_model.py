@@ -13,6 +13,7 @@ from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, check_weights, holds,
 from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS, missing
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
 from aeflow.runtime.cache import MAKING, cache_root, discard, graph_folder, mark_used, note_damage, seal, verify
+from aeflow.runtime.cache_limit import make_room
 from aeflow.runtime.extras import extra
 from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.folders import publish, scratch
@@ -148,6 +149,7 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
 
     kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
     artifact = load_run(run, metadata=metadata)  # a damaged run is an error before anything is said of its graph
+    make_room(cache_root(), sum(file.stat().st_size for file in run.glob("*.safetensors")))  # a graph holds the weights
     with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:
         parity = export.make(artifact, run, metadata, backend, folder, kind.one_by_one)
         if parity.passes:

@@ -17,10 +17,12 @@ deleted, at any time (``aeflow.runtime.cache``).
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -34,16 +36,18 @@ from torch import Tensor
 from aeflow.config import Settings
 from aeflow.data.augment import Change, augment, of_reach
 from aeflow.data.loader import batches
-from aeflow.data.records import Record
+from aeflow.data.records import Record, Refusals
 from aeflow.errors import ArtifactError, NumericalError
 from aeflow.features.arithmetic import Arithmetic
-from aeflow.features.cached_features import Features, Row
+from aeflow.features.cached_features import Features, Row, Shard
+from aeflow.features.mapped import allow_many_files, mapped, too_many_files
 from aeflow.features.row_encoder import BATCH, RowEncoder
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.imageio.limits import LIMITS
 from aeflow.model.encoder import Encoder
 from aeflow.model.front import Front, Pooled
+from aeflow.runtime import ranks
 from aeflow.runtime.cache import (
     IMAGES,
     SHARD,
@@ -51,11 +55,11 @@ from aeflow.runtime.cache import (
     cache_root,
     discard,
     feature_folder,
-    mark_used,
     note_damage,
     seal,
     verify,
 )
+from aeflow.runtime.cache_limit import Use, make_room
 from aeflow.runtime.files import content, replacing, write_text
 from aeflow.runtime.folders import publish, scratch
 
@@ -68,6 +72,8 @@ ATTEMPTS = 10  # to write a shard into a cache that others delete meanwhile
 STORED: type[np.floating[Any]] = np.float16
 
 FORMAT_VERSION = 4  # version of the files above and of the preprocessing; another number makes old caches unused
+
+Keyed = tuple[Record, str | None]  # an image, and the key of its features
 
 
 class FeatureCache:
@@ -97,6 +103,8 @@ class FeatureCache:
         self.what = f"{encoder.name} {','.join(map(str, encoder.stages))}, {image_size} px, {change.__name__}"
         self.shapes = self._rows_of.shapes[1:] if self._sees else self._rows_of.shapes
         self._whole: set[Path] = set()  # shards that were read as they were written
+        self._use = Use(self.folder)
+        allow_many_files()
 
     @classmethod
     def of(
@@ -111,39 +119,81 @@ class FeatureCache:
 
     def features(
         self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0
-    ) -> tuple[Features, list[tuple[Record, ImageError]]]:
+    ) -> tuple[Features, Refusals]:
         """Return the features of all records that can be read, in order, and the refusals; compute only missing ones.
 
         View 0 is the image itself, others are changed views of it. ``advance`` is called with the number of records
         handled since its last call.
         """
-        digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in records}}
-        contents = {record: image_key(record, digests[record.path], view) for record in records}
-        known = self._known({key for key in contents.values() if key is not None})
-        missing = [record for record in records if contents[record] not in known]
+        return self._found(records, self._keys(records, view), {}, advance)
+
+    def divided(
+        self, records: Sequence[Record], advance: Callable[[int], None] = lambda n: None, view: int = 0
+    ) -> tuple[Features, Refusals]:
+        """Return what ``features`` does, to all processes of a training: each checks and computes a share."""
+        if ranks.size() == 1:
+            return self.features(records, advance, view)
+        keys = [key for part in ranks.gathered(self._keys(ranks.share(records), view)) for key in part]
+        wanted = {key for key in keys if key is not None}
+        self._known(wanted, [self.folder / name for name in ranks.share(ranks.from_first(self._shards))])
+        self._whole.update(self.folder / name for part in ranks.gathered([*map(_name, self._whole)]) for name in part)
+        missing = ranks.from_first(lambda: _missing(keys, self._known(wanted)))
         advance(len(records) - len(missing))
+        mine = [(records[i], keys[i]) for i in ranks.share(missing)]
+        refused = ranks.gathered(self._compute(mine, {}, lambda n: advance(n * ranks.size())))
+        return self._found(records, keys, {record: error for part in refused for record, error in part.items()})
+
+    def _keys(self, records: Sequence[Record], view: int) -> list[str | None]:
+        """Return the key of each record's features, None if its file cannot be opened."""
+        digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in records}}
+        return [image_key(record, digests[record.path], view) for record in records]
+
+    def _found(
+        self,
+        records: Sequence[Record],
+        keys: Sequence[str | None],
+        refused: dict[Record, ImageError],
+        advance: Callable[[int], None] = lambda n: None,
+    ) -> tuple[Features, Refusals]:
+        """Return the features of records with these keys and all refusals, some of which are known already."""
+        known = self._known({key for key in keys if key is not None})
+        missing = [(records[i], keys[i]) for i in _missing(keys, known) if records[i] not in refused]
+        advance(len(records) - len(missing))
+        refused = refused | self._compute(missing, known, advance)
+        kept = [(record, str(key)) for record, key in zip(records, keys, strict=True) if record not in refused]
+        rows = [known[key] for _, key in kept]
+        return Features([record for record, _ in kept], [key for _, key in kept], rows, self.shapes), [*refused.items()]
+
+    def _compute(
+        self, missing: Sequence[Keyed], known: dict[str | None, Row], advance: Callable[[int], None]
+    ) -> dict[Record, ImageError]:
+        """Compute features of records and write them, shard by shard; add their rows to ``known``, return refusals."""
         refused: dict[Record, ImageError] = {}
         for start in range(0, len(missing), SHARD_IMAGES):
-            written, refusals = self._write_shard(missing[start : start + SHARD_IMAGES], contents, advance)
+            written, refusals = self._write_shard(missing[start : start + SHARD_IMAGES], advance)
             known |= written
             refused |= refusals
-        kept = [record for record in records if record not in refused]
-        keys = [str(contents[record]) for record in kept]
-        rows = [known[key] for key in keys]
-        return Features(kept, keys, rows, self.shapes), list(refused.items())
+        return refused
 
-    def _known(self, wanted: set[str]) -> dict[str | None, Row]:
-        """Return the rows by key of the stored shards that hold wanted ones; a damaged shard is deleted with a note."""
+    def _shards(self) -> list[str]:
+        """Return the names of the stored shards."""
+        return sorted(shard.name for shard in self.folder.glob(f"{SHARD}*"))
+
+    def _known(self, wanted: set[str], shards: Sequence[Path] | None = None) -> dict[str | None, Row]:
+        """Return the rows by key of stored shards, all or these, that hold wanted ones.
+
+        A damaged shard is deleted with a note.
+        """
         known: dict[str | None, Row] = {}
-        for shard in sorted(self.folder.glob(f"{SHARD}*")):
+        for shard in [self.folder / name for name in self._shards()] if shards is None else shards:
             try:
                 known |= self._rows(shard, wanted)
             except (OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+                    raise too_many_files(self.folder) from error
                 if shard.exists():  # else it was cleared just now
                     note_damage(shard, error)
                     discard(shard, self.root)
-        if known:
-            mark_used(self.folder)
         return known
 
     def _rows(self, shard: Path, wanted: set[str]) -> dict[str | None, Row]:
@@ -158,24 +208,28 @@ class FeatureCache:
         if shard not in self._whole:
             verify(shard, FEATURES, *([PIXELS] if self.pixels else []))
             self._whole.add(shard)
-        features = np.load(shard / FEATURES, mmap_mode="r")
-        pixels = np.load(shard / PIXELS, mmap_mode="r") if self.pixels else None
+        features, *files = mapped(shard / FEATURES)
+        pixels = None
+        if self.pixels:
+            pixels, file = mapped(shard / PIXELS)
+            files.append(file)
         width = sum(math.prod(shape) for shape in self.shapes)
         n = len(stored["rows"])
         if features.shape != (n, width) or features.dtype != self.dtype or (pixels is not None and len(pixels) != n):
             raise ValueError("its arrays do not fit together")
-        return {
-            key: Row(features, pixels, row, Acquisition(**facts | {"size": tuple(facts["size"])}), stored["by"])
-            for row, (key, facts) in enumerate(stored["rows"])
-        }
+        facts = [acquisition(**of_image | {"size": tuple(of_image["size"])}) for _, of_image in stored["rows"]]
+        opened = Shard(features, pixels, facts, stored["by"], tuple(files), self._use)
+        self._use.mark(shard)
+        return {key: Row(opened, row) for row, (key, _) in enumerate(stored["rows"])}
 
     def _write_shard(
-        self, records: Sequence[Record], contents: dict[Record, str | None], advance: Callable[[int], None]
+        self, keyed: Sequence[Keyed], advance: Callable[[int], None]
     ) -> tuple[dict[str | None, Row], dict[Record, ImageError]]:
         """Compute and write one shard; return its rows by key and the refused records."""
+        contents = dict(keyed)
         refused: dict[Record, ImageError] = {}
         rows, pixels, images = [], [], []
-        for batch in batches(records, self.image_size, BATCH):
+        for batch in batches([record for record, _ in keyed], self.image_size, BATCH):
             read = [(record, x.pixels) for record, x in batch if not isinstance(x, ImageError)]
             images += [
                 (contents[record], asdict(x.acquisition)) for record, x in batch if not isinstance(x, ImageError)
@@ -197,6 +251,7 @@ class FeatureCache:
 
     def _stored(self, arrays: dict[str, NDArray[Any]], images: list[tuple[str | None, Any]]) -> dict[str | None, Row]:
         """Write one shard, again if others delete the cache meanwhile, and return its rows by key."""
+        make_room(self.root, sum(array.nbytes for array in arrays.values()))
         for _ in range(ATTEMPTS):
             with suppress(FileNotFoundError):
                 return self._written(arrays, images)
@@ -235,6 +290,18 @@ def _save(path: Path, array: NDArray[Any]) -> None:
         whole = np.ascontiguousarray(array)
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(whole))
         file.write(whole.data)
+
+
+def _missing(keys: Sequence[str | None], known: Container[str | None]) -> list[int]:
+    """Return the positions of the keys that are not known."""
+    return [i for i, key in enumerate(keys) if key not in known]
+
+
+acquisition = functools.lru_cache(maxsize=4096)(Acquisition)  # one object for all images that were taken alike
+
+
+def _name(shard: Path) -> str:
+    return shard.name
 
 
 def image_key(record: Record, digest: str | None, view: int) -> str | None:

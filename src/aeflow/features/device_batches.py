@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -23,7 +22,7 @@ class Feed:
     def __init__(self, features: Features, device: torch.device, hold: bool | None = None) -> None:
         self.features, self.device = features, device
         self.held: tuple[Tensor, Tensor] | None = None
-        if len(features) and (has_room(self._bytes(), device) if hold is None else hold):
+        if len(features) and (has_room(features.image_bytes * len(features), device) if hold is None else hold):
             self.held = self._held()
 
     def __len__(self) -> int:
@@ -54,10 +53,3 @@ class Feed:
             part = slice(start, min(start + IMAGES_AT_ONCE, n))
             flat[part], pixels[part] = (moved(x, self.device) for x in self.features.stored(range(n)[part]))
         return flat, pixels
-
-    def _bytes(self) -> int:
-        """Return the bytes that all images take."""
-        first = self.features.rows[0]
-        pixels = 0 if first.pixels is None else first.pixels[first.row].nbytes
-        row = sum(math.prod(shape) for shape in self.features.shapes) * first.features.itemsize + pixels
-        return row * len(self)

@@ -4,6 +4,7 @@
 
     CACHE/features/<key>/shard-<name>/     features of up to 256 images, and about.json
     CACHE/features/<key>/writing-<name>/   a shard that is being written, or was when its process was killed
+    CACHE/features/<key>/using-<name>      locked by a process that reads shards here (``cache_limit``)
     CACHE/graphs/<key>/                    the graph of one model, and about.json
     CACHE/graphs/.export-<name>/           a graph that is being made, or was when its process was killed
     CACHE/deleted-<name>/                  what is being deleted, or was when its process was killed
@@ -41,6 +42,7 @@ from aeflow.runtime.terminal import print
 
 FEATURES, GRAPHS = "features", "graphs"
 SHARD, WRITING, MAKING, DELETED = "shard-", "writing-", ".export-", "deleted-"  # beginnings of folders' names
+USING = "using-"  # beginning of a file's name
 ABOUT, IMAGES = "about.json", "images.json"
 KEY = re.compile(r"[0-9a-f]{32}")
 ABANDONED = 24 * 3600.0  # seconds after which nobody is writing a folder any more
@@ -129,29 +131,30 @@ def discard(folder: Path, root: Path) -> None:
 
 
 def _features(root: Path) -> Iterator[Entry]:
-    for folder in _keyed(root / FEATURES):
+    for folder in keyed(root / FEATURES):
         shards = sorted(folder.glob(f"{SHARD}*"))
         if shards:
             images = sum(map(_images, shards))
-            yield Entry("features", _what(shards[0]), images, sum(map(_size, shards)), _changed(folder), shards)
+            yield Entry("features", _what(shards[0]), images, sum(map(size_of, shards)), changed(folder), shards)
 
 
 def _graphs(root: Path) -> Iterator[Entry]:
-    for folder in _keyed(root / GRAPHS):
-        yield Entry("graph", _what(folder), 0, _size(folder), _changed(folder), [folder])
+    for folder in keyed(root / GRAPHS):
+        yield Entry("graph", _what(folder), 0, size_of(folder), changed(folder), [folder])
 
 
 def _unfinished(root: Path, now: float) -> Iterator[Entry]:
     for folder in root.glob(f"{DELETED}*"):
-        yield Entry("unfinished", "a deletion", 0, _size(folder), _changed(folder), [folder])
-    writing = [path for folder in _keyed(root / FEATURES) for path in folder.glob(f"{WRITING}*")]
+        yield Entry("unfinished", "a deletion", 0, size_of(folder), changed(folder), [folder])
+    writing = [path for folder in keyed(root / FEATURES) for path in folder.glob(f"{WRITING}*")]
     for what, folders in (("features", writing), ("a graph", (root / GRAPHS).glob(f"{MAKING}*"))):
         for folder in folders:
-            if now - _changed(folder) > ABANDONED:
-                yield Entry("unfinished", what, 0, _size(folder), _changed(folder), [folder])
+            if now - changed(folder) > ABANDONED:
+                yield Entry("unfinished", what, 0, size_of(folder), changed(folder), [folder])
 
 
-def _keyed(folder: Path) -> list[Path]:
+def keyed(folder: Path) -> list[Path]:
+    """Return the folders of one kind of features, or of one graph, each."""
     return [path for path in sorted(folder.glob("*")) if KEY.fullmatch(path.name) and path.is_dir()]
 
 
@@ -179,7 +182,7 @@ def _images(shard: Path) -> int:
         return 0
 
 
-def _changed(path: Path) -> float:
+def changed(path: Path) -> float:
     """Return when a folder changed, in seconds since the epoch; now if it has just gone."""
     try:
         return path.stat().st_mtime
@@ -187,7 +190,7 @@ def _changed(path: Path) -> float:
         return time.time()
 
 
-def _size(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """Return the bytes of all files in a folder."""
     total = 0
     for path in folder.rglob("*"):

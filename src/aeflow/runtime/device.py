@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from aeflow.errors import SettingsError, count
+from aeflow.runtime import ranks
 from aeflow.runtime.terminal import print
 
 T = TypeVar("T")
@@ -35,7 +36,13 @@ class Plan:
 
     @classmethod
     def of(cls, device: torch.device) -> Self:
-        """Return the plan for a device, with bfloat16 for training if the hardware has it."""
+        """Return the plan for a device, with bfloat16 for training if the hardware has it.
+
+        Several processes train in float32: in bfloat16 the gradient of each share is rounded to eight bits by itself,
+        and the model would depend on their number.
+        """
+        if ranks.size() > 1:
+            return cls()
         if device.type == "cuda":
             return cls(train_bfloat16=torch.cuda.get_device_capability(device) >= (8, 0))
         found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()

@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, count
+from aeflow.runtime import ranks
 from aeflow.runtime.extras import extra
 
 if TYPE_CHECKING:
@@ -51,14 +52,20 @@ def check_device(name: str) -> None:
 def pick_device(name: str) -> torch.device:
     """Return the named device; ``auto`` is CUDA if there is one, else the CPU.
 
-    Raises SettingsError for a device that is not there.
+    Of several processes on a machine each gets a GPU of its own. Raises SettingsError for a device that is not there.
     """
     check_device(name)
     with extra("train"):
         import torch  # scoring with a graph does without
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise SettingsError("device", "no CUDA device is available", "choose auto or cpu")
-    return torch.device(name)
+    if name == "cpu" or ranks.size() == 1:
+        return torch.device(name)
+    if ranks.of_node() >= (gpus := torch.cuda.device_count()):
+        found = f"more processes on a machine than its {count(gpus, 'GPU')}"
+        raise SettingsError("device", found, "start one for each GPU, or choose cpu")
+    torch.cuda.set_device(ranks.of_node())
+    return torch.device("cuda", ranks.of_node())

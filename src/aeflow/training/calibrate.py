@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aeflow._types import Floats
 from aeflow.backends.torch import TorchBackend
@@ -16,6 +18,7 @@ from aeflow.data.records import Record
 from aeflow.data.splits import evenly
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
+from aeflow.runtime import ranks
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import measure
 from aeflow.training.class_mixture_em import MixtureFit
@@ -25,19 +28,44 @@ MAX_WEIGHED = 200  # abnormal images, labelled or found, on which the weight of 
 
 
 def calibrate_on(net: AEFlow, held_out: Sequence[Record], learnt: LearntClasses | None = None) -> Calibration:
-    """Calibrate a model on normal images it was not trained on, read and scored as any other."""
-    rows, mapped = [], set(evenly(held_out, MAX_MAPPED_NORMALS))
-    ratios: list[np.ndarray[Any, Any]] = []
-    pixels = MapPixels()
-    with bar("Calibrating", len(held_out)) as advance:
-        for record, measured in measure(TorchBackend(net), held_out, maps=True):
+    """Calibrate a model on normal images it was not trained on, read and scored as any other.
+
+    Several processes (``runtime.ranks``) measure a share each; rank 0 does the rest.
+    """
+    parts = ranks.to_first(_measured(net, held_out))
+    return ranks.from_first(lambda: _calibrated(net, parts, learnt))
+
+
+@dataclass(slots=True)
+class _Measured:
+    """Held-out normals as they were measured."""
+
+    rows: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # measures of each image
+    ratios: list[NDArray[Any]] = field(default_factory=list)
+    mapped: list[tuple[dict[str, NDArray[np.float32]], NDArray[np.float32] | None]] = field(default_factory=list)
+
+
+def _measured(net: AEFlow, held_out: Sequence[Record]) -> _Measured:
+    """Measure this process's share of the held-out normals."""
+    found, mapped, mine = _Measured(), set(evenly(held_out, MAX_MAPPED_NORMALS)), ranks.share(held_out)
+    with bar("Calibrating", len(mine)) as advance:
+        for record, measured in measure(TorchBackend(net), mine, maps=True):
             advance()
             if isinstance(measured, ImageError):  # it could be read before the training
                 raise measured
-            rows.append(measured.measures)
-            ratios += [] if measured.log_ratios is None else [measured.log_ratios]
+            found.rows.append(measured.measures)
+            found.ratios += [] if measured.log_ratios is None else [measured.log_ratios]
             if record in mapped:
-                pixels.add(measured.maps, measured.region)
+                found.mapped.append((measured.maps, measured.region))
+    return found
+
+
+def _calibrated(net: AEFlow, parts: Sequence[_Measured], learnt: LearntClasses | None) -> Calibration:
+    """Fit the calibration on all held-out normals."""
+    rows, ratios = [row for part in parts for row in part.rows], [ratio for part in parts for ratio in part.ratios]
+    pixels = MapPixels()
+    for maps, region in (one for part in parts for one in part.mapped):
+        pixels.add(maps, region)
     measures = {name: np.stack([row[name] for row in rows]) for name in net.settings.chosen_terms}
     calibration = fit_calibration(net.settings, measures, pixels.scales())
     if learnt is None or learnt.classes is None:

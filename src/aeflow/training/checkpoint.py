@@ -1,7 +1,8 @@
 """Checkpoint of an unfinished training: one safetensors file, written as a whole after an epoch.
 
 Adam's moments, the weights and the best weights so far are tensors; the rest is JSON in the file's header. Since
-shuffling and learning rate are functions of seed and epoch, nothing else is needed to continue bit for bit.
+shuffling and learning rate are functions of seed and epoch, nothing else is needed to continue bit for bit. Another
+number of processes may continue it, too, on other cores and with other threads; the last bits are then others.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from aeflow.runtime.checked_tensors import load_checked, save_checked
 
 State = dict[str, Tensor]
 
+OF_PROCESSES = ("threads", "cores")  # parts of the arithmetic that go with the number of processes
+
 
 @dataclass(slots=True)
 class Progress:
@@ -35,6 +38,16 @@ class Progress:
     @property
     def epochs_without_gain(self) -> int:
         return self.epoch - self.best_epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What a training goes on from."""
+
+    progress: Progress
+    weights: State
+    best: State  # the weights of the best epoch
+    moments: dict[int, State]  # Adam's, of each parameter
 
 
 def save_checkpoint(
@@ -55,13 +68,8 @@ def check_checkpoint(run: Path, task: dict[str, Any]) -> None:
     _read(run, task)
 
 
-def load_checkpoint(
-    run: Path, task: dict[str, Any], optimizer: torch.optim.Optimizer, device: torch.device
-) -> tuple[Progress, State, State]:
-    """Return progress, weights and best weights of ``run``; fills ``optimizer``.
-
-    Raises ArtifactError as ``check_checkpoint``.
-    """
+def load_checkpoint(run: Path, task: dict[str, Any], device: torch.device) -> Checkpoint:
+    """Return the checkpoint of ``run`` on ``device``; raises ArtifactError as ``check_checkpoint``."""
     tensors, progress = _read(run, task)
     groups: dict[str, State] = {"weights": {}, "best": {}, "optimizer": {}}
     for key, value in tensors.items():
@@ -71,8 +79,7 @@ def load_checkpoint(
     for name, value in groups["optimizer"].items():
         index, key = name.split("/")
         moments.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-    return progress, groups["weights"], groups["best"]
+    return Checkpoint(progress, groups["weights"], groups["best"], moments)
 
 
 def _read(run: Path, task: dict[str, Any]) -> tuple[State, Progress]:
@@ -86,7 +93,12 @@ def _read(run: Path, task: dict[str, Any]) -> tuple[State, Progress]:
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         remedy = "train from the start with --overwrite instead of --resume"
         raise ArtifactError(path, f"damaged checkpoint ({error})", remedy) from error
-    for part, now in json.loads(json.dumps(task)).items():
+    now_task = json.loads(json.dumps(task))
+    if saved.pop("processes", 1) != now_task.pop("processes", 1):
+        for arithmetic in (saved.get("arithmetic", {}), now_task.get("arithmetic", {})):
+            for name in OF_PROCESSES:
+                arithmetic.pop(name, None)
+    for part, now in now_task.items():
         if saved.get(part) != now:
             remedy = f"resume with the same {part}, or train from the start with --overwrite"
             raise ArtifactError(

@@ -16,12 +16,14 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.runtime.progress import bar
 from aeflow.training import log_det_weight
 
+# Held-out normals that the scales of maps and the weight are found on; more would only take longer.
+MAX_NORMALS = 5000
 MAX_LATENTS = 300  # train normals whose codes the Gaussian of new ones is fitted on
 
 
 def scale_maps(net: AEFlow, held_out: Features) -> None:
     """Set the scale of each term's map from held-out normals."""
-    feed = Feed(held_out, next(net.parameters()).device)
+    feed = Feed(held_out.thinned(MAX_NORMALS), next(net.parameters()).device)
     net.eval()
     net.scale_maps(net.encoded(*batch) for batch in feed.batches(net.settings.batch_size))
 
@@ -33,7 +35,7 @@ def choose_log_det_weight(net: AEFlow, cache: FeatureCache, held_out: Features) 
     normals = min(len(held_out), log_det_weight.MAX_ANOMALOUS)
     with bar("Synthetic anomalies", normals * log_det_weight.views_of(normals)) as advance:
         anomalous = log_det_weight.anomalies(cache, held_out, advance)
-    return log_det_weight.chosen(net, held_out, anomalous)
+    return log_det_weight.chosen(net, held_out.thinned(MAX_NORMALS), anomalous)
 
 
 @torch.no_grad()

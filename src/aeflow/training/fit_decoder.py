@@ -14,6 +14,7 @@ from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.ssim import ssim
+from aeflow.runtime import ranks
 from aeflow.runtime.progress import bar
 from aeflow.training.schedule import one_cycle
 
@@ -35,10 +36,13 @@ def reconstruction_loss(x_hat: Tensor, x: Tensor) -> Tensor:
 def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
     """Train ``decoder`` on all images of ``feed``, whose batches hold the stages it reads; return the last loss.
 
-    Adam with one cycle of the learning rate. The same seed gives the same weights on one kind of machine. Raises
-    NumericalError if the loss leaves the finite numbers.
+    Adam with one cycle of the learning rate. The same seed gives the same weights on one kind of machine. Several
+    processes (``runtime.ranks``) have a share of each batch. Raises NumericalError if the loss leaves the finite
+    numbers.
     """
-    decoder.initialise(*feed.batch(evenly(range(len(feed)), START_FROM_IMAGES)))
+    if ranks.first():
+        decoder.initialise(*feed.batch(evenly(range(len(feed)), START_FROM_IMAGES)))
+    ranks.copy_from_first(list(decoder.state_dict().values()))
     optimizer = torch.optim.Adam(decoder.parameters(), LEARNING_RATE)
     generator = torch.Generator().manual_seed(seed)
     steps = min(MOST_UPDATES, EPOCHS * math.ceil(len(feed) / BATCH))
@@ -52,12 +56,12 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
             rows, order = order[:BATCH], order[BATCH:]
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * one_cycle(step, steps)
-            features, x = feed.batch(rows)
             optimizer.zero_grad()
-            loss = reconstruction_loss(decoder(features), x).mean()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = _gradients(decoder, feed, rows)
+            ranks.add_up_gradients(list(decoder.parameters()))
+            ranks.add_up([loss])
             nn.utils.clip_grad_norm_(decoder.parameters(), MAX_GRAD_NORM)
-            found = float(loss.detach())
+            found = float(loss)
             if not math.isfinite(found):
                 where = f"decoder, step {step + 1}"
                 raise NumericalError(where, f"its loss is {found}", "look for images or features that are not finite")
@@ -66,6 +70,16 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
             advance(note=f"loss {mean_loss:.3f}")
     decoder.eval()
     return mean_loss
+
+
+def _gradients(decoder: UpsamplingDecoder, feed: Feed, rows: list[int]) -> Tensor:
+    """Set the gradients of the mean loss of ``rows`` from this process's share of them; return its part of the loss."""
+    features, x = feed.batch(ranks.share(rows))
+    if not len(x):
+        return x.new_zeros(())
+    loss = reconstruction_loss(decoder(features), x).mean() * (len(x) / len(rows))
+    loss.backward()  # type: ignore[no-untyped-call]
+    return loss.detach()
 
 
 def paint(net: AEFlow, normals: Features, seed: int) -> None:

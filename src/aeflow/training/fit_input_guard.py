@@ -17,6 +17,7 @@ from aeflow.model.input_statistics import measure_input_statistics
 from aeflow.model.pooling import pool
 from aeflow.runtime.progress import bar
 
+MAX_FITTED = 10_000  # train normals of each view that the statistics are fitted on; more would only fill the memory
 MAX_NORMALS = 300  # train normals, and held-out ones, that are recaptured
 BATCH = 32
 
@@ -29,7 +30,7 @@ def learn_input_guard(net: AEFlow, views: Sequence[Features], held_out: Features
     """
     train, regions = [], []
     for features in views:
-        for parts, x in features.batches(BATCH):
+        for parts, x in features.thinned(MAX_FITTED).batches(BATCH):
             encoded = net.encoded(parts, x)
             train.append(measure_input_statistics(x, pool(net.flow_features(encoded))))
             regions += [encoded.statistics] if net.front.recognises and encoded.statistics is not None else []

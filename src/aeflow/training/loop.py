@@ -22,6 +22,7 @@ from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cached_features import Features
 from aeflow.features.device_batches import Feed
 from aeflow.model.aeflow import AEFlow
+from aeflow.runtime import ranks
 from aeflow.runtime.device import Plan, halving
 from aeflow.runtime.progress import bar
 from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
@@ -67,8 +68,9 @@ class Material:
 def task_of(
     net: AEFlow, settings: Settings, material: Material, arithmetic: Arithmetic | None = None
 ) -> dict[str, Any]:
-    """Return what a training depends on; only one with the same may continue it."""
+    """Return what a training depends on; only one with the same may continue it, see ``checkpoint``."""
     return {
+        "processes": ranks.size(),
         "settings": settings.model_dump(mode="json"),
         "images": material.fingerprint(),
         "encoder weights": net.encoder.fingerprint(),
@@ -88,8 +90,9 @@ def fit_network(
 ) -> Progress:
     """Train ``net`` until its held-out loss stops falling; checkpoints go into ``run``.
 
-    A checkpoint follows each epoch, or fewer of them if writing would take more than a tenth of the time. ``plan``
-    replaces that of the device. ``after_epoch`` may look at the model, or end the training by raising. Raises
+    A checkpoint follows each epoch, or fewer of them if writing would take more than a tenth of the time. Several
+    processes (``runtime.ranks``) divide each batch and the held-out normals; rank 0 starts the norms and decides.
+    ``plan`` replaces that of the device. ``after_epoch`` may look at the model, or end the training by raising. Raises
     NumericalError naming the layer if training leaves the finite numbers, SettingsError if the GPU's memory does not
     hold one image.
     """
@@ -107,11 +110,15 @@ def fit_network(
     )
     task = task_of(net, settings, material, arithmetic)
     if resume:
-        progress, weights, best = load_checkpoint(run, task, optimizer, device)
-        net.load_state_dict(weights, strict=False)  # it was written by a training of the same task, see ``trainable``
+        saved = ranks.from_first(lambda: load_checkpoint(run, task, device))
+        progress, best = saved.progress, saved.best
+        net.load_state_dict(saved.weights, strict=False)  # of a training of the same task, see ``trainable``
+        optimizer.load_state_dict({"state": saved.moments, "param_groups": optimizer.state_dict()["param_groups"]})
     else:
-        rows = range(len(material.views[0]))
-        halving(lambda size: net.initialise(net.encoded(*train.batch(evenly(rows, size)))), NORMS_FROM_IMAGES)
+        if ranks.first():
+            rows = range(len(material.views[0]))
+            halving(lambda size: net.initialise(net.encoded(*train.batch(evenly(rows, size)))), NORMS_FROM_IMAGES)
+        copy_from_first(net)
         progress, best = Progress(), trainable(net)
 
     step = _Step(net, settings, optimizer, plan)
@@ -125,6 +132,7 @@ def fit_network(
             order = material.shuffled(settings.seed, epoch)
             train_losses = _train_epoch(step, train, order, epoch, epochs)
             trained = time.perf_counter() - tic
+            copy_from_first(net)  # processors of several kinds may differ in the last bits of a step
             with net.in_bfloat16(plan.train_bfloat16):
                 held_losses, of_held = measure_all(net, held_out, step.size)
                 _, of_watched = measure_all(net, watched, step.size)
@@ -138,7 +146,7 @@ def fit_network(
             for side, losses in (("train", train_losses), ("held_out", held_losses)):
                 row |= {f"{side}_{part}": float(loss) for part, loss in zip(PARTS, losses, strict=True)}
             progress.history.append({**row, "seconds": round(time.perf_counter() - tic, 3)})
-            if time.perf_counter() >= save_from:
+            if ranks.first() and time.perf_counter() >= save_from:
                 tic = time.perf_counter()
                 save_checkpoint(run, task, progress, trainable(net), best, optimizer)
                 save_from = time.perf_counter() + CHECKPOINT_PAUSE * (time.perf_counter() - tic)
@@ -154,7 +162,7 @@ class _Step:
     """One step of the optimizer, in parts if the device's memory does not hold a batch.
 
     The gradient is that of the whole batch either way (but for BatchNorm of the ``resnet`` sub-networks, which sees the
-    parts).
+    parts), also if several processes have a share of it each.
     """
 
     def __init__(self, net: AEFlow, settings: Settings, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
@@ -162,29 +170,37 @@ class _Step:
         self.size = settings.batch_size
         self.losses = torch.compile(self._losses, backend=plan.compiler) if plan.compiler else self._losses
 
-    def __call__(self, features: list[Tensor], x: Tensor, where: str) -> Tensor:
-        """Make a step on a batch; return its losses (3, B) before the step, or raise NumericalError."""
+    def __call__(self, features: list[Tensor], x: Tensor, images: int, where: str) -> Tensor:
+        """Make a step on this process's share (B) of a batch of so many images.
+
+        Return the share's losses (3, B) before the step, or raise NumericalError.
+        """
         net = self.net
         with net.in_bfloat16(self.plan.train_bfloat16):
-            losses, self.size = halving(lambda size: self._gradients(features, x, size), self.size)
+            losses, self.size = halving(lambda size: self._gradients(features, x, images, size), self.size)
+        ranks.add_up_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
         # Apart: the flows' far larger gradients would silence the decoder.
         parts = (net.flows,) if net.decoder.reads_features else (net.flows, net.decoder)
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.settings.max_grad_norm) for part in parts]
         if not bool(torch.isfinite(torch.cat([losses.flatten(), *map(torch.atleast_1d, norms)])).all()):  # one wait
             check_finite(net, losses[0], lambda: self._x_hat(features, x), where)
+            ranks.wait()  # if the losses of another share are at fault, its process says so
             for norm in norms:
                 check_gradients(net, norm, where)
         self.optimizer.step()
         return losses
 
-    def _gradients(self, features: list[Tensor], x: Tensor, size: int) -> Tensor:
-        """Set the gradients of a batch's mean loss, in parts of ``size`` images; return its losses (3, B)."""
+    def _gradients(self, features: list[Tensor], x: Tensor, images: int, size: int) -> Tensor:
+        """Set a share's part of the gradients of the mean loss of so many images, in parts of ``size``.
+
+        Return the losses (3, B) of the share, which may be empty.
+        """
         self.optimizer.zero_grad()
-        found = []
+        found = [x.new_zeros(3, 0)]
         for start in range(0, len(x), size):
             rows = slice(start, start + size)
             losses = self.losses([z[rows] for z in features], x[rows])
-            (losses[0].sum() / len(x)).backward()  # type: ignore[no-untyped-call]
+            (losses[0].sum() / images).backward()  # type: ignore[no-untyped-call]
             found.append(losses.detach())
         return torch.cat(found, dim=1)
 
@@ -201,14 +217,17 @@ class _Step:
 
 def _train_epoch(step: _Step, feed: Feed, order: list[int], epoch: int, epochs: int) -> Floats:
     """Pass once over the train normals; return the mean losses (3,)."""
-    settings, steps = step.settings, math.ceil(len(order) / step.settings.batch_size)
+    settings, starts = step.settings, range(0, len(order), step.settings.batch_size)
     step.net.train()
     losses = []
-    for i, (features, x) in enumerate(feed.batches(settings.batch_size, order)):
+    for i, start in enumerate(starts):
         for group in step.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, (epoch - 1) * steps + i, epochs * steps)
-        losses.append(step(features, x, f"epoch {epoch}, step {i + 1}"))
-    mean: Floats = torch.cat(losses, dim=1).double().mean(dim=1).cpu().numpy()
+            group["lr"] = learning_rate(settings, (epoch - 1) * len(starts) + i, epochs * len(starts))
+        rows = order[start : start + settings.batch_size]
+        losses.append(step(*feed.batch(ranks.share(rows)), len(rows), f"epoch {epoch}, step {i + 1}"))
+    total = torch.cat(losses, dim=1).double().sum(dim=1)
+    ranks.add_up([total])
+    mean: Floats = (total / len(order)).cpu().numpy()
     return mean
 
 
@@ -219,11 +238,14 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 
 @torch.no_grad()
 def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[str, Floats]]:
-    """Return the mean losses (3,), and the raw measures (n, ...) of each term, in evaluation mode."""
+    """Return the mean losses (3,), and the raw measures (n, ...) of each term, in evaluation mode.
+
+    Several processes measure a share each, and all get what rank 0 makes of them.
+    """
     net.eval()
     losses = [torch.zeros(3, 0)]
     measured: dict[str, list[Tensor]] = {name: [] for name in net.terms}
-    for z, x in feed.batches(batch_size):
+    for z, x in feed.batches(batch_size, ranks.share(range(len(feed)))):
         encoded = net.encoded(z, x)
         latent = net.encode(encoded)
         x_hat = net.needed_x_hat(encoded, latent)
@@ -231,12 +253,27 @@ def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[
         losses.append(torch.stack((loss.total, loss.flow, loss.reconstruction)).cpu())
         for name, measure in measures.terms.items():
             measured[name].append(measure.cpu())
-    sums = torch.cat(losses, dim=1).double().sum(dim=1).numpy()
-    found = {name: torch.cat(parts).double().numpy() for name, parts in measured.items() if parts}
-    return sums / max(1, len(feed)), found
+    shares = ranks.gathered((losses, measured))
+
+    def together() -> tuple[Floats, dict[str, Floats]]:
+        sums = torch.cat([part for losses, _ in shares for part in losses], dim=1).double().sum(dim=1).numpy()
+        parts = {name: [part for _, measured in shares for part in measured[name]] for name in measured}
+        found = {name: torch.cat(several).double().numpy() for name, several in parts.items() if several}
+        return sums / max(1, len(feed)), found
+
+    return ranks.from_first(together)
 
 
 def trainable(net: AEFlow) -> State:
     """Return a copy of everything but the frozen encoder and the region."""
+    return {key: value.clone() for key, value in _trainable(net).items()}
+
+
+def copy_from_first(net: AEFlow) -> None:
+    """Give everything but the frozen encoder and the region the values of rank 0."""
+    ranks.copy_from_first(list(_trainable(net).values()))
+
+
+def _trainable(net: AEFlow) -> State:
     frozen = ("encoder.", "region.")
-    return {key: value.detach().clone() for key, value in net.state_dict().items() if not key.startswith(frozen)}
+    return {key: value.detach() for key, value in net.state_dict().items() if not key.startswith(frozen)}

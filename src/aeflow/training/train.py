@@ -6,33 +6,29 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from aeflow.artifacts.layout import of_run
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few, too_few_patients
 from aeflow.config import FLOWGMM, Settings
-from aeflow.data.leakage import Leakage, leakage, refuse_leakage
-from aeflow.data.plain_folders import TrainingData, place_of, records_of
-from aeflow.data.records import Record, Refusals, of_label
-from aeflow.data.slices import refusals_among, unfold
-from aeflow.data.splits import evenly, hold_out
-from aeflow.errors import DataError, count
+from aeflow.data.plain_folders import TrainingData, place_of
+from aeflow.data.records import Refusals
+from aeflow.data.slices import refusals_among
+from aeflow.errors import DataError, SettingsError, count
 from aeflow.features.arithmetic import Arithmetic
 from aeflow.features.cache import FeatureCache
-from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
-from aeflow.model.described import Described
 from aeflow.model.encoder_weights import pretrained
 from aeflow.model.front import Front
-from aeflow.model.regions.base import Region
+from aeflow.runtime import ranks
 from aeflow.runtime.folders import alone
+from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
+from aeflow.training.build import build_network, plan_score
 from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
 from aeflow.training.checkpoint import Progress, check_checkpoint
@@ -40,14 +36,12 @@ from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
 from aeflow.training.find_region import find_region, unused_masks
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
-from aeflow.training.fit_terms import described, fit_terms, images_of
+from aeflow.training.fit_terms import fit_terms
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
-from aeflow.training.plan import fingerprint, plan_terms
 from aeflow.training.run_folder import check_run, inputs_with, write_run
-
-MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
+from aeflow.training.training_images import TrainingImages, read_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +52,6 @@ class Trained:
     history: list[dict[str, float]]
     refusals: Refusals
     notes: list[str]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingImages:
-    """The images of a data folder, by the part each has in a training."""
-
-    train: list[Record]  # every image of the train split
-    test: list[Record]
-    kept: list[Record]  # train normals that the flow learns from
-    held_out: list[Record]  # train normals that decide when to stop, and calibrate
-    watched: list[Record]  # train abnormal images whose scores are only drawn
-    leaked: Leakage
-
-    def encoded(self, settings: Settings) -> int:
-        """Return the number of images that a training computes features of, cached or not, synthetic ones included."""
-        synthetic = images_of(len(self.kept)) if settings.describes else 0
-        return (1 + settings.augmented_views) * len(self.kept) + len(self.held_out) + len(self.watched) + synthetic
 
 
 @dataclass(slots=True)
@@ -116,9 +93,19 @@ def train(
     names the layer if training leaves the finite numbers.
     """
     run = Path(out)
+    with ranks.joined(), _held(run, resume, overwrite):
+        return _trained(data, run, settings, encoder_weights, painted, device, resume)
+
+
+@contextmanager
+def _held(run: Path, resume: bool, overwrite: bool) -> Iterator[None]:
+    """Hold the run folder, which only rank 0 writes to."""
+    if not ranks.first():
+        yield
+        return
     check_run(run, resume, overwrite)
     with alone(run):
-        return _trained(data, run, settings, encoder_weights, painted, device, resume)
+        yield
 
 
 def _trained(
@@ -130,80 +117,104 @@ def _trained(
     device: str,
     resume: bool,
 ) -> Trained:
-    """Train into a run folder that is held."""
+    """Train into a run folder that is held.
+
+    Of several processes (``runtime.ranks``) all compute features and train decoder and flow; the rest is rank 0's.
+    """
     started, paces = time.perf_counter(), Paces()
     prepare()
+    check_divisible(settings)
     on = pick_device(device)
-    inputs = inputs_with(data, encoder_weights, painted)
-    for name in of_run(run):
-        inputs.spare(run / name)
-    images = read_images(data, settings)
+    inputs = _inputs(data, run, encoder_weights, painted) if ranks.first() else Inputs()
+    images = ranks.from_first(lambda: read_images(data, settings))
     of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
-    region = find_region(data, painted, images.kept, settings, encoder)
-    arithmetic = Arithmetic.of(on, images.encoded(settings))
-    learnt, settings, refusals = _learn_classes(data, images, settings, Front(encoder, region, settings), arithmetic)
+    region = ranks.from_first(lambda: find_region(data, painted, images.kept, settings, encoder))
+    arithmetic = ranks.from_first(lambda: Arithmetic.of(on, images.encoded(settings)))
+    front = Front(encoder, region, settings)
+    learnt, settings, refusals = ranks.from_first(lambda: _learn_classes(data, images, settings, front, arithmetic))
     cache = FeatureCache.of(Front(encoder, region, settings), settings, arithmetic=arithmetic)
     material, refused = compute_features(cache, images, settings, paces)
     refusals = _all_refusals(refusals, refused)
     _check_enough(material, settings, data, refusals)
-    settings, plan, normals = plan_score(cache, material.views[0], settings)
-    net = build_network(before_flowgmm(settings), learnt, region, encoder_weights, on)
-    if resume:
-        check_checkpoint(run, task_of(net, settings, material, arithmetic))  # before minutes go into terms and decoder
-    if of_flowgmm is not None:
-        check_quarters(net)
-    if normals is not None:
-        with paces.of("terms", len(material.views[0])):
-            fit_terms(net, material.views, normals, settings.seed, arithmetic)
 
+    def before() -> tuple[AEFlow, Settings, tuple[str, ...]]:
+        planned, plan, normals = plan_score(cache, material.views[0], settings)
+        net = build_network(before_flowgmm(planned), learnt, region, encoder_weights, on)
+        if resume:
+            check_checkpoint(run, task_of(net, planned, material, arithmetic))  # before minutes go into the terms
+        if of_flowgmm is not None:
+            check_quarters(net)
+        if normals is not None:
+            with paces.of("terms", len(material.views[0])):
+                fit_terms(net, material.views, normals, planned.seed, arithmetic)
+        return net, planned, plan
+
+    net, planned, plan = ranks.from_first(before)
     with paces.of("decoder", len(material.views[0])):
-        paint(net, material.views[0], settings.seed)
+        paint(net, material.views[0], planned.seed)
     progress = Progress()
     if net.flows or not net.decoder.reads_features:
-        progress = fit_network(net, settings, run, material, resume, arithmetic=arithmetic)
+        progress = fit_network(net, planned, run, material, resume, arithmetic=arithmetic)
         paces.add("training", sum(row["seconds"] for row in progress.history), progress.epoch * len(material.views[0]))
-    if of_flowgmm is not None:
-        with paces.of("flowgmm", len(of_flowgmm.records)):
-            learnt, refused = learn_flowgmm(net, cache, of_flowgmm, material.held_out)
-        refusals = _all_refusals(refusals, refused)
-    with paces.of("calibration", len(material.held_out)):
+
+    def complete() -> tuple[AEFlow, LearntClasses | None, Refusals, dict[str, float]]:
+        classes, all_refusals = learnt, refusals
+        if of_flowgmm is not None:
+            with paces.of("flowgmm", len(of_flowgmm.records)):
+                classes, refused = learn_flowgmm(net, cache, of_flowgmm, material.held_out)
+            all_refusals = _all_refusals(refusals, refused)
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
         scale_maps(net, material.held_out)
         net.latent_pca.fit(codes(net, material.views[0]))
-        calibration = calibrate_on(net, material.held_out.records, learnt)
-        guard = learn_input_guard(net, material.views, material.held_out)
-    shown = counterpart_auroc(net, calibration, material.held_out)
-    metadata: dict[str, Any] = {
-        "counterpart_auroc": shown,
-        "training": {
-            **_counts(material, images, refusals, progress),
-            "seconds": round(time.perf_counter() - started, 1),
-            **paces.values,
-            "device": str(on),
-        },
-        "arithmetic": {**arithmetic.to_json(), "features": ", ".join(material.views[0].by)},
-        "plan": list(plan),
-        "log_det_weights": ranked,
-        "labelled_set": None if learnt is None else learnt.to_json(),
-    }
-    model = Artifact(net, net.settings, calibration, guard, metadata)
-    history = write_run(model, run, material, progress, inputs)
-    patients = metadata["training"]["held_out_patients"]
-    notes = _notes(images, patients, learnt, calibration, settings)
-    return Trained(model, history, refusals, notes + unused_masks(data, painted, images.train, settings))
+        return net, classes, all_refusals, ranked
+
+    tic = time.perf_counter()
+    completed, classes, all_refusals, ranked = ranks.from_first(complete)
+    calibration = calibrate_on(completed, material.held_out.records, classes)
+
+    def write() -> Trained:
+        guard = learn_input_guard(completed, material.views, material.held_out)
+        paces.add(
+            "calibration", time.perf_counter() - tic - paces.values.get("flowgmm_seconds", 0.0), len(material.held_out)
+        )
+        shown = counterpart_auroc(completed, calibration, material.held_out)
+        metadata: dict[str, Any] = {
+            "counterpart_auroc": shown,
+            "training": {
+                **_counts(material, images, all_refusals, progress),
+                "seconds": round(time.perf_counter() - started, 1),
+                **paces.values,
+                "device": str(on),
+                "processes": ranks.size(),
+            },
+            "arithmetic": {**arithmetic.to_json(), "features": ", ".join(material.views[0].by)},
+            "plan": list(plan),
+            "log_det_weights": ranked,
+            "labelled_set": None if classes is None else classes.to_json(),
+        }
+        model = Artifact(completed, completed.settings, calibration, guard, metadata)
+        history = write_run(model, run, material, progress, inputs)
+        patients = metadata["training"]["held_out_patients"]
+        notes = _notes(images, patients, classes, calibration, planned)
+        return Trained(model, history, all_refusals, notes + unused_masks(data, painted, images.train, settings))
+
+    return ranks.from_first(write)
 
 
-def read_images(data: TrainingData, settings: Settings) -> TrainingImages:
-    """Return the images of a data folder by their part; raises DataError for too few normals, or leaked ones."""
-    records = unfold(records_of(data, "train"), settings.slice_axis)
-    normals = of_label(records, 0, at_least=2, where=place_of(data, 0))
-    test = unfold([r for r in records_of(data) if r.split == "test"], settings.slice_axis)
-    leaked = leakage(normals, test)
-    if not settings.allow_leakage:
-        refuse_leakage(data, leaked)
-    kept, held_out = hold_out(normals, settings.held_out, settings.seed)
-    return TrainingImages(records, test, kept, held_out, evenly(of_label(records, 1), MAX_WATCHED), leaked)
+def check_divisible(settings: Settings) -> None:
+    """Raise SettingsError if several processes cannot divide a batch as one would see it."""
+    if ranks.size() > 1 and settings.subnet == "resnet":
+        found = "'resnet' normalises over a batch, which several processes divide"
+        raise SettingsError("subnet", found, "choose conv, or train in one process")
+
+
+def _inputs(data: TrainingData, run: Path, *given: Path | None) -> Inputs:
+    """Return the files that a training reads; raises OutputError if one is where it writes."""
+    inputs = inputs_with(data, *given)
+    for name in of_run(run):
+        inputs.spare(run / name)
+    return inputs
 
 
 def _learn_classes(
@@ -225,33 +236,6 @@ def _of_flowgmm(data: TrainingData, images: TrainingImages, settings: Settings) 
     return choose_labelled_set(data, images.train, images.test, images.kept, settings)
 
 
-def plan_score(
-    cache: FeatureCache, kept: Features, settings: Settings
-) -> tuple[Settings, tuple[str, ...], Described | None]:
-    """Return the settings with the terms planned, the plan in words, and the described normals if positions are."""
-    front = cache.encoder
-    assert isinstance(front, Front)
-    if not front.describes:
-        return settings, (), None
-    normals = described(front, kept)
-    if settings.terms is not None:
-        return settings, (f"terms as set: {', '.join(settings.terms)}",), normals
-    plan = plan_terms(settings, fingerprint(normals, front.beside))
-    axis = settings.mirror_axis or plan.mirror_axis
-    planned = settings.model_copy(update={"terms": plan.terms, "mirror_axis": axis})
-    return planned, plan.words, replace(normals, mirror_axis=axis)
-
-
-def build_network(
-    settings: Settings, learnt: LearntClasses | None, region: Region | None, weights: Path | None, on: torch.device
-) -> AEFlow:
-    """Return the network before its training, started by the seed, with the classes and region that were learnt."""
-    mixture = learnt.classes.mixture if learnt is not None and learnt.classes is not None else None
-    encoder = pretrained(settings.encoder, settings.encoder_stages, weights)
-    torch.manual_seed(settings.seed)
-    return AEFlow(settings, encoder, mixture, region).to(on)
-
-
 def compute_features(
     cache: FeatureCache, images: TrainingImages, settings: Settings, paces: Paces
 ) -> tuple[Material, Refusals]:
@@ -260,7 +244,7 @@ def compute_features(
     parts = [(images.kept, view) for view in views] + [(images.held_out, 0), (images.watched, 0)]
     total = sum(len(part) for part, _ in parts)
     with paces.of("features", total), bar("Features", total) as advance:
-        found = [cache.features(part, advance, view) for part, view in parts]
+        found = [cache.divided(part, advance, view) for part, view in parts]
     *kept, held_out, watched = [features for features, _ in found]
     refused = [r for (_, view), (_, refusals) in zip(parts, found, strict=True) if view == 0 for r in refusals]
     return Material(kept, held_out, watched), refused

@@ -146,14 +146,7 @@ class Proxy:
 
     def thinned(self, most: int) -> Proxy:
         """Return the same with at most ``most`` images of each group, evenly drawn: for a quick look in a training."""
-
-        def some(features: Features) -> Features:
-            records, contents, rows = features.records, features.contents, features.rows
-            return replace(
-                features, records=evenly(records, most), contents=evenly(contents, most), rows=evenly(rows, most)
-            )
-
-        return replace(self, groups={name: some(features) for name, features in self.groups.items()})
+        return replace(self, groups={name: features.thinned(most) for name, features in self.groups.items()})
 
     def counts(self) -> dict[str, int]:
         """Return the number of images in each group."""

@@ -24,11 +24,11 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.encoder import Encoder
 from aeflow.model.front import Front
 from aeflow.runtime.progress import bar
+from aeflow.training.build import plan_score
 from aeflow.training.find_region import find_region
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_terms import fit_terms, images_of
 from aeflow.training.loop import Material, fit_network
-from aeflow.training.train import plan_score
 from aeflow.tuning.proxy import Proxy, Sides, of_stages, value
 from aeflow.tuning.search_space import SearchSpace
 

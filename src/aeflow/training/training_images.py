@@ -1,0 +1,44 @@
+"""Images of a training: those of a data folder, by the part that each has in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aeflow.config import Settings
+from aeflow.data.leakage import Leakage, leakage, refuse_leakage
+from aeflow.data.plain_folders import TrainingData, place_of, records_of
+from aeflow.data.records import Record, of_label
+from aeflow.data.slices import unfold
+from aeflow.data.splits import evenly, hold_out
+from aeflow.training.fit_terms import images_of
+
+MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """The images of a data folder, by the part each has in a training."""
+
+    train: list[Record]  # every image of the train split
+    test: list[Record]
+    kept: list[Record]  # train normals that the flow learns from
+    held_out: list[Record]  # train normals that decide when to stop, and calibrate
+    watched: list[Record]  # train abnormal images whose scores are only drawn
+    leaked: Leakage
+
+    def encoded(self, settings: Settings) -> int:
+        """Return the number of images that a training computes features of, cached or not, synthetic ones included."""
+        synthetic = images_of(len(self.kept)) if settings.describes else 0
+        return (1 + settings.augmented_views) * len(self.kept) + len(self.held_out) + len(self.watched) + synthetic
+
+
+def read_images(data: TrainingData, settings: Settings) -> TrainingImages:
+    """Return the images of a data folder by their part; raises DataError for too few normals, or leaked ones."""
+    records = unfold(records_of(data, "train"), settings.slice_axis)
+    normals = of_label(records, 0, at_least=2, where=place_of(data, 0))
+    test = unfold([r for r in records_of(data) if r.split == "test"], settings.slice_axis)
+    leaked = leakage(normals, test)
+    if not settings.allow_leakage:
+        refuse_leakage(data, leaked)
+    kept, held_out = hold_out(normals, settings.held_out, settings.seed)
+    return TrainingImages(records, test, kept, held_out, evenly(of_label(records, 1), MAX_WATCHED), leaked)

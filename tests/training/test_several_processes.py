@@ -1,0 +1,204 @@
+"""A training divided among processes is the training of one: losses, threshold, verdicts; and it ends as one."""
+
+from __future__ import annotations
+
+import csv
+import json
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aeflow.runtime.cache import entries
+from aeflow.runtime.device import Plan
+from aeflow.training.checkpoint import CHECKPOINT
+from helpers.command import within
+from helpers.data import TINY
+from helpers.once import once
+from helpers.ranks import TOGETHER, Ended, ended, started, together, torchrun
+
+NEAR = 1e-3  # standard deviations of held-out normals
+SMALL = ["image_size=64", "hidden=16", "flow_steps=2", "batch_size=8", "stages=3"]
+Run = Callable[[int], Path]
+
+
+@pytest.fixture(scope="module")
+def arguments(data: Path, tiny_weights: Path) -> list[object]:
+    """A training of a few seconds: 32 images in batches of 8, of which four processes have 2 each."""
+    settings = [part for setting in SMALL for part in ("--set", setting)]
+    place = ["--encoder", TINY, "--encoder-weights", tiny_weights, "--device", "cpu", "--no-graph"]
+    return ["train", data, *place, *settings, "--epochs", 5]
+
+
+@pytest.fixture(scope="module")
+def run_of(arguments: list[object], shared: Path) -> Run:
+    """A function that gives the run of so many processes, with a cache of their own; torchrun starts two.
+
+    One process trains in float32, as several always do: what bfloat16 rounds is another matter than what is divided.
+    """
+
+    def make(place: Path) -> None:
+        number, command = int(place.name), [*arguments, "--out", place]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("AEFLOW_CACHE", str(cache_of(shared, number)))
+            if number == 1:
+                in_float32(patch)
+                within(*command)
+                return
+            if number == 2:
+                out = torchrun(number, *command)
+            else:
+                first, *others = together(number, *command)
+                assert [(other.out, other.err) for other in others] == [("", "")] * (number - 1)
+                out = first.out
+        assert out.count(f"model: {place}") == 1
+
+    return lambda number: once(shared / "several" / str(number), make)
+
+
+def in_float32(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Plan, "of", classmethod(lambda cls, device: cls()))
+
+
+def cache_of(shared: Path, number: int) -> Path:
+    return shared / "several" / f"cache {number}"
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    with (run / "history.csv").open() as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def facts(run: Path) -> dict[str, Any]:
+    return json.loads((run / "model.json").read_text())
+
+
+def verdicts(run: Path, data: Path, out: Path) -> tuple[list[str], list[float]]:
+    out = out.with_suffix(".csv")
+    within("score", run, data / "test" / "normal", data / "test" / "abnormal", "--out", out, "--backend", "torch")
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    return [row["verdict"] for row in rows], [float(row["score"]) for row in rows]
+
+
+@pytest.mark.parametrize("number", [2, 4])
+def test_several_processes_train_the_same_model(run_of: Run, data: Path, tmp_path: Path, number: int) -> None:
+    one, several = run_of(1), run_of(number)
+    for a, b in zip(history(one), history(several), strict=True):
+        assert b["held_out_loss"] == pytest.approx(a["held_out_loss"], abs=1e-4)
+        assert b["train_loss"] == pytest.approx(a["train_loss"], abs=1e-4)
+        assert b["best"] == a["best"]
+    there, here = facts(one), facts(several)
+    assert here["training"]["processes"] == number
+    assert here["calibration"]["threshold"] == pytest.approx(there["calibration"]["threshold"], abs=NEAR)
+    assert here["log_det_weights"].keys() == there["log_det_weights"].keys()
+    (said, scores), (known, expected) = (verdicts(run, data, tmp_path / run.name) for run in (several, one))
+    assert said == known
+    assert scores == pytest.approx(expected, abs=NEAR)
+
+
+def test_processes_fill_a_cache_together(run_of: Run, shared: Path) -> None:
+    """No image is computed twice, though all write at once."""
+    counted = []
+    for number in (1, 2):
+        run_of(number)
+        [features, *_] = (one for one in entries(cache_of(shared, number)) if ", augment" in one.what)
+        counted.append(features.images)
+    assert counted[0] == counted[1] > 0
+
+
+def checkpoint_there(run: Path, processes: list[subprocess.Popen[str]]) -> None:
+    """Wait until a training has written a checkpoint."""
+    deadline = time.monotonic() + TOGETHER
+    while not (run / CHECKPOINT).exists():
+        assert time.monotonic() < deadline
+        assert all(process.poll() is None for process in processes)
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def stopped(arguments: list[object], shared: Path, run_of: Run) -> Path:
+    """An unfinished training of two processes that SIGTERM has ended, as torchrun sends it."""
+    run_of(2)
+    run = shared / "several" / "stopped"
+    with started(2, *arguments, "--out", run, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
+        checkpoint_there(run, processes)
+        for process in processes:
+            process.terminate()
+        done = ended(processes)
+    assert [one.code for one in done] == [-signal.SIGTERM] * 2
+    assert not any("Traceback" in one.err for one in done)
+    assert not (run / "model.json").exists()
+    return run
+
+
+@pytest.fixture
+def left(stopped: Path, tmp_path: Path) -> Path:
+    """A copy of what it left."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CHECKPOINT).write_bytes((stopped / CHECKPOINT).read_bytes())
+    return tmp_path / "run"
+
+
+def test_a_stopped_training_goes_on_in_another_number_of_processes(
+    left: Path, arguments: list[object], run_of: Run, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the losses and the threshold of one that was never stopped."""
+    monkeypatch.setenv("AEFLOW_CACHE", str(cache_of(shared, 2)))
+    in_float32(monkeypatch)
+    within(*arguments, "--out", left, "--resume")
+    whole = run_of(2)
+    losses = [[row["held_out_loss"] for row in history(run)] for run in (whole, left)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-4)
+    assert facts(left)["calibration"]["threshold"] == pytest.approx(facts(whole)["calibration"]["threshold"], abs=NEAR)
+
+
+def one_line(processes: list[Ended]) -> str:
+    """The one line that all processes together have said, but for notes."""
+    [line] = [line for one in processes for line in one.err.splitlines() if not line.startswith("note: ")]
+    return line
+
+
+def test_a_full_disk_ends_all_with_one_line_and_leaves_the_checkpoint(
+    left: Path, arguments: list[object], shared: Path
+) -> None:
+    kept = (left / CHECKPOINT).read_bytes()
+
+    def full() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(kept) // 2,) * 2)
+
+    command = [*arguments, "--out", left, "--resume"]
+    with started(2, *command, before=full, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
+        done = ended(processes)
+    assert [one.code for one in done] == [2, 2]
+    assert one_line(done).startswith(f"error: {left / CHECKPOINT}")
+    assert "free some space" in one_line(done)
+    assert (left / CHECKPOINT).read_bytes() == kept
+
+
+def test_a_killed_process_ends_the_others_with_one_line(left: Path, arguments: list[object], shared: Path) -> None:
+    kept = (left / CHECKPOINT).stat().st_ino
+    command = [*arguments, "--out", left, "--resume"]
+    with started(2, *command, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
+        deadline = time.monotonic() + TOGETHER
+        while (left / CHECKPOINT).stat().st_ino == kept:  # both train
+            assert time.monotonic() < deadline
+            time.sleep(0.002)
+        processes[1].kill()
+        first, second = done = ended(processes)
+    assert (first.code, second.code) == (2, -signal.SIGKILL)
+    assert one_line(done).startswith(
+        "error: training: another of 2 processes has ended without a word; see the system's"
+    )
+    assert (left / CHECKPOINT).exists()
+
+
+def test_an_error_of_all_is_said_once(arguments: list[object], tmp_path: Path) -> None:
+    done = together(2, *arguments, "--set", "subnet=resnet", "--out", tmp_path / "run", ok=2)
+    assert one_line(done).startswith("error: subnet: 'resnet' normalises over a batch, which several processes divide;")
+    assert not (tmp_path / "run").exists()
