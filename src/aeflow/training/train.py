@@ -171,7 +171,7 @@ def _trained(
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
         scale_maps(net, material.held_out)
         net.latent_pca.fit(codes(net, material.views[0]))
-        calibration = calibrate_on(net, material.held_out.records, learnt)
+        calibration, normals_held = calibrate_on(net, material.held_out.records, learnt)
         guard = learn_input_guard(net, material.views, material.held_out)
     shown = counterpart_auroc(net, calibration, material.held_out)
     metadata: dict[str, Any] = {
@@ -184,6 +184,7 @@ def _trained(
         },
         "arithmetic": {**arithmetic.to_json(), "features": ", ".join(material.views[0].by)},
         "plan": list(plan),
+        "normals": normals_held.table(calibration, guard).to_json(),
         "log_det_weights": ranked,
         "labelled_set": None if learnt is None else learnt.to_json(),
     }
