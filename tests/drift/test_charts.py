@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -96,7 +97,7 @@ def test_it_begins_again_after_an_alarm() -> None:
     chart = OtherImages(normals(rng))
     found = alarms(chart, images(rng, 400, moved={"input_brightness": 6.0}))
     assert len(found) > 1
-    assert all(later.onset.low > earlier.at for earlier, later in zip(found, found[1:], strict=False))
+    assert all(later.onset.low > earlier.at for earlier, later in pairwise(found))
 
 
 def test_a_statistic_that_an_image_lacks_is_passed_over() -> None:

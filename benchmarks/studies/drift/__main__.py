@@ -1,10 +1,10 @@
 """False alarms of `aeflow drift` on long streams, and its delay after a change of scanner.
 
-    python -m benchmarks.studies.drift --data FOLDER --run RUN [--page docs/drift.md]
+    python -m benchmarks.studies.drift --data FOLDER --work WORK [--page docs/drift.md]
 
-FOLDER holds `chest_xray_224` in aeflow's layout. The model is trained on half of its train normals (RUN, made if it is
-not there). Streams are drawn, with replacement, from one image a patient of the other half, which it never saw: as they
-are, by other scanners (single traits at the ends of the ranges of `data/augment.py`, and whole ones as `recapture`
+FOLDER holds `chest_xray_224` in aeflow's layout. The model is trained on half of its train normals; it and what was
+measured stay in WORK. Streams are drawn, with replacement, from one image a patient of the other half, which it never
+saw: as they are, by other scanners (single traits at the ends of the ranges of `data/augment.py`, and whole ones as `recapture`
 draws them), and with train-side abnormal images among them. No test image has a part in it. Writes
 benchmarks/results/drift.json, and the table into the page.
 """
@@ -23,7 +23,7 @@ from aeflow.drift.drift import reference
 from aeflow.runtime.process import prepare
 from benchmarks.common import CHEST, machine_line, with_table, write_results
 from benchmarks.options import Parser
-from benchmarks.studies.drift.images import ABNORMAL, PLAIN, Measured, measure, trained
+from benchmarks.studies.drift.images import ABNORMAL, PLAIN, Measured, kept, measure, trained
 from benchmarks.studies.drift.scanners import SCANNERS
 from benchmarks.studies.drift.streams import World, delays, false_alarms, more_abnormal
 
@@ -31,14 +31,17 @@ from benchmarks.studies.drift.streams import World, delays, false_alarms, more_a
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, and write the results."""
     parser = Parser("studies.drift", __doc__)
-    parser.share("--data", "--run", required=True)
+    parser.share("--data", "--work", required=True)
     parser.share("--seed", "--out", "--page")
     options = parser.parse_args(arguments)
     prepare()
     data = options.data / CHEST
-    scorer = trained(data, options.run, options.seed)
-    normals, _ = reference(read_metadata(options.run), scorer.calibration)
-    world = World(measure(scorer, data, options.seed), normals, scorer.calibration)
+    options.work.mkdir(parents=True, exist_ok=True)
+    run = options.work / "run"
+    scorer = trained(data, run, options.seed)
+    normals, _ = reference(read_metadata(run), scorer.calibration)
+    measured = kept(options.work / "measured.npz", lambda: measure(scorer, data, options.seed))
+    world = World(measured, normals, scorer.calibration)
     results = study(world, options.seed)
     write_results(options.out / "drift.json", results)
     print(table(results))

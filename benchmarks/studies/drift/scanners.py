@@ -59,19 +59,17 @@ def _whole(key: str) -> Scanner:
     return lambda x, number: recapture(x, key)
 
 
-# Single traits at the end of the range in which ``augment`` and ``recapture`` draw them, or half way; then whole
-# scanners as ``recapture`` draws them.
+# Single traits at the end of the range in which ``augment`` and ``recapture`` draw them; then whole scanners as
+# ``recapture`` draws them.
 SCANNERS: dict[str, Scanner] = {
     "tone curve, darker": _tone(GAMMA),
     "tone curve, brighter": _tone(-GAMMA),
-    "tone curve, darker by half": _tone(GAMMA / 2),
     "contrast 15 % less": _contrast(0.85, 0.0),
-    "contrast 15 % more": _contrast(1.15, 0.0),
     "brightness 5 % more": _contrast(1.0, 0.05),
     "softer (sigma 1 pixel)": _sharpness(1.0),
     "noisier (3 %)": _noise(0.03),
     "narrower frame (8 % a side)": _frame(CROP),
     "compressed (JPEG quality 30)": lambda x, number: compressed(as_image(x), 30),
     "another for each image": lambda x, number: recapture(x, f"drift/{number}"),
-    **{f"scanner {name}": _whole(f"drift scanner {name}") for name in "ABCDEFGH"},
+    **{f"scanner {name}": _whole(f"drift scanner {name}") for name in "ABCDE"},
 }

@@ -100,7 +100,8 @@ def delays(world: World, scanners: list[str], seed: int) -> dict[str, Any]:
                     for row in rows(world, rng, members, before, share):
                         watched.take(row)
                     early = len(watched.alarms["images"])
-                    for row in rows(world, rng, members, AFTER, share, scanner):
+                    taken = np.arange(len(world.measured.groups[scanner]))
+                    for row in rows(world, rng, taken, AFTER, share, scanner):
                         watched.take(row)
                         if len(watched.alarms["images"]) > early:
                             break
@@ -143,7 +144,7 @@ def rows(
     for number in range(length):
         if share is None and number % BLOCK == 0:
             now = rng.uniform(0, 0.2)
-        row = sick[rng.integers(len(sick))] if rng.random() < now else normal[rng.choice(members)]
+        row = sick[rng.integers(len(sick))] if rng.random() < now else normal[members[rng.integers(len(members))]]
         yield dict(zip(world.measured.columns, row.tolist(), strict=True))
 
 
