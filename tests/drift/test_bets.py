@@ -54,10 +54,6 @@ def test_each_kind_gains_on_its_own_change_and_its_opposite_does_not(kind, ranks
     assert growth[0] > 0.01 > 0 > growth[1]
 
 
-def test_nothing_is_bet_on_what_is_not_known() -> None:
-    assert np.isnan(Bets(ON_INPUTS).factors(np.array([np.nan]))).all()
-
-
 def test_bets_on_a_rate_gain_nothing_at_the_rate_and_lose_below_it() -> None:
     instead = np.array([0.2, 0.5])
     yes, no = rate_factors(True, 0.1, instead), rate_factors(False, 0.1, instead)

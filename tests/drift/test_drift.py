@@ -19,7 +19,7 @@ from helpers.command import error_of, within
 from helpers.data import lesion, texture
 from helpers.once import once
 
-NORMALS, IMAGES = 60, 150
+NORMALS, IMAGES = 100, 150
 Table = list[dict[str, str]]
 
 

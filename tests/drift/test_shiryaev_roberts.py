@@ -39,7 +39,7 @@ def test_no_bet_changes_nothing() -> None:
     statistic = ShiryaevRoberts(2)
     statistic.update(np.array([2.0, 3.0]), 0)
     before = statistic.values.copy()
-    statistic.update(np.array([np.nan, 1.0]), 1)
+    statistic.update(np.array([1.0]), 1, slice(1, 2))
     assert statistic.values[0] == before[0]
     assert statistic.values[1] == before[1] + 1
 

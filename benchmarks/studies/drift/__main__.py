@@ -4,8 +4,8 @@
 
 FOLDER holds `chest_xray_224` in aeflow's layout. The model is trained on half of its train normals; it and what was
 measured stay in WORK. Streams are drawn, with replacement, from one image a patient of the other half, which it never
-saw: as they are, by other scanners (single traits at the ends of the ranges of `data/augment.py`, and whole ones as `recapture`
-draws them), and with train-side abnormal images among them. No test image has a part in it. Writes
+saw: as they are, by other scanners (single traits at the ends of the ranges of `data/augment.py`, and whole ones as
+`recapture` draws them), and with train-side abnormal images among them. No test image has a part in it. Writes
 benchmarks/results/drift.json, and the table into the page.
 """
 
@@ -23,7 +23,7 @@ from aeflow.drift.drift import reference
 from aeflow.runtime.process import prepare
 from benchmarks.common import CHEST, machine_line, with_table, write_results
 from benchmarks.options import Parser
-from benchmarks.studies.drift.images import ABNORMAL, PLAIN, Measured, kept, measure, trained
+from benchmarks.studies.drift.images import ABNORMAL, PLAIN, Measured, measure, trained
 from benchmarks.studies.drift.scanners import SCANNERS
 from benchmarks.studies.drift.streams import World, delays, false_alarms, more_abnormal
 
@@ -40,8 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = options.work / "run"
     scorer = trained(data, run, options.seed)
     normals, _ = reference(read_metadata(run), scorer.calibration)
-    measured = kept(options.work / "measured.npz", lambda: measure(scorer, data, options.seed))
-    world = World(measured, normals, scorer.calibration)
+    world = World(measure(scorer, data, options.seed, options.work / "measured"), normals, scorer.calibration)
     results = study(world, options.seed)
     write_results(options.out / "drift.json", results)
     print(table(results))

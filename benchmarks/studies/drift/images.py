@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 import aeflow
-from aeflow._types import Floats
+from aeflow._types import Floats, Floats32
+from aeflow.calibration.held_out import SCORE
+from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import evenly, hold_out
 from aeflow.deploy.open_model import open_model
 from aeflow.runtime.folders import scratch
 from aeflow.scoring.scorer import Scorer
 from benchmarks.inputs import pixels_of
-from benchmarks.studies.drift.scanners import SCANNERS
+from benchmarks.studies.drift.scanners import SCANNERS, Scanner
 
 UNSEEN = 0.5  # share of the train normals that are kept from the model
-MOST_ABNORMAL = 400  # train-side abnormal images
-MOST_CHANGED = 250  # unseen normals that other scanners take, evenly chosen
+MOST_NORMAL, MOST_ABNORMAL = 400, 200  # images, evenly chosen
+MOST_CHANGED = 120  # normals that each scanner takes
 BATCH = 16
 PLAIN, ABNORMAL = "as they are", "abnormal"
 
@@ -51,40 +55,43 @@ def trained(data: Path, run: Path, seed: int) -> Scorer:
     return open_model(run)
 
 
-def measure(scorer: Scorer, data: Path, seed: int) -> Measured:
-    """Measure the unseen normals, one a patient, as they are and by each scanner, and abnormal images."""
+def measure(scorer: Scorer, data: Path, seed: int, place: Path) -> Measured:
+    """Measure unseen normals, one a patient, as they are and by each scanner, and abnormal images.
+
+    Each group is kept as a file in ``place``, and taken from there the next time.
+    """
+    place.mkdir(parents=True, exist_ok=True)
     _, unseen = unseen_normals(data, seed)
     first = {record.patient: record for record in reversed(unseen)}
-    size = scorer.settings.image_size
-    normals = list(pixels_of(sorted(first.values(), key=lambda record: record.name), size))
+    records = evenly(sorted(first.values(), key=lambda record: record.name), MOST_NORMAL)
     sick = evenly(of_label(read_records(data, "train"), 1), MOST_ABNORMAL)
-    columns, plain = _rows(scorer, normals)
-    groups = {PLAIN: plain, ABNORMAL: _rows(scorer, list(pixels_of(sick, size)))[1]}
-    for name, scanner in SCANNERS.items():
-        chosen = evenly(list(enumerate(normals)), MOST_CHANGED)
-        groups[name] = _rows(scorer, [scanner(x, number) for number, x in chosen])[1]
-    return Measured(columns, groups)
+    size = scorer.settings.image_size
+    groups: dict[str, Callable[[], Iterator[Floats32]]] = {
+        PLAIN: lambda: pixels_of(records, size),
+        ABNORMAL: lambda: pixels_of(sick, size),
+        **{name: partial(_changed, scanner, records, size) for name, scanner in SCANNERS.items()},
+    }
+    measured = {}
+    for name, images in groups.items():
+        file = place / f"{name.replace('%', 'percent')}.npy"
+        if not file.exists():
+            np.save(file, _rows(scorer, images()))
+        measured[name] = np.load(file)
+    return Measured((SCORE, *INPUT_COLUMNS.values()), measured)
 
 
-def kept(place: Path, make: Callable[[], Measured]) -> Measured:
-    """Return what a file keeps, or measure and keep it there."""
-    if not place.exists():
-        measured = make()
-        np.savez(place, columns=np.array(measured.columns), **measured.groups)
-        return measured
-    with np.load(place) as found:
-        groups = {name: found[name] for name in found if name != "columns"}
-        return Measured(tuple(found["columns"].tolist()), groups)
+def _changed(scanner: Scanner, records: Sequence[Record], size: int) -> Iterator[Floats32]:
+    """Yield some of the normals by a scanner."""
+    for number, x in enumerate(pixels_of(evenly(records, MOST_CHANGED), size)):
+        yield scanner(x, number)
 
 
-def _rows(scorer: Scorer, images: Sequence[np.ndarray]) -> tuple[tuple[str, ...], Floats]:
-    """Return the names of the columns, and those of images (3, H, W)."""
+def _rows(scorer: Scorer, images: Iterator[Floats32]) -> Floats:
+    """Return the columns of images."""
     found: list[Floats] = []
-    names: tuple[str, ...] = ()
-    for start in range(0, len(images), BATCH):
-        raw = scorer.backend.run(np.ascontiguousarray(np.stack(images[start : start + BATCH]), np.float32))
+    while batch := list(islice(images, BATCH)):
+        raw = scorer.backend.run(np.ascontiguousarray(np.stack(batch), np.float32))
         terms = scorer.calibration.terms(raw.measures, raw.log_ratios)
-        columns = {"score": scorer.calibration.value(terms), **scorer.input_guard.columns(raw.input_statistics)}
-        names = tuple(columns)
-        found.append(np.stack(list(columns.values()), axis=1))
-    return names, np.concatenate(found)
+        inputs = scorer.input_guard.columns(raw.input_statistics)
+        found.append(np.stack([scorer.calibration.value(terms), *inputs.values()], axis=1))
+    return np.concatenate(found)

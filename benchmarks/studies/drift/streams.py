@@ -18,9 +18,9 @@ from aeflow.drift.charts import ALARM, OtherImages, OtherScores
 from aeflow.metrics.intervals import wilson
 from benchmarks.studies.drift.images import ABNORMAL, PLAIN, Measured
 
-LENGTH, STREAMS = 10_000, 30  # of the streams without a change
+LENGTH, STREAMS = 10_000, 10  # of the streams without a change
 BLOCK = 500  # images for which a changing share of abnormal ones stays as it is
-BEFORE, AFTER, DRAWS = 1000, 1500, 40  # images before and after a change, and how often each is drawn
+BEFORE, AFTER, DRAWS = 1000, 1000, 20  # images before and after a change, and how often each is drawn
 SOON = 200  # images within which an alarm is wanted
 SHARES = {"none": 0.0, "5 %": 0.05, "20 %": 0.2, "changing, 0 to 20 %": None}
 

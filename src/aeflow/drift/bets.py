@@ -55,11 +55,11 @@ class Bets:
         most = 1 - stake + stake / np.array(shares)
         self._won, self._lost = most / (1 + contamination * most), (1 - stake) / (1 + contamination * most)
 
-    def factors(self, u: Floats) -> Floats:
-        """Return the factor of each bet (..., bets) for ranks ``u`` (...); NaN for NaN, on which nothing is bet."""
-        rank = np.asarray(u, float)[..., None]
+    def factors(self, u: float | Floats) -> Floats:
+        """Return the factor of each bet (..., bets) for ranks ``u`` (...)."""
+        rank = np.asarray(u)[..., None]
         won = ((rank > self._low) & (rank < self._high)) == self._inside
-        return np.where(np.isnan(rank), np.nan, np.where(won, self._won, self._lost))
+        return np.where(won, self._won, self._lost)
 
 
 def rate_factors(flag: bool, at_most: float, instead: Floats) -> Floats:

@@ -12,6 +12,7 @@ abnormal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -22,12 +23,12 @@ from aeflow._types import Floats
 from aeflow.calibration.held_out import SCORE
 from aeflow.drift.bets import Bet, Bets, rate_factors
 from aeflow.drift.online_ranks import OnlineRanks, OnlineRanksOfLevels
-from aeflow.drift.shiryaev_roberts import Onset, ShiryaevRoberts, onset
+from aeflow.drift.shiryaev_roberts import EVERY, Onset, ShiryaevRoberts, onset
 
 ALARM = 10_000.0  # images to one false alarm, at least, in the long run
 CONTAMINATION = 0.05  # share of the images that look normal which may be abnormal
 MOST_ABNORMAL = 0.6  # share of all images which may be: the half of the normals that looks normal is a fifth then
-FEW_NORMAL = 0.05  # share of images that look normal, once they hardly do so
+RARE = np.array([0.95])  # share of images that do not look normal, once hardly any does
 RARITY, WEIGHT_OF_RARITY = "images that look normal", 0.1
 FLAGGED = "images called abnormal"
 
@@ -68,12 +69,12 @@ class Chart:
         self._weights = np.array([weight for *_, weight in bets])
         self._statistic = ShiryaevRoberts(len(bets))
 
-    def _take(self, factors: Floats) -> Alarm | None:
-        """Set the value after an image with the bets' factors; return the alarm if it passes the line."""
+    def _take(self, factors: Floats, bets: slice = EVERY) -> Alarm | None:
+        """Set the value after an image with the factors of ``bets``; return the alarm if it passes the line."""
         if self.value >= self.line:
             self._start = self.images
             self._statistic.restart()
-        parts = self._weights * self._statistic.update(factors, self.images)
+        parts = self._weights * self._statistic.update(factors, self.images, bets)
         self.value, self.images = float(parts.sum()), self.images + 1
         if self.value < self.line:
             return None
@@ -136,14 +137,16 @@ class OtherImages(Chart):
     def update(self, row: Mapping[str, float]) -> Alarm | None:
         """Take an image's columns, which sets ``value``; a statistic that it lacks, or that is NaN, is passed over."""
         looks_normal = self.looks_normal(row[SCORE])
-        u = np.full(len(self._ranks), np.nan)
-        if looks_normal:
-            for number, (name, ranks) in enumerate(self._ranks.items()):
-                if np.isfinite(value := row.get(name, np.nan)):
-                    u[number] = ranks.add(value)
-        most = 1 - (1 - MOST_ABNORMAL) / 2
-        rarity = rate_factors(not looks_normal, most, np.array([1 - FEW_NORMAL]))
-        return self._take(np.concatenate([self._bets.factors(u).ravel(), rarity]))
+        rarity = rate_factors(not looks_normal, 1 - (1 - MOST_ABNORMAL) / 2, RARE)
+        if not looks_normal:
+            return self._take(rarity, slice(-1, None))
+        factors = np.ones(len(self._weights))  # no gain where a statistic is lacking
+        factors[-1] = rarity[0]
+        for number, (name, ranks) in enumerate(self._ranks.items()):
+            if math.isfinite(value := row.get(name, math.nan)):
+                at = number * len(ON_INPUTS)
+                factors[at : at + len(ON_INPUTS)] = self._bets.factors(ranks.add(value))
+        return self._take(factors)
 
     def to_json(self) -> dict[str, Any]:
         ranks = {name: one.to_json() for name, one in self._ranks.items()}
@@ -172,7 +175,7 @@ class OtherScores(Chart):
     def update(self, p_value: float) -> Alarm | None:
         """Take an image's p-value, which sets ``value``."""
         level = self.normals + 1 - round(p_value * (self.normals + 1))  # the more abnormal, the higher
-        return self._take(self._bets.factors(np.array(self._ranks.add(level))))
+        return self._take(self._bets.factors(self._ranks.add(level)))
 
     def to_json(self) -> dict[str, Any]:
         return {**super().to_json(), "normals": self.normals, "ranks": self._ranks.to_json()}

@@ -19,6 +19,8 @@ import numpy as np
 
 from aeflow._types import Floats
 
+EVERY = slice(None)
+
 
 class Onset(NamedTuple):
     """Estimate of the time of a change, with an interval of two standard deviations either way."""
@@ -46,11 +48,11 @@ class ShiryaevRoberts:
         """The statistic of each bet, (n,)."""
         return np.asarray(self._moments[0])
 
-    def update(self, factors: Floats, time: int) -> Floats:
-        """Return the statistic of each bet (n,) after its factor at a time; NaN is no bet, and changes nothing."""
-        e = np.asarray(factors, float)
-        start = np.array([1.0, time, float(time) ** 2])[:, None]
-        self._moments = np.where(np.isnan(e), self._moments, (self._moments + start) * np.nan_to_num(e))
+    def update(self, factors: Floats, time: int, bets: slice = EVERY) -> Floats:
+        """Return the statistic of each bet (n,) after the factors of ``bets`` at a time; others stay as they are."""
+        moments = self._moments[:, bets]
+        moments += np.array([[1.0], [time], [float(time) ** 2]])
+        moments *= factors
         return self.values
 
     def moments(self, weights: Floats) -> Floats:
