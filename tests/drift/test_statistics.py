@@ -1,21 +1,21 @@
-"""Comparisons: parity with scipy and with Benjamini and Hochberg's steps, intervals that hold, nothing from too few."""
+"""Comparisons: parity with Welch's test and Benjamini and Hochberg's steps, intervals that hold, none of too few."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy.stats import ks_2samp
+from scipy.stats import ttest_ind
 
 from aeflow.drift.statistics import MIN_IMAGES, compare, controlled
 
 
-def test_a_shift_is_found_with_its_size_and_the_p_value_of_kolmogorov_and_smirnov() -> None:
+def test_a_shift_is_found_with_its_size_and_the_p_value_of_welch() -> None:
     rng = np.random.default_rng(0)
     old, new = rng.normal(5, 2, 200), rng.normal(6, 4, 300)
     [found] = compare({"a": old}, {"a": new})
     assert found.shift == pytest.approx((new.mean() - old.mean()) / old.std(ddof=1))
     assert found.spread == pytest.approx(new.std(ddof=1) / old.std(ddof=1))
-    assert found.p == ks_2samp(old, new, method="asymp").pvalue
+    assert found.p == ttest_ind(new, old, equal_var=False).pvalue
     assert found.low < found.shift < found.high
 
 
@@ -53,5 +53,4 @@ def test_what_cannot_be_compared_is_left_out() -> None:
     many, few, same = np.arange(20.0), np.arange(MIN_IMAGES - 1.0), np.ones(20)
     assert compare({"a": many, "b": few, "c": same}, {"a": few, "b": many, "c": same}) == []
     assert controlled([[]]) == [[]]
-    [found] = compare({"colour": same}, {"colour": np.where(many > 9, 1.0, 2.0)})  # grey before, colour now
-    assert found.p < 0.05
+    assert compare({"colour": same + 1e-13 * many}, {"colour": many}) == []  # grey, but for rounding

@@ -19,7 +19,7 @@ SCORE = "score"
 class HeldOutNormals:
     """Score, terms and input statistics of each held-out normal, by the columns of a table of scores.
 
-    ``patients`` says which images are of one patient, and nothing else of them: 0, 1, ... in no order.
+    ``patients`` numbers them from 0: it says which images are of one patient, and nothing else.
     """
 
     columns: dict[str, list[float]]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import false_discovery_control, ks_2samp
+from scipy.stats import false_discovery_control, ttest_ind
 
 from aeflow._types import Floats
-from aeflow.metrics.intervals import Z
 
 MIN_IMAGES = 10  # of each side; of fewer, a spread means nothing
+VARIES = 1e-9  # share of its mean by which a statistic differs between normals; of less, it is rounding
 FALSE_DISCOVERIES = 0.05  # share of the differences called significant that may be none
 
 
@@ -19,9 +19,9 @@ FALSE_DISCOVERIES = 0.05  # share of the differences called significant that may
 class Comparison:
     """Difference of one statistic between new images and the reference normals, of one image a patient each.
 
-    ``shift`` is that of the mean, in standard deviations of the normals, with its 95 % interval (Welch); ``spread`` the
-    ratio of standard deviations; ``p`` that of Kolmogorov and Smirnov's test, which sees any difference; ``q`` the
-    same after Benjamini and Hochberg (1995) over all comparisons of a report.
+    ``shift`` is that of the mean, in standard deviations of the normals, with its 95 % interval and ``p`` of Welch's
+    test; ``spread`` the ratio of standard deviations; ``q`` is ``p`` after Benjamini and Hochberg (1995) over all
+    comparisons of a report.
     """
 
     statistic: str
@@ -41,19 +41,18 @@ class Comparison:
 
 
 def compare(normals: Mapping[str, Floats], images: Mapping[str, Floats]) -> list[Comparison]:
-    """Compare each statistic that both have; those of too few images, or that vary nowhere, are left out."""
+    """Compare each statistic that both have; those of too few images, or alike in all normals, are left out."""
     found = []
     for name, reference in normals.items():
         old, new = (values[np.isfinite(values)] for values in (reference, images.get(name, np.empty(0))))
         if min(len(old), len(new)) < MIN_IMAGES:
             continue
-        scale = float(old.std(ddof=1)) or float(np.concatenate([old, new]).std(ddof=1))
-        if scale > 0:
-            shift = float(new.mean() - old.mean()) / scale
-            half = Z * float(np.sqrt(new.var(ddof=1) / len(new) + old.var(ddof=1) / len(old))) / scale
-            p = float(ks_2samp(old, new, method="asymp").pvalue)
-            ratio = float(new.std(ddof=1)) / scale
-            found.append(Comparison(name, len(new), len(old), shift, shift - half, shift + half, ratio, p))
+        scale = float(old.std(ddof=1))
+        if scale > VARIES * max(1.0, abs(float(old.mean()))):
+            welch = ttest_ind(new, old, equal_var=False)
+            shift, (low, high) = float(new.mean() - old.mean()) / scale, welch.confidence_interval()
+            bounds, spread = (float(low) / scale, float(high) / scale), float(new.std(ddof=1)) / scale
+            found.append(Comparison(name, len(new), len(old), shift, *bounds, spread, float(welch.pvalue)))
     return found
 
 

@@ -36,11 +36,11 @@ def print_drift(found: Drift) -> None:
 
 def _sources(found: Drift) -> Table:
     table = Table(title="sources", title_justify="left")
-    for name in ("source", "images", "patients", "called abnormal, %", "outside, %", "alarms"):
+    for name in ("source", "images", "patients", "called abnormal", "outside", "alarms: other images"):
         table.add_column(name, justify="left" if name == "source" else "right")
     for source in found.sources:
-        alarms = sum(len(curve.alarms) for curve in source.curves.values())
         numbers = f"{source.images:,}", f"{len(source.rows):,}"
+        alarms = len(source.other_images.alarms)
         table.add_row(escape(source.name), *numbers, share(source.flagged), share(source.outside), str(alarms))
     return table
 

@@ -62,9 +62,10 @@ def _of_source(found: Drift, source: Source) -> Iterator[Finding]:
         yield Finding("alarm", f"{where}normal images do not look as they did", text, TO_DO)
     elif scores.alarms:
         more = "more" if scores.alarms[0].kind == "higher" else "fewer"
-        text = (
-            f"Since {when(found, source, scores.alarms[0])}.{_again(scores)} Those that look normal look as before, so "
-            "this speaks for other patients, and not for another scanner."
+        text = f"Since {when(found, source, scores.alarms[0])}.{_again(scores)} " + (
+            "The images of a source changed, see above, and its scores may have with them."
+            if first and any(one.other_images.alarms for one in found.sources)
+            else "Those that look normal look as before: other patients, and not another scanner."
         )
         yield Finding("look", f"{where}{more} images look abnormal than before", text, "ask if that is to be expected")
     elif first:
@@ -78,9 +79,7 @@ def _of_source(found: Drift, source: Source) -> Iterator[Finding]:
             f"Accepted are {100 * (found.budget or 0):.3g} % of the images, and {share(source.flagged)} were called "
             f"abnormal. More than accepted since {when(found, source, source.over_budget.alarms[0])}."
         )
-        remedy = (
-            "if images changed, see to that first; else take another threshold (aeflow score --false-positive-rate)"
-        )
+        remedy = "if images changed, see to that first; else score with another threshold (--false-positive-rate)"
         yield Finding("alarm", f"{where}more images are called abnormal than accepted", text, remedy)
     moved = [one for one in source.comparisons if one.significant and one.statistic != SCORE]
     if moved and not other.alarms:
