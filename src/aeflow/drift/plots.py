@@ -53,7 +53,7 @@ def charts_by_source(found: Drift) -> Figure:
     sheet = figure.subplots(len(groups), 1, squeeze=False).ravel()
     for axes, source in zip(sheet, groups, strict=True):
         _chart(axes, source.other_images, NEUTRAL)
-        axes.set_title(source.name)
+        axes.set_title(_plain(source.name))
         _places(axes, found, source)
     return figure
 
@@ -84,7 +84,7 @@ def statistics(sources: Sequence[Source]) -> Figure:
     axes = figure.subplots()
     axes.axvline(0, color=MUTED, linewidth=0.9)
     for place, source in enumerate(shown):
-        label: str | None = source.name
+        label: str | None = _plain(source.name)
         for one in source.comparisons:
             y = rows.index(one.statistic) + 0.7 * ((place + 0.5) / len(shown) - 0.5)
             alpha = 1.0 if one.significant else 0.35
@@ -133,10 +133,15 @@ def _thinned(values: Floats) -> tuple[Floats, Floats]:
     return starts.astype(float), np.maximum.reduceat(values, starts) if len(values) else values
 
 
+def _plain(text: str) -> str:
+    """Return text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")
+
+
 def _places(axes: Axes, found: Drift, source: Source) -> None:
     """Name places on the axis of the stream as the order does."""
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     last = len(source.rows) - 1
     ticks = [int(tick) for tick in axes.get_xticks() if 0 <= tick <= last]
-    axes.set_xticks(ticks, [found.at[source.rows[tick]] for tick in ticks])
-    axes.set_xlabel(found.order or "image")
+    axes.set_xticks(ticks, [_plain(found.at[source.rows[tick]]) for tick in ticks])
+    axes.set_xlabel(_plain(found.order or "image"))

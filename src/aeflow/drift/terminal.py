@@ -75,12 +75,17 @@ def to_json(found: Drift) -> dict[str, Any]:
 
 
 def _source(found: Drift, source: Source) -> dict[str, Any]:
+    def place(image: float) -> str | int:
+        """Return where an image of the charts stands: its cell in the column of the order, or the number of its row."""
+        row = source.rows[round(image)]
+        return row + 1 if found.order is None else found.at[row]
+
     charts = {}
     for name, curve in source.curves.items():
         alarms = [
             {
-                "at": found.at[source.rows[alarm.at]],
-                "since": {key: found.at[source.rows[round(time)]] for key, time in alarm.onset._asdict().items()},
+                "at": place(alarm.at),
+                "since": {key: place(time) for key, time in alarm.onset._asdict().items()},
                 "statistic": alarm.statistic,
                 "kind": alarm.kind,
                 "evidence": alarm.evidence,
