@@ -37,8 +37,10 @@ class ScoreRows:
         """Return a column as text, empty for an empty cell; DataError, naming the nearest one, if there is none."""
         if name not in self.columns:
             near = difflib.get_close_matches(name, self.columns, 1, 0.6)
-            meant = f"name '{near[0]}'" if near else "name one of these, or a second table that has it with --join"
-            raise DataError(self.sources[0], f"no column '{name}' among {', '.join(sorted(self.columns))}", meant)
+            further = sorted(self.columns.keys() - NEEDED)
+            other = f"name a second table that has it with --join, or one of {', '.join(further)}"
+            found = f"no column '{name}' among {count(len(self.columns), 'column')}"
+            raise DataError(self.sources[0], found, f"name '{near[0]}'" if near else other)
         return ["" if cell is None else str(cell).strip() for cell in self.columns[name]]
 
     def numbers(self, name: str) -> Floats:
