@@ -20,6 +20,7 @@ import numpy as np
 from aeflow.artifacts.layout import read_metadata
 from aeflow.drift.charts import CONTAMINATION, OtherImages
 from aeflow.drift.drift import reference
+from aeflow.errors import count
 from aeflow.runtime.process import prepare
 from benchmarks.common import CHEST, machine_line, with_table, write_results
 from benchmarks.options import Parser
@@ -126,7 +127,8 @@ def table(results: dict[str, Any]) -> str:
         f"of abnormal ones {100 * ill['abnormal that look normal']:.1f} %. If their share rises from 5 to 20 %, "
         f"the chart of scores says so in {_percent(more['found'])} of {more['draws']} draws "
         f"(median delay {more['median_delay'] or 0:.0f} images), "
-        f"and the chart of images gives {more['alarms of other images']} alarms.",
+        f"and the chart of images gives {count(more['alarms of other images'], 'false alarm')} "
+        f"in {2 * BEFORE * more['draws']:,} images.",
     ]
     return "\n".join(lines) + "\n"
 
