@@ -59,7 +59,7 @@ class Bets:
         """Return the factor of each bet (..., bets) for ranks ``u`` (...)."""
         rank = np.asarray(u)[..., None]
         won = ((rank > self._low) & (rank < self._high)) == self._inside
-        return np.where(won, self._won, self._lost)
+        return np.asarray(np.where(won, self._won, self._lost), np.float64)
 
 
 def rate_factors(flag: bool, at_most: float, instead: Floats) -> Floats:
