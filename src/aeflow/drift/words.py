@@ -46,6 +46,7 @@ class Finding:
 def findings(found: Drift) -> list[Finding]:
     """Return what was found, the alarms first."""
     every = [finding for source in found.sources for finding in _of_source(found, source)]
+    every += _of_budget(found, found.sources[0])
     order: tuple[Severity, ...] = ("alarm", "look", "fine")
     return sorted(every, key=lambda finding: order.index(finding.severity))
 
@@ -74,13 +75,6 @@ def _of_source(found: Drift, source: Source) -> Iterator[Finding]:
             "speaks for another scanner, nor for another share of abnormal images."
         )
         yield Finding("fine", "no alarm", text)
-    if source.over_budget is not None and source.over_budget.alarms:
-        text = (
-            f"Accepted are {100 * (found.budget or 0):.3g} % of the images, and {share(source.flagged)} were called "
-            f"abnormal. More than accepted since {when(found, source, source.over_budget.alarms[0])}."
-        )
-        remedy = "if images changed, see to that first; else score with another threshold (--false-positive-rate)"
-        yield Finding("alarm", f"{where}more images are called abnormal than accepted", text, remedy)
     moved = [one for one in source.comparisons if one.significant and one.statistic != SCORE]
     if moved and not other.alarms:
         names = ", ".join(f"{name_of(one.statistic)} {one.shift:+.1f}" for one in moved)
@@ -89,6 +83,17 @@ def _of_source(found: Drift, source: Source) -> Iterator[Finding]:
             "so from its first image on; a change since then would be an alarm."
         )
         yield Finding("look", f"{where}normal images differ from the training's, without an alarm", text)
+
+
+def _of_budget(found: Drift, source: Source) -> Iterator[Finding]:
+    """Yield that more images are called abnormal than accepted, if they are."""
+    if source.over_budget is not None and source.over_budget.alarms:
+        text = (
+            f"Accepted are {100 * (found.budget or 0):.3g} % of the images, and {share(source.flagged)} were called "
+            f"abnormal. More than accepted since {when(found, source, source.over_budget.alarms[0])}."
+        )
+        remedy = "if images changed, see to that first; else score with another threshold (--false-positive-rate)"
+        yield Finding("alarm", "more images are called abnormal than accepted", text, remedy)
 
 
 def when(found: Drift, source: Source, alarm: Alarm) -> str:
