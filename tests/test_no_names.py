@@ -90,6 +90,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         (1, ["train", data, "--out", run, "--epochs", "2", "--labels", "4", "--device", "cpu", *changes]),
         (1, ["evaluate", run, data, "--out", home / "evaluated"]),
         (1, ["score", run, data / "test", "--out", home / "scores.csv", *looked_at]),
+        (0, ["drift", run, home / "scores.csv", "--by", "label", "--report", home / "drift.html", "--json"]),
         (0, ["explain", run, picture, "--out", home / "explained"]),
         (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "not_explained"]),
         (0, ["info", run]),

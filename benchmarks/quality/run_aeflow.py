@@ -81,7 +81,7 @@ def with_classes(data: Path, run: Path, settings: Settings) -> tuple[Scorer, flo
     left = net.load_state_dict(own, strict=False)
     assert not left.unexpected_keys
     assert all(name.startswith(("encoder.", "classes.")) for name in left.missing_keys)
-    calibration = calibrate_on(net.eval(), held, learnt)
+    calibration, _ = calibrate_on(net.eval(), held, learnt)
     model = Artifact(net, settings, calibration, base.input_guard)
     return model.scorer, float(base.metadata["training"]["training_seconds"])
 

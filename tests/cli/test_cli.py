@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 import aeflow
+from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.data.records import read_records
 from aeflow.model.terms import TERMS
 from aeflow.privacy import pseudonym
@@ -76,8 +77,8 @@ def test_tables_follow_the_contract(evaluated: Path, data: Path) -> None:
     with (evaluated / "scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     terms = " ".join(TERMS) + " posterior"  # the same columns for every model: tables can be stacked
-    columns = f"path slice label patient study score p_value verdict threshold outside {terms} p_abnormal map"
-    assert list(rows[0]) == [*columns.split(), "error"]
+    columns = f"path slice label patient study score p_value verdict threshold outside {terms} p_abnormal"
+    assert list(rows[0]) == [*columns.split(), *INPUT_COLUMNS.values(), "model", "map", "error"]
     with (data / "manifest.csv").open() as file:
         listed = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
     assert [row["path"] for row in rows] == [pseudonym(path) for path in listed]

@@ -47,7 +47,7 @@ def test_it_is_the_table_that_the_command_writes(
     with table.open(newline="") as file:
         assert frame.score.dropna().tolist() == [float(row["score"]) for row in csv.DictReader(file) if row["score"]]
     assert list(frame.columns) == list(plain.columns) == list(columns())
-    filled = [name for name in plain.columns if plain[name].notna().any() and name not in ("patient", "study")]
+    filled = [name for name in plain.columns if plain[name].notna().any() and name not in ("patient", "study", "model")]
     assert {"path", "score", "verdict", "p_abnormal", "error"} <= set(filled)
     assert [frame[name].dtype for name in filled] == [plain[name].dtype for name in filled]
 

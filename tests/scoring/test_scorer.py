@@ -95,7 +95,7 @@ def test_maps_have_one_fixed_scale(trained: Trained, data: Path) -> None:
     for scale in trained.artifact.calibration.maps.values():
         assert scale.low < scale.threshold < scale.high
     held = read_records(data, "train")[:40]
-    recalibrated = calibrate_on(trained.artifact.net, held)
+    recalibrated, _ = calibrate_on(trained.artifact.net, held)
     assert recalibrated.maps.keys() == trained.artifact.calibration.maps.keys()
 
 

@@ -157,6 +157,19 @@ class RecalibrationEntry(_Part):
     original: OriginalEntry
 
 
+class NormalsEntry(_Part):
+    """Values of ``HeldOutNormals``."""
+
+    columns: dict[Name, list[Finite]]
+    patients: list[Count]
+
+    @model_validator(mode="after")
+    def _of_one_length(self) -> Self:
+        if any(len(values) != len(self.patients) for values in self.columns.values()) or "score" not in self.columns:
+            raise ValueError("columns that do not fit together")
+        return self
+
+
 class ModelEntry(_Part):
     """The content of ``model.json``."""
 
@@ -175,6 +188,7 @@ class ModelEntry(_Part):
     log_det_weights: dict[Name, Finite] = Field(default_factory=dict)
     labelled_set: dict[Name, Any] | None = None
     recalibration: RecalibrationEntry | None = None
+    normals: NormalsEntry | None = None  # runs of earlier versions keep none
     files: dict[Name, Checksum] = Field(default_factory=dict)  # further files of the run
     sha256: Checksum
 

@@ -45,6 +45,17 @@ PLAIN = {
 # distance of the pooled features. The first may be high but not low, the second low but not high.
 REASONS = {**PLAIN, "layout": "layout", "features": "features"}
 
+# The same statistics in tables of scores, in that order. They are seven numbers of exposure and framing.
+INPUT_COLUMNS = {
+    "mean": "input_brightness",
+    "white": "input_clipped",
+    "spread": "input_contrast",
+    "colour": "input_colour",
+    "detail": "input_sharpness",
+    "layout": "input_layout",
+    "features": "input_features",
+}
+
 REGION, REGION_SPREADS = "region", 5.0  # reason if a learnt region is beyond so many spreads of the train normals
 MIN_REGION_STD = 0.02  # of a statistic; one that hardly varies must not put every image outside
 
@@ -113,6 +124,10 @@ class InputGuard:
             "layout": np.arctanh(0.999 * (_centred(pictures) @ self.picture)),
             "features": 0.5 * np.log(np.square(deviations).mean(axis=1) + 1e-12),
         }
+
+    def columns(self, input_statistics: Floats) -> dict[str, Floats]:
+        """Return ``values`` of images (n, T) by their columns in tables of scores."""
+        return {INPUT_COLUMNS[name]: value for name, value in self.values(input_statistics).items()}
 
     def outside(
         self, input_statistics: Floats, acquisition: Acquisition | None = None, region_statistics: Floats | None = None

@@ -1,7 +1,7 @@
 """The command line, which parses, calls and prints; no other wing may import it.
 
 Results go to stdout, everything else to stderr. Exit code 0: done. 1: done, but some inputs were refused, or an audit
-found something. 2: wrong use, or a broken model.
+found something. 2: wrong use, or a broken model. 3: ``drift`` gives an alarm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from aeflow.runtime.terminal import print
 
 # Each import adds its commands, in the order of the help.
 # isort: off
-from aeflow.cli import train, evaluate, score, explain, info, export, bench, recalibrate, tune, audit  # noqa: F401
+from aeflow.cli import train, evaluate, score, explain, info, export, bench, recalibrate, drift, tune, audit  # noqa: F401
 from aeflow.cli import data, cache, settings, demo  # noqa: F401
 # isort: on
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
+from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.data.records import Record
 from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
@@ -59,6 +60,8 @@ def columns(uids: bool = False) -> dict[str, str]:
         **dict.fromkeys(TERMS, "float64"),
         "posterior": "float64",  # the term of the classes, as the two before it
         "p_abnormal": "float64",  # probability of the classes; empty if the model has none
+        **dict.fromkeys(INPUT_COLUMNS.values(), "float64"),  # exposure and framing of the image, for `aeflow drift`
+        "model": "string",  # which model scored: the first digits of its fingerprint
         "map": "string",  # name of the picture in the folder of maps; empty if none was asked for
         "error": "string",  # why the image was refused; the score is empty then
         "refusal": "string",  # of what: file, image, or empty, a slice of nothing that counts as no refusal
@@ -84,6 +87,7 @@ def score_row(
         return {**line, "error": printable(f"{result.found}; {result.remedy}"), "refusal": refusal_of(record, result)}
     line |= {"score": result.value, "p_value": result.p_value, "verdict": result.verdict, **result.terms}
     line |= {"threshold": result.threshold, "outside": ", ".join(result.outside), "map": picture}
+    line |= {**result.inputs, "model": result.model or None}
     return {**line, "p_abnormal": 1 - result.posterior["normal"] if result.posterior else None}
 
 

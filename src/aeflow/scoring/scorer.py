@@ -24,6 +24,7 @@ from aeflow.model.output_names import MAPS as MAPS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+MODEL_DIGITS = 12  # of a fingerprint that name a model
 BATCH = 8  # images: 16 take a fifth more memory with torch, and save no time; with OpenVINO it makes no difference
 
 
@@ -96,6 +97,8 @@ class Score:
     region: Floats32 | None = None  # (H, W) in [0, 1]: how far each pixel counts; None if all do, or without maps
     image: NDArray[np.uint8] | None = None  # as the network saw it, (H, W) or (H, W, 3); None without maps
     map_limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each map's colours; see Calibration
+    inputs: dict[str, float] = field(default_factory=dict)  # input statistics by column, see INPUT_COLUMNS
+    model: str = field(default="", compare=False)  # first digits of the model's fingerprint; empty if it was not saved
 
     def __repr__(self) -> str:
         outside = f", outside {', '.join(self.outside)}" if self.outside else ""
@@ -139,6 +142,7 @@ class Score:
             **self.terms,
             **{f"p({kind})": probability for kind, probability in self.posterior.items()},
             "outside": ", ".join(self.outside),
+            **self.inputs,
         }
 
     @property
@@ -203,6 +207,12 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
         map_limits=calibration.map_limits if measured.maps else {},
         outside=scorer.input_guard.outside(measured.input_statistics, measured.acquisition, measured.region_statistics),
         original=measured.original,
+        inputs={
+            name: float(value[0])
+            for name, value in scorer.input_guard.columns(measured.input_statistics[None]).items()
+            if np.isfinite(value[0])
+        },
+        model=scorer.fingerprint[:MODEL_DIGITS],
     )
 
 

@@ -3,46 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from aeflow._types import Floats
+from aeflow._types import Floats, Floats32
 from aeflow.backends.torch import TorchBackend
 from aeflow.calibration.calibration import Calibration, fit_calibration, with_posterior
+from aeflow.calibration.held_out import MeasuredNormals
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels
 from aeflow.calibration.posterior import fit_posterior
+from aeflow.config import Settings
 from aeflow.data.records import Record
 from aeflow.data.splits import evenly
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
 from aeflow.runtime import ranks
 from aeflow.runtime.progress import bar
-from aeflow.scoring.scorer import measure
+from aeflow.scoring.scorer import Measured, measure
 from aeflow.training.class_mixture_em import MixtureFit
 from aeflow.training.learn_classes import LabelledSet, LearntClasses
 
 MAX_WEIGHED = 200  # abnormal images, labelled or found, on which the weight of the classes' term is fitted
 
 
-def calibrate_on(net: AEFlow, held_out: Sequence[Record], learnt: LearntClasses | None = None) -> Calibration:
-    """Calibrate a model on normal images it was not trained on, read and scored as any other.
+def calibrate_on(
+    net: AEFlow, held_out: Sequence[Record], learnt: LearntClasses | None = None
+) -> tuple[Calibration, MeasuredNormals]:
+    """Calibrate a model on normal images it was not trained on, read and scored as any other; return their measures.
 
     Several processes (``runtime.ranks``) measure a share each; rank 0 does the rest.
     """
     parts = ranks.to_first(_measured(net, held_out))
-    return ranks.from_first(lambda: _calibrated(net, parts, learnt))
+    return ranks.from_first(lambda: _calibrated(net, held_out, parts, learnt))
 
 
 @dataclass(slots=True)
 class _Measured:
     """Held-out normals as they were measured."""
 
-    rows: list[dict[str, NDArray[Any]]] = field(default_factory=list)  # measures of each image
-    ratios: list[NDArray[Any]] = field(default_factory=list)
-    mapped: list[tuple[dict[str, NDArray[np.float32]], NDArray[np.float32] | None]] = field(default_factory=list)
+    images: list[Measured] = field(default_factory=list)  # without maps
+    mapped: list[tuple[dict[str, Floats32], Floats32 | None]] = field(default_factory=list)  # maps and region of some
 
 
 def _measured(net: AEFlow, held_out: Sequence[Record]) -> _Measured:
@@ -53,28 +54,40 @@ def _measured(net: AEFlow, held_out: Sequence[Record]) -> _Measured:
             advance()
             if isinstance(measured, ImageError):  # it could be read before the training
                 raise measured
-            found.rows.append(measured.measures)
-            found.ratios += [] if measured.log_ratios is None else [measured.log_ratios]
             if record in mapped:
                 found.mapped.append((measured.maps, measured.region))
+            found.images.append(replace(measured, maps={}, image=None, region=None))
     return found
 
 
-def _calibrated(net: AEFlow, parts: Sequence[_Measured], learnt: LearntClasses | None) -> Calibration:
+def _calibrated(
+    net: AEFlow, held_out: Sequence[Record], parts: Sequence[_Measured], learnt: LearntClasses | None
+) -> tuple[Calibration, MeasuredNormals]:
     """Fit the calibration on all held-out normals."""
-    rows, ratios = [row for part in parts for row in part.rows], [ratio for part in parts for ratio in part.ratios]
     pixels = MapPixels()
     for maps, region in (one for part in parts for one in part.mapped):
         pixels.add(maps, region)
-    measures = {name: np.stack([row[name] for row in rows]) for name in net.settings.chosen_terms}
-    calibration = fit_calibration(net.settings, measures, pixels.scales())
-    if learnt is None or learnt.classes is None:
-        return calibration
-    normals = calibration.normals_only(calibration.terms(measures)), np.stack(ratios)
+    images = [image for part in parts for image in part.images]
+    normals = together(net.settings, images, [record.patient for record in held_out])
+    calibration = fit_calibration(net.settings, normals.measures, pixels.scales())
+    if learnt is None or learnt.classes is None or normals.log_ratios is None:
+        return calibration, normals
+    scores = calibration.normals_only(calibration.terms(normals.measures))
     share = net.settings.abnormal_share or (learnt.pool.share if learnt.pool is not None and learnt.pool.used else 0.5)
     weighed = _weigh(net, calibration, learnt.labelled_set, learnt.classes)
-    fitted = fit_posterior(learnt.classes.kinds, normals, weighed, share)
-    return with_posterior(calibration, net.settings, fitted, measures, normals[1])
+    fitted = fit_posterior(learnt.classes.kinds, (scores, normals.log_ratios), weighed, share)
+    return with_posterior(calibration, net.settings, fitted, normals.measures, normals.log_ratios), normals
+
+
+def together(settings: Settings, images: Sequence[Measured], patients: Sequence[str]) -> MeasuredNormals:
+    """Return the measures of normal images as one."""
+    ratios = [image.log_ratios for image in images if image.log_ratios is not None]
+    return MeasuredNormals(
+        {name: np.stack([image.measures[name] for image in images]) for name in settings.chosen_terms},
+        np.stack(ratios) if ratios else None,
+        np.stack([image.input_statistics for image in images]),
+        patients,
+    )
 
 
 def _weigh(

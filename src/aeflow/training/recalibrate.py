@@ -16,8 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from aeflow._types import Floats
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, NORMALS, holds, member
 from aeflow.artifacts.run import Artifact, load_run, save_run
@@ -38,6 +36,7 @@ from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device, prepare
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Measured, measure
+from aeflow.training.calibrate import together as together_measured
 
 MIN_LOCAL_NORMALS = 20  # about as many as a threshold of one in twenty needs
 MAX_OUTSIDE = 0.5  # share of local normals outside the intended input; a note warns of more
@@ -98,10 +97,10 @@ def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device
         "salt": pseudonym(SALT_OF),  # tells whether it is known here; who lacks it cannot try out images
         "original": _original(old),
     }
-    measures = {name: np.stack([image.measures[name] for _, image in measured]) for name in old.settings.chosen_terms}
-    ratios = [image.log_ratios for _, image in measured if image.log_ratios is not None]
-    calibration = refit(old.calibration, old.settings, measures, np.stack(ratios) if ratios else None, maps)
-    new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata})
+    local = together_measured(old.settings, [image for _, image in measured], [record.patient for record in read])
+    calibration = refit(old.calibration, old.settings, local.measures, local.log_ratios, maps)
+    table = local.table(calibration, old.input_guard).to_json()
+    new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata, "normals": table})
     _write(new, run, target)
     return Recalibrated(new, refusals, _notes(new, metadata))
 

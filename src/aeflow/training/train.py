@@ -171,7 +171,7 @@ def _trained(
 
     tic = time.perf_counter()
     completed, classes, all_refusals, ranked = ranks.from_first(complete)
-    calibration = calibrate_on(completed, material.held_out.records, classes)
+    calibration, normals = calibrate_on(completed, material.held_out.records, classes)
 
     def write() -> Trained:
         guard = learn_input_guard(completed, material.views, material.held_out)
@@ -190,6 +190,7 @@ def _trained(
             },
             "arithmetic": {**arithmetic.to_json(), "features": ", ".join(material.views[0].by)},
             "plan": list(plan),
+            "normals": normals.table(calibration, guard).to_json(),
             "log_det_weights": ranked,
             "labelled_set": None if classes is None else classes.to_json(),
         }
