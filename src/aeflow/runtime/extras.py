@@ -22,6 +22,13 @@ IN_EXTRAS = {
     "optuna",
     "filelock",
     "pandas",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "python_multipart",
+    "sqlalchemy",
+    "alembic",
+    "argon2",
 }
 
 
