@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import quote, urlsplit
 
@@ -63,9 +64,11 @@ class Guard:
         if _length(headers) > most:
             await answer.refuse(413, _too_large(most))
             return
-        try:
-            await self.app(scope, _bounded(receive, most), answer.send)
-        except _TooLargeError:
+        body = _Body(receive, most)
+        answer.body = body
+        with suppress(_TooLargeError):  # what was made of it below is not sent
+            await self.app(scope, body.receive, answer.send)
+        if body.too_large:
             await answer.refuse(413, _too_large(most))
 
     async def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
@@ -118,9 +121,14 @@ class _Answer:
     def __init__(self, service: Service, scope: Scope, send: Send) -> None:
         self._service, self._scope, self._send = service, scope, send
         self._begun = False
+        self.body: _Body | None = None
 
     async def send(self, message: Message) -> None:
-        """Send a part of the answer."""
+        """Send a part of the answer; nothing once the body was too large."""
+        if self.body is None or not self.body.too_large:
+            await self._send_part(message)
+
+    async def _send_part(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._begun = True
             given = {name.lower() for name, _ in message["headers"]}
@@ -153,23 +161,28 @@ class _Answer:
 
     async def _whole(self, status: int, body: bytes, headers: list[tuple[bytes, bytes]]) -> None:
         length = (b"content-length", str(len(body)).encode())
-        await self.send({"type": "http.response.start", "status": status, "headers": [length, *headers]})
-        await self.send({"type": "http.response.body", "body": body})
+        await self._send_part({"type": "http.response.start", "status": status, "headers": [length, *headers]})
+        await self._send_part({"type": "http.response.body", "body": body})
 
 
-def _bounded(receive: Receive, most: int) -> Receive:
-    """Return ``receive`` that raises once a body is longer than ``most`` bytes."""
-    seen = 0
+class _Body:
+    """The body of a request, which raises once it is longer than ``most`` bytes."""
 
-    async def bounded() -> Message:
-        nonlocal seen
-        message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > most:
+    def __init__(self, receive: Receive, most: int) -> None:
+        self._receive, self._most, self._seen = receive, most, 0
+
+    @property
+    def too_large(self) -> bool:
+        """If more came than is taken."""
+        return self._seen > self._most
+
+    async def receive(self) -> Message:
+        """Return the next part; raises _TooLargeError."""
+        message = await self._receive()
+        self._seen += len(message.get("body", b""))
+        if self.too_large:
             raise _TooLargeError
         return message
-
-    return bounded
 
 
 def _length(headers: Mapping[str, str]) -> int:
