@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ import httpx
 import numpy as np
 import PIL.Image
 
+from aeflow.runtime.machine import resident_mb
+
 
 @dataclass
 class Running:
@@ -27,8 +28,7 @@ class Running:
 
     def resident(self) -> float:
         """Return the memory of the process in MB."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * resource.getpagesize() / 2**20
+        return resident_mb(self.process.pid)
 
 
 @contextmanager

@@ -70,6 +70,7 @@ def _listening(options: Options) -> socket.socket:
     found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         found.bind((options.host, options.port))
+        found.listen(2048)  # from now on a client waits, and is not turned away
     except OSError as error:
         found.close()
         raise broken(error, f"{options.host}:{options.port}") from error
