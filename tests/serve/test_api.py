@@ -194,3 +194,9 @@ def test_nobody_is_named_in_what_is_kept_but_in_the_images(client: httpx.Client,
         assert b"CANARY" not in path.read_bytes()
     assert not any("CANARY" in str(path) for path in service.folder.rglob("*"))
     assert "CANARY" not in client.get("/").text + client.get("/metrics").text + "".join(service.said)
+
+
+def test_an_export_is_not_recalibrated_and_says_so(client: httpx.Client) -> None:
+    answer = client.post("/recalibrate")
+    assert answer.status_code == 422
+    assert "serve the run itself" in answer.text

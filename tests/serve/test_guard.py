@@ -149,6 +149,7 @@ def test_the_audit_knows_who_did_what_and_notices_every_change(closed: Running, 
         for change in ("UPDATE audit SET who = 'x'", "DELETE FROM audit", "DELETE FROM labels"):
             with pytest.raises(sqlite3.IntegrityError, match="append only"):
                 database.execute(change)
+            database.rollback()
         copy = sqlite3.connect(tmp_path / "worklist.db")
         database.backup(copy)
     out, _ = within("serve", "--data", tmp_path, "--verify-audit")

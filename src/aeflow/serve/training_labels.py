@@ -36,7 +36,7 @@ def labelled_records(worklist: Path, known: Sequence[Record]) -> tuple[list[Reco
         database.close()
     if not found:
         raise DataError(file, "no reader has called an image normal or abnormal", "label some first")
-    patients = {pseudonym(record.patient): record.patient for record in known}
+    patients = {pseudonym(record.patient): record.patient for record in known}  # with --identify they are themselves
     records = [_record(file.parent, one, patients) for one in found]
     there = [record for record in records if record.path.is_file()]
     notes = [f"{count(disputed, 'labelled image')} left out: readers are unsure or disagree"] if disputed else []
