@@ -27,7 +27,6 @@ def kills(run: Path, given: list[bytes], folder: Path) -> dict[str, Any]:
     lost = twice = 0
     for round_ in range(KILLS):
         with serving(run, kept) as running:
-            lost += _missing(running.address, answered)
             stop = threading.Event()
             clients = [
                 threading.Thread(
@@ -42,8 +41,8 @@ def kills(run: Path, given: list[bytes], folder: Path) -> dict[str, Any]:
             stop.set()
             for thread in clients:
                 thread.join()
+        lost += _missing(kept, answered)
     with serving(run, kept) as running:
-        lost += _missing(running.address, answered)
         for content in sent[-50:]:  # what nobody knows if it came in: sent again
             httpx.post(f"{running.address}/api/score", files={"files": ("image", content)}, timeout=60)
     with closing(sqlite3.connect(kept / FILE)) as database:
@@ -78,15 +77,8 @@ def _send(
                 time.sleep(0.05)
 
 
-def _missing(address: str, answered: dict[str, str]) -> int:
-    """Return how many answered images or labels the service does not know any more."""
-    known: dict[str, str | None] = {}
-    with httpx.Client(base_url=address, timeout=60) as client:
-        after: str | None = ""
-        while after is not None:
-            page = client.get("/api/studies", params={"limit": 500, "after": after}).json()
-            after = page["next"]
-            for study in page["studies"]:
-                for row in client.get(f"/api/studies/{study['id']}").json()["results"]:
-                    known[row["id"]] = row["reader_label"]
+def _missing(kept: Path, answered: dict[str, str]) -> int:
+    """Return how many answered images or labels are not in the worklist."""
+    with closing(sqlite3.connect(kept / FILE)) as database:
+        known = dict(database.execute("SELECT id, label FROM images"))
     return sum(image not in known or (label != "" and known[image] != label) for image, label in answered.items())

@@ -112,6 +112,17 @@ def test_a_sign_in_leads_nowhere_else(closed: Running) -> None:
             assert client.post("/sign-in", data=form, headers=origin).headers["location"] == "/"
 
 
+def test_who_was_removed_is_signed_out(closed: Running) -> None:
+    add_user(closed.folder, "tom", "reader")
+    with closed.client() as client:
+        sign_in(client, "tom")
+        assert client.get("/").status_code == 200
+        within("serve", "--data", closed.folder, "--remove-user", "tom")
+        assert client.get("/").status_code == 303
+        assert sign_in(client, "tom").status_code == 401
+    assert "there is no user 'tom'" in error_of("serve", "--data", closed.folder, "--remove-user", "tom")
+
+
 def test_passwords_sessions_and_tokens_are_kept_as_hashes_alone(closed: Running) -> None:
     with closed.client() as client:
         cookie = sign_in(client, "ada").cookies["aeflow-session"]

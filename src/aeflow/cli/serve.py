@@ -42,6 +42,7 @@ def serve(
         str | None, typer.Option(help="Add a user, or change one, whose password is asked for; then end.")
     ] = None,
     role: Annotated[str, typer.Option(help="With --add-user: reader, or admin, who may recalibrate.")] = "reader",
+    remove_user: Annotated[str | None, typer.Option(help="Remove a user, and end.")] = None,
     verify_audit: Annotated[
         bool, typer.Option("--verify-audit", help="Check the audit, print its length and head, and end.")
     ] = False,
@@ -70,6 +71,10 @@ def serve(
         accounts = Accounts(Database(database or in_folder(folder)))
         new = accounts.add(add_user, role, _password())
         print(f"{'added' if new else 'changed'} {add_user}, {role}")
+        return
+    if remove_user is not None:
+        Accounts(Database(database or in_folder(folder))).remove(remove_user)
+        print(f"removed {remove_user}")
         return
     if run is None:
         raise SettingsError("RUN", "no model is named", "aeflow serve RUN; --add-user and --verify-audit do without")

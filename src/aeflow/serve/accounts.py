@@ -92,6 +92,13 @@ class Accounts:
             audit.record(connection, "operator", "added user" if new else "changed user", name, role=role)
         return new
 
+    def remove(self, name: str) -> None:
+        """Remove a user, whose sessions end; SettingsError if there is none."""
+        with self.database.writing() as connection:
+            if not connection.execute(delete(users).where(users.c.name == name)).rowcount:
+                raise SettingsError("--remove-user", f"there is no user {name!r}", "check the name")
+            audit.record(connection, "operator", "removed user", name)
+
     def sign_in(self, name: str, password: str) -> str | None:
         """Return the cookie of a new session; None for a wrong name or password, TooManyError after many of them."""
         self._slow_down(name)
