@@ -10,8 +10,6 @@ import pytest
 
 from helpers.service import Running, send, serving
 
-NAMES = ("image", "volume")
-
 
 @pytest.fixture(scope="module")
 def service(openvino_export: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
