@@ -103,6 +103,7 @@ def test_a_run_is_scored_by_the_graph_in_it(tiny_run: Path, openvino_export: Pat
         ("report", lambda run, data, out: ("drift", run, data, "--report", out / "drift.html")),
         ("audit", lambda run, data, out: ("audit", data, "--out", out)),
         ("parquet", lambda run, data, out: ("score", run, IMAGES[0], "--out", out / "scores.parquet")),
+        ("serve", lambda run, data, out: ("serve", run, "--data", out)),
         ("tune", lambda run, data, out: ("tune", data, "--out", out, "--budget", "60s")),
     ],
 )

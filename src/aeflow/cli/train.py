@@ -18,6 +18,7 @@ from aeflow.runtime.terminal import print
 
 if TYPE_CHECKING:
     from aeflow.config import Settings
+    from aeflow.data.plain_folders import PlainFolders, TrainingData
 
 
 @app.command()
@@ -32,6 +33,10 @@ def train(
         list[Path] | None, typer.Option(help="The same for images of which nobody knows; repeatable.")
     ] = None,
     preset: Preset = "default",
+    labels_from: Annotated[
+        Path | None,
+        typer.Option(help="Worklist of aeflow serve, whose labelled images and drawn masks are learnt from, too."),
+    ] = None,
     encoder: Annotated[str | None, typer.Option(help="Any timm network; needs its weights.")] = None,
     encoder_weights: Weights = None,
     region: Annotated[
@@ -99,7 +104,8 @@ def train(
         "allow_leakage": allow_leakage,
     }
     with ranks.joined():
-        source = training_data(data, abnormal or (), unlabelled or ())
+        given_data = training_data(data, abnormal or (), unlabelled or ())
+        source, read = (given_data, []) if labels_from is None else _with_labels(given_data, labels_from)
         painted = None
         if region is not None:
             named["region"], painted = region_and_folder(region)
@@ -118,7 +124,7 @@ def train(
         speaks = ranks.first()
     if not speaks:
         return
-    notes = [*trained.notes, *(_graph_of(out) if graph else [])]
+    notes = [*read, *trained.notes, *(_graph_of(out) if graph else [])]
     metadata, calibration = trained.artifact.metadata["training"], trained.artifact.calibration
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
@@ -149,6 +155,18 @@ def train(
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     end(trained.refusals)
+
+
+def _with_labels(data: Path | PlainFolders, worklist: Path) -> tuple[TrainingData, list[str]]:
+    """Return the data with the images that readers labelled, and what the user should know of them."""
+    with extra("serve"):
+        from aeflow.serve.training_labels import labelled_records
+    from aeflow.data.plain_folders import records_of
+    from aeflow.data.reader_labels import with_reader_labels
+
+    images, notes = labelled_records(worklist, records_of(data))
+    both, more = with_reader_labels(data, images)
+    return both, notes + more
 
 
 def _graph_of(run: Path) -> list[str]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -29,8 +30,31 @@ from aeflow.privacy import REMEDY_IDENTIFY, shown_few
 Folders = Path | str | Sequence[Path | str]
 
 
+class ImageSource(ABC):
+    """Base of what a training may learn from beside a data folder."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def __fspath__(self) -> str:
+        """Return the folder that stands for it in messages."""
+
+    @abstractmethod
+    def records(self) -> list[Record]:
+        """Return all its images."""
+
+    @abstractmethod
+    def place_of(self, label: int | None) -> Path:
+        """Return the folder where train images of a label belong, for messages."""
+
+    @property
+    @abstractmethod
+    def implied_settings(self) -> dict[str, Any]:
+        """The changes of settings that it stands for."""
+
+
 @dataclass(frozen=True, slots=True)
-class PlainFolders:
+class PlainFolders(ImageSource):
     """Folders of train images, each of one label; as a path it is the folder of the normal ones."""
 
     normals: Path
@@ -58,6 +82,15 @@ class PlainFolders:
                 name = path.name if label == 0 else f"{label_name(label)}/{number}/{path.name}"
                 yield Record(path, name, "train", label, patient_of(name), None, None)
 
+    def place_of(self, label: int | None) -> Path:
+        """Return the folder of a label; that of the normal images if there is none."""
+        return (*self.of(label), self.normals)[0]
+
+    @property
+    def implied_settings(self) -> dict[str, Any]:
+        """All labels are learnt from, unless ``labels`` says otherwise."""
+        return {"labels": None}
+
     def command(self) -> str:
         """Return the command that trains on these folders."""
         words = [("--abnormal", folder) for folder in self.abnormal]
@@ -65,25 +98,25 @@ class PlainFolders:
         return _command(self.normals, *(str(word) for pair in words for word in pair))
 
 
-TrainingData = Path | str | PlainFolders
+TrainingData = Path | str | ImageSource
 
 
 def implied_settings(data: TrainingData) -> dict[str, Any]:
-    """Return the changes of settings that plain folders stand for: all labels are learnt from, as ``labels`` says."""
-    return {"labels": None} if isinstance(data, PlainFolders) else {}
+    """Return the changes of settings that the data stand for."""
+    return data.implied_settings if isinstance(data, ImageSource) else {}
 
 
 def records_of(data: TrainingData, split: str | None = None) -> list[Record]:
     """Return the images of a training's data, or of one of its splits; raises DataError if there are none."""
-    if not isinstance(data, PlainFolders):
+    if not isinstance(data, ImageSource):
         return read_records(data, split)
     return [record for record in data.records() if split in (None, record.split)]
 
 
 def place_of(data: TrainingData, label: int | None) -> Path:
     """Return the folder where train images of a label belong, for messages."""
-    if isinstance(data, PlainFolders):
-        return (*data.of(label), data.normals)[0]
+    if isinstance(data, ImageSource):
+        return data.place_of(label)
     folder = Path(data)
     return folder / "train" / label_name(label) if _is_data_folder(folder) else folder
 

@@ -97,7 +97,7 @@ def slice_records(record: Record, header: Header | None, axis: Axis) -> list[Rec
     patient = named or header.patient or header.study or record.patient
     study = header.study or (record.name if header.frames > 1 else None)
     record = replace(record, patient=patient, study=study, header=header)
-    if header.frames == 1 and header.format != "NIfTI":
+    if record.at is not None or (header.frames == 1 and header.format != "NIfTI"):  # a slice that is known as one
         return [record]
     across = axis if header.format == "NIfTI" else None
     places = [Slice(index, across) for index in range(header.frames)]

@@ -24,6 +24,13 @@ IN_EXTRAS = {
     "pandas",
     "fsspec",
     "ray",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "python_multipart",
+    "sqlalchemy",
+    "alembic",
+    "argon2",
 }
 
 

@@ -1,0 +1,50 @@
+"""The application: guard, interface for programs, pages and their files, around one service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from aeflow._version import __version__
+from aeflow.serve import api, pages
+from aeflow.serve.guard import Guard
+from aeflow.serve.service import Service
+
+STATIC = Path(__file__).parent / "static"
+ABOUT = """Scores how abnormal a medical image is, and shows where. Research use, not a medical device.
+
+Send `Authorization: Bearer TOKEN` if the service was started with a token. Files have pseudonyms in all answers.
+"""
+
+
+def make_app(service: Service) -> ASGIApp:
+    """Return the application around a service, which it closes when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    inner = FastAPI(
+        title="aeflow", version=__version__, description=ABOUT, docs_url=None, redoc_url=None, lifespan=lifespan
+    )
+    inner.state.service = service
+    inner.include_router(api.router)
+    inner.include_router(pages.router)
+    inner.mount("/static", StaticFiles(directory=STATIC), name="static")
+    inner.add_exception_handler(RequestValidationError, _refused)
+    return Guard(inner, service)
+
+
+async def _refused(_: Request, error: Exception) -> JSONResponse:
+    """Say what is wrong with a request, without what was sent: it may hold a name."""
+    assert isinstance(error, RequestValidationError)
+    found = [{"where": list(map(str, one["loc"])), "found": one["msg"]} for one in error.errors()]
+    return JSONResponse({"detail": found}, 422)

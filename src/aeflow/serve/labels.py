@@ -1,0 +1,146 @@
+"""Labels that readers give: kept one after another, the last of each reader counts; drawn regions become masks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Row, insert, select, update
+
+from aeflow.serve import audit
+from aeflow.serve.database import Database
+from aeflow.serve.tables import images, labels, now
+from aeflow.serve.worklist import summarise
+
+Region = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the image's sides
+CONFLICT = "unsure"  # of an image about which readers do not agree
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a reader says of an image."""
+
+    label: str  # normal, abnormal, unsure
+    kind: str = ""  # of abnormality
+    regions: tuple[Region, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AgreedLabel:
+    """An image about which all its readers agree."""
+
+    image: Row[Any]
+    label: str
+    kind: str
+    regions: tuple[Region, ...]  # of all readers
+
+
+class Labels:
+    """Labels in the worklist."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def give(self, image: str, reader: str, given: Label) -> dict[str, Any] | None:
+        """Add a label, and return it as kept; None if there is no such image.
+
+        The same label sent again, as after a broken connection, is the one that is there.
+        """
+        with self.database.writing() as connection:
+            found = connection.execute(select(images.c.study).where(images.c.id == image)).first()
+            if found is None:
+                return None
+            chosen = select(labels).where(labels.c.image == image, labels.c.reader == reader)
+            last = connection.execute(chosen.order_by(labels.c.id.desc()).limit(1)).first()
+            regions = [list(region) for region in given.regions]
+            if last is not None and (last.label, last.kind, last.regions) == (given.label, given.kind, regions):
+                return kept(last)
+            values = {"image": image, "reader": reader, "label": given.label, "kind": given.kind, "regions": regions}
+            made = connection.execute(insert(labels).values(**values, at=now()).returning(*labels.c)).one()
+            agreed = agreed_of(of_image(connection, image))
+            connection.execute(update(images).where(images.c.id == image).values(label=agreed))
+            summarise(connection, found.study)
+            detail = {"label": given.label, "kind": given.kind, "regions": len(regions), "number": made.id}
+            audit.record(connection, reader, "labelled", image, **detail)
+            return kept(made)
+
+    def of(self, image: str) -> list[Row[Any]]:
+        """Return the last label of each reader of an image."""
+        with self.database.reading() as connection:
+            return of_image(connection, image)
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of abnormality that readers have named."""
+        with self.database.reading() as connection:
+            chosen = select(labels.c.kind).where(labels.c.kind != "").distinct().order_by(labels.c.kind)
+            return list(connection.scalars(chosen))
+
+    def agreed(self) -> tuple[list[AgreedLabel], int]:
+        """Return the images that are normal or abnormal to all who read them, and how many are disputed or unsure.
+
+        An image that several models scored is one image: its labels count together.
+        """
+        with self.database.reading() as connection:
+            read = connection.execute(
+                select(images).where(images.c.id.in_(select(labels.c.image))).order_by(images.c.content, images.c.slice)
+            ).all()
+            given: dict[str, dict[str, Row[Any]]] = defaultdict(dict)
+            one = {row.id: f"{row.content}/{row.slice}" for row in read}
+            for label in connection.execute(select(labels).order_by(labels.c.id)):
+                given[one[label.image]][label.reader] = label
+        found, disputed = [], 0
+        for key, row in {one[row.id]: row for row in read}.items():
+            last = list(given[key].values())
+            if (agreed := agreed_of(last)) not in ("normal", "abnormal"):
+                disputed += 1
+                continue
+            kinds = sorted({one.kind for one in last if one.kind})
+            regions = tuple(tuple(region) for one in last for region in one.regions)
+            found.append(AgreedLabel(row, agreed, kinds[0] if len(kinds) == 1 else "", regions))
+        return found, disputed
+
+
+def of_image(connection: Connection, image: str) -> list[Row[Any]]:
+    """Return the last label of each reader of an image, in the order in which they were given."""
+    found = connection.execute(select(labels).where(labels.c.image == image).order_by(labels.c.id))
+    last: dict[str, Row[Any]] = {}
+    for row in found:
+        last.pop(row.reader, None)
+        last[row.reader] = row
+    return list(last.values())
+
+
+def agreed_of(found: Sequence[Row[Any]]) -> str:
+    """Return the label on which the last labels of all readers agree; ``unsure`` if they do not."""
+    given = {row.label for row in found}
+    return next(iter(given)) if len(given) == 1 else CONFLICT if given else ""
+
+
+def kept(row: Row[Any]) -> dict[str, Any]:
+    """Return a label as the interface for programs gives it."""
+    return {
+        "id": row.id,
+        "image": row.image,
+        "reader": row.reader,
+        "label": row.label,
+        "kind": row.kind or None,
+        "regions": row.regions,
+        "at": row.at,
+    }
+
+
+def mask_of(regions: Sequence[Region], height: int, width: int) -> NDArray[np.uint8]:
+    """Return the mask (H, W) of drawn regions, 255 within; each marks one pixel at least.
+
+    >>> mask_of([(0.0, 0.0, 0.5, 0.5)], 4, 4).tolist()[0]
+    [255, 255, 0, 0]
+    """
+    mask = np.zeros((height, width), np.uint8)
+    for left, top, right, bottom in regions:
+        x, y = int(min(left * width, width - 1)), int(min(top * height, height - 1))
+        mask[y : max(y + 1, round(bottom * height)), x : max(x + 1, round(right * width))] = 255
+    return mask

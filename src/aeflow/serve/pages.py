@@ -1,0 +1,252 @@
+"""Pages for readers, written by the server: worklist, study, what to label next, trends, recalibration, sign-in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from sqlalchemy import Row, select
+
+from aeflow._version import __version__
+from aeflow.errors import SettingsError, count
+from aeflow.imageio.errors import ImageError
+from aeflow.reporting.score_page import in_script
+from aeflow.serve import audit
+from aeflow.serve.accounts import LOCAL, SESSION_HOURS, TooManyError
+from aeflow.serve.api import image_of, place_of
+from aeflow.serve.charts import p_values_over_time, place_among_normals
+from aeflow.serve.guard import COOKIE
+from aeflow.serve.schemas import Identifier, filters
+from aeflow.serve.service import Service, service_of, who_of
+from aeflow.serve.suggestions import suggested
+from aeflow.serve.tables import studies
+from aeflow.serve.worklist import PAGE, Filters, words
+
+HERE = Path(__file__).parent
+SUGGESTED = 12
+MOST_POINTS = 600  # of one source, in the plot of p-values over time
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+environment = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+environment.filters |= {
+    "short": lambda value: f"{value:.3g}",
+    "p": lambda value: f"{value:.2g}",
+    "minute": lambda text: f"{text[:10]} {text[11:16]}",
+    "number_of": count,
+    "json": in_script,
+}
+
+
+def rendered(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Return a page; every text is escaped, a missing value is an error."""
+    service, who = service_of(request), who_of(request)
+    frame = {
+        "version": __version__,
+        "model": service.scorer.fingerprint,
+        "who": who,
+        "may_leave": who not in (LOCAL,) and bool(who.role),
+        "here": request.url.path,
+    }
+    return HTMLResponse(environment.get_template(template).render(**frame, **values), status)
+
+
+@router.get("/")
+def worklist(
+    request: Request,
+    chosen: Annotated[Filters, Depends(filters)],
+    after: Annotated[str, Query(pattern="^([0-9a-f]{16})?$")] = "",
+) -> HTMLResponse:
+    """Show studies, the most abnormal first; after one of them only the rows that follow."""
+    service = service_of(request)
+    rows = service.worklist.page(chosen, after)
+    more = len(rows) > PAGE
+    rows = rows[:PAGE]
+    values: dict[str, Any] = {
+        "rows": rows,
+        "first": service.worklist.first_images([row.id for row in rows]),
+        "query": urlencode(chosen.query()),
+        "more": urlencode({**chosen.query(), "after": rows[-1].id}) if more else "",
+    }
+    if after:
+        return rendered(request, "rows.html", **values)
+    found = service.worklist.counted(chosen)
+    shown: dict[str, Any] = {"chosen": chosen, "words": words(chosen, found), "empty": not found["all"]}
+    return rendered(request, "worklist.html", **values, **shown, calibration=service.scorer.calibration)
+
+
+@router.get("/studies/{study}")
+def study_page(
+    request: Request, study: Identifier, chosen: Annotated[Filters, Depends(filters)], image: str = ""
+) -> HTMLResponse:
+    """Show the images of a study with their maps."""
+    service = service_of(request)
+    found = service.worklist.study(study)
+    if found is None:
+        return rendered(request, "missing.html", 404)
+    row, images = found
+    model = service.worklist.model_of(row.model)
+    before, following = service.worklist.beside(study, chosen)
+    highest = max(range(len(images)), key=lambda i: images[i].score)
+    at = next((i for i, one in enumerate(images) if one.id == image), highest)
+    with service.database.writing() as connection:
+        audit.record(connection, who_of(request).name, "saw", study)
+    return rendered(
+        request,
+        "study.html",
+        study=row,
+        images=images,
+        at=at,
+        model_row=model,
+        facts=[_facts(service, one) for one in images],
+        strips=[place_among_normals(model.normals, one.score, model.threshold) for one in images],
+        kinds=sorted({*service.labels.kinds(), *model.kinds}),
+        before=before,
+        following=following,
+        query=urlencode(chosen.query()),
+        lacks=service.nearest.lacks(),
+    )
+
+
+@router.get("/images/{image}/nearest")
+def nearest(request: Request, image: Identifier) -> HTMLResponse:
+    """Show the train normals most like an image, as a part of a page."""
+    service, row = service_of(request), image_of(request, image)
+    try:
+        found = service.nearest.of(service.intake.path_of(row.content), place_of(row))
+    except ImageError as error:
+        raise HTTPException(422, error.found) from error
+    return rendered(request, "nearest.html", image=image, found=found)
+
+
+@router.get("/next")
+def next_to_label(request: Request) -> HTMLResponse:
+    """Show which images are worth most to label next."""
+    service = service_of(request)
+    found = suggested(service.database, service.scorer.settings.false_positive_rate, SUGGESTED)
+    agreed, disputed = service.labels.agreed()
+    given = {label: sum(one.label == label for one in agreed) for label in ("normal", "abnormal")}
+    return rendered(request, "next.html", found=found, given=given, disputed=disputed, folder=service.folder)
+
+
+@router.get("/trends")
+def trends(request: Request) -> HTMLResponse:
+    """Show p-values over time, by source."""
+    service = service_of(request)
+    columns = (studies.c.source, studies.c.at, studies.c.p_value)
+    with service.database.reading() as connection:
+        found = connection.execute(select(*columns).order_by(studies.c.at.desc()).limit(20 * MOST_POINTS)).all()
+    by_source: dict[str, list[tuple[str, float]]] = defaultdict(list)
+    for row in found:
+        if len(by_source[row.source]) < MOST_POINTS:
+            by_source[row.source].insert(0, (row.at, row.p_value))
+    rate = service.scorer.settings.false_positive_rate
+    plots = {source: p_values_over_time(points, rate) for source, points in sorted(by_source.items())}
+    return rendered(request, "trends.html", plots=plots, rate=rate)
+
+
+@router.get("/recalibrate")
+def recalibration(request: Request) -> HTMLResponse:
+    """Show how many normals are confirmed, and how the last recalibration went."""
+    return _recalibration(request, "")
+
+
+@router.post("/recalibrate")
+def recalibrate(request: Request) -> HTMLResponse:
+    """Begin a recalibration, as an admin may."""
+    if not who_of(request).is_admin:
+        return _recalibration(request, "Only an admin may make a new run.", 403)
+    service = service_of(request)
+    try:
+        state = service.recalibration.start()
+    except SettingsError as error:
+        return _recalibration(request, f"{error.found}: {error.remedy}", 422)
+    with service.database.writing() as connection:
+        name = state.out.name if state.out else ""
+        audit.record(connection, who_of(request).name, "recalibrated", "", out=name)
+    return _recalibration(request, "")
+
+
+@router.get("/sign-in")
+def sign_in_page(request: Request, next: str = "/") -> HTMLResponse:
+    """Ask for name and password."""
+    return rendered(request, "sign_in.html", there=_inner(next), wrong="")
+
+
+@router.post("/sign-in")
+def sign_in(
+    request: Request,
+    name: Annotated[str, Form(max_length=64)],
+    password: Annotated[str, Form(max_length=1024)],
+    next: Annotated[str, Form(max_length=2000)] = "/",
+) -> Response:
+    """Begin a session."""
+    service = service_of(request)
+    try:
+        cookie = service.accounts.sign_in(name.strip(), password)
+    except TooManyError:
+        wrong = "Too many wrong passwords: wait ten minutes."
+        return rendered(request, "sign_in.html", 429, there=_inner(next), wrong=wrong)
+    if cookie is None:
+        return rendered(request, "sign_in.html", 401, there=_inner(next), wrong="Wrong name or password.")
+    answer = RedirectResponse(_inner(next), 303)
+    secure = service.options.secure
+    answer.set_cookie(COOKIE, cookie, SESSION_HOURS * 3600, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post("/sign-out")
+def sign_out(request: Request) -> Response:
+    """End the session."""
+    if cookie := request.cookies.get(COOKIE):
+        service_of(request).accounts.sign_out(cookie)
+    answer = RedirectResponse("/sign-in", 303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+def _recalibration(request: Request, refused: str, status: int = 200) -> HTMLResponse:
+    service = service_of(request)
+    values = {
+        "lacks": service.recalibration.lacks(),
+        "normals": len(service.recalibration.normals()),
+        "state": service.recalibration.state,
+        "run": service.run,
+        "refused": refused,
+    }
+    return rendered(request, "recalibrate.html", status, **values)
+
+
+def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:
+    """Return what the script of a study's page needs of an image."""
+    given = service.labels.of(row.id) if row.label else []
+    return {
+        "id": row.id,
+        "slice": row.slice,
+        "score": row.score,
+        "p": row.p_value,
+        "verdict": row.verdict,
+        "outside": row.outside,
+        "label": row.label,
+        "given": [{"reader": one.reader, "label": one.label, "kind": one.kind} for one in given],
+        "regions": [region for one in given for region in one.regions],
+    }
+
+
+def _inner(there: str) -> str:
+    """Return an address within this service; its first page for any other.
+
+    >>> _inner("//elsewhere.org"), _inner("/studies/1?label=none")
+    ('/', '/studies/1?label=none')
+    """
+    inner = there.startswith("/") and not there.startswith(("//", "/\\")) and there.isprintable()
+    return there if inner else "/"

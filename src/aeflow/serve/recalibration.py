@@ -1,0 +1,88 @@
+"""Recalibration from the page: a new run beside the old one, on the normals that readers confirmed.
+
+It runs as ``aeflow recalibrate`` in a process of its own, so that the service stays as small as it is without torch.
+The service goes on with the model that it has; the page says how to start it with the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+
+from aeflow.artifacts.layout import is_export
+from aeflow.errors import SettingsError
+from aeflow.serve.intake import Intake
+from aeflow.serve.labels import Labels
+
+LEAST = 20  # normals, as ``training.recalibrate`` asks for
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a recalibration stands."""
+
+    running: bool = False
+    out: Path | None = None
+    found: str = ""  # what the command said
+    failed: bool = False
+
+
+class Recalibration:
+    """One recalibration at a time."""
+
+    def __init__(self, run: Path, folder: Path, labels: Labels, intake: Intake) -> None:
+        self.run, self.folder, self.labels, self.intake = run, folder, labels, intake
+        self.state = State()
+        self._one = threading.Lock()
+
+    def lacks(self) -> str | None:
+        """Return in a sentence why there can be none, None if there can."""
+        if is_export(self.run):
+            return "An exported model cannot be recalibrated: serve the run itself."
+        if find_spec("torch") is None:
+            return "Recalibration needs torch: pip install 'aeflow[train]'."
+        return None
+
+    def normals(self) -> list[str]:
+        """Return the checksums of the images that all their readers called normal, and that are a whole file."""
+        return [one.image.content for one in self.labels.agreed()[0] if one.label == "normal" and not one.image.slice]
+
+    def start(self) -> State:
+        """Begin, and return how it stands; SettingsError if it cannot."""
+        with self._one:
+            if self.state.running:
+                raise SettingsError("recalibration", "is running already", "wait for it")
+            if lack := self.lacks():
+                raise SettingsError("recalibration", "is not possible here", lack)
+            normals = self.normals()
+            if len(normals) < LEAST:
+                found = f"{len(normals)} images are confirmed as normal"
+                raise SettingsError("recalibration", found, f"confirm {LEAST} or more; 100 are better")
+            stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+            out = self.run.absolute().with_name(f"{self.run.absolute().name}-recalibrated-{stamp}")
+            self.state = State(running=True, out=out)
+            threading.Thread(target=self._run, args=(normals, out), name="recalibration", daemon=True).start()
+            return self.state
+
+    def _run(self, normals: list[str], out: Path) -> None:
+        """Run the command on links to the images, and keep what it says."""
+        place = Path(tempfile.mkdtemp(dir=self.folder, prefix="recalibration-"))
+        try:
+            for number, content in enumerate(normals):
+                os.link(self.intake.path_of(content), place / f"{number:06}")
+            command = [sys.executable, "-m", "aeflow", "recalibrate", str(self.run), str(place), "--out", str(out)]
+            done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            said = (done.stdout if done.returncode == 0 else done.stderr).strip()
+            self.state = replace(self.state, running=False, found=said, failed=done.returncode != 0)
+        except OSError as error:
+            self.state = replace(self.state, running=False, found=error.strerror or "failed", failed=True)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
