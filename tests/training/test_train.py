@@ -111,7 +111,7 @@ def test_another_number_of_processes_may_go_on_with_other_threads(tmp_path: Path
     checkpoint.save_checkpoint(tmp_path, task, checkpoint.Progress(epoch=3), state, state, optimizer)
     checkpoint.check_checkpoint(tmp_path, {"processes": 1, "arithmetic": now})
     for other in ({"processes": 2, "arithmetic": now}, {"processes": 1, "arithmetic": {**now, "processor": "another"}}):
-        with pytest.raises(ArtifactError, match="belongs to a training with other arithmetic: (threads|processor) "):
+        with pytest.raises(ArtifactError, match=r"belongs to a training with other arithmetic: (threads|processor) "):
             checkpoint.check_checkpoint(tmp_path, other)
 
 
