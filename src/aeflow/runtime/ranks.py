@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -177,22 +178,44 @@ def joined() -> Iterator[None]:
     if _ranks is not None or _environment("WORLD_SIZE", 1) == 1:
         yield
         return
-    with ExitStack() as quiet:
-        if _environment("RANK", 0) > 0:
-            nowhere = quiet.enter_context(open(os.devnull, "w"))
-            quiet.enter_context(redirect_stdout(nowhere))
-            quiet.enter_context(redirect_stderr(nowhere))
+    speak = _hushed() if _environment("RANK", 0) > 0 else lambda: None
+    try:
         _ranks = meeting = _meet()
-        try:
-            yield
-        except BaseException as error:
-            if _speaks(meeting, error):
-                raise
-            time.sleep(HEARD)
-            raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None
-        finally:
-            _ranks = None
+    except BaseException:
+        speak()
+        raise
+    try:
+        yield
         _part()
+    except BaseException as error:
+        if _speaks(meeting, error):
+            speak()
+            raise
+        time.sleep(HEARD)
+        raise SystemExit(130 if isinstance(error, KeyboardInterrupt) else 2) from None  # still without a word
+    finally:
+        _ranks = None
+    speak()
+
+
+def _hushed() -> Callable[[], None]:
+    """Let this process print nothing, libraries that are not of Python included; return what ends that."""
+    streams, places = (sys.stdout, sys.stderr), (1, 2)
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(place) for place in places]
+    with open(os.devnull, "wb") as nowhere:
+        for place in places:
+            os.dup2(nowhere.fileno(), place)
+
+    def speak() -> None:
+        for stream in streams:
+            stream.flush()
+        for place, former in zip(places, kept, strict=True):
+            os.dup2(former, place)
+            os.close(former)
+
+    return speak
 
 
 def _meet() -> _Ranks:
