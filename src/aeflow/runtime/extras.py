@@ -22,6 +22,9 @@ IN_EXTRAS = {
     "optuna",
     "filelock",
     "pandas",
+    "pynetdicom",
+    "dicomweb_client",
+    "requests",
 }
 
 
