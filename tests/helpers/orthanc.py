@@ -23,7 +23,7 @@ import pytest
 import requests
 
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
-PLUGINS = "/usr/share/orthanc/plugins"
+DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 READY_SECONDS = 60.0
 
 
@@ -58,12 +58,14 @@ class Orthanc:
 
     def instances(self, **query: str) -> list[pydicom.Dataset]:
         """The instances that fit, as pydicom reads them."""
-        asked = {"Level": "Instance", "Query": query or {"SOPInstanceUID": "*"}}
+        asked = {"Level": "Instance", "Query": query}
         found = requests.post(f"{self.address}/tools/find", json=asked, timeout=60).json()
         return [pydicom.dcmread(BytesIO(self.file(one))) for one in found]
 
     def file(self, one: str) -> bytes:
-        return requests.get(f"{self.address}/instances/{one}/file", timeout=30).content
+        answer = requests.get(f"{self.address}/instances/{one}/file", timeout=30)
+        answer.raise_for_status()
+        return answer.content
 
     def count(self, **query: str) -> int:
         asked = {"Level": "Instance", "Query": query}
@@ -81,7 +83,8 @@ def orthanc(folder: Path, *, port: int = 0, http: int = 0, **more: object) -> It
         "Name": "PACS of the tests",
         "StorageDirectory": str(folder / "storage"),
         "IndexDirectory": str(folder / "storage"),
-        "Plugins": [PLUGINS] if Path(PLUGINS).is_dir() else [],
+        "Plugins": [DICOMWEB] if Path(DICOMWEB).exists() else [],
+        "HttpCompressionEnabled": False,
         "HttpPort": found.http,
         "DicomAet": "PACS",
         "DicomPort": found.dicom,

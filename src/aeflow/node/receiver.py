@@ -34,7 +34,7 @@ from aeflow.node.queue import Queue
 from aeflow.node.rules import rule_for
 from aeflow.node.server import LimitedMessages, LimitedServer, make_server
 from aeflow.node.settings import NodeSettings
-from aeflow.node.store import Store
+from aeflow.node.store import Store, name_of
 from aeflow.node.tls import server_context
 from aeflow.privacy import shown
 from aeflow.runtime.terminal import print
@@ -158,10 +158,11 @@ class Receiver:
         if self.queue.count_of(facts.study) >= limits.objects:
             self._say(f"object refused: {shown(facts.study, 'study')} has {limits.objects} objects, the limit")
             return OUT_OF_RESOURCES
-        name = self.store.keep(event.encoded_dataset())
+        name = name_of(data, syntax)
         if not self.queue.holds(facts, name):
+            self.store.keep(event.encoded_dataset(), name)
             self.queue.add(facts, source, name, self.settings.quiet_seconds)
-        self.came()
+            self.came()
         return SUCCESS
 
     def _say(self, line: str) -> None:

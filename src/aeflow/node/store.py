@@ -3,7 +3,7 @@
 ::
 
     STORE/queue.db              the queue
-    STORE/objects/ab/ab12….dcm  received objects, named by their SHA-256: no name comes from a peer
+    STORE/objects/ab/ab12….dcm  received objects, named by their content: no name comes from a peer
     STORE/results/….dcm         results until they are sent, named at random
     STORE/scratch/              what is being written; a start deletes what a killed process left there
 """
@@ -21,6 +21,11 @@ from aeflow.runtime.files import sync_folder
 
 OBJECTS, RESULTS, SCRATCH = "objects", "results", "scratch"
 ENDING = ".dcm"
+
+
+def name_of(data: bytes, syntax: str) -> str:
+    """Return the name of an object: SHA-256 of its transfer syntax and its data set."""
+    return hashlib.sha256(syntax.encode() + b"\0" + data).hexdigest()
 
 
 class Store:
@@ -45,9 +50,8 @@ class Store:
         """Return where a result lies."""
         return self.folder / RESULTS / f"{name}{ENDING}"
 
-    def keep(self, content: bytes) -> str:
-        """Write an object, and return its name once the disk holds both; OSError if it does not."""
-        name = hashlib.sha256(content).hexdigest()
+    def keep(self, content: bytes, name: str) -> None:
+        """Write an object; return once the disk holds it and its name, OSError if it does not."""
         place = self.path_of(name)
         if not place.parent.is_dir():
             place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -63,7 +67,6 @@ class Store:
             Path(part).unlink(missing_ok=True)
             raise
         sync_folder(place.parent)
-        return name
 
     def scratch(self) -> Path:
         """Return a new folder for what is being made."""
