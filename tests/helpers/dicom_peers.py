@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pydicom
 from pydicom.uid import UID, ExplicitVRLittleEndian
 from pynetdicom import AE
@@ -19,10 +20,17 @@ from aeflow.node.queue import Queue
 from aeflow.node.receiver import Receiver
 from aeflow.node.settings import NodeSettings
 from aeflow.node.store import Store
+from helpers.dicom_sources import texture, write
 
 CR = "1.2.840.10008.5.1.4.1.1.1"
 VERIFICATION = "1.2.840.10008.1.1"
 SMALL = {"free_bytes": 0, "idle_seconds": 5.0}  # limits of a test, on a disk that may be nearly full
+
+
+def image(folder: Path, number: int = 0, **attributes: object) -> Path:
+    """Write an X-ray of a study, the same for the same number."""
+    uids = {"StudyInstanceUID": "1.2.3.1", "SOPInstanceUID": f"1.2.3.1.{number}", **attributes}
+    return write(folder / f"{number}.dcm", "CR", (255 * texture(64, 64, seed=number)).astype(np.uint8), **uids)
 
 
 class Listening:

@@ -14,16 +14,11 @@ import pytest
 
 from aeflow.node.queue import Queue
 from aeflow.node.store import Store
-from helpers.dicom_peers import CR, SMALL, answer, associate_request, data_pdu, listening, send, store_command
+from helpers.dicom_peers import CR, SMALL, answer, associate_request, data_pdu, image, listening, send, store_command
 from helpers.dicom_sources import MADE, texture, write
 from helpers.orthanc import needed, storescu
 
 ASSOCIATED, REJECTED, ABORTED = 2, 3, 7  # types of PDUs
-
-
-def image(folder: Path, number: int = 0, **attributes: object) -> Path:
-    uids = {"StudyInstanceUID": "1.2.3.1", "SOPInstanceUID": f"1.2.3.1.{number}", **attributes}
-    return write(folder / f"{number}.dcm", "CR", (255 * texture(64, 64, seed=number)).astype(np.uint8), **uids)
 
 
 def test_what_is_acknowledged_is_on_the_disk_bit_for_bit(tmp_path: Path) -> None:
