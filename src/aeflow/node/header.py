@@ -75,7 +75,7 @@ def _beginning(data: bytes, syntax: str) -> Dataset:
     """Return the first elements, up to ``LAST``."""
 
     def stop(tag: BaseTag, vr: str | None, length: int) -> bool:
-        return tag > LAST
+        return int(tag) > LAST
 
     try:
         if syntax == DeflatedExplicitVRLittleEndian:

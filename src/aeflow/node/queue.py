@@ -249,9 +249,10 @@ class Queue:
             if row is None:
                 return None
             db.execute("UPDATE studies SET attempts = attempts + 1 WHERE id = ?", (row["id"],))
-        columns = "instance, series, sop_class, modality, body_part, source, name"
-        objects = self.all(f"SELECT {columns} FROM objects WHERE study = ? ORDER BY series, instance", row["id"])
-        return QueuedStudy(*row, [QueuedObject(*one) for one in objects])
+            columns = "instance, series, sop_class, modality, body_part, source, name"
+            query = f"SELECT {columns} FROM objects WHERE study = ? ORDER BY series, instance"
+            objects = [QueuedObject(*one) for one in db.execute(query, (row["id"],))]
+        return QueuedStudy(row["id"], row["uid"], row["revision"], row["attempts"], objects)
 
     def seconds_to_next(self, most: float) -> float:
         """Return the time until a study is due, at most ``most``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import sys
 import uuid
 from collections import Counter
@@ -72,7 +73,7 @@ class StudyScorer:
                 by_rule.setdefault(id(rule) if self.settings.rule else 0, (rule, []))[1].append(one)
         results: list[NewResult] = []
         refused: Counter[str] = Counter()
-        scored = withheld = 0
+        scored = withheld = empty = 0
         for number, (rule, objects) in enumerate(by_rule.values()):
             folder = scratch / str(number)
             folder.mkdir()
@@ -82,6 +83,7 @@ class StudyScorer:
             refused.update(f"{error.found}" for error in found[0].refused)
             scored += found[0].scored
             withheld += found[0].withheld
+            empty += found[0].empty
         if results:
             sync_folder(self.store.folder / "results")
         notes = [f"{n} refused: {found}" for found, n in refused.most_common(MOST_REASONS)]
@@ -94,7 +96,7 @@ class StudyScorer:
             return "skipped", "no rule fits", results
         if withheld and withheld == scored:
             return "withheld", reason, results
-        return "dead", reason or "nothing in it is an image", results
+        return "dead", reason or f"{count(empty, 'image')} in which every pixel is the same, and no other", results
 
     def _results(
         self, study: QueuedStudy, rule: Rule, objects: list[QueuedObject], scorer: Scorer, folder: Path
@@ -127,7 +129,7 @@ def _model(scorer: Scorer, rule: Rule) -> str:
     return f"{scorer.fingerprint} {digest(asked)[:12]}"
 
 
-def _keys(study: QueuedStudy, row: Mapping[str, str]) -> Dataset:
+def _keys(study: QueuedStudy, row: sqlite3.Row) -> Dataset:
     """Return the UIDs of a former report."""
     keys = Dataset()
     keys.StudyInstanceUID, keys.SeriesInstanceUID = study.uid, row["series"]

@@ -19,6 +19,7 @@ from dicomweb_client.api import DICOMwebClient
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.association import Association
 
 from aeflow.errors import SettingsError, count
 from aeflow.node.queue import Delivery, Queue
@@ -32,7 +33,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 WARNINGS = (0xB000, 0xB006, 0xB007)  # of C-STORE: it is stored all the same
 PASSING = range(0xA700, 0xA800)  # out of resources
 HTTP_FINAL = (400, 405, 406, 409, 411, 413, 415)  # of which another try would be answered alike
-CREDENTIALS = "AEFLOW_DICOMWEB"  # names in the environment begin so, and with the destination's name for it alone
+CREDENTIALS = "AEFLOW_DICOMWEB"  # so names in the environment begin; of several destinations, each has its name behind
 
 
 class PassingError(Exception):
@@ -71,14 +72,14 @@ class StoreSender(Sender):
             entity.add_requested_context(one, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         tls = None if self.secure is None else (self.secure, host)
         assoc = entity.associate(host, port, ae_title=title, tls_args=tls)
-        if not assoc.is_established:
+        if not _stands(assoc):
             raise PassingError("the association was refused" if assoc.is_rejected else "no association")
         accepted = {str(context.abstract_syntax) for context in assoc.accepted_contexts}
 
         def send(data: Dataset) -> None:
             if str(data.SOPClassUID) not in accepted:
                 raise FinalError(f"{data.SOPClassUID.name} is not accepted there")
-            if not assoc.is_established:
+            if not _stands(assoc):
                 raise PassingError("the association was lost")
             answer = assoc.send_c_store(data)
             status = answer.get("Status")
@@ -92,21 +93,28 @@ class StoreSender(Sender):
         try:
             yield send
         finally:
-            if assoc.is_established:
+            if _stands(assoc):
                 assoc.release()
             else:
                 assoc.kill()
 
 
+def _stands(assoc: Association) -> bool:
+    """Return if an association is there still: its peer may end it at any time."""
+    return bool(assoc.is_established)
+
+
 class WebSender(Sender):
     """STOW-RS origin; credentials come from the environment alone."""
 
-    def __init__(self, destination: Destination) -> None:
+    def __init__(self, settings: NodeSettings, destination: Destination) -> None:
         self.address = destination.address
         self.http = requests.Session()
         self.http.trust_env = False  # no password of a .netrc, no proxy
         self.http.headers["Connection"] = "keep-alive"
-        names = [f"{CREDENTIALS}_{destination.name.upper()}", CREDENTIALS]
+        names = [f"{CREDENTIALS}_{destination.name.upper()}"]
+        if sum(one.is_web for one in settings.destination) == 1:  # no other host may see what is meant for one
+            names.append(CREDENTIALS)
         token, user, password = (
             next((found for name in names if (found := os.environ.get(f"{name}_{part}"))), None)
             for part in ("TOKEN", "USER", "PASSWORD")
@@ -142,7 +150,7 @@ class WebSender(Sender):
 def sender_for(settings: NodeSettings, destination: Destination) -> Sender:
     """Return the way to a destination; SettingsError if TLS is asked for without a certificate."""
     if destination.is_web:
-        return WebSender(destination)
+        return WebSender(settings, destination)
     if destination.tls and settings.tls is None:
         raise SettingsError(destination.name, "has tls, and there is no certificate", "name one under [tls]")
     return StoreSender(settings, destination)

@@ -161,11 +161,19 @@ class LimitedServer(ThreadedAssociationServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, *args: Any, limits: NodeLimits, secure: ssl.SSLContext | None, **options: Any) -> None:
+    def __init__(
+        self,
+        entity: ApplicationEntity,
+        address: tuple[str, int],
+        handlers: list[Any],
+        limits: NodeLimits,
+        secure: ssl.SSLContext | None,
+    ) -> None:
         self.limits, self.secure, self.memory = limits, secure, Memory(limits.memory_bytes)
         self.associations: list[Association] = []
         self._beginning, self._one = 0, threading.Lock()
-        super().__init__(*args, request_handler=LimitedHandler, **options)
+        contexts = entity.supported_contexts
+        super().__init__(entity, address, entity.ae_title, contexts, None, handlers, LimitedHandler)
 
     def verify_request(self, request: Any, client_address: Any) -> bool:
         """Return if there is room for one more connection, and count it."""
@@ -203,10 +211,8 @@ def make_server(
     entity.maximum_pdu_size = limits.pdu_bytes
     entity.network_timeout = limits.idle_seconds
     entity.acse_timeout = entity.dimse_timeout = limits.idle_seconds
-    family = socket.getaddrinfo(address[0], address[1], type=socket.SOCK_STREAM)[0][4]
-    server = LimitedServer(
-        entity, family[:2], entity.ae_title, entity.supported_contexts, None, handlers, limits=limits, secure=secure
-    )
+    found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0][4]
+    server = LimitedServer(entity, (str(found[0]), int(found[1])), handlers, limits, secure)
     entity._servers.append(server)
     threading.Thread(target=server.serve_forever, name="server", args=(0.2,), daemon=True).start()
     return server

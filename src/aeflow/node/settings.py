@@ -113,13 +113,13 @@ class TlsFiles(Part):
 class NodeLimits(Part):
     """Limits beyond which a peer is refused."""
 
-    associations: int = Field(16, ge=1, le=1000)  # at a time
-    pdu_bytes: int = Field(2**18, ge=2**12, le=2**24)  # of one PDU; larger ones are faster, up to about this
-    object_bytes: int = Field(LIMITS.max_bytes, ge=2**10)
-    memory_bytes: int = Field(2**30, ge=2**20)  # of all objects that are under way
-    free_bytes: int = Field(2**30, ge=0)  # of the disk, which are never used
-    objects: int = Field(20_000, ge=1)  # of one study
-    idle_seconds: float = Field(60.0, gt=0)
+    associations: int = Field(default=16, ge=1, le=1000)  # at a time
+    pdu_bytes: int = Field(default=2**18, ge=2**12, le=2**24)  # of one PDU; larger ones are faster, up to about this
+    object_bytes: int = Field(default=LIMITS.max_bytes, ge=2**10)
+    memory_bytes: int = Field(default=2**30, ge=2**20)  # of all objects that are under way
+    free_bytes: int = Field(default=2**30, ge=0)  # of the disk, which are never used
+    objects: int = Field(default=20_000, ge=1)  # of one study
+    idle_seconds: float = Field(default=60.0, gt=0)
 
 
 class NodeSettings(Part):

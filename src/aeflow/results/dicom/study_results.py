@@ -69,7 +69,7 @@ class StudyResults(Sink):
     ) -> None:
         self.folder, self.model, self.kinds, self.contents, self.outside = folder, model, kinds, contents, outside
         self.refused: list[ImageError] = []  # images that cannot be read, and objects that cannot be made
-        self.scored = self.withheld = 0
+        self.scored = self.withheld = self.empty = 0
         self._maps: list[Made] = []
         self._shown: list[_Shown] = []
         self._source: ReferencedImage | None = None  # of the file that is under way
@@ -86,9 +86,11 @@ class StudyResults(Sink):
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         """Write the overlay of an image if it may be among those shown; the rows of a file follow one another."""
         if isinstance(result, ImageError):
-            if not isinstance(result, EmptyImageError):
-                self.refused.append(result)
-                self._studies.add(number, replace(record, study="study"), result)
+            if isinstance(result, EmptyImageError):
+                self.empty += 1
+                return
+            self.refused.append(result)
+            self._studies.add(number, replace(record, study="study"), result)
             return
         self.scored += 1
         if result.outside and not self.outside:
