@@ -12,8 +12,9 @@ import pytest
 from aeflow.errors import ArtifactError, SettingsError
 from aeflow.node import admin
 from aeflow.node.header import ObjectFacts
-from aeflow.node.queue import FILE, NewResult, Queue
+from aeflow.node.queue import FILE, Queue
 from aeflow.node.store import Store
+from aeflow.node.tables import NewResult
 
 FACTS = ObjectFacts("1.2.1", "1.2.1.0", "1.2.1.0.1", "1.2.840.10008.5.1.4.1.1.1", "CR", "CHEST")
 RESULT = NewResult("model", "report", "2.25.1", "2.25.2", "1.2.840.10008.5.1.4.1.1.88.33", "file", ("pacs", "web"))

@@ -12,120 +12,17 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from aeflow.errors import ArtifactError
 from aeflow.node.header import ObjectFacts
+from aeflow.node.tables import TABLES, VERSION, Delivery, NewResult, QueuedObject, QueuedStudy
 
 FILE = "queue.db"
-VERSION = 1
 BUSY_SECONDS = 20.0  # that a writer waits for one in another process
 MAX_DUE = 86400.0  # seconds ahead; what is due later is due now, since the clock was set back
 MAX_BACK_OFF = 300.0  # seconds between two attempts
-TABLES = """
-CREATE TABLE studies (
-    id INTEGER PRIMARY KEY,
-    uid TEXT NOT NULL UNIQUE,
-    revision INTEGER NOT NULL DEFAULT 0,
-    scored INTEGER NOT NULL DEFAULT 0,             -- the revision that was last scored
-    state TEXT NOT NULL DEFAULT 'waiting',         -- waiting, scored, withheld, skipped, dead, dropped
-    due REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,           -- begun, and never ended: the process was killed
-    failures INTEGER NOT NULL DEFAULT 0,           -- ended by an error that may pass
-    reason TEXT NOT NULL DEFAULT '',
-    changed REAL NOT NULL
-) STRICT;
-CREATE INDEX studies_due ON studies (state, attempts, due);
-CREATE TABLE objects (
-    id INTEGER PRIMARY KEY,
-    study INTEGER NOT NULL REFERENCES studies ON DELETE CASCADE,
-    instance TEXT NOT NULL,
-    series TEXT NOT NULL,
-    sop_class TEXT NOT NULL,
-    modality TEXT NOT NULL,
-    body_part TEXT NOT NULL,
-    source TEXT NOT NULL,                          -- AE title of the sender
-    name TEXT NOT NULL,                            -- of its file: SHA-256
-    received REAL NOT NULL,
-    UNIQUE (study, instance)
-) STRICT;
-CREATE TABLE results (
-    id INTEGER PRIMARY KEY,
-    study INTEGER NOT NULL REFERENCES studies ON DELETE CASCADE,
-    revision INTEGER NOT NULL,
-    model TEXT NOT NULL,                           -- fingerprint, and digest of the rule
-    kind TEXT NOT NULL,
-    instance TEXT NOT NULL UNIQUE,
-    series TEXT NOT NULL,
-    sop_class TEXT NOT NULL,
-    name TEXT NOT NULL,                            -- of its file
-    made REAL NOT NULL
-) STRICT;
-CREATE TABLE deliveries (
-    id INTEGER PRIMARY KEY,
-    result INTEGER NOT NULL REFERENCES results ON DELETE CASCADE,
-    destination TEXT NOT NULL,
-    state TEXT NOT NULL DEFAULT 'waiting',         -- waiting, sent, dead
-    due REAL NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    reason TEXT NOT NULL DEFAULT '',
-    UNIQUE (result, destination)
-) STRICT;
-CREATE INDEX deliveries_due ON deliveries (state, destination, due);
-CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT; -- in the change feeds of others
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedObject:
-    """One object of a study."""
-
-    instance: str
-    series: str
-    sop_class: str
-    modality: str
-    body_part: str
-    source: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedStudy:
-    """A study that is due, at one revision."""
-
-    id: int
-    uid: str
-    revision: int
-    attempts: int
-    objects: list[QueuedObject]
-
-
-@dataclass(frozen=True, slots=True)
-class NewResult:
-    """A result that was made: where its file is, where it goes, and its UIDs."""
-
-    model: str
-    kind: str
-    instance: str
-    series: str
-    sop_class: str
-    name: str
-    destinations: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """A result on its way to one destination."""
-
-    id: int
-    study: int
-    instance: str
-    sop_class: str
-    name: str
-    attempts: int
-    made: float
 
 
 class Queue:

@@ -14,10 +14,11 @@ from pydicom.dataset import Dataset
 
 from aeflow.data.records import Record
 from aeflow.errors import AeflowError, count
-from aeflow.node.queue import NewResult, Queue, QueuedObject, QueuedStudy
+from aeflow.node.queue import Queue
 from aeflow.node.rules import rule_for
 from aeflow.node.settings import NodeSettings, Rule
 from aeflow.node.store import Store
+from aeflow.node.tables import NewResult, QueuedObject, QueuedStudy
 from aeflow.privacy import shown
 from aeflow.results.dicom.identifiers import ModelIdentity
 from aeflow.results.dicom.study_results import Made, StudyResults

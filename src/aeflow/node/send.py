@@ -22,9 +22,10 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from aeflow.errors import SettingsError, count
-from aeflow.node.queue import Delivery, Queue
+from aeflow.node.queue import Queue
 from aeflow.node.settings import Destination, NodeSettings
 from aeflow.node.store import Store
+from aeflow.node.tables import Delivery
 from aeflow.node.tls import client_context
 from aeflow.runtime.terminal import print
 
