@@ -23,7 +23,7 @@ from aeflow.runtime.terminal import print
 # Each import adds its commands, in the order of the help.
 # isort: off
 from aeflow.cli import train, evaluate, score, explain, info, export, bench, recalibrate, drift, tune, audit  # noqa: F401
-from aeflow.cli import serve, data, cache, settings, demo  # noqa: F401
+from aeflow.cli import serve, node, data, cache, settings, demo  # noqa: F401
 # isort: on
 
 __all__ = ["app", "main"]

@@ -31,6 +31,9 @@ IN_EXTRAS = {
     "sqlalchemy",
     "alembic",
     "argon2",
+    "pynetdicom",
+    "dicomweb_client",
+    "requests",
 }
 
 

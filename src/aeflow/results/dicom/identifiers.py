@@ -62,16 +62,35 @@ def identity(
     """
     header, of = source.header, "SOPInstanceUID" if alone else "SeriesInstanceUID"
     named = [frame for frame in frames if frame is not None]
-    threshold = f"threshold {model.calibration.threshold!r}"  # it may be named for each score, and is in the report
+    threshold = _threshold(model)
     number = SERIES[kind] + SERIES_STEP * (source.number("SeriesNumber") or 0)
     return {
         "series_instance_uid": uid(model.fingerprint, kind, "series", header[of].value),
         "series_number": number if number < 2**31 else SERIES[kind],
         "series_description": description,
-        "sop_instance_uid": uid(model.fingerprint, threshold, kind, header.SOPInstanceUID, *named),
+        "sop_instance_uid": uid(
+            model.fingerprint, threshold, kind, header.SOPInstanceUID, *named, *filter(None, [source.content])
+        ),
         "instance_number": (named[0] if len(frames) == 1 and named else source.number("InstanceNumber")) or 1,
         "manufacturer": NAME,
         "manufacturer_model_name": NAME,
         "software_versions": __version__,
         "device_serial_number": model.fingerprint,
     }
+
+
+def study_identity(source: ReferencedImage, model: ModelIdentity, content: str, description: str) -> dict[str, Any]:
+    """Return the same of a report on many images of the study of ``source``; ``content`` says which they are."""
+    study = source.header.StudyInstanceUID
+    return {
+        **identity(source, model, "report", [None], description),
+        "series_instance_uid": uid(model.fingerprint, "report", "study", study),
+        "series_number": SERIES["report"],
+        "sop_instance_uid": uid(model.fingerprint, _threshold(model), "report", "study", study, content),
+        "instance_number": 1,
+    }
+
+
+def _threshold(model: ModelIdentity) -> str:
+    """Return the threshold as part of a UID: it may be named for each score, and is in the report."""
+    return f"threshold {model.calibration.threshold!r}"

@@ -23,7 +23,8 @@ def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
     """Draw the RGB picture of an overlay (H, W, 3): the coloured image, and below it text and colour bar."""
     score, scale = result.score, model.calibration.map_limits["anomaly"]
     image = blend(pixels, score.maps["anomaly"], scale)
-    words = f"{NAME} {__version__}: score {score.value:.3g}, p = {score.p_value:.2g}, called {score.verdict}"
+    said = "called abnormal" if score.verdict == "abnormal" else "not above the threshold"  # no finding of normality
+    words = f"{NAME} {__version__}: score {score.value:.3g}, p = {score.p_value:.2g}, {said}"
     lines = [WARNING, words, *(["Outside the intended input of the model"] if result.outside else [])]
     return np.concatenate([image, caption(image.shape[1], lines, scale)])
 

@@ -44,10 +44,11 @@ config.settings.reading_validation_mode = config.IGNORE
 class ReferencedImage:
     """Header of a DICOM image file, as ``imageio`` read it; raises ImageError if no result can refer to it."""
 
-    def __init__(self, path: Path, header: Dataset | ImageError) -> None:
+    def __init__(self, path: Path, header: Dataset | ImageError, content: str = "") -> None:
+        """Take a header; ``content`` is a digest of the file, if results on other pixels are to have other UIDs."""
         if isinstance(header, ImageError):
             raise header
-        self.path, self.header = path, header
+        self.path, self.header, self.content = path, header, content
         for keyword in KEYS:
             if self.valid(keyword) is None:
                 raise ImageError(
@@ -112,6 +113,13 @@ class ReferencedImage:
         if numbers and self.header.SOPClassUID not in ONE_FRAME:
             item.ReferencedFrameNumber = numbers
         return item
+
+    def light(self) -> ReferencedImage:
+        """Return the same image with no more of its header than a reference needs."""
+        header = Dataset()
+        for keyword in (*KEYS, "Rows", "Columns"):
+            setattr(header, keyword, self.header[keyword].value)
+        return ReferencedImage(self.path, header, self.content)
 
     @cached_property
     def _kept(self) -> Dataset:

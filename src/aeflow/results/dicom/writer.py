@@ -85,24 +85,31 @@ class FileResults:
 
     def _write(self, kind: str, number: int, make: Callable[[], Dataset]) -> None:
         file = self.out / file_name(number, f"_{kind}.dcm")
-        try:
-            made = make()
-            with replacing(file, sync_name=False) as opened:
-                made.save_as(opened, enforce_file_format=True)
-        except ImageError as error:
-            self.refused.append(error)
-            return
-        except (OSError, OutputError):  # the disk's fault, not the header's
-            raise
-        except Exception as error:  # highdicom and pydicom raise many kinds for headers that break the rules
-            found = f"no {kind} can be made from its header ({type(error).__name__})"
-            self.refused.append(ImageError(self.path, found, REMEDY_EXPORT_FROM_ARCHIVE))
-            return
-        self.written.append(file)
-        evidence = Dataset()
-        for keyword in KEYS:
-            setattr(evidence, keyword, made[keyword].value)
-        self._made.append(evidence)
+        made = write_object(file, kind, make, self.path)
+        if isinstance(made, ImageError):
+            self.refused.append(made)
+        else:
+            self.written.append(file)
+            self._made.append(made)
+
+
+def write_object(file: Path, kind: str, make: Callable[[], Dataset], of: Path) -> Dataset | ImageError:
+    """Write one object on the image ``of``; return its keys, or why it cannot be made. OSError is the disk's."""
+    try:
+        made = make()
+        with replacing(file, sync_name=False) as opened:
+            made.save_as(opened, enforce_file_format=True)
+    except ImageError as error:
+        return error
+    except (OSError, OutputError):  # the disk's fault, not the header's
+        raise
+    except Exception as error:  # highdicom and pydicom raise many kinds for headers that break the rules
+        found = f"no {kind} can be made from its header ({type(error).__name__})"
+        return ImageError(of, found, REMEDY_EXPORT_FROM_ARCHIVE)
+    evidence = Dataset()
+    for keyword in KEYS:
+        setattr(evidence, keyword, made[keyword].value)
+    return evidence
 
 
 ENDING = r"_(?:map|overlay|report)\.dcm"

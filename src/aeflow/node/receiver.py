@@ -1,0 +1,181 @@
+"""Receiver: associations of known peers, and objects that are on the disk before they are acknowledged."""
+
+from __future__ import annotations
+
+import ipaddress
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pydicom.uid import (
+    JPEG2000,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    HTJ2KLossless,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
+    RLELossless,
+)
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from aeflow.imageio.dicom.sop_classes import not_an_image
+from aeflow.node.header import HeaderError, facts_of
+from aeflow.node.queue import Queue
+from aeflow.node.rules import rule_for
+from aeflow.node.server import LimitedMessages, LimitedServer, make_server
+from aeflow.node.settings import NodeSettings
+from aeflow.node.store import Store, name_of
+from aeflow.node.tls import server_context
+from aeflow.privacy import shown
+from aeflow.runtime.terminal import print
+
+# Transfer syntaxes that the decoders read, the plain ones first: of several that a peer offers for one context, the
+# first of these is taken.
+SYNTAXES = [
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    DeflatedExplicitVRLittleEndian,
+    JPEGLosslessSV1,
+    JPEGLossless,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+    HTJ2KLossless,
+    RLELossless,
+    JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLSNearLossless,
+    JPEG2000,
+]
+# Answers of C-STORE (PS3.4 table B.2-1) and reasons of a refused association (PS3.8 table 9-21).
+SUCCESS, OUT_OF_RESOURCES, FAILED = 0x0000, 0xA700, 0x0110
+CALLING_UNKNOWN, CALLED_UNKNOWN, LIMIT_EXCEEDED = (1, 1, 3), (1, 1, 7), (2, 3, 2)
+SAY_EVERY = 10.0  # seconds between two lines about the same trouble
+
+
+class Receiver:
+    """Storage SCP of a node; ``came`` is called after each object that was added to the queue."""
+
+    def __init__(self, settings: NodeSettings, queue: Queue, store: Store, came: Callable[[], None]) -> None:
+        self.settings, self.queue, self.store, self.came = settings, queue, store, came
+        self._said: dict[str, float] = {}
+        self.entity = AE(settings.aet)
+        self.entity.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            if context.abstract_syntax is not None and not_an_image(context.abstract_syntax) is None:
+                self.entity.add_supported_context(context.abstract_syntax, SYNTAXES)
+        self._server: LimitedServer | None = None
+
+    def start(self) -> int:
+        """Listen; return the port, which the system chose if it was 0. OSError if it is taken."""
+        handlers = [
+            (evt.EVT_REQUESTED, self._requested),
+            (evt.EVT_C_ECHO, self._echo),
+            (evt.EVT_C_STORE, self._store),
+        ]
+        address = (self.settings.host, self.settings.port)
+        secure = None if self.settings.tls is None else server_context(self.settings.tls)
+        self._server = make_server(self.entity, address, handlers, self.settings.limits, secure)
+        return int(self._server.server_address[1])
+
+    def stop(self) -> None:
+        """Take no more connections, and end those that there are; what was not acknowledged is sent again."""
+        if self._server is not None:
+            self._server.shutdown()
+            for assoc in self._server.active_associations:
+                assoc.abort()
+
+    def _requested(self, event: Any) -> None:
+        """Refuse an association with the reason that the standard has for it."""
+        request, address = event.assoc.requestor.primitive, event.assoc.requestor.address
+        calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
+        if not self._knows(calling, address):
+            self._refuse(event, CALLING_UNKNOWN, f"{calling} at {address} is not known")
+        elif called != self.settings.aet:
+            self._refuse(event, CALLED_UNKNOWN, f"{calling} calls {called}, which is not the title here")
+        elif self.store.free < self.settings.limits.free_bytes:
+            self._refuse(event, LIMIT_EXCEEDED, "the disk is full")
+
+    def _refuse(self, event: Any, reason: tuple[int, int, int], why: str) -> None:
+        self._say(f"association refused: {why}")
+        event.assoc.acse.send_reject(*reason)
+        event.assoc.kill()
+
+    def _knows(self, title: str, address: str) -> bool:
+        """Return if a peer is known; without any in the settings, whoever is on this machine is."""
+        try:
+            found = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return False
+        found = getattr(found, "ipv4_mapped", None) or found
+        if not self.settings.peer:
+            return found.is_loopback
+        return any(
+            peer.aet == title and any(found in network for network in peer.addresses) for peer in self.settings.peer
+        )
+
+    def _echo(self, event: Any) -> int:
+        _handled(event)
+        return SUCCESS
+
+    def _store(self, event: Any) -> int:
+        """Answer C-STORE: success once the object's file and its row in the queue are on the disk."""
+        try:
+            return self._taken(event)
+        except HeaderError as error:
+            self._say(f"object refused: {error.found}")
+            return error.status
+        except (OSError, sqlite3.OperationalError) as error:  # a disk that is full or fails, or a data base on it
+            self._say(f"object refused: it cannot be written ({type(error).__name__})")
+            return OUT_OF_RESOURCES
+        except Exception as error:  # a fault here must not end the association without an answer
+            self._say(f"object refused: {type(error).__name__} while it was taken")
+            return FAILED
+        finally:
+            _handled(event)
+
+    def _taken(self, event: Any) -> int:
+        request, syntax, limits = event.request, event.context.transfer_syntax, self.settings.limits
+        data = request.DataSet.getvalue()
+        if self.store.free - len(data) < limits.free_bytes:
+            self._say("object refused: the disk is full")
+            return OUT_OF_RESOURCES
+        facts = facts_of(data, syntax, str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        source = event.assoc.requestor.ae_title.strip()
+        rule = rule_for(self.settings.rule, facts.modality, facts.body_part, source, facts.sop_class)
+        if facts.own or rule is None or rule.action == "skip":
+            return SUCCESS  # its sender need not send it again
+        if self.queue.count_of(facts.study) >= limits.objects:
+            self._say(f"object refused: {shown(facts.study, 'study')} has {limits.objects} objects, the limit")
+            return OUT_OF_RESOURCES
+        name = name_of(data, syntax)
+        if not self.queue.holds(facts, name):
+            self.store.keep(event.encoded_dataset(), name)
+            self.queue.add(facts, source, name, self.settings.quiet_seconds)
+            self.came()
+        return SUCCESS
+
+    def _say(self, line: str) -> None:
+        """Print a line on stderr, the same one once in a while."""
+        now = time.monotonic()
+        if now - self._said.get(line, -SAY_EVERY) >= SAY_EVERY:
+            if len(self._said) > 1000:
+                self._said.clear()
+            self._said[line] = now
+            print(line, file=sys.stderr, flush=True)
+
+
+def _handled(event: Any) -> None:
+    """Give back the memory of a message."""
+    if isinstance(event.assoc.dimse, LimitedMessages):
+        event.assoc.dimse.handled()
