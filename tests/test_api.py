@@ -122,6 +122,8 @@ def test_the_examples_of_the_page_on_python_run(
         (tmp_path / place).write_bytes(FILE.read_bytes())
     (tmp_path / "RUN").symlink_to(model.run)
     monkeypatch.chdir(tmp_path)
+    rows = "image.png,1.0,0.5,normal,A,2026-11-01\nimages/a.jpeg,1.1,0.4,normal,A,2026-11-02\n"
+    (tmp_path / "scores.csv").write_text(f"path,score,p_value,verdict,scanner,date\n{rows}")
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {"aeflow": aeflow}
     for block in blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,12 @@ from helpers.command import within
 from helpers.part_workers import Toy
 
 pytest.importorskip("ray")
+TESTS = Path(__file__).parents[1]
 
 
-def test_every_file_has_its_row_and_one_that_kills_is_refused(tmp_path: Path) -> None:
+def test_every_file_has_its_row_and_one_that_kills_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tests = [str(TESTS), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, tests)))  # where Ray's workers find the toy
     parts = [Part(number, [Item(f"{number}/{i}", "") for i in range(4)]) for number in range(3)]
     toy = Toy(str(tmp_path), deadly=("1/2",))
     with RayEngine(2, None) as engine:

@@ -78,7 +78,7 @@ def test_tables_follow_the_contract(evaluated: Path, data: Path) -> None:
         rows = list(csv.DictReader(file))
     terms = " ".join(TERMS) + " posterior"  # the same columns for every model: tables can be stacked
     columns = f"path slice label patient study score p_value verdict threshold outside {terms} p_abnormal"
-    assert list(rows[0]) == [*columns.split(), *INPUT_COLUMNS.values(), "model", "map", "error"]
+    assert list(rows[0]) == [*columns.split(), *INPUT_COLUMNS.values(), "model", "map", "error", "refusal"]
     with (data / "manifest.csv").open() as file:
         listed = [row["path"] for row in csv.DictReader(file) if row["split"] == "test"]
     assert [row["path"] for row in rows] == [pseudonym(path) for path in listed]

@@ -77,7 +77,7 @@ def test_what_needs_the_network_names_the_run_around_it(model: Path, tiny_run: P
     inside = run / model.name
     with pytest.raises(ArtifactError, match=f"this needs the network itself; give the run that it came from: {run}$"):
         load_run(inside)
-    assert "needs the network itself" in error_of("bench", inside)
+    assert "an export generates none; name a folder of images" in error_of("bench", inside)
     assert "needs the network itself" in error_of("recalibrate", inside, SAMPLE / "val" / "normal", "--out", run / "a")
     assert "is a file; name a folder for the results with --out" in error_of("evaluate", inside, SAMPLE)
     assert model.name in of_run(run)  # a new training takes the former one's export away

@@ -62,7 +62,7 @@ ENDS = {
 def test_every_error_survives_pickling():
     found = {**vars(errors), **vars(image_errors)}.values()
     kinds = [kind for kind in found if isinstance(kind, type) and issubclass(kind, AeflowError)]
-    assert len(kinds) == 11
+    assert len(kinds) == 12
     for kind in kinds:
         error = kind(FILE, "found  this", "do that")
         copy = pickle.loads(pickle.dumps(error))

@@ -168,7 +168,7 @@ def test_the_audit_knows_who_did_what_and_notices_every_change(closed: Running, 
     for trigger in ("update", "delete"):
         copy.execute(f"DROP TRIGGER audit_no_{trigger}")
     number = len(done) // 2
-    copy.execute("UPDATE audit SET who = 'somebody' WHERE number = ?", (number,))
+    copy.execute("UPDATE audit SET who = who || '!' WHERE number = ?", (number,))
     copy.commit()
     assert f"event {number} of" in error_of("serve", "--data", tmp_path, "--verify-audit")
     copy.execute("DELETE FROM audit WHERE number = ?", (number,))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
 from aeflow.cli.output import end
-from aeflow.errors import SettingsError, count
+from aeflow.errors import DataError, SettingsError, count
 from aeflow.privacy import NAMES, SALT_OF, pseudonym
 from aeflow.runtime.files import digest, encodable
 from aeflow.runtime.terminal import print
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from aeflow.scoring.scorer import Scorer
 
 TABLES = (".csv", ".parquet")
+FILE_NAME = re.compile(r"\.[A-Za-z]{2,7}")  # ending of the name of a file, not of a folder like `v1.2`
 
 
 @app.command()
@@ -83,6 +85,9 @@ def score(
         raise SettingsError("--threshold", "given beside --false-positive-rate", "give one of them")
     of_archives = {"--since": since, "--engine": engine != "local", "--workers": workers, "--address": address}
     if out is not None and out.suffix not in TABLES:
+        if FILE_NAME.fullmatch(out.suffix) and not out.is_dir():
+            remedy = "end it in .csv or .parquet; the folder of an archive has a name without an ending"
+            raise DataError(out, "the name says neither CSV nor Parquet", remedy)
         from aeflow.archive.score_archive import Request
         from aeflow.cli.archive import score_into
 
