@@ -105,6 +105,7 @@ def test_a_run_is_scored_by_the_graph_in_it(tiny_run: Path, openvino_export: Pat
         ("parquet", lambda run, data, out: ("score", run, IMAGES[0], "--out", out / "scores.parquet")),
         ("serve", lambda run, data, out: ("serve", run, "--data", out)),
         ("tune", lambda run, data, out: ("tune", data, "--out", out, "--budget", "60s")),
+        ("node", lambda run, data, out: ("node", run, "--send-to", "127.0.0.1:104:PACS", "--store", out)),
     ],
 )
 def test_a_command_names_the_extra_that_it_lacks(

@@ -128,6 +128,16 @@ def test_a_dead_letter_is_tried_again_or_dropped_with_its_files(queue: Queue, tm
         admin.retry(queue, [7])
 
 
+def test_a_study_that_is_dropped_while_it_is_scored_leaves_nothing(queue: Queue, tmp_path: Path) -> None:
+    queue.add(FACTS, "MODALITY", "a", quiet=0)
+    study = queue.next_study()
+    assert study is not None
+    admin.drop(queue, Store(tmp_path), [study.id])
+    assert queue.finish(study, "scored", "", [RESULT]) == [RESULT.name]
+    queue.postpone_study(study, "no space", give_up=60)
+    assert queue.all("SELECT * FROM results") == []
+
+
 def test_only_what_has_ended_is_forgotten(queue: Queue) -> None:
     for number in range(1, 5):
         scored(queue, number)
@@ -150,12 +160,12 @@ def test_a_clock_that_was_set_back_delays_nothing(queue: Queue) -> None:
 
 def test_names_of_files_that_nobody_was_told_of_are_swept(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    store.keep(b"kept", "aa")
-    store.keep(b"left", "bb")
+    kept, left = store.keep(b"kept", "aa"), store.keep(b"left", "bb")
+    assert store.keep(b"kept", "aa") != kept  # so a deletion never meets what came again
     (store.folder / "scratch" / "part").write_bytes(b"")
-    assert store.sweep({"aa"}, set()) == 1
-    assert store.path_of("aa").read_bytes() == b"kept"
-    assert not store.path_of("bb").exists()
+    assert store.sweep({kept}, set()) == 2
+    assert store.path_of(kept).read_bytes() == b"kept"
+    assert not store.path_of(left).exists()
     assert list((store.folder / "scratch").iterdir()) == []
 
 

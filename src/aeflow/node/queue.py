@@ -17,7 +17,7 @@ from typing import Any
 
 from aeflow.errors import ArtifactError
 from aeflow.node.header import ObjectFacts
-from aeflow.node.tables import TABLES, VERSION, Delivery, NewResult, QueuedObject, QueuedStudy
+from aeflow.node.tables import DIGEST, TABLES, VERSION, Delivery, NewResult, QueuedObject, QueuedStudy
 
 FILE = "queue.db"
 BUSY_SECONDS = 20.0  # that a writer waits for one in another process
@@ -88,10 +88,10 @@ class Queue:
             db.execute("UPDATE studies SET due = ? WHERE state = 'waiting'", (time.time() + quiet,))
             db.execute("UPDATE deliveries SET due = 0 WHERE state = 'waiting'")
 
-    def holds(self, facts: ObjectFacts, name: str) -> bool:
+    def holds(self, facts: ObjectFacts, digest: str) -> bool:
         """Return if an object is there already, with the same content."""
-        query = "SELECT 1 FROM objects JOIN studies ON studies.id = study WHERE uid = ? AND instance = ? AND name = ?"
-        return bool(self.all(query, facts.study, facts.instance, name))
+        query = "SELECT name FROM objects JOIN studies ON studies.id = study WHERE uid = ? AND instance = ?"
+        return any(row["name"][:DIGEST] == digest for row in self.all(query, facts.study, facts.instance))
 
     def count_of(self, study: str) -> int:
         """Return how many objects of a study there are."""
@@ -112,7 +112,7 @@ class Queue:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (study, instance) DO UPDATE SET"
                 " series = excluded.series, sop_class = excluded.sop_class, modality = excluded.modality,"
                 " body_part = excluded.body_part, source = excluded.source, name = excluded.name,"
-                " received = excluded.received WHERE name != excluded.name",
+                f" received = excluded.received WHERE substr(name, 1, {DIGEST}) != substr(excluded.name, 1, {DIGEST})",
                 (
                     study,
                     facts.instance,
@@ -169,6 +169,8 @@ class Queue:
         """
         now, known = time.time(), []
         with self.writing() as db:
+            if db.execute("SELECT 1 FROM studies WHERE id = ?", (study.id,)).fetchone() is None:  # it was dropped
+                return [one.name for one in results]
             for one in results:
                 added = db.execute(
                     "INSERT INTO results (study, revision, model, kind, instance, series, sop_class, name, made)"
@@ -194,7 +196,7 @@ class Queue:
                 )
             db.execute(
                 "UPDATE studies SET scored = ?, changed = ?, reason = CASE revision WHEN ? THEN ? ELSE reason END,"
-                " state = CASE revision WHEN ? THEN ? ELSE state END WHERE id = ? AND state != 'dropped'",
+                " state = CASE revision WHEN ? THEN ? ELSE state END WHERE id = ?",
                 (study.revision, now, study.revision, reason, study.revision, state, study.id),
             )
         return known
@@ -203,9 +205,10 @@ class Queue:
         """Let a study wait before it is tried again; dead if it has waited for more than ``give_up`` seconds."""
         now = time.time()
         with self.writing() as db:
-            [failures, changed] = db.execute(
-                "SELECT failures, changed FROM studies WHERE id = ?", (study.id,)
-            ).fetchone()
+            row = db.execute("SELECT failures, changed FROM studies WHERE id = ?", (study.id,)).fetchone()
+            if row is None:  # it was dropped
+                return
+            failures, changed = row
             state = "dead" if now - changed > give_up else "waiting"
             db.execute(
                 "UPDATE studies SET due = ?, reason = ?, state = ?, attempts = 0, failures = failures + 1"

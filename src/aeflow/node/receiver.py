@@ -34,7 +34,7 @@ from aeflow.node.queue import Queue
 from aeflow.node.rules import rule_for
 from aeflow.node.server import LimitedMessages, LimitedServer, make_server
 from aeflow.node.settings import NodeSettings
-from aeflow.node.store import Store, name_of
+from aeflow.node.store import Store, digest_of
 from aeflow.node.tls import server_context
 from aeflow.privacy import shown
 from aeflow.runtime.terminal import print
@@ -60,6 +60,7 @@ SYNTAXES = [
 # Answers of C-STORE (PS3.4 table B.2-1) and reasons of a refused association (PS3.8 table 9-21).
 SUCCESS, OUT_OF_RESOURCES, FAILED = 0x0000, 0xA700, 0x0110
 CALLING_UNKNOWN, CALLED_UNKNOWN, LIMIT_EXCEEDED = (1, 1, 3), (1, 1, 7), (2, 3, 2)
+END_SECONDS = 3.0  # that open associations have when the node ends
 SAY_EVERY = 10.0  # seconds between two lines about the same trouble
 
 
@@ -89,27 +90,36 @@ class Receiver:
         return int(self._server.server_address[1])
 
     def stop(self) -> None:
-        """Take no more connections, and end those that there are; what was not acknowledged is sent again."""
+        """Take no more connections, and let those that there are end; what is not acknowledged is sent again."""
         if self._server is not None:
             self._server.shutdown()
-            for assoc in self._server.active_associations:
-                assoc.abort()
+            until = time.monotonic() + END_SECONDS
+            while self._server.active_associations and time.monotonic() < until:
+                time.sleep(0.05)
 
     def _requested(self, event: Any) -> None:
         """Refuse an association with the reason that the standard has for it."""
+        try:
+            found = self._refusal(event)
+        except Exception as error:  # pynetdicom would let the peer in
+            found = LIMIT_EXCEEDED, f"{type(error).__name__} while it was asked for"
+        if found is not None:
+            reason, why = found
+            self._say(f"association refused: {why}")
+            event.assoc.acse.send_reject(*reason)
+            event.assoc.kill()
+
+    def _refusal(self, event: Any) -> tuple[tuple[int, int, int], str] | None:
+        """Return the reason to refuse an association, and its words; None if there is none."""
         request, address = event.assoc.requestor.primitive, event.assoc.requestor.address
         calling, called = request.calling_ae_title.strip(), request.called_ae_title.strip()
         if not self._knows(calling, address):
-            self._refuse(event, CALLING_UNKNOWN, f"{calling} at {address} is not known")
-        elif called != self.settings.aet:
-            self._refuse(event, CALLED_UNKNOWN, f"{calling} calls {called}, which is not the title here")
-        elif self.store.free < self.settings.limits.free_bytes:
-            self._refuse(event, LIMIT_EXCEEDED, "the disk is full")
-
-    def _refuse(self, event: Any, reason: tuple[int, int, int], why: str) -> None:
-        self._say(f"association refused: {why}")
-        event.assoc.acse.send_reject(*reason)
-        event.assoc.kill()
+            return CALLING_UNKNOWN, f"{calling} at {address} is not known"
+        if called != self.settings.aet:
+            return CALLED_UNKNOWN, f"{calling} calls {called}, which is not the title here"
+        if self.store.free < self.settings.limits.free_bytes:
+            return LIMIT_EXCEEDED, "the disk is full"
+        return None
 
     def _knows(self, title: str, address: str) -> bool:
         """Return if a peer is known; without any in the settings, whoever is on this machine is."""
@@ -158,9 +168,9 @@ class Receiver:
         if self.queue.count_of(facts.study) >= limits.objects:
             self._say(f"object refused: {shown(facts.study, 'study')} has {limits.objects} objects, the limit")
             return OUT_OF_RESOURCES
-        name = name_of(data, syntax)
-        if not self.queue.holds(facts, name):
-            self.store.keep(event.encoded_dataset(), name)
+        digest = digest_of(data, syntax)
+        if not self.queue.holds(facts, digest):
+            name = self.store.keep(event.encoded_dataset(), digest)
             self.queue.add(facts, source, name, self.settings.quiet_seconds)
             self.came()
         return SUCCESS

@@ -18,7 +18,7 @@ from aeflow.node.queue import Queue
 from aeflow.node.rules import rule_for
 from aeflow.node.settings import NodeSettings, Rule
 from aeflow.node.store import Store
-from aeflow.node.tables import NewResult, QueuedObject, QueuedStudy
+from aeflow.node.tables import DIGEST, NewResult, QueuedObject, QueuedStudy
 from aeflow.privacy import shown
 from aeflow.results.dicom.identifiers import ModelIdentity
 from aeflow.results.dicom.study_results import Made, StudyResults
@@ -106,7 +106,7 @@ class StudyScorer:
         files = {self.store.path_of(one.name): one for one in objects}
         records = [Record(path, path.name, None, None, study.uid, None, None) for path in files]
         model = ModelIdentity(scorer.fingerprint, scorer.calibration)
-        contents = {path: one.name for path, one in files.items()}
+        contents = {path: one.name[:DIGEST] for path, one in files.items()}
         rate = scorer.settings.false_positive_rate
         sink = StudyResults(folder, model, rule.send, contents, rate, rule.outside == "send")
         with listening(_unheard):

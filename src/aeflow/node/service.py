@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -35,6 +36,7 @@ from aeflow.scoring.score_files import score_files
 from aeflow.scoring.scorer import Scorer
 
 POLL_SECONDS = 0.5  # in which a change by another process, as a retry, is seen
+WAIT_SECONDS = 5.0  # before a queue that cannot be written is tried again
 FORGET_SECONDS = 3600.0  # between two deletions of what is kept long enough
 END_SECONDS = 30.0  # for the study that is being scored when a signal comes
 
@@ -101,12 +103,19 @@ class Node:
                 raise self._failed
 
     def _guarded(self, work: Callable[..., None], *arguments: object) -> None:
-        """Run a thread's work; its failure ends the node, which its supervisor starts again."""
-        try:
-            work(*arguments)
-        except BaseException as error:
-            self._failed = error
-            self._stop.set()
+        """Run a thread's work until the end; a full disk makes it wait, any other failure ends the node.
+
+        A supervisor then starts it again.
+        """
+        while not self._stop.is_set():
+            try:
+                work(*arguments)
+            except sqlite3.OperationalError as error:
+                print(f"{self.queue.where}: {error}; tried again", file=sys.stderr, flush=True)
+                self._stop.wait(WAIT_SECONDS)
+            except BaseException as error:
+                self._failed = error
+                self._stop.set()
 
     def _score(self) -> None:
         worker = StudyScorer(self.settings, self.queue, self.store, self.scorers)

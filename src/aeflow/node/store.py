@@ -14,6 +14,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Collection
 from pathlib import Path
 
@@ -23,8 +24,8 @@ OBJECTS, RESULTS, SCRATCH = "objects", "results", "scratch"
 ENDING = ".dcm"
 
 
-def name_of(data: bytes, syntax: str) -> str:
-    """Return the name of an object: SHA-256 of its transfer syntax and its data set."""
+def digest_of(data: bytes, syntax: str) -> str:
+    """Return the SHA-256 of an object's transfer syntax and data set, with which the name of its file begins."""
     return hashlib.sha256(syntax.encode() + b"\0" + data).hexdigest()
 
 
@@ -50,8 +51,12 @@ class Store:
         """Return where a result lies."""
         return self.folder / RESULTS / f"{name}{ENDING}"
 
-    def keep(self, content: bytes, name: str) -> None:
-        """Write an object; return once the disk holds it and its name, OSError if it does not."""
+    def keep(self, content: bytes, digest: str) -> str:
+        """Write an object; return the name of its file once the disk holds both, OSError if it does not.
+
+        The name is a new one each time: whoever deletes a file deletes none that came again meanwhile.
+        """
+        name = f"{digest}-{uuid.uuid4().hex[:8]}"
         place = self.path_of(name)
         if not place.parent.is_dir():
             place.parent.mkdir(mode=0o700, exist_ok=True)
@@ -67,6 +72,7 @@ class Store:
             Path(part).unlink(missing_ok=True)
             raise
         sync_folder(place.parent)
+        return name
 
     def scratch(self) -> Path:
         """Return a new folder for what is being made."""

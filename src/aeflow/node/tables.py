@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 VERSION = 1  # of the tables, in the data base itself
+DIGEST = 64  # characters with which the name of an object's file begins: SHA-256 of its content
 TABLES = """
 CREATE TABLE studies (
     id INTEGER PRIMARY KEY,
     uid TEXT NOT NULL UNIQUE,
     revision INTEGER NOT NULL DEFAULT 0,
     scored INTEGER NOT NULL DEFAULT 0,             -- the revision that was last scored
-    state TEXT NOT NULL DEFAULT 'waiting',         -- waiting, scored, withheld, skipped, dead, dropped
+    state TEXT NOT NULL DEFAULT 'waiting',         -- waiting, scored, withheld, skipped, dead
     due REAL NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,           -- begun, and never ended: the process was killed
     failures INTEGER NOT NULL DEFAULT 0,           -- ended by an error that may pass
@@ -28,7 +29,7 @@ CREATE TABLE objects (
     modality TEXT NOT NULL,
     body_part TEXT NOT NULL,
     source TEXT NOT NULL,                          -- AE title of the sender
-    name TEXT NOT NULL,                            -- of its file: SHA-256
+    name TEXT NOT NULL,                            -- of its file
     received REAL NOT NULL,
     UNIQUE (study, instance)
 ) STRICT;
