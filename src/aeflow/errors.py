@@ -23,6 +23,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+REPLACE = "replace it with --overwrite (in Python overwrite=True)"
 NEAR = 0.75  # least likeness (difflib) of a mistyped name and the one that was meant
 
 

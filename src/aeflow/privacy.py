@@ -56,6 +56,11 @@ def shown_few(paths: Sequence[Path], what: str = "file") -> str:
     return f"{names} and {len(paths) - MOST_NAMED:,} more" if len(paths) > MOST_NAMED else names
 
 
+def unless_shown(remedy: str = REMEDY_IDENTIFY) -> str:
+    """Return how to see names, to stand at the end of a sentence that hides some; nothing if names are shown."""
+    return "" if os.environ.get(NAMES) else f"; {remedy}"
+
+
 def shown_key(key: str) -> str:
     """Return the key of a patient, a study or a file as a table may hold it."""
     return key if os.environ.get(NAMES) else pseudonym(key)

@@ -11,7 +11,7 @@ from pathlib import Path
 from aeflow.data.masks import MASK_FOLDERS
 from aeflow.errors import count
 from aeflow.imageio.formats import is_no_image
-from aeflow.privacy import shown_few
+from aeflow.privacy import shown_few, unless_shown
 from aeflow.runtime.files import PART
 from aeflow.runtime.terminal import print
 
@@ -32,7 +32,7 @@ def images_in(folder: Path) -> list[Path]:
 def _note_others(paths: tuple[Path, ...]) -> None:
     """Say once that files are passed over."""
     verb = "is no image and is" if len(paths) == 1 else "are no images and are"
-    print(f"note: {count(len(paths), 'file')} {verb} passed over: {shown_few(paths)}", file=sys.stderr)
+    print(f"note: {count(len(paths), 'file')} {verb} passed over: {shown_few(paths)}{unless_shown()}", file=sys.stderr)
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

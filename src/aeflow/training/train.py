@@ -203,6 +203,9 @@ def read_images(data: TrainingData, settings: Settings) -> TrainingImages:
     if not settings.allow_leakage:
         refuse_leakage(data, leaked)
     kept, held_out = hold_out(normals, settings.held_out, settings.seed)
+    if len(kept) < 2 or len(held_out) < MIN_NORMALS:  # before minutes go into their features
+        what = f"{count(len(kept), 'image')} to train on and {len(held_out)} to hold out"
+        raise DataError(place_of(data, 0), what, _more_normals(settings))
     return TrainingImages(records, test, kept, held_out, evenly(of_label(records, 1), MAX_WATCHED), leaked)
 
 
@@ -278,9 +281,13 @@ def _check_enough(material: Material, settings: Settings, data: TrainingData, re
     if different[0] < 2 or different[1] < MIN_NORMALS:
         what = f"{count(different[0], 'different readable image')} to train on and {different[1]} to hold out"
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
-        needed = math.ceil(MIN_NORMALS / settings.held_out)
-        remedy = f"give at least {needed} normal images, no copies of one another"
-        raise DataError(place_of(data, 0), what + reason, remedy)
+        raise DataError(place_of(data, 0), what + reason, _more_normals(settings))
+
+
+def _more_normals(settings: Settings) -> str:
+    """Return the remedy for too few train normals."""
+    needed = math.ceil(MIN_NORMALS / settings.held_out)
+    return f"give at least {needed} normal images, no copies of one another"
 
 
 def _counts(material: Material, images: TrainingImages, refusals: Refusals, progress: Progress) -> dict[str, Any]:
@@ -308,8 +315,8 @@ def _notes(
 ) -> list[str]:
     """Return what the user should know of the data; ``patients`` are those of the held-out normals."""
     notes = [f"{images.leaked}; figures on it flatter the model"] if images.leaked.images else []
-    if few := too_few(len(calibration.scores), "held-out normal", settings.false_positive_rate):
-        notes.append(f"{few}; {calibration.rule}")
+    if few := too_few(len(calibration.scores), "held-out normal", settings.false_positive_rate, settings.held_out):
+        notes.append(f"{few}; of this threshold: {calibration.rule}")
     if few := too_few_patients(len(calibration.scores), patients, settings.false_positive_rate):
         notes.append(f"the held-out {few}")
     return notes + ([] if learnt is None else learnt.notes())
