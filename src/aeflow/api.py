@@ -294,8 +294,9 @@ def train(
     with extra("train"):
         from aeflow.training.train import train as train_run
 
-    if not isinstance(data, str | os.PathLike):
-        found, remedy = f"a {type(data).__name__} where a folder is read", "name the folder that holds the images"
+    given: Any = data
+    if not isinstance(given, str | os.PathLike):  # a list of images, say
+        found, remedy = f"a {type(given).__name__} where a folder is read", "name the folder that holds the images"
         raise DataError("data", found, remedy)
     source = training_data(data, abnormal, unlabelled)
     painted = None
