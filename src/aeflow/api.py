@@ -24,6 +24,7 @@ from aeflow.errors import DataError, SettingsError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Acquisition
 from aeflow.imageio.in_memory import WHERE, image_in_memory
+from aeflow.privacy import show_typed
 from aeflow.reporting.notebook import PURPOSE, lines_html
 from aeflow.runtime import ranks
 from aeflow.runtime.extras import extra
@@ -96,7 +97,14 @@ class Model:
         Unsigned integers have the range of their type, floats are in [0, 1]; else ``value_range`` says which values are
         black and white. Raises ImageError if it cannot be read, or is a file that holds several images.
         """
+        if isinstance(image, list | tuple) and any(_is_image(one) for one in image):
+            found, remedy = (
+                f"a {type(image).__name__} of {count(len(image), 'image')}",
+                "score_all or frame take several",
+            )
+            raise SettingsError("image", found, remedy)
         if isinstance(image, str | os.PathLike):
+            show_typed([image, Path(image)])
             if value_range is not None:
                 raise SettingsError("value_range", "given for a file, which says its own", "leave it out")
             results = score(self.scorer, [one_image(Path(image), self.scorer.settings.slice_axis)], maps=True)
@@ -146,6 +154,7 @@ class Model:
         given = [one for item in images for one in (item if isinstance(item, list | tuple) else [item])]
         if not given:
             raise DataError("images", "none was given", "name at least one image or folder")
+        show_typed(spelling for one in given if isinstance(one, str | os.PathLike) for spelling in (one, Path(one)))
         # Files that follow one another are found together: their number is known, and they are decoded ahead.
         parts: list[tuple[list[Record], list[tuple[int, Any]]]] = [
             (find_images([one for _, one in group]), []) if are_files else ([], list(group))
@@ -193,6 +202,7 @@ class Model:
         from aeflow.results.explanation import explain_score
         from aeflow.results.explanation_files import check, write
 
+        show_typed([path, Path(path)])
         if out is not None:
             check(Path(out), Path(path), overwrite)
         if is_export(self.run) or find_spec("torch") is None:
@@ -252,6 +262,11 @@ class Model:
         return evaluate(self.scorer, data, split=split, out=place, run=self.run, overwrite=overwrite).metrics
 
 
+def _is_image(one: Any) -> bool:
+    """Return if an item of a list is an image by itself: numbers and rows of numbers are parts of one."""
+    return isinstance(one, str | os.PathLike) or getattr(one, "ndim", 0) >= 2 or hasattr(one, "getbands")
+
+
 def train(
     data: Path | str,
     out: Path | str,
@@ -282,6 +297,10 @@ def train(
     with extra("train"):
         from aeflow.training.train import train as train_run
 
+    given: Any = data
+    if not isinstance(given, str | os.PathLike):  # a list of images, say
+        found, remedy = f"a {type(given).__name__} where a folder is read", "name the folder that holds the images"
+        raise DataError("data", found, remedy)
     with listening(progress), ranks.joined():
         source = training_data(data, abnormal, unlabelled)
         painted = None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aeflow._types import Axis
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, nearest
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 REGION_NAMES = ("none", "body", "lungs")  # as model.regions has them
@@ -197,7 +198,7 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
     chosen = PRESETS[preset] if isinstance(preset, str) and preset in PRESETS else read_preset(Path(preset))
     unknown = sorted(changes.keys() - Settings.model_fields.keys())
     if unknown:
-        raise SettingsError(unknown[0], "no such setting", f"settings are {', '.join(Settings.model_fields)}")
+        raise SettingsError(unknown[0], "no such setting", _meant(unknown[0], Settings.model_fields))
     for (name, value), (new_name, new_value) in RENAMED.items():
         if changes.get(name) == value:
             remedy = f"write {new_name}={new_value}; {name} is the density of the flow's latent"
@@ -249,6 +250,12 @@ def region_and_folder(region: str | Path) -> tuple[str, Path | None]:
     return PAINTED, Path(region)
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    """Return the remedy for a setting that there is not: the one that was meant, or all if none is like it."""
+    near = nearest(name, known)
+    return f"settings are {', '.join(known)}" if near is None else f"do you mean {near}? aeflow settings lists all"
+
+
 def preset_text(settings: Settings) -> str:
     """Return the content of a preset file: all settings, so that a later version's defaults change nothing in it."""
     return json.dumps({"preset": settings.model_dump(mode="json", exclude=set(OF_A_RUN))}, indent=1) + "\n"
@@ -270,7 +277,7 @@ def read_preset(path: Path) -> dict[str, Any]:
     for name in chosen:
         if name not in Settings.model_fields:
             known = [field for field in Settings.model_fields if field not in OF_A_RUN]
-            raise SettingsError(path, f"no such setting: {name}", f"settings are {', '.join(known)}")
+            raise SettingsError(path, f"no such setting: {name}", _meant(name, known))
         if name in OF_A_RUN:
             raise SettingsError(path, f"{name} belongs to a run, not to a preset", f"take it out; use --set {name}=...")
     return chosen

@@ -18,8 +18,14 @@ Each error says on one line where it happened, what was found and what to do abo
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
+from collections.abc import Iterable
+from pathlib import Path
+
+REPLACE = "replace it with --overwrite (in Python overwrite=True)"
+NEAR = 0.75  # least likeness (difflib) of a mistyped name and the one that was meant
 
 
 class AeflowError(Exception):
@@ -91,6 +97,31 @@ def broken(error: OSError, where: str) -> AeflowError:
     place = where if error.filename is None else os.fsdecode(error.filename)
     found = error.strerror or str(error) or type(error).__name__
     return AeflowError(place, found, remedies.get(error.errno or 0, "check the path"))
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the name that is most like a mistyped one; None if none is much like it.
+
+    >>> nearest("epoch", ["epochs", "seed"]), nearest("colour", ["epochs", "seed"])
+    ('epochs', None)
+    """
+    return next(iter(difflib.get_close_matches(name, names, 1, NEAR)), None)
+
+
+def check_path(folder: str | os.PathLike[str]) -> str:
+    """Return the remedy for the path of a folder that is not there, with a folder of nearly that name if there is one.
+
+    Files are never named: their names may be those of patients.
+    """
+    missing = Path(folder)
+    while not os.path.lexists(missing.parent):
+        missing = missing.parent
+    try:
+        beside = [entry.name for entry in os.scandir(missing.parent) if entry.is_dir()]
+    except OSError:  # it cannot be listed
+        beside = []
+    near = nearest(missing.name, beside)
+    return "check the path" if near is None else f"check the path: there is {missing.parent / near}"
 
 
 def printable(text: str) -> str:

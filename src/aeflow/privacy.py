@@ -58,6 +58,11 @@ def shown_few(paths: Sequence[Path], what: str = "file", more: int = 0) -> str:
     return f"{names} and {left:,} more" if left > 0 else names
 
 
+def unless_shown(remedy: str = REMEDY_IDENTIFY) -> str:
+    """Return how to see names, to stand at the end of a sentence that hides some; nothing if names are shown."""
+    return "" if os.environ.get(NAMES) else f"; {remedy}"
+
+
 def shown_key(key: str) -> str:
     """Return the key of a patient, a study or a file as a table may hold it."""
     return key if os.environ.get(NAMES) else pseudonym(key)

@@ -133,7 +133,9 @@ def test_another_rate_is_the_threshold_that_a_calibration_at_this_rate_has() -> 
 
 
 def test_a_rate_that_so_few_normals_cannot_promise_is_refused_with_the_smallest_one() -> None:
-    said = "30 held-out normals cannot set a rate of 1%: 99 are needed; the smallest possible is 0.0323"
+    said = (
+        "30 held-out normals cannot set a rate of 1%: 99 held-out normals are needed; the smallest possible is 0.0323"
+    )
     with pytest.raises(SettingsError, match=said):
         calibration(30).at_rate(0.01)
     least = calibration(30).at_rate(0.0323)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.data.records import read_records
 from aeflow.model.terms import TERMS
 from aeflow.privacy import pseudonym
+from aeflow.training.checkpoint import save_checkpoint
 from aeflow.training.train import Trained
 from helpers.command import call, error_of, within
 from helpers.data import SAMPLE, texture, write_data
@@ -166,7 +168,9 @@ def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path
     assert "a folder without images; name a folder that holds images" in error_of("score", run, tmp_path / "empty")
     assert "no images in split 'val'; the splits are: train, test" in error_of("evaluate", run, data, "--split", "val")
     assert "beta: '7' is not allowed" in error_of("train", data, "--out", tmp_path / "r", "--set", "beta=7")
-    assert "telepathy: no such setting" in error_of("train", data, "--out", tmp_path / "r", "--set", "telepathy=1")
+    wrong = ("train", data, "--out", tmp_path / "r", "--set")
+    assert "telepathy: no such setting; settings are encoder, stages" in error_of(*wrong, "telepathy=1")
+    assert error_of(*wrong, "epoch=3") == "epoch: no such setting; do you mean epochs? aeflow settings lists all"
     assert "preset: no preset named 'best'" in error_of("train", data, "--out", tmp_path / "r", "--preset", "best")
     assert "already holds a model" in error_of("train", data, "--out", run)
     assert "end it in .csv or .parquet" in error_of("score", run, data, "--out", tmp_path / "scores.xlsx")
@@ -214,7 +218,10 @@ def test_damaged_training_history_is_named(
 def test_info(trained: Trained, run: Path) -> None:
     shown, _ = within("info", run)
     assert "tf_efficientnet_lite0" in shown
-    assert "held out images" in shown
+    names = [line[:20].strip() for line in shown.splitlines()]
+    assert names[:6] == ["region", "looks for", "terms", "normals", "threshold", "smallest p-value"]
+    assert "of them held out" in shown
+    assert names.index("epochs") < names.index("versions") < names.index("seconds")
     assert json.loads(within("info", run, "--json")[0])["schema"] == 7
 
 
@@ -229,6 +236,34 @@ def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     assert facts["training_images_per_second"] == pytest.approx(2 * facts["normal_images"] / phases[1], rel=0.1)
     metrics = json.loads(within("evaluate", tmp_path / "run", SAMPLE, "--json")[0])
     assert metrics["auroc"]["value"] > 0.7
+
+
+def test_ctrl_c_in_a_training_says_what_is_there(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped after an epoch it can go on; stopped while the graph is made, the model is complete and summed up."""
+    run = tmp_path / "run"
+    command = ["train", data, "--out", run, "--epochs", "2", "--set", "image_size=64", "--set", "hidden=8"]
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    def save_and_stop(*arguments: Any) -> None:
+        save_checkpoint(*arguments)
+        stop()
+
+    with monkeypatch.context() as patch:
+        patch.setattr("aeflow.training.loop.save_checkpoint", save_and_stop)
+        shown, said = within(*command, ok=130)
+    assert shown == ""
+    assert said.splitlines()[-1] == "stopped (the same command with --resume goes on)"
+    assert "holds no model.json: a training was stopped there; give its command again" in error_of("info", run)
+    monkeypatch.setattr("aeflow.deploy.export.export", stop)
+    shown, said = within(*command, "--resume", ok=130)
+    assert f"model: {run}" in shown
+    assert said.splitlines()[-2:] == [
+        "note: making the graph that scores faster (optional)",
+        f"stopped (the model in {run} is complete, without the graph that scores faster)",
+    ]
+    assert "images" in within("info", run)[0]
 
 
 def test_no_patient_in_any_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

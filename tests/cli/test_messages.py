@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 import aeflow
 from aeflow.cli import main
 from aeflow.data.records import find_images, read_records
+from aeflow.errors import ArtifactError, DataError, SettingsError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.reader import read_image
 from helpers.data import texture
@@ -82,6 +84,7 @@ def test_what_lies_beside_images_is_passed_over_with_a_note_and_a_damaged_image_
     assert [record.name for record in read_records(folder)] == before
     err = capsys.readouterr().err
     assert err.startswith("note: 4 files are no images and are passed over: file ")
+    assert err.endswith("; --identify shows names\n")
     assert err.count("\n") == 1
     damaged = {"text.png": b"no image", "scan": b"\x89PNG cut off", "empty": b"", "old.gif": b"GIF89a"}
     for name, content in damaged.items():
@@ -102,6 +105,29 @@ def test_what_was_typed_is_named_in_its_refusal(folder, tmp_path, capsys, tiny_r
     err = capsys.readouterr().err
     assert f"1 image refused:\n  {bad}: text, not an image; name an image file\n" in err
     assert "--identify" not in err
+
+
+def test_slips_in_python_are_one_line_with_the_remedy(folder, tmp_path, tiny_run):
+    model = aeflow.load(tiny_run, "cpu")
+    image, gone = folder / "test/normal/a.png", tmp_path / "nosuch.png"
+    with pytest.raises(ImageError, match=re.escape(f"{gone}: ")):  # typed, so named
+        model.score(gone)
+    with pytest.raises(SettingsError, match=r"^image: a list of 2 images; score_all or frame take several$"):
+        model.score([image, image])
+    with pytest.raises(
+        DataError, match=r"^data: a list where a folder is read; name the folder that holds the images$"
+    ):
+        aeflow.train([image, image], out=tmp_path / "run")
+    with pytest.raises(SettingsError, match=r"^looks_fro: no such setting; do you mean looks_for\?"):
+        aeflow.train(folder, out=tmp_path / "run", looks_fro="focal")
+    with pytest.raises(ArtifactError, match=r"already holds a model; .*in Python overwrite=True"):
+        aeflow.train(folder, out=tiny_run)
+
+
+def test_a_path_that_nobody_typed_is_not_named(folder, tiny_run, capsys):
+    found = error_of(capsys, "score", tiny_run, folder / "test", "--out", "/proc/x.csv")
+    assert found.startswith("/proc/x.csv: ")
+    assert ".part" not in found
 
 
 def test_a_score_compares_by_what_it_holds_and_a_model_pickles_as_its_folder(folder, tiny_run):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from aeflow.errors import REPLACE
 from aeflow.runtime.files import part_of
 from helpers.command import AEFLOW, error_of, within
 from helpers.data import SAMPLE
@@ -59,7 +60,7 @@ def test_pictures_of_an_earlier_run_are_replaced(tiny_run: Path, images: Path, t
     before = contents(out)
     (out / "notes.png").write_bytes(b"mine")
     refused = error_of("score", tiny_run, images, "--maps", out, *TORCH)
-    assert refused == f"{out}/00001.png: is there already; name another place, or replace it with --overwrite"
+    assert refused == f"{out}/00001.png: is there already; name another place, or {REPLACE}"
     assert contents(out) == {**before, "notes.png": b"mine"}
     within("score", tiny_run, IMAGES[5], "--maps", out, "--overwrite", *TORCH)
     assert contents(out).keys() == {"00001.png", "notes.png"}  # none of two tables, and what is not ours stays
@@ -75,7 +76,7 @@ def test_a_table_replaces_a_table_and_nothing_else(tiny_run: Path, images: Path,
         within("score", tiny_run, images, "--out", tmp_path / name, *TORCH)
         before = (tmp_path / name).read_bytes()
         line = error_of("score", tiny_run, IMAGES[3], "--out", tmp_path / name, *TORCH)
-        assert line == f"{tmp_path / name}: is there already; name another place, or replace it with --overwrite"
+        assert line == f"{tmp_path / name}: is there already; name another place, or {REPLACE}"
         assert (tmp_path / name).read_bytes() == before
         assert not part_of(tmp_path / name).exists()
         within("score", tiny_run, IMAGES[3], "--out", tmp_path / name, "--overwrite", *TORCH)
@@ -94,7 +95,7 @@ def test_every_output_is_refused_before_any_is_begun(tiny_run: Path, images: Pat
     before = page.read_bytes()
     words = ("score", tiny_run, images, "--out", table, "--maps", maps, "--report", page, *TORCH)
     line = error_of(*words)
-    assert line == f"{page}: is there already; name another place, or replace it with --overwrite"
+    assert line == f"{page}: is there already; name another place, or {REPLACE}"
     assert {path.name for path in tmp_path.iterdir()} == {"images", "scores.html"}
     assert page.read_bytes() == before
     part_of(page).write_bytes(b"of a killed process")  # is no result
@@ -111,7 +112,7 @@ def test_an_evaluation_is_replaced_on_request_alone(tiny_run: Path, data: Path, 
     within("evaluate", tiny_run, data, "--out", tmp_path, *TORCH)
     before = contents(tmp_path / "plots")
     line = error_of("evaluate", tiny_run, data, "--out", tmp_path, *TORCH)
-    assert line == f"{tmp_path}/metrics.json: is there already; name another place, or replace it with --overwrite"
+    assert line == f"{tmp_path}/metrics.json: is there already; name another place, or {REPLACE}"
     assert contents(tmp_path / "plots") == before
     within("evaluate", tiny_run, data, "--out", tmp_path, "--overwrite", *TORCH)
 

@@ -69,9 +69,11 @@ SLIPS = {
     ("NORMALS", "--abnormal", "TREE"): "TREE: holds 2 folders (folder ",
     ("NORMALS", "--abnormal", "NORMALS"): "NORMALS: is named twice; name a folder once",
     ("NORMALS", "--abnormal", "ILL", "--unlabelled", "./ILL/"): "ILL: is named twice",
-    ("NORMALS", "--abnormal", "nowhere"): "nowhere: there is no such folder; name a folder of abnormal images",
+    ("NORMALS", "--abnormal", "nowhere"): "nowhere: there is no such folder; check the path",
     ("NORMALS", "--abnormal", "ILL/0.png"): "ILL/0.png: is not a folder",
-    ("nowhere", "--abnormal", "ILL"): "nowhere: there is no such folder",
+    ("nowhere", "--abnormal", "ILL"): "nowhere: there is no such folder; check the path",
+    ("NORMALS", "--abnormal", "ILLL"): "ILLL: there is no such folder; check the path: there is ILL",
+    ("TREES/0/more", "--abnormal", "ILL"): "TREES/0/more: there is no such folder; check the path: there is TREE",
 }
 
 

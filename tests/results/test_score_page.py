@@ -112,7 +112,7 @@ def test_a_reader_sorts_filters_moves_the_threshold_and_uses_keys(
     ]
     abnormal = sum(line["verdict"] == "abnormal" for line in scored)
     assert found["counts"].startswith(f"{abnormal} of {len(scored)} (")
-    assert "held-out normals above: " in found["counts"]
+    assert re.search(r"expected of new normals: [\d.]+ %, seen among the held-out ones: \d+ of \d+ ", found["counts"])
     assert found["lowest"].startswith(f"{len(scored) - 1} of ") or found["lowest"].startswith(f"{len(scored)} of ")
     assert "other verdict than at " in found["lowest"]
     assert found["flipped"] > 3  # all in sight but the last

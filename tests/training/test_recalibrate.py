@@ -152,7 +152,7 @@ def test_what_a_user_sees(tiny_run, local, tmp_path, capsys):
     assert left.value.code == 1
     out, err = capsys.readouterr()
     assert "recalibrated on 24 normal images of 24 patients" in out
-    assert "4.0% of normal images lie above on average (rank 24 of 24)" in out
+    assert "4.0% of new normals are expected above it (set by 24 held-out normals)" in out
     assert "1 image refused:" in err
     assert "broken" not in err
     assert {path.name: file_digest(path) for path in tiny_run.iterdir() if path.is_file()} == before
@@ -211,7 +211,7 @@ def test_notes_of_what_the_images_cannot_bear(tiny_run, local, tmp_path):
         run,
     )
     notes = " ".join(recalibrate(run, [local], tmp_path / "strictly").notes)
-    assert "24 images cannot set a rate of 1%: 99 are needed" in notes
+    assert "24 images cannot set a rate of 1%: 99 images are needed" in notes
 
 
 def test_an_evaluation_tells_where_the_threshold_came_from(recalibrated, local, data, tmp_path):

@@ -220,7 +220,7 @@ def test_learning_rate_of_one_cycle() -> None:
     assert learning_rate(make_settings("paper"), 7, 100) == make_settings("paper").learning_rate
 
 
-@pytest.mark.parametrize("n", [0, 1, 4])
+@pytest.mark.parametrize("n", [0, 1, 4, 8])
 def test_too_few_normals(tmp_path: Path, n: int) -> None:
     data = write_data(tmp_path / "data", train=n)
     with pytest.raises(DataError, match=r"normal images?|to hold out|cannot be split by patient"):

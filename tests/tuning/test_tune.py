@@ -415,7 +415,7 @@ def test_every_stage_of_a_space_makes_a_model(preset: str, stages: tuple[int, ..
         ("{", "cannot be read as JSON (JSONDecodeError); give the preset.json that aeflow tune wrote"),
         ("[1]", 'holds no preset; write {"preset": {"NAME": VALUE, ...}}'),
         ('{"preset": 3}', "holds no preset"),
-        ('{"preset": {"hiden": 3}}', "no such setting: hiden; settings are encoder, stages"),
+        ('{"preset": {"hiden": 3}}', "no such setting: hiden; do you mean hidden?"),
         ('{"preset": {"seed": 3}}', "seed belongs to a run, not to a preset; take it out; use --set seed=..."),
         ('{"preset": {"beta": 3}}', "beta: 3 is not allowed; Input should be less than or equal to 1"),
     ],

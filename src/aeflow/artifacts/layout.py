@@ -16,9 +16,9 @@ from typing import Any
 from aeflow.artifacts.schema import ARRAYS_FILE, ExportEntry, ModelEntry, validate
 from aeflow.artifacts.upgrade import OLD_SCHEMAS, SCHEMA, upgraded
 from aeflow.backends.registry import GRAPH_BACKENDS
-from aeflow.errors import ArtifactError
+from aeflow.errors import ArtifactError, check_path
 from aeflow.runtime.files import PART, digest, file_digest, write_text
-from aeflow.runtime.folders import current
+from aeflow.runtime.folders import LOCK, current
 from aeflow.runtime.one_file import begins_with, unpacked
 
 WEIGHTS, MODEL_JSON = "model.safetensors", "model.json"
@@ -262,7 +262,7 @@ def read_checked(
     """
     path = current(folder) / name
     if not folder.is_file() and not path.exists() and not path.is_symlink():
-        raise ArtifactError(folder, "no such folder" if not folder.is_dir() else f"holds no {name}", give)
+        raise _missing(folder, name, give)
     try:
         content = _parsed(read(name, remedy, MAX_JSON).decode())
         checksum = digest({k: v for k, v in content.items() if k != "sha256"} if isinstance(content, dict) else None)
@@ -276,6 +276,19 @@ def read_checked(
     if checksum != content["sha256"]:
         raise ArtifactError(path, "damaged or edited by hand (checksum differs)", remedy)
     return content
+
+
+def _missing(folder: Path, name: str, give: str) -> ArtifactError:
+    """Return the error for a model's file that is not there, as while its training goes on."""
+    if not folder.is_dir():
+        return ArtifactError(folder, "no such folder", f"{check_path(folder)}; {give}")
+    if name == MODEL_JSON and (folder / LOCK).is_file():
+        found = f"holds no {name}: a training is writing there, or was killed"
+        return ArtifactError(folder, found, "wait for it; if none runs, give its command again with --resume")
+    if name == MODEL_JSON and (folder / CHECKPOINT).is_file():
+        found = f"holds no {name}: a training was stopped there"
+        return ArtifactError(folder, found, "give its command again with --resume")
+    return ArtifactError(folder, f"holds no {name}", give)
 
 
 def _parsed(text: str) -> Any:

@@ -8,6 +8,7 @@ proven on its test images alone.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -79,6 +80,13 @@ class ReferenceNormals:
             NearNormal(row, distance, (self.pictures[row].float() / 255).numpy())
             for row, distance in zip(rows[:k].tolist(), distances[:k].tolist(), strict=True)
         ]
+
+    def usual_distance(self) -> float | None:
+        """Return the distance of a row from the nearest other one, the median over all; None if there is no other."""
+        if len(self.vectors) < 2:
+            return None
+        between = self.distances(self.vectors).fill_diagonal_(math.inf)
+        return float(between.min(dim=1).values.median())
 
     def save(self, run: Path) -> None:
         """Write the table into a run folder, whole or not at all."""

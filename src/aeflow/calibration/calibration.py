@@ -73,15 +73,16 @@ class Calibration:
         """Return ``abnormal`` above the threshold, else ``normal``."""
         return "abnormal" if value > self.threshold else "normal"
 
-    def at_rate(self, rate: float) -> Self:
+    def at_rate(self, rate: float, held_out: float | None = None) -> Self:
         """Return the calibration with the threshold that at most ``rate`` of new normals exceed on average.
 
+        ``held_out``: share of the train normals that a training holds out, to say how many the rate takes.
         Raises SettingsError if the held-out normals are too few to promise it.
         """
         if not 0 < rate < 1:
             raise SettingsError("false positive rate", f"{rate:g} is no share", "give one between 0 and 1")
         n = len(self.scores)
-        if few := too_few(n, "held-out normal", rate):
+        if few := too_few(n, "held-out normal", rate, held_out):
             least = math.ceil(1e4 / (n + 1)) / 1e4
             raise SettingsError("false positive rate", few, f"the smallest possible is {least:g}")
         return self._at_rate(rate)
@@ -96,7 +97,7 @@ class Calibration:
 
     def _at_rate(self, rate: float) -> Self:
         n, (rank, threshold) = len(self.scores), conformal_threshold(np.array(self.scores), rate)
-        rule = f"{1 - rank / (n + 1):.1%} of normal images lie above on average (rank {rank} of {n})"
+        rule = f"{1 - rank / (n + 1):.1%} of new normals are expected above it (set by {count(n, 'held-out normal')})"
         return replace(self, threshold=threshold, rule=rule)
 
     def above(self, value: float) -> int:
@@ -123,15 +124,22 @@ class Calibration:
         return cls(**values)
 
 
-def too_few(normals: int, what: str, rate: float) -> str | None:
+def too_few(normals: int, what: str, rate: float, held_out: float | None = None) -> str | None:
     """Return a sentence if so many normals cannot set a rate of false alarms, None if they can: the rank needs them.
 
-    >>> too_few(12, "held-out normal", 0.05)
-    '12 held-out normals cannot set a rate of 5%: 19 are needed'
+    ``held_out``: share of the train normals that they are.
+
+    >>> too_few(12, "image", 0.05)
+    '12 images cannot set a rate of 5%: 19 images are needed'
+    >>> too_few(12, "held-out normal", 0.05, 0.2)
+    '12 held-out normals cannot set a rate of 5%: 19 held-out normals are needed, of 95 train normals (held_out = 0.2)'
     """
     if 1 / (normals + 1) <= rate:
         return None
-    return f"{count(normals, what)} cannot set a rate of {100 * rate:.3g}%: {math.ceil(1 / rate) - 1:,} are needed"
+    needed = math.ceil(1 / rate) - 1
+    of = f", of {math.ceil(needed / held_out):,} train normals (held_out = {held_out:g})" if held_out else ""
+    verb = "is" if needed == 1 else "are"
+    return f"{count(normals, what)} cannot set a rate of {100 * rate:.3g}%: {count(needed, what)} {verb} needed{of}"
 
 
 def too_few_patients(images: int, patients: int, rate: float) -> str | None:

@@ -57,6 +57,19 @@ INPUT_COLUMNS = {
 }
 
 REGION, REGION_SPREADS = "region", 5.0  # reason if a learnt region is beyond so many spreads of the train normals
+# What each reason means, for people; the first three are facts of the header (``SeenInputs``).
+MEANINGS = {
+    "modality": "of another modality than the train normals",
+    "photometric interpretation": "of other colours in the file than the train normals",
+    "size": "less than half as large as the smallest train normal",
+    "brightness": "much brighter or darker than the train normals, or clipped to white",
+    "contrast": "much more or less contrast than the train normals",
+    "colour": "much more or less colour than the train normals",
+    "sharpness": "much sharper or more blurred than the train normals",
+    "layout": "arranged in another way than the train normals, as another view or part of the body is",
+    "features": "unlike the train normals as a whole",
+    REGION: "the region was not found where it lies in the train normals",
+}
 MIN_REGION_STD = 0.02  # of a statistic; one that hardly varies must not put every image outside
 
 MeanStd = tuple[float, float]

@@ -43,7 +43,9 @@ def explain(
         print("posterior: " + ", ".join(f"{printable(kind)} {p:.0%}" for kind, p in found.score.posterior.items()))
     if found.beside is not None and found.beside.normals:
         nearest = (f"no. {normal.number} (distance {normal.distance:.3g})" for normal in found.beside.normals)
-        print("nearest train normals: " + ", ".join(nearest))
+        print("nearest train normals, by their number in the run: " + ", ".join(nearest))
+    if found.beside is not None and found.beside.usual_distance is not None:
+        print(f"a train normal is usually {found.beside.usual_distance:.3g} from the nearest other one")
     print(f"picture: {out / 'explain.png'}")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)

@@ -48,24 +48,43 @@ def info(
             _print_lines(lines_of(state, there))
         return
     metadata = read_metadata(run)
-    calibration = metadata["calibration"]
-    shown = {
-        "encoder": f"{metadata['encoder']['name']}, stages {metadata['settings']['stages']}",
-        "image size": metadata["settings"]["image_size"],
-        **{name.replace("_", " "): value for name, value in metadata["training"].items()},
-        **_recalibrated(metadata),
-        "threshold": f"{calibration['threshold']:.4f}: {calibration['rule']}",
-        "versions": ", ".join(f"{name} {number}" for name, number in metadata["versions"].items()),
-    }
     if as_json:
         print_json(metadata)
     else:
-        _print_lines(shown)
+        _print_lines(_facts(metadata))
 
 
 def _print_lines(shown: Mapping[str, object]) -> None:
     for name, value in shown.items():
         print(f"{printable(name):20} {printable(str(value))}")
+
+
+def _facts(metadata: dict[str, Any]) -> dict[str, str]:
+    """Return what a model is, line by line: first what its scores mean, last how long its training took."""
+    settings, calibration, training = metadata["settings"], metadata["calibration"], dict(metadata["training"])
+    timings = {name: training.pop(name) for name in [*training] if name.endswith(("seconds", "_per_second"))}
+    kept, held_out = (int(training.pop(name, 0)) for name in ("normal_images", "held_out_images"))
+    if not training.get("epochs"):  # without a flow there is none
+        training = {name: value for name, value in training.items() if name not in ("epochs", "best_epoch")}
+    n, of = len(calibration["scores"]), "local normal" if "recalibration" in metadata else "held-out normal"
+
+    def plain(values: dict[str, Any]) -> dict[str, str]:
+        return {name.replace("_", " "): str(value) for name, value in values.items()}
+
+    return {
+        "region": str(settings["region"]),
+        "looks for": str(settings["looks_for"]),
+        "terms": ", ".join(calibration["term_scales"]),
+        "normals": f"{kept + held_out:,}, {held_out:,} of them held out",
+        **_recalibrated(metadata),
+        "threshold": f"{calibration['threshold']:.4f}: {calibration['rule']}",
+        "smallest p-value": f"{1 / (n + 1):.2g}, all that {count(n, of)} allow",
+        "encoder": f"{metadata['encoder']['name']}, stages {', '.join(map(str, settings['stages']))}",
+        "image size": str(settings["image_size"]),
+        **plain(training),
+        "versions": ", ".join(f"{name} {number}" for name, number in metadata["versions"].items()),
+        **plain(timings),
+    }
 
 
 def _check(run: Path | None, as_json: bool) -> None:

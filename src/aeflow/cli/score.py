@@ -155,6 +155,8 @@ def score(
         print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
         if threshold is not None or false_positive_rate is not None:
             print(f"threshold {scorer.calibration.threshold:.4f}: {scorer.calibration.rule}")
+    if maps is not None and not as_json:
+        print(f"pictures: {maps}")
     if report is not None and not as_json:
         print(f"report: {report}")
     if done.studies and not as_json:

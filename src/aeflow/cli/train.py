@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,7 +105,7 @@ def train(
         "seed": seed,
         "allow_leakage": allow_leakage,
     }
-    with ranks.joined():
+    with ranks.joined(), _resumable(out):
         given_data = training_data(data, abnormal or (), unlabelled or ())
         source, read = (given_data, []) if labels_from is None else _with_labels(given_data, labels_from)
         painted = None
@@ -124,7 +126,6 @@ def train(
         speaks = ranks.first()
     if not speaks:
         return
-    notes = [*read, *trained.notes, *(_graph_of(out) if graph else [])]
     metadata, calibration = trained.artifact.metadata["training"], trained.artifact.calibration
     weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
     if as_json:
@@ -152,8 +153,11 @@ def train(
         print(promise(len(calibration.scores), rank, metadata["held_out_patients"]))
         print(f"model: {out}")
         print(f"next: {shlex.join(['aeflow', 'score', str(out)])} IMAGES --out scores.csv --report results.html")
-    for note in notes:
+    sys.stdout.flush()  # the model is complete, and the graph takes minutes
+    for note in [*read, *trained.notes]:
         print(f"note: {note}", file=sys.stderr)
+    if graph:
+        _add_graph(out)
     end(trained.refusals)
 
 
@@ -169,18 +173,33 @@ def _with_labels(data: Path | PlainFolders, worklist: Path) -> tuple[TrainingDat
     return both, notes + more
 
 
-def _graph_of(run: Path) -> list[str]:
-    """Export the graph that scores fastest into the run; return why there is none."""
+@contextmanager
+def _resumable(run: Path) -> Iterator[None]:
+    """Say how a training goes on that Ctrl-C stops within this context, if an epoch of it is kept."""
+    from aeflow.artifacts.layout import CHECKPOINT
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        if (run / CHECKPOINT).is_file():
+            stop.add_note("the same command with --resume goes on")
+        raise
+
+
+def _add_graph(run: Path) -> None:
+    """Export the graph that scores fastest into the run; a note says why there is none."""
     from aeflow.deploy.export import export
     from aeflow.deploy.open_model import AUTO_FORMAT
     from aeflow.runtime.progress import working
 
     try:
-        with working(f"Making a graph for {AUTO_FORMAT}"):
+        with working("Making the graph that scores faster (optional)"):
             export(run, AUTO_FORMAT)
     except ArtifactError as error:
-        return [f"no graph is in the model: {error}"]
-    return []
+        print(f"note: no graph is in the model: {error}", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        stop.add_note(f"the model in {run} is complete, without the graph that scores faster")
+        raise
 
 
 def _taught(labelled_set: dict[str, Any], settings: Settings) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from aeflow.data.masks import MASK_FOLDERS
 from aeflow.errors import count
 from aeflow.imageio.formats import is_no_image
-from aeflow.privacy import MOST_NAMED, shown_few
+from aeflow.privacy import MOST_NAMED, shown_few, unless_shown
 from aeflow.runtime.files import PART
 from aeflow.runtime.terminal import print
 
@@ -43,7 +43,10 @@ def walk_images(folder: Path) -> Iterator[Path]:
 def _note_others(first: tuple[Path, ...], number: int) -> None:
     """Say once that files are passed over; some of them are named."""
     verb = "is no image and is" if number == 1 else "are no images and are"
-    print(f"note: {count(number, 'file')} {verb} passed over: {shown_few(first, more=number)}", file=sys.stderr)
+    print(
+        f"note: {count(number, 'file')} {verb} passed over: {shown_few(first, more=number)}{unless_shown()}",
+        file=sys.stderr,
+    )
 
 
 def _files(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from aeflow.errors import DataError, count
-from aeflow.privacy import REMEDY_IDENTIFY, shown, shown_few
+from aeflow.privacy import REMEDY_IDENTIFY, shown, shown_few, unless_shown
 
 MASK, REGION = "mask", "region"  # of a lesion; of where disease can be. Folder beside the classes, column of a manifest
 MASK_FOLDERS = (MASK, REGION)
@@ -30,7 +30,7 @@ def strays(where: object, kind: str, files: Collection[Path], images: Iterable[P
         return None
     these = f"{len(stray):,} of {count(len(files), kind)} in {where}"
     verb = "fits no image and is" if len(stray) == 1 else "fit no image and are"
-    return f"{these} {verb} not used ({shown_few(stray, kind)}); give each the name of its image"
+    return f"{these} {verb} not used ({shown_few(stray, kind)}); give each the name of its image{unless_shown()}"
 
 
 class MaskFolder:

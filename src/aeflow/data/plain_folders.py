@@ -24,7 +24,7 @@ from typing import Any
 from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
 from aeflow.data.leakage import copies
 from aeflow.data.records import SPLITS, Record, data_folder_around, label_name, patient_of, read_records
-from aeflow.errors import DataError, count
+from aeflow.errors import DataError, check_path, count
 from aeflow.privacy import REMEDY_IDENTIFY, shown_few
 
 Folders = Path | str | Sequence[Path | str]
@@ -164,9 +164,10 @@ def _refuse_data_folder(folders: PlainFolders, mixed: bool) -> None:
 
 def _check_plain(folders: PlainFolders, folder: Path, label: int | None) -> None:
     """Raise DataError unless a folder holds images and nothing else, under a name that does not deny its label."""
+    if not os.path.exists(folder):
+        raise DataError(folder, "there is no such folder", check_path(folder))
     if not os.path.isdir(folder):
-        found = "is not a folder" if os.path.exists(folder) else "there is no such folder"
-        raise DataError(folder, found, f"name a folder of {label_name(label)} images")
+        raise DataError(folder, "is not a folder", f"name a folder of {label_name(label)} images")
     named = folder.resolve().name.lower()
     if named in LABELS and LABELS[named] != label:
         found = f"is named {named}, and stands where {label_name(label)} images should"

@@ -30,7 +30,7 @@ from pathlib import Path, PureWindowsPath
 from aeflow.data.folder_files import LABELS, MANIFEST, entries_of, images_in
 from aeflow.data.masks import MASK, MASK_FOLDERS, REGION, MaskFolder, strays
 from aeflow.data.table import Table, read_table
-from aeflow.errors import DataError, count
+from aeflow.errors import DataError, check_path, count
 from aeflow.imageio.content import FileState
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.image import Header, Slice
@@ -91,8 +91,10 @@ def patient_of(name: str) -> str:
 def read_records(data: Path | str, split: str | None = None) -> list[Record]:
     """Return the images of a data folder, or of one of its splits; raises DataError if the folder has none of these."""
     data = Path(data)
+    if not os.path.exists(data):
+        raise DataError(data, "there is no such folder", check_path(data))
     if not os.path.isdir(data):  # Path.is_dir raises for some paths
-        raise DataError(data, "is not a folder" if os.path.exists(data) else "there is no such folder", LAYOUT)
+        raise DataError(data, "is not a folder", LAYOUT)
     records = _of_manifest(data) if os.path.exists(data / MANIFEST) else _of_folders(data)
     if not records:
         raise DataError(data, "holds no images", LAYOUT)

@@ -15,7 +15,7 @@ from aeflow.data.records import SPLITS, Record, label_name
 from aeflow.data.splits import split_by_patient
 from aeflow.datasets.recipe import Key, Recipe, Release, Splits
 from aeflow.errors import DataError, count
-from aeflow.privacy import shown
+from aeflow.privacy import shown, unless_shown
 from aeflow.runtime.files import write_text
 from aeflow.runtime.folders import alone, together
 from aeflow.runtime.inputs import Inputs
@@ -120,7 +120,9 @@ def _entries(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError as error:
-        raise DataError(shown(folder, "folder"), f"cannot be listed ({error.strerror})", "make it readable") from error
+        raise DataError(
+            shown(folder, "folder"), f"cannot be listed ({error.strerror})", f"make it readable{unless_shown()}"
+        ) from error
 
 
 def one_side(records: Sequence[Record]) -> list[Record]:

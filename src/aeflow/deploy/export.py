@@ -33,7 +33,7 @@ from aeflow.backends.graph_file import write_graph
 from aeflow.backends.registry import GRAPH_BACKENDS, missing
 from aeflow.backends.score_graph import ScoreGraph
 from aeflow.data.splits import evenly
-from aeflow.errors import ArtifactError, SettingsError
+from aeflow.errors import REPLACE, ArtifactError, SettingsError
 from aeflow.model import output_names
 from aeflow.model.generate import sample
 from aeflow.runtime.files import file_digest, replacing
@@ -107,7 +107,7 @@ def _check_place(place: Path, one_file: bool, overwrite: bool) -> None:
     if not one_file and not holds(place, EXPORT) and foreign(place):
         raise ArtifactError(place, "holds something else than an export", "choose another --out")
     if holds(place, EXPORT) and not overwrite:
-        raise ArtifactError(place, "already holds an export", "choose another --out, or replace it with --overwrite")
+        raise ArtifactError(place, "already holds an export", f"choose another --out, or {REPLACE}")
 
 
 def _proven(artifact: Artifact, run: Path, metadata: dict[str, Any], to: str, folder: Path, place: Path) -> Parity:

@@ -49,7 +49,7 @@ def read(plugin: Plugin, content: bytes, where: Path, limits: Limits) -> RawImag
     except ImageError:
         raise
     except Exception as error:  # Pillow raises some ten kinds for damaged files
-        found = f"an image whose {what} damaged or cut off ({type(error).__name__})"  # its text may hold a name
+        found = f"an image whose {what} damaged or cut off"  # the error's own text may hold a name
         raise ImageError(where, found, "export it again, best as a 16-bit grey PNG") from error
 
 

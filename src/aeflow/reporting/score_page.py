@@ -7,7 +7,7 @@ import hashlib
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -28,15 +28,22 @@ STOPS = 9  # colours that stand for the whole scale in the legend
 _colours = np.rint(255 * HEAT).astype(np.uint8)
 
 
-def beginning_and_end(fingerprint: str, threshold: float, rule: str, normals: Sequence[float]) -> tuple[str, str]:
-    """Return what stands before and after the rows of a model's page; ``normals`` are scores of held-out ones."""
+def beginning_and_end(
+    fingerprint: str, threshold: float, rule: str, normals: Sequence[float], reasons: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return what stands before and after the rows of a model's page; ``normals`` are scores of held-out ones.
+
+    ``reasons`` says what each reason means for which an image is outside.
+    """
     script = (TEMPLATES / "scores.js").read_text(encoding="utf-8")
-    facts = {"threshold": threshold, "normals": list(normals)}
+    facts = {"threshold": threshold, "normals": list(normals), "reasons": dict(reasons)}
     values = {
         "version": html.escape(__version__),
         "fingerprint": html.escape(fingerprint),
         "model": html.escape(fingerprint[:12]),
         "threshold": f"{threshold:.4g}",
+        "normals": f"{len(normals):,}",
+        "least": f"{1 / (len(normals) + 1):.2g}",
         "rule": html.escape(rule),
         "colours": ", ".join(f"rgb({r} {g} {b})" for r, g, b in ramp_of(STOPS).tolist()),
         "style": "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "scores.css")),

@@ -28,6 +28,7 @@ class Beside:
     normals: list[NearNormal]  # nearest train normals; empty if the run folder does not hold them
     generated: list[NearNormal]  # of generated normals those nearest to the reconstruction
     shows_counterpart: bool  # if the counterpart shows anomalies of this model; else it is left out
+    usual_distance: float | None = None  # of a train normal from the nearest other one, median; None without them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +82,7 @@ class Explanation:
             },
             "posterior": self.score.posterior,
             "nearest_normals": plain([] if self.beside is None else self.beside.normals),
+            "usual_distance": None if self.beside is None else self.beside.usual_distance,
             "nearest_generated": plain([] if self.beside is None else self.beside.generated),
             "notes": self.notes,
         }

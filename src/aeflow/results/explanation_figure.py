@@ -9,6 +9,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
+from aeflow.reporting.notebook import PURPOSE
 from aeflow.reporting.palette import MUTED, WIDTH
 from aeflow.reporting.panels import GAP, Array, panel_title
 from aeflow.reporting.style import DPI, HEAT_BAR, HEAT_MAP, styled
@@ -31,14 +32,15 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, beside.healthy))
-    lines = [panel_title(result.value, result.p_value, result.verdict, outside=result.outside), explanation.finding]
+    title = panel_title(result.value, result.p_value, result.verdict, outside=result.outside)
+    lines = [title, f"threshold {explanation.threshold:.3g}   ·   {explanation.finding}"]
     lines += textwrap.wrap(";   ".join(explanation.readings), LETTERS)
     if result.posterior:
         lines.append("   ·   ".join(f"{kind} {p:.0%}" for kind, p in result.posterior.items()))
     cell, small = (WIDTH + GAP) / 5 - GAP, (WIDTH - 2 * GAP) / (2 * SHOWN) - GAP
     first = LINE * len(lines) + HEAD
     second = first + cell + BAR + HEAD
-    height = second + small + CAPTION
+    height = second + small + CAPTION + LINE
     figure = Figure((WIDTH, height), dpi=DPI)
 
     def place(left: float, top: float, wide: float, tall: float) -> Axes:
@@ -53,7 +55,7 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
     for column, (head, picture) in enumerate(zip(heads, (image, x_hat, counterpart, image, image), strict=True)):
         if column in (2, 3) and not beside.shows_counterpart:
             continue  # it would show nothing
-        left = column * (cell + GAP)
+        left = (column if beside.shows_counterpart else min(column, 2)) * (cell + GAP)
         text(left + cell / 2, first - HEAD / 2, head, ha="center", fontweight="bold", fontsize=9.5)
         axes = place(left, first, cell, cell)
         _draw(axes, picture if column < 3 or picture.ndim == 2 else picture.mean(axis=-1))
@@ -68,7 +70,9 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
         low, high = bar.get_xticklabels()
         low.set_horizontalalignment("left")
         high.set_horizontalalignment("right")
-    groups = (("nearest train normals", beside.normals), ("nearest generated normals", beside.generated))
+    usual = "" if beside.usual_distance is None else f" (distance among normals {beside.usual_distance:.3g})"
+    text(0, height - LINE / 2, PURPOSE, fontsize=8, color=MUTED)
+    groups = ((f"nearest train normals{usual}", beside.normals), ("nearest generated normals", beside.generated))
     for group, (head, found) in enumerate(groups):
         left = group * (SHOWN * (small + GAP) + 3 * GAP)  # the groups stand apart
         text(left, second - HEAD / 2, head, fontweight="bold", fontsize=9.5)

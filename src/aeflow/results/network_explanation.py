@@ -40,14 +40,19 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
     generated = sample(net, GENERATED, component_of(artifact, "normal"))
     table_of_generated = ReferenceNormals.of(features(generated), generated)
     counterpart = healthy(net, x, artifact.calibration.map_limits["anomaly"])[0].cpu().numpy()
+    shown = artifact.metadata.get("counterpart_auroc") or 1.0
     beside = Beside(
         healthy=counterpart,
         difference=np.abs(pictures[1] - counterpart).mean(axis=0),
         normals=[] if table is None else table.nearest(s, SHOWN),
         generated=table_of_generated.nearest(s_hat, SHOWN),  # both come from the decoder
-        shows_counterpart=(artifact.metadata.get("counterpart_auroc") or 1.0) >= LEAST_SHOWN,
+        shows_counterpart=shown >= LEAST_SHOWN,
+        usual_distance=None if table is None else table.usual_distance(),
     )
     notes = [] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"]
+    if not beside.shows_counterpart:
+        found = f"synthetic anomalies with an AUROC of {shown:.2f}, and {LEAST_SHOWN:g} is needed"
+        notes.append(f"no healthy counterpart is drawn: this model's shows {found}")
     return replace(explained, beside=beside, notes=notes)
 
 

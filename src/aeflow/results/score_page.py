@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from aeflow.calibration.input_guard import MEANINGS
 from aeflow.data.records import Record
 from aeflow.errors import DataError, OutputError, printable
 from aeflow.imageio.errors import ImageError
@@ -68,4 +69,5 @@ class ScorePage(Sink):
 def frame_of(scorer: Scorer) -> tuple[str, str]:
     """Return what stands before and after the rows of the page of a model's scores."""
     calibration = scorer.calibration
-    return beginning_and_end(scorer.fingerprint, calibration.threshold, calibration.rule, calibration.scores)
+    threshold, rule, scores = calibration.threshold, calibration.rule, calibration.scores
+    return beginning_and_end(scorer.fingerprint, threshold, rule, scores, MEANINGS)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from aeflow.errors import OutputError
+from aeflow.errors import REPLACE, OutputError
 from aeflow.runtime.locks import exclusive
 
 
@@ -114,7 +114,7 @@ def replacing(path: Path, *, keep: bool = False, sync_name: bool = True) -> Iter
 def refuse_former(place: Path, overwrite: bool) -> None:
     """Raise OutputError if a result is in a place already, unless it is to be replaced; an empty file is none."""
     if not overwrite and place.is_file() and place.stat().st_size:
-        raise OutputError(place, "is there already", "name another place, or replace it with --overwrite")
+        raise OutputError(place, "is there already", f"name another place, or {REPLACE}")
 
 
 def part_of(path: Path) -> Path:

@@ -21,13 +21,16 @@ def exclusive(path: Path, what: Path, *, surely: bool = False) -> Iterator[Binar
     """Yield a new empty file that no other process can open so until it is closed, renamed or removed.
 
     The system ends the lock with the process, however it ends; the file of such a process is replaced. Raises
-    OutputError, naming ``what``, if another process holds it. Where there are no locks that is not noticed,
-    and an OSError if it must be known ``surely``.
+    OutputError, naming ``what``, if another process holds it, OSError, naming it, too, if no file can be there. Where
+    there are no locks that is not noticed, and an OSError if it must be known ``surely``.
     """
     while True:
         # opened without following links or cutting short: what is there may be another name of something else
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb")
-        with file:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        except OSError as error:  # of a name that nobody typed
+            raise OSError(error.errno, error.strerror, str(what)) from error
+        with os.fdopen(descriptor, "wb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:

@@ -44,7 +44,7 @@ class Scorer:
 
         Raises SettingsError if the held-out normals are too few to promise it.
         """
-        return self._with(self.calibration.at_rate(rate), rate)
+        return self._with(self.calibration.at_rate(rate, self.settings.held_out), rate)
 
     def at_threshold(self, threshold: float) -> Self:
         """Return a scorer with a threshold that the user names; studies have the rate at which normals exceed it."""

@@ -18,11 +18,11 @@ def promise(held_out: int, rank: int, patients: int) -> str:
     patient are alike, so the range is that of as many images as there are ``patients``, with the same mean.
 
     >>> promise(268, 256, 268)
-    'of 100 normals like these, 5 will be flagged (1 to 9); p-values go down to 0.0037'
+    'of 100 normals like these, 5 will be flagged (1 to 9); the smallest p-value that 268 normals allow is 0.0037'
     >>> promise(72, 70, 12)
-    'of 100 normals like these, 4 will be flagged (0 to 16); p-values go down to 0.014'
+    'of 100 normals like these, 4 will be flagged (0 to 16); the smallest p-value that 72 normals allow is 0.014'
     """
     share = (held_out + 1 - rank) / (held_out + 1)
     low, high = betabinom(NEW, (patients + 1) * share, (patients + 1) * (1 - share)).interval(SURE)
     of = f"of {count(NEW, 'normal')} like these, {NEW * share:.0f} will be flagged ({low:.0f} to {high:.0f})"
-    return f"{of}; p-values go down to {1 / (held_out + 1):.2g}"
+    return f"{of}; the smallest p-value that {count(held_out, 'normal')} allow is {1 / (held_out + 1):.2g}"

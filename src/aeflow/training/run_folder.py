@@ -14,7 +14,7 @@ from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.data.folder_files import MANIFEST
 from aeflow.data.plain_folders import TrainingData, records_of
-from aeflow.errors import ArtifactError
+from aeflow.errors import REPLACE, ArtifactError
 from aeflow.runtime.files import file_digest, write_text
 from aeflow.runtime.folders import together
 from aeflow.runtime.inputs import Inputs
@@ -29,12 +29,12 @@ def check_run(run: Path, resume: bool, overwrite: bool) -> None:
     if overwrite or resume:
         return
     if holds(run, MODEL_JSON):
-        raise ArtifactError(run, "already holds a model", "choose another --out, or replace it with --overwrite")
+        raise ArtifactError(run, "already holds a model", f"choose another --out, or {REPLACE}")
     if (run / CHECKPOINT).exists():
-        raise ArtifactError(run, "holds an unfinished training", "go on with --resume, or replace it with --overwrite")
+        raise ArtifactError(run, "holds an unfinished training", f"go on with --resume (resume=True), or {REPLACE}")
     if taken := [name for name in OF_TRAINING if os.path.lexists(run / name)]:
         found = f"holds {taken[0]}, which is of no model here"
-        raise ArtifactError(run, found, "choose another --out, or replace it with --overwrite")
+        raise ArtifactError(run, found, f"choose another --out, or {REPLACE}")
 
 
 def inputs_with(data: TrainingData, *given: Path | None) -> Inputs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -41,7 +40,7 @@ from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_lab
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
 from aeflow.training.run_folder import check_run, inputs_with, write_run
-from aeflow.training.training_images import TrainingImages, read_images
+from aeflow.training.training_images import TrainingImages, more_normals, read_images
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +262,7 @@ def _check_enough(material: Material, settings: Settings, data: TrainingData, re
     if different[0] < 2 or different[1] < MIN_NORMALS:
         what = f"{count(different[0], 'different readable image')} to train on and {different[1]} to hold out"
         reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
-        needed = math.ceil(MIN_NORMALS / settings.held_out)
-        remedy = f"give at least {needed} normal images, no copies of one another"
-        raise DataError(place_of(data, 0), what + reason, remedy)
+        raise DataError(place_of(data, 0), what + reason, more_normals(settings))
 
 
 def _counts(material: Material, images: TrainingImages, refusals: Refusals, progress: Progress) -> dict[str, Any]:
@@ -293,8 +290,8 @@ def _notes(
 ) -> list[str]:
     """Return what the user should know of the data; ``patients`` are those of the held-out normals."""
     notes = [f"{images.leaked}; figures on it flatter the model"] if images.leaked.images else []
-    if few := too_few(len(calibration.scores), "held-out normal", settings.false_positive_rate):
-        notes.append(f"{few}; {calibration.rule}")
+    if few := too_few(len(calibration.scores), "held-out normal", settings.false_positive_rate, settings.held_out):
+        notes.append(f"{few}; of this threshold: {calibration.rule}")
     if few := too_few_patients(len(calibration.scores), patients, settings.false_positive_rate):
         notes.append(f"the held-out {few}")
     return notes + ([] if learnt is None else learnt.notes())

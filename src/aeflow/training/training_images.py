@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+from aeflow.calibration.calibration import MIN_NORMALS
 from aeflow.config import Settings
 from aeflow.data.leakage import Leakage, leakage, refuse_leakage
 from aeflow.data.plain_folders import TrainingData, place_of, records_of
 from aeflow.data.records import Record, of_label
 from aeflow.data.slices import unfold
 from aeflow.data.splits import evenly, hold_out
+from aeflow.errors import DataError, count
 from aeflow.training.fit_terms import images_of
 
 MAX_WATCHED = 100  # train abnormal images whose scores are drawn epoch by epoch; nothing is decided on them
@@ -41,4 +44,13 @@ def read_images(data: TrainingData, settings: Settings) -> TrainingImages:
     if not settings.allow_leakage:
         refuse_leakage(data, leaked)
     kept, held_out = hold_out(normals, settings.held_out, settings.seed)
+    if len(kept) < 2 or len(held_out) < MIN_NORMALS:  # before minutes go into their features
+        what = f"{count(len(kept), 'image')} to train on and {len(held_out)} to hold out"
+        raise DataError(place_of(data, 0), what, more_normals(settings))
     return TrainingImages(records, test, kept, held_out, evenly(of_label(records, 1), MAX_WATCHED), leaked)
+
+
+def more_normals(settings: Settings) -> str:
+    """Return the remedy for too few train normals."""
+    needed = math.ceil(MIN_NORMALS / settings.held_out)
+    return f"give at least {needed} normal images, no copies of one another"

@@ -12,12 +12,16 @@
   const steps = [...new Set([...scored.map((one) => one.score), ...model.normals, model.threshold])].sort((a, b) => a - b);
   const HEIGHT = 92, BEYOND = 6;
   const body = $("table").tBodies[0], number = new Intl.NumberFormat("en");
+  const least = (1 + 1e-9) / (model.normals.length + 1);
   let threshold = model.threshold, by = "score", down = true, list = [], at = 0, first = 0, last = 0;
 
   const called = (one) => (one.score === null ? "refused" : one.score > threshold ? "abnormal" : "normal");
   const share = (part, whole) => `${number.format(part)} of ${number.format(whole)}${whole ? ` (${(100 * part / whole).toFixed(1)} %)` : ""}`;
   const short = (value) => (value === null ? "" : Number(value.toPrecision(4)).toString());
   const title = (one) => one.name + (one.slice ? `, slice ${one.slice}` : "");
+
+  const meaning = (one) => (one.outside || "").split(", ").filter((name) => name in model.reasons)
+    .map((name) => `${name}: ${model.reasons[name]}`).join("; ");
 
   function element(tag, text, kind) {
     const made = document.createElement(tag);
@@ -61,7 +65,7 @@
     cell(row, one.p === null ? "" : one.p.toPrecision(2)).className = "number";
     cell(row, element("span", called(one), called(one)));
     const reason = one.error || (one.outside && `outside: ${one.outside}`) || "";
-    cell(row, element("span", reason, "warned")).title = reason;
+    cell(row, element("span", reason, "warned")).title = meaning(one) || reason;
     row.addEventListener("click", () => select(index));
     if (index === at) row.setAttribute("aria-current", "true");
     return row;
@@ -112,7 +116,7 @@
     const moved = scored.filter((one) => (one.score > threshold) !== (one.score > model.threshold)).length;
     const parts = [
       `${share(abnormal, scored.length)} called abnormal`,
-      `held-out normals above: ${share(normals, model.normals.length)}`,
+      `expected of new normals: ${(100 * (normals + 1) / (model.normals.length + 1)).toFixed(1)} %, seen among the held-out ones: ${share(normals, model.normals.length)}`,
       `refused: ${number.format(all.length - scored.length)}`,
     ];
     if (threshold !== model.threshold) parts.push(`other verdict than at ${short(model.threshold)}: ${number.format(moved)}`);
@@ -160,8 +164,8 @@
     $("image").alt = one.image ? "The image as the model sees it" : "";
     $("facts").textContent = one.error
       ? `refused: ${one.error}`
-      : [`score ${short(one.score)}`, `threshold ${short(threshold)}`, `p = ${one.p.toPrecision(2)}`, `called ${called(one)}`,
-         `rank ${number.format(one.rank)} of ${number.format(scored.length)}`, ...(one.outside ? [`outside: ${one.outside}`] : [])].join("  ·  ");
+      : [`score ${short(one.score)}`, `threshold ${short(threshold)}`, `p = ${one.p.toPrecision(2)}${one.p <= least ? ` (the smallest that ${number.format(model.normals.length)} held-out normals allow)` : ""}`, `called ${called(one)}`,
+         `rank ${number.format(one.rank)} of ${number.format(scored.length)}`, ...(one.outside ? [`outside: ${meaning(one) || one.outside}`] : [])].join("  ·  ");
     if (!$("large").open) $("large").showModal();
   }
 
