@@ -76,6 +76,7 @@ class Node:
                 warm_up(scorer, scratch)
                 shutil.rmtree(scratch)
             self.queue.restart(self.settings.quiet_seconds)
+            threading.excepthook = _said  # of pynetdicom's threads, which a hostile peer can end
             receiver = Receiver(self.settings, self.queue, self.store, self._wake.set)
             threads = [threading.Thread(target=self._guarded, args=(self._score,), name="scoring")]
             for destination in self.settings.destination:
@@ -149,6 +150,11 @@ class Node:
         if self.queue.forget(before):
             left, unsent = self.queue.names()
             self.store.forget(objects - left, results - unsent)
+
+
+def _said(ended: threading.ExceptHookArgs) -> None:
+    """Say in one line that a connection's thread has failed; its peer is refused, and no other notices."""
+    print(f"a connection was ended: {ended.exc_type.__name__}", file=sys.stderr, flush=True)
 
 
 def warm_up(scorer: Scorer, folder: Path) -> None:
