@@ -12,6 +12,7 @@ import torch
 
 import aeflow
 from aeflow.runtime.progress import Listener
+from helpers.command import within
 from helpers.data import ROOT, SAMPLE, SIZE, TINY
 
 FILE = sorted((SAMPLE / "test" / "normal").iterdir())[0]
@@ -122,8 +123,10 @@ def test_the_examples_of_the_page_on_python_run(
         (tmp_path / place).write_bytes(FILE.read_bytes())
     (tmp_path / "RUN").symlink_to(model.run)
     monkeypatch.chdir(tmp_path)
-    rows = "image.png,1.0,0.5,normal,A,2026-11-01\nimages/a.jpeg,1.1,0.4,normal,A,2026-11-02\n"
-    (tmp_path / "scores.csv").write_text(f"path,score,p_value,verdict,scanner,date\n{rows}")
+    within("score", "RUN", "images", "--out", "scores.csv")
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    more = ["scanner,date", *(f"A,2026-11-0{day}" for day in range(1, len(lines)))]
+    (tmp_path / "scores.csv").write_text("".join(f"{line},{cells}\n" for line, cells in zip(lines, more, strict=True)))
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "api.md").read_text(), re.MULTILINE | re.DOTALL)
     names: dict[str, object] = {"aeflow": aeflow}
     for block in blocks:

@@ -60,6 +60,14 @@ def test_truncated_file(copy: Path, name: str, share: float) -> None:
         artifacts.load_run(copy)
 
 
+def _says_the_same(one: bytes, other: bytes) -> bool:
+    """If two files of JSON hold the same values."""
+    try:
+        return bool(json.loads(one) == json.loads(other))
+    except ValueError:
+        return False
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
 def test_flipped_bits(copy: Path, name: str) -> None:
     content = (copy / name).read_bytes()
@@ -67,6 +75,8 @@ def test_flipped_bits(copy: Path, name: str) -> None:
     for place in rng.integers(0, len(content), 25):
         flipped = bytearray(content)
         flipped[place] ^= 1 << int(rng.integers(8))
+        if name.endswith(".json") and _says_the_same(bytes(flipped), content):
+            continue  # 1e-05 as 1E-05, or a digit past what a number holds: the same model
         (copy / name).write_bytes(bytes(flipped))
         with pytest.raises(ArtifactError, match=r"restore it|restore|give the folder|use the version"):
             artifacts.load_run(copy)

@@ -173,4 +173,4 @@ def test_masks_that_fit_no_image_are_counted_and_named(tmp_path):
     first, second = stray_masks(tmp_path, read_records(tmp_path))
     assert first.startswith("1 of 2 masks in test/mask fits no image and is not used (mask ")
     assert second.startswith("1 of 2 regions in test/region fits no image and is not used (region ")
-    assert second.endswith("); give each the name of its image")
+    assert second.endswith("); give each the name of its image; --identify shows names")
