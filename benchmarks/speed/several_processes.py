@@ -3,11 +3,13 @@
     python -m benchmarks.speed.several_processes [--data sample] [--work DIR] [--out benchmarks/results]
 
 Each number of processes trains from an empty cache as ``torchrun --nproc-per-node N -m aeflow train`` does, with one
-thread a process; the test split is scored by each model, by torch.
+thread a process; the test split is scored by each model, by torch. Several processes train in float32, and so does the
+one that they are compared with; beside it stands one as it trains by itself, in bfloat16 where the processor has it.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
@@ -25,6 +27,10 @@ from benchmarks.common import ROOT, write_results
 from benchmarks.options import Parser
 
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
+FLOAT32 = (
+    "from aeflow.runtime.device import Plan; Plan.of = classmethod(lambda cls, device: cls()); "
+    "from aeflow.cli import main; main()"
+)
 PHASES = ("features", "terms", "decoder", "training", "calibration")
 
 
@@ -36,25 +42,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.share("--set", "--work", "--out")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
-    first: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
+        first = trained([sys.executable, "-c", FLOAT32], options, Path(folder, "float32"))
         for number in options.processes:
-            found = trained(options.data, number, Path(folder), options.changes)
-            first = first or found
+            launcher = [*LAUNCHER, str(number), "-m", "aeflow"]
+            found = trained(launcher, options, Path(folder, str(number)))
             rows.append({"processes": number, "seconds": found["seconds"], **apart(first, found)})
             print(json.dumps(rows[-1]), flush=True)
     result = {"rows": rows, "test_images": len(first["scores"]), "epochs": len(first["losses"]), "machine": machine()}
     write_results(options.out / "several_processes.json", result)
 
 
-def trained(data: Path, number: int, work: Path, changes: Sequence[str]) -> dict[str, Any]:
-    """Return losses, threshold, scores, verdicts and seconds of the model that so many processes train."""
-    run, table = work / f"run {number}", work / f"{number}.csv"
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "AEFLOW_CACHE": str(work / f"cache {number}")}
-    settings = [part for change in changes for part in ("--set", change)]
-    train = ["-m", "aeflow", "train", data, "--out", run, "--device", "cpu", "--no-graph", *settings]
-    score = [sys.executable, "-m", "aeflow", "score", run, data / "test", "--out", table, "--backend", "torch"]
-    for command in ([*LAUNCHER, str(number), *train], score):
+def trained(launcher: Sequence[str], options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """Return losses, threshold, scores, verdicts and seconds of the model that a launcher of aeflow trains."""
+    run, table = work / "run", work / "scores.csv"
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "AEFLOW_CACHE": str(work / "cache")}
+    settings = [part for change in options.changes for part in ("--set", change)]
+    train = ["train", options.data, "--out", run, "--device", "cpu", "--no-graph", *settings]
+    score = ["-m", "aeflow", "score", run, options.data / "test", "--out", table, "--backend", "torch"]
+    for command in ([*launcher, *train], [sys.executable, *score]):
         subprocess.run([*map(str, command)], env=environment, check=True, stdout=subprocess.DEVNULL)
     facts = json.loads((run / "model.json").read_text())
     with (run / "history.csv").open() as file:
@@ -64,6 +70,7 @@ def trained(data: Path, number: int, work: Path, changes: Sequence[str]) -> dict
     return {
         "losses": losses,
         "threshold": facts["calibration"]["threshold"],
+        "log_det_weight": facts["settings"]["log_det_weight"],
         "scores": [float(row["score"]) for row in rows],
         "verdicts": [row["verdict"] for row in rows],
         "seconds": {
@@ -79,6 +86,8 @@ def apart(one: dict[str, Any], other: dict[str, Any]) -> dict[str, float]:
         "held_out_loss": float(np.abs(np.subtract(one["losses"], other["losses"])).max()),
         "threshold": abs(one["threshold"] - other["threshold"]),
         "score": float(np.abs(np.subtract(one["scores"], other["scores"])).max()),
+        "median_score": float(np.median(np.abs(np.subtract(one["scores"], other["scores"])))),
+        "log_det_weight": abs((one["log_det_weight"] or 0) - (other["log_det_weight"] or 0)),
         "verdicts": sum(a != b for a, b in zip(one["verdicts"], other["verdicts"], strict=True)),
     }
 
