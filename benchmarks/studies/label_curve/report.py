@@ -103,7 +103,8 @@ def draw(results: dict[str, Any], path: Path) -> None:
     labels = [row for row in results["labels"] if row["k"]]
     for name, title in (("auroc", "aeflow"), *((n, n) for n in ("logistic regression", "shared-covariance Gaussians"))):
         band(left, labels, name, "k", title, bool(name == "auroc"))
-    left.axhline(column(results["labels"], "auroc", k=0)[0], color="grey", ls=":", label="aeflow, normals only")
+    for value in column(results["labels"], "auroc", k=0):  # none where pools alone were measured
+        left.axhline(value, color="grey", ls=":", label="aeflow, normals only")
     left.set(xscale="log", xlabel="labelled abnormal images", ylabel="test AUROC")
     pool = [row for row in results["pools"] if row["scanner"] == "same"]
     right.set_visible(bool(pool))
