@@ -91,10 +91,5 @@ def one_a_patient(rows: ScoreRows) -> list[int]:
     return sorted(min(chosen, key=lambda row: _hash(paths[row], slices[row])) for chosen in first.values())
 
 
-def shown_at(rows: ScoreRows, column: str | None, row: int) -> str:
-    """Return where a row stands in the stream, for people: its cell of the column of the order, or its number."""
-    return f"image {row + 1:,}" if column is None else rows.words(column)[row]
-
-
 def _hash(path: str, at: str) -> bytes:
     return hashlib.sha256(f"{at}/{path}".encode(errors="surrogateescape")).digest()

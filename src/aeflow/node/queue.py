@@ -279,16 +279,6 @@ class Queue:
             )
         return done.rowcount
 
-    def position(self, source: str) -> int:
-        """Return how far another's change feed was read."""
-        found = self.all("SELECT position FROM positions WHERE source = ?", source)
-        return int(found[0][0]) if found else 0
-
-    def set_position(self, source: str, position: int) -> None:
-        """Note how far another's change feed was read."""
-        with self.writing() as db:
-            db.execute("INSERT OR REPLACE INTO positions VALUES (?, ?)", (source, position))
-
 
 def back_off(attempts: int) -> float:
     """Return the seconds to wait after so many failures before this one.

@@ -56,7 +56,6 @@ CREATE TABLE deliveries (
     UNIQUE (result, destination)
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (state, destination, due);
-CREATE TABLE positions (source TEXT PRIMARY KEY, position INTEGER NOT NULL) STRICT; -- in the change feeds of others
 """
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import date
 from typing import Annotated, Any, Literal
 
 from fastapi import Query
@@ -134,11 +133,3 @@ def filters(
 ) -> Filters:
     """Return what of the worklist is asked for."""
     return Filters(verdict, label, outside, since, until, source)
-
-
-def is_day(text: str) -> bool:
-    """Return if a text is a day of the calendar, or empty."""
-    try:
-        return not text or bool(date.fromisoformat(text))
-    except ValueError:
-        return False
