@@ -3,8 +3,9 @@
     python -m benchmarks.calibration --data FOLDER --runs RUNS
 
 FOLDER holds `chest_xray_224` and `lgg_mri_central` in aeflow's layout. A share of the train normals, whole patients, is
-set aside as *fresh* before any training; the models in RUNS (`SET-default`, and `SET-gmm-K` of the chest set with K
-labelled images) never see them, and are trained where they are missing. Seed 0, preset default otherwise.
+set aside as *fresh* before any training; the models in RUNS never see them, and are trained where they are missing:
+`SET-default`, and of the chest set `SET-lungs` (in the lungs, for diffuse disease) and `SET-gmm-K`, the same with K
+labelled images. Seed 0.
 
 - *p_values*: of fresh train normals, uniform by the law, and of test normals. Two-sample Kolmogorov-Smirnov test of
   their scores against the held-out ones that p-values come from.

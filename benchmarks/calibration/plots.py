@@ -13,7 +13,7 @@ from aeflow.reporting.style import grid, new_figure, styled
 from benchmarks.common import BRAIN, CHEST
 
 TITLES = {CHEST: "chest X-ray", BRAIN: "brain MRI"}
-COLOURS = (NEUTRAL, ABNORMAL, NORMAL)
+COLOURS = (MUTED, NEUTRAL, ABNORMAL, NORMAL)
 
 
 def figures(results: dict[str, Any]) -> dict[str, Figure]:
@@ -29,12 +29,17 @@ def figures(results: dict[str, Any]) -> dict[str, Figure]:
 @styled
 def p_values(results: dict[str, Any]) -> Figure:
     """Draw the share of normals whose p-value reaches a level, against the level."""
-    figure = new_figure(WIDTH, 4.2)
-    for axes, (name, found) in zip(figure.subplots(1, 2), results["p_values"].items(), strict=True):
+    panels = [
+        (TITLES[name] + (", in the lungs" if kind == "lungs" else ""), found)
+        for name, by_kind in results["p_values"].items()
+        for kind, found in by_kind.items()
+    ]
+    figure = new_figure(WIDTH, 3.4)
+    for axes, (title, found) in zip(figure.subplots(1, len(panels)), panels, strict=True):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=DASHES, label="uniform")
         for group, colour, label in (("fresh", NORMAL, "fresh train normals"), ("test", NEUTRAL, "test normals")):
             axes.step(found["levels"], found[group]["reached"], color=colour, where="post", label=label)
-        axes.set(title=TITLES[name], xlabel="p-value", ylabel="share of images with this or less", aspect="equal")
+        axes.set(title=title, xlabel="p-value", ylabel="share with this or less", aspect="equal")
         axes.set(xlim=(0, 1), ylim=(0, 1))
         grid(axes)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=3)
@@ -93,7 +98,7 @@ def kinds(results: dict[str, Any]) -> Figure:
     for axes, key in zip(figure.subplots(1, 2), ("sensitivity", "auroc"), strict=True):
         for row, (model, colour) in enumerate(zip(models, COLOURS, strict=True)):
             found = [results["kinds"][model][name][key] for name in names]
-            x = np.arange(len(names)) + 0.22 * (row - 1)
+            x = np.arange(len(names)) + 0.2 * (row - 1.5)
             values = np.array([one["value"] for one in found])
             error = [values - [one["low"] for one in found], [one["high"] for one in found] - values]
             axes.errorbar(x, values, yerr=error, fmt="o", color=colour, markersize=5, elinewidth=1.3, label=model)

@@ -55,7 +55,7 @@ def examples(labelled: int = 0, pool: int = 0, abnormal_in_pool: int = 0) -> Flo
 
 
 def fit(of: Flow, given: FlowExamples, settings: Settings = SETTINGS) -> tuple[FlowGMMFit | None, Pool | None]:
-    return fit_flowgmm(of, given, batch(features(HELD, 5)), ["abnormal"], settings)
+    return fit_flowgmm(of, given, batch(features(HELD, 5)), ["abnormal"], settings, lambda _, pool: pool)
 
 
 def test_without_labels_and_pool_the_flow_is_the_normals_only_flow() -> None:

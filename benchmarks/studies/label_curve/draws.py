@@ -111,12 +111,18 @@ def unseen(world: World, base: Base) -> list[dict[str, Any]]:
     return rows
 
 
-def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[dict[str, Any]]:
-    """Yield the results of known normals, and a pool of the other normals with a share of abnormal images."""
+def drawn(world: World, number: int) -> tuple[Rows, Rows, Rows]:
+    """Return the known normals of a draw, the other normals, and the abnormal images in its order."""
     rng = np.random.default_rng(number)
     normals, abnormal = rng.permutation(world.normals), rng.permutation(world.abnormal)
     pooled = round(POOLED * len(normals))
-    others, known = normals[:pooled], normals[pooled:]
+    return normals[pooled:], normals[:pooled], abnormal
+
+
+def pools(world: World, data: Path, number: int, runs: Path | None) -> Iterator[dict[str, Any]]:
+    """Yield the results of known normals, and a pool of the other normals with a share of abnormal images."""
+    known, others, abnormal = drawn(world, number)
+    pooled = len(others)
     base = train_base(world, known, data, runs and runs / f"draw {number}")
     value = {k: auroc(learn(world, base, abnormal[:k], NONE)[0].tolist(), world.truth) for k in (0, 10)}
     plans = [(share, "same", k) for share in SHARES for k in (0, 10)]

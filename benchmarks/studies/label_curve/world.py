@@ -31,7 +31,8 @@ from aeflow.model.regions import REGIONS
 from aeflow.scoring.scorer import measure
 from aeflow.training import train as training
 from aeflow.training.calibrate import MAX_WEIGHED
-from aeflow.training.class_mixture_em import Examples, Pool, fit_class_mixture
+from aeflow.training.class_mixture_em import MIN_SEPARATION, Examples, MixtureFit, Pool, fit_class_mixture
+from aeflow.training.confirm_pool import doubted, separation
 from aeflow.training.plan import DIFFUSE, FOCAL
 from benchmarks.inputs import features_of, labels_of
 
@@ -106,6 +107,10 @@ class Base:
     def score(self, rows: Rows) -> Floats:
         """Return the scores (n,) of some rows."""
         return self.calibration.normals_only(self.calibration.terms(self.measures(rows)))
+
+    def separation_of(self, lesson: Lesson) -> float:
+        """Return how far above held-out normals the scores of the images lie that look abnormal to the classes."""
+        return separation(self.score(self.held), self.score(lesson.chosen), lesson.abnormal)
 
 
 def other_scanner(pixels: Floats32, key: str) -> Floats32:
@@ -184,26 +189,54 @@ def labels_for(world: World, base: Base, labelled: Rows, pool: Rows) -> tuple[Ro
     return rows, label, kinds
 
 
-def learn(
-    world: World, base: Base, labelled: Rows, pool: Rows, s: Floats | None = None
-) -> tuple[Floats, Pool | None, float]:
-    """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Classes that were learnt from labels and a pool, and the images that are, or look, abnormal among them."""
+
+    learnt: MixtureFit | None
+    found: Pool | None
+    chosen: Rows  # in the world
+    judged: Floats  # of the chosen, by models without them
+    abnormal: Floats  # probability of each of the chosen
+
+
+def teach(world: World, base: Base, labelled: Rows, pool: Rows, s: Floats | None = None) -> Lesson:
+    """Learn classes from labels and a pool."""
     s = world.s if s is None else s
     recaptured = s + world.recaptured - world.s  # the change by another capture, from wherever the image was taken
     rows, label, kinds = labels_for(world, base, labelled, pool)
     examples = Examples(s[rows], recaptured[rows], label, [world.records[row].patient for row in rows])
     learnt, found = fit_class_mixture(examples, kinds, world.plan.learnt) if label.any() else (None, None)
-    scores = base.score(world.test)
     if learnt is None:
-        return scores, found, 0.0
+        return Lesson(None, found, rows[:0], np.zeros(0), np.zeros(0))
+    chosen = np.array(evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
+    return Lesson(learnt, found, rows[chosen], learnt.judged[chosen], learnt.abnormal[chosen])
+
+
+def scores_after(world: World, base: Base, lesson: Lesson, rows: Rows) -> tuple[Floats, float]:
+    """Return the scores of some rows with the classes in them, and the weight of the classes."""
+    learnt, found = lesson.learnt, lesson.found
+    if learnt is None:
+        return base.score(rows), 0.0
 
     def ratios(of: Rows) -> Floats:
         with torch.no_grad():
             u = learnt.mixture.latent_of(torch.from_numpy(world.s[of]).float())
             return learnt.mixture.log_ratios(u).double().numpy()
 
-    chosen = np.array(evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
     share = found.share if found is not None and found.used else 0.5
-    abnormal = base.score(rows[chosen]), learnt.judged[chosen], learnt.abnormal[chosen]
+    abnormal = base.score(lesson.chosen), lesson.judged, lesson.abnormal
     fitted = fit_posterior(learnt.kinds, (base.score(base.held), ratios(base.held)), abnormal, share)
-    return fitted.value(scores, fitted.term(ratios(world.test))), found, fitted.weight
+    return fitted.value(base.score(rows), fitted.term(ratios(rows))), fitted.weight
+
+
+def learn(
+    world: World, base: Base, labelled: Rows, pool: Rows, s: Floats | None = None
+) -> tuple[Floats, Pool | None, float]:
+    """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
+    lesson = teach(world, base, labelled, pool, s)
+    found = lesson.found
+    if found is not None and found.used and not len(labelled) and base.separation_of(lesson) < MIN_SEPARATION:
+        return base.score(world.test), doubted(found), 0.0
+    scores, weight = scores_after(world, base, lesson, world.test)
+    return scores, found, weight

@@ -62,17 +62,25 @@ class FlowGMMFit:
 
 
 def fit_flowgmm(
-    flow: Flow, examples: FlowExamples, held_out: tuple[Batch, int], kinds: Sequence[str], settings: Settings
+    flow: Flow,
+    examples: FlowExamples,
+    held_out: tuple[Batch, int],
+    kinds: Sequence[str],
+    settings: Settings,
+    confirm: Callable[[MixtureFit, Pool], Pool],
 ) -> tuple[FlowGMMFit | None, Pool | None]:
     """Train the normals-only ``flow`` on with a mixture as its prior; neither changes if there is nothing to learn.
 
-    ``held_out``: features of normals that are not among the examples, and how many there are. The seed decides the
-    result. Raises NumericalError naming the layer if training leaves the finite numbers, DataError as
-    ``fit_class_mixture`` does.
+    ``held_out``: features of normals that are not among the examples, and how many there are. ``confirm``: the second
+    opinion on what was found in the pool (``training.confirm_pool``). The seed decides the result. Raises
+    NumericalError naming the layer if training leaves the finite numbers, DataError as ``fit_class_mixture`` does.
     """
     n, settings = len(examples.label), settings.model_copy(update={"directions": DIRECTIONS})
     s, recaptured = (_pooled_latents(flow, z, n, settings.batch_size) for z in (examples.z, examples.recaptured))
     start, pool = fit_class_mixture(Examples(s, recaptured, examples.label, examples.patient), kinds, settings)
+    if start is not None and pool is not None and pool.used:
+        pool = confirm(start, pool)
+        start = start if pool.used else None
     if start is None:
         return None, pool
     use_pool = pool is not None and pool.used

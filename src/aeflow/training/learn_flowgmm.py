@@ -21,6 +21,8 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.flow import Flow
 from aeflow.model.priors.flowgmm import pooled
 from aeflow.runtime.progress import bar
+from aeflow.training.class_mixture_em import MixtureFit, Pool
+from aeflow.training.confirm_pool import confirmed
 from aeflow.training.fit_flowgmm import Batch, FlowExamples, fit_flowgmm
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, without_refused
 
@@ -58,7 +60,11 @@ def learn_flowgmm(
     [flow] = net.flows
     assert isinstance(flow, Flow)
     held = batches_of(net, held_out), len(held_out)
-    fit, pool = fit_flowgmm(flow, examples, held, labelled_set.kinds, net.settings)
+
+    def confirm(start: MixtureFit, pool: Pool) -> Pool:
+        return confirmed(net, cache, held_out, labelled_set, start, pool)
+
+    fit, pool = fit_flowgmm(flow, examples, held, labelled_set.kinds, net.settings, confirm)
     if fit is None:
         return LearntClasses(labelled_set, None, pool), refusals
     net.prior = fit.prior

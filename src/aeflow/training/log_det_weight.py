@@ -72,7 +72,8 @@ def measures_under(
             batch = net.batch(encoded, latent, net.needed_x_hat(encoded, latent))
             others = {share: _others(net, batch, share) for share in {share for _, share in pairs}}
             for (weight, share), of_pair in zip(pairs, parts, strict=True):
-                of_pair["flow"].append(_numbers(measure_at(batch, weight, share)))
+                if "flow" in net.terms:
+                    of_pair["flow"].append(_numbers(measure_at(batch, weight, share)))
                 for name, measure in others[share].items():
                     of_pair[name].append(measure)
         for measured, of_pair in zip(found, parts, strict=True):

@@ -32,6 +32,7 @@ from aeflow.training.calibrate import calibrate_on
 from aeflow.training.check_counterpart import counterpart_auroc
 from aeflow.training.checkpoint import Progress, check_checkpoint
 from aeflow.training.complete import choose_log_det_weight, codes, scale_maps
+from aeflow.training.confirm_pool import confirm_classes
 from aeflow.training.find_region import find_region, unused_masks
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
@@ -164,6 +165,8 @@ def _trained(
                 classes, refused = learn_flowgmm(net, cache, of_flowgmm, material.held_out)
             all_refusals = _all_refusals(refusals, refused)
         net.settings, ranked = choose_log_det_weight(net, cache, material.held_out)
+        if of_flowgmm is None and classes is not None:
+            classes = confirm_classes(net, cache, material.held_out, classes)
         scale_maps(net, material.held_out)
         net.latent_pca.fit(codes(net, material.views[0]))
         return net, classes, all_refusals, ranked
