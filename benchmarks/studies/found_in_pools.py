@@ -4,9 +4,9 @@
 
 RUNS holds a folder a plan, with the normals-only models of `benchmarks.studies.label_curve --plan PLAN --runs
 RUNS/PLAN`; missing ones are trained into it. All images are of the train folders: three quarters of a draw's other
-normals are in the pool, with a share of the abnormal images; AUROC is of the other quarter against abnormal images that
-are in no pool. So a bar for ``training.confirm_pool`` can be chosen without a test image. Writes found_in_pools.json, in
-which plans that are not named stay as they were.
+normals are in the pool, with a share of the abnormal images; AUROC is of the other quarter against abnormal images
+that are in no pool. So a bar for ``training.confirm_pool`` can be chosen without a test image. Writes
+found_in_pools.json, in which plans that are not named stay as they were.
 """
 
 from __future__ import annotations
