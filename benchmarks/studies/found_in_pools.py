@@ -21,7 +21,7 @@ import numpy as np
 
 from aeflow.metrics.image import auroc
 from aeflow.runtime.process import prepare
-from aeflow.training.class_mixture_em import MIN_SEPARATION
+from aeflow.training.confirm_pool import SEEN_AT
 from benchmarks.common import BRAIN, CHEST, machine_line, write_results
 from benchmarks.options import Parser
 from benchmarks.studies.label_curve.draws import NONE, drawn
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare()
     path = options.out / "found_in_pools.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"plans": {}}
-    results |= {"machine": machine_line(), "bar": MIN_SEPARATION}
+    results |= {"machine": machine_line(), "bar": SEEN_AT}
     for plan in options.plans:
         data, rows = options.data / SETS[plan], list[dict[str, Any]]()
         world = read_world(data, PLANS[plan])
@@ -83,7 +83,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     taught = [row for row in rows if row["used"]]
     for name in ("below", "above"):
-        side = [row for row in taught if (row["separation"] >= MIN_SEPARATION) == (name == "above")]
+        side = [row for row in taught if (row["separation"] >= SEEN_AT) == (name == "above")]
         change = [row["with"] - row["without"] for row in side]
         found[name] = {"pools": len(change)}
         if change:

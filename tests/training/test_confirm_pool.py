@@ -11,8 +11,8 @@ from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
 from aeflow.training import train as training
-from aeflow.training.class_mixture_em import MIN_SEPARATION, MixtureFit, Pool
-from aeflow.training.confirm_pool import confirm_classes, confirmed, separation
+from aeflow.training.class_mixture_em import MixtureFit, Pool
+from aeflow.training.confirm_pool import SEEN_AT, confirm_classes, confirmed, separation
 from aeflow.training.learn_classes import LabelledSet, LearntClasses
 from helpers.data import lesion, small_settings, texture, write_data
 
@@ -75,4 +75,4 @@ def test_doubted_classes_leave_a_normals_only_model(
     assert (after.classes, net.classes, net.settings.classifier) == (None, None, "none")
     assert "the normals-only model" in after.notes()[-1]
     assert after.to_json()["unlabelled"]["used"] is False
-    assert MIN_SEPARATION == 2.0  # as docs/labels.md says
+    assert SEEN_AT == 2.5  # as docs/labels.md says

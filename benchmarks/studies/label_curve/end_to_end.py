@@ -14,8 +14,8 @@ from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.training.calibrate import MAX_WEIGHED
-from aeflow.training.class_mixture_em import MIN_SEPARATION, MixtureFit, Pool
-from aeflow.training.confirm_pool import doubted, separation
+from aeflow.training.class_mixture_em import MixtureFit, Pool
+from aeflow.training.confirm_pool import SEEN_AT, doubted, separation
 from aeflow.training.fit_flowgmm import FlowExamples, fit_flowgmm
 from aeflow.training.learn_flowgmm import batches_of
 from benchmarks.inputs import features_of, measures_of
@@ -46,7 +46,7 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
             return pool
         among = np.array(evenly(np.flatnonzero(start.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
         apart = separation(base.score(base.held), base.score(rows[among]), start.abnormal[among])
-        return pool if apart >= MIN_SEPARATION else doubted(pool)
+        return pool if apart >= SEEN_AT else doubted(pool)
 
     flow = net.flows[-1]
     fit, found = fit_flowgmm(flow, examples, (batches_of(net, held), len(held)), kinds, net.settings, confirm)  # type: ignore[arg-type]

@@ -31,8 +31,8 @@ from aeflow.model.regions import REGIONS
 from aeflow.scoring.scorer import measure
 from aeflow.training import train as training
 from aeflow.training.calibrate import MAX_WEIGHED
-from aeflow.training.class_mixture_em import MIN_SEPARATION, Examples, MixtureFit, Pool, fit_class_mixture
-from aeflow.training.confirm_pool import doubted, separation
+from aeflow.training.class_mixture_em import Examples, MixtureFit, Pool, fit_class_mixture
+from aeflow.training.confirm_pool import SEEN_AT, doubted, separation
 from aeflow.training.plan import DIFFUSE, FOCAL
 from benchmarks.inputs import features_of, labels_of
 
@@ -236,7 +236,7 @@ def learn(
     """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
     lesson = teach(world, base, labelled, pool, s)
     found = lesson.found
-    if found is not None and found.used and not len(labelled) and base.separation_of(lesson) < MIN_SEPARATION:
+    if found is not None and found.used and not len(labelled) and base.separation_of(lesson) < SEEN_AT:
         return base.score(world.test), doubted(found), 0.0
     scores, weight = scores_after(world, base, lesson, world.test)
     return scores, found, weight

@@ -1,7 +1,7 @@
 """Second opinion on what was found in a pool: the score of the model of normals, which has seen none of it.
 
 Any pool has a most extreme part, and the classes that were fitted to it call it abnormal: they prove themselves. Where
-no label was given, the classes stay only if the images found lie ``MIN_SEPARATION`` above held-out normals in the
+no label was given, the classes stay only if the images found lie ``SEEN_AT`` above held-out normals in the
 normals-only score, on average. `benchmarks.studies.found_in_pools` measures on train folders what becomes of the
 others.
 """
@@ -20,10 +20,11 @@ from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
-from aeflow.training.class_mixture_em import MIN_SEPARATION, MixtureFit, Pool
+from aeflow.training.class_mixture_em import MixtureFit, Pool
 from aeflow.training.learn_classes import LabelledSet, LearntClasses
 from aeflow.training.log_det_weight import measures_under
 
+SEEN_AT = 2.5  # standard deviations of the held-out normals; below it no pool on three train folders gained anything
 MAX_FOUND = 200  # images of the pool that are asked about
 
 
@@ -45,7 +46,7 @@ def confirmed(
         return pool
     rows = evenly(np.flatnonzero(fit.abnormal > 0.5).tolist(), MAX_FOUND)
     normals, found = _scores(net, cache, held_out, [labelled_set.records[row] for row in rows])
-    return pool if separation(normals, found, fit.abnormal[rows]) >= MIN_SEPARATION else doubted(pool)
+    return pool if separation(normals, found, fit.abnormal[rows]) >= SEEN_AT else doubted(pool)
 
 
 def confirm_classes(net: AEFlow, cache: FeatureCache, held_out: Features, learnt: LearntClasses) -> LearntClasses:
