@@ -79,9 +79,7 @@ def test_its_instances_have_the_scores_of_files_and_their_urls_as_names(
         pd.read_parquet(tmp_path / name).sort_values("sop_instance_uid", ignore_index=True)
         for name in ("files", "archive")
     )
-    pd.testing.assert_frame_equal(
-        found.drop(columns=["path", "version", "patient"]), of_files.drop(columns=["path", "version", "patient"])
-    )
+    pd.testing.assert_frame_equal(found.drop(columns=["path", "version"]), of_files.drop(columns=["path", "version"]))
     urls = f"{studies}/" + of_files.study_instance_uid + "/series/" + of_files.series_instance_uid
     assert list(found.path) == list(urls + "/instances/" + of_files.sop_instance_uid)
     said = within("score", openvino_export, studies, "--out", tmp_path / "archive", "--since")[0]
@@ -99,7 +97,7 @@ def test_a_table_of_it_is_the_table_of_the_files(
         within("score", openvino_export, source, "--out", table, "--uids")
     read = pd.read_csv if ending == ".csv" else pd.read_parquet
     of_files, found = (read(table).sort_values("sop_instance_uid", ignore_index=True) for table in tables)
-    pd.testing.assert_frame_equal(found.drop(columns=["path", "patient"]), of_files.drop(columns=["path", "patient"]))
+    pd.testing.assert_frame_equal(found.drop(columns=["path"]), of_files.drop(columns=["path"]))
     of_files, found = (pd.read_csv(table.with_suffix(".studies.csv")).sort_values("score") for table in tables)
     assert list(found.score) == list(of_files.score)
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -127,6 +125,13 @@ def test_queries_and_levels_choose_what_is_listed(studies: str, below: str, want
     assert listed(studies + below) == sorted(uid for one in wanted for uid in uids[one])
 
 
+def test_a_table_lists_studies_with_their_labels(studies: str, tmp_path: Path) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text(f"path,label\n{studies}/1.2.1,1\n{studies}/1.2.2/series/1.2.2.0/instances/1.2.2.7.3,0\n")
+    found = [(item.path.rpartition("/")[2], item.label) for item in way_to(str(table)).items(str(table))]
+    assert sorted(found) == [("1.2.1.7.1", 1), ("1.2.1.7.2", 1), ("1.2.2.7.3", 0)]
+
+
 def test_wrong_credentials_are_one_line_that_does_not_repeat_them(
     studies: str, openvino_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +157,8 @@ def test_what_is_not_there_is_said(studies: str, openvino_export: Path, tmp_path
     assert "there is no such study" in error_of("score", openvino_export, f"{studies}/9.9", "--out", tmp_path / "a")
     line = error_of("score", openvino_export, f"{studies}?StudyDate=19000101", "--out", tmp_path / "a")
     assert "holds no images" in line
+    line = error_of("score", openvino_export, studies.replace("dicom-web", "wrong"), "--out", tmp_path / "a")
+    assert "cannot be listed (HTTP 404: not there)" in line
     nowhere = f"dicomweb://127.0.0.1:{free_port()}/dicom-web/studies"
     line = error_of("score", openvino_export, nowhere, "--out", tmp_path / "a")
     assert "cannot be listed (ConnectionError)" in line

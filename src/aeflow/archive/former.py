@@ -12,7 +12,8 @@ import numpy as np
 
 from aeflow.archive.item import Item
 from aeflow.archive.part_scorer import UNCHANGED
-from aeflow.errors import ArtifactError, printable
+from aeflow.errors import printable
+from aeflow.results.table_rows import rows_of
 from aeflow.runtime.files import encodable
 
 READ = ["path", "sha256", "bytes", "version"]
@@ -49,16 +50,10 @@ class FormerFiles:
 
 def _files_of(part: Path) -> Iterator[tuple[int, int, int, bytes]]:
     """Yield name, length, state and content of the files of a part, also of those whose content was found unchanged."""
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(part, columns=READ)
-    except (OSError, pa.ArrowInvalid) as error:
-        remedy = "delete it, and repeat the command that scored it"
-        raise ArtifactError(part, f"damaged ({type(error).__name__})", remedy) from error
-    rows = zip(*(table.column(name).to_pylist() for name in READ), strict=True)
-    unchanged = json.loads((table.schema.metadata or {}).get(UNCHANGED, b"[]"))
+    rows = [tuple(row[name] for name in READ) for row in rows_of(part, READ)]
+    unchanged = json.loads((pq.read_schema(part).metadata or {}).get(UNCHANGED, b"[]"))
     for (path, sha256, size, version), _ in groupby([*rows, *map(tuple, unchanged)]):
         if sha256 is not None:
             yield _hash(path), size, _hash(path, version), bytes.fromhex(sha256)

@@ -17,6 +17,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from email.message import Message
 from typing import TYPE_CHECKING, Self
@@ -63,8 +64,13 @@ FINAL = {
     406: "it cannot send that",
     410: "not there any more",
 }
+GONE = (404, 410)
 NO_LIST = "answered with something else than a list of DICOM JSON"
 Query = tuple[tuple[str, str], ...]
+
+
+class GoneError(FinalError):
+    """Answer that something is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +158,10 @@ def _item(place: Place) -> Item:
 
 
 def _instances(place: Place) -> Iterator[Item]:
-    """Yield the instances of a study or a series that match."""
-    for one in _found(place, f"{place.http}/instances", place.query, SERIES_UID, INSTANCE_UID):
-        yield _item(replace(place, series=one[SERIES_UID], instance=one[INSTANCE_UID]))
+    """Yield the instances of a study or a series that match; none if it is not there, or no more."""
+    with suppress(GoneError):
+        for one in _found(place, f"{place.http}/instances", place.query, SERIES_UID, INSTANCE_UID):
+            yield _item(replace(place, series=one[SERIES_UID], instance=one[INSTANCE_UID]))
 
 
 def _found(place: Place, url: str, query: Query, *uids: str) -> Iterator[dict[str, str]]:
@@ -178,12 +185,7 @@ def _found(place: Place, url: str, query: Query, *uids: str) -> Iterator[dict[st
 
 def _list(place: Place, url: str, uids: Iterable[str]) -> list[dict[str, str]]:
     """Return the unique identifiers in an answer; FinalError if it is no list of them."""
-    try:
-        content = b"".join(_bounded(_content(place, url, JSON)))
-    except FinalError as error:
-        if str(error).startswith("HTTP 404"):  # some say so where nothing matches
-            return []
-        raise
+    content = b"".join(_bounded(_content(place, url, JSON)))
     try:
         rows = json.loads(content or b"[]")
         found = [{uid: row[uid]["Value"][0] for uid in uids} for row in rows]
@@ -202,12 +204,13 @@ def _content(place: Place, url: str, accept: str) -> Iterator[bytes]:
         if answer.status_code >= 300:
             told = f"HTTP {answer.status_code}"
             if answer.status_code in FINAL:
-                raise FinalError(f"{told}: {FINAL[answer.status_code]}")
+                kind = GoneError if answer.status_code in GONE else FinalError
+                raise kind(f"{told}: {FINAL[answer.status_code]}")
             raise PassingError(told)
-        kind = Message()
-        kind["Content-Type"] = answer.headers.get("Content-Type", "")
+        head = Message()
+        head["Content-Type"] = answer.headers.get("Content-Type", "")
         pieces = answer.iter_content(PIECE)
-        boundary = kind.get_boundary()
+        boundary = head.get_boundary()
         yield from pieces if boundary is None else first_part(pieces, boundary.encode())
 
 
