@@ -2,11 +2,11 @@
 
     python -m benchmarks.torture [--tests EXPRESSION] [--run RUN --images-of FOLDER] [--page docs/reliability.md]
 
-The tests are those of `make torture`: they kill every writing command at every event on the file system, limit what a
-file may hold, flip bits, and read hostile files. Each says what it counted; EXPRESSION chooses some of them, as
-pytest's -k does, or none with an empty text, and the counts of the others stay. For the cost, 1,000 images of FOLDER
-are scored by RUN, once to warm up; in the second score, what waits for the disk, renames, takes checksums and locks,
-and compares files with inputs is timed. Writes torture.json and the table of docs/reliability.md.
+The tests are those of `make torture`: they kill every writing command at every event on the file system and an archive
+at random moments, limit what a file may hold, flip bits, and read hostile files. Each says what it counted; EXPRESSION
+chooses some of them, as pytest's -k does, or none with an empty text, and the counts of the others stay. For the cost,
+1,000 images of FOLDER are scored by RUN, once to warm up; in the second score, what waits for the disk, renames, takes
+checksums and locks, and compares files with inputs is timed. Writes torture.json and the table of docs/reliability.md.
 """
 
 from __future__ import annotations

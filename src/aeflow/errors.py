@@ -99,13 +99,13 @@ def broken(error: OSError, where: str) -> AeflowError:
     return AeflowError(place, found, remedies.get(error.errno or 0, "check the path"))
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """Return the name that is most like a mistyped one; None if none is much like it.
+def nearest(name: str, names: Iterable[str], likeness: float = NEAR) -> str | None:
+    """Return the name that is most like a mistyped one; None if none is that much like it.
 
     >>> nearest("epoch", ["epochs", "seed"]), nearest("colour", ["epochs", "seed"])
     ('epochs', None)
     """
-    return next(iter(difflib.get_close_matches(name, names, 1, NEAR)), None)
+    return next(iter(difflib.get_close_matches(name, names, 1, likeness)), None)
 
 
 def check_path(folder: str | os.PathLike[str]) -> str:

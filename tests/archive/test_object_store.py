@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from aeflow.archive.item import Item
-from aeflow.archive.sources import remote, way_to
+from aeflow.archive.sources import remote, tries, way_to
 from aeflow.errors import DataError
 from aeflow.imageio.errors import FileError, ImageLimitError
 from aeflow.imageio.limits import Limits
@@ -32,7 +32,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.setenv(name, "testing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setattr(remote, "FIRST_WAIT", 0.01)
+    monkeypatch.setattr(tries, "FIRST_WAIT", 0.01)
     remote._system.cache_clear()
     yield
     remote._system.cache_clear()
@@ -84,7 +84,7 @@ def test_an_object_that_is_busy_and_slow_at_first_is_scored_and_one_that_stays_s
     found = pd.read_parquet(out).set_index("path")
     assert found.score.notna().sum() == 4
     refused = found.loc[f"s3://{never}"]
-    assert refused.error.startswith(f"cannot be fetched in {remote.TRIES} tries")
+    assert refused.error.startswith(f"cannot be fetched in {tries.TRIES} tries")
     assert pd.isna(refused.sha256)
     store.failing.clear()
     within("score", openvino_export, "s3://hospital", "--out", out, "--since")
@@ -108,7 +108,7 @@ def test_a_503_is_asked_again_and_what_is_gone_is_not(store: Store) -> None:
 
 
 def test_limits_hold_for_objects(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "LIMITS", Limits(max_bytes=100))
+    monkeypatch.setattr(tries, "LIMITS", Limits(max_bytes=100))
     with pytest.raises(ImageLimitError, match="bytes where the limit is 100"):
         remote.fetch(Item("large", f"s3://{next(iter(store.objects))}"))
 
@@ -143,7 +143,7 @@ def test_a_store_that_cannot_be_asked_and_a_scheme_that_nobody_knows_are_one_lin
     openvino_export: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "no way to it is known" in error_of("score", openvino_export, "carrier://pigeon", "--out", tmp_path / "a")
-    assert "a URL, which only an archive" in error_of("score", openvino_export, "s3://hospital")
+    assert "a URL, whose scores go to a file" in error_of("score", openvino_export, "s3://hospital")
     with pytest.raises(DataError, match="there is no such object"):
         list(remote.items(f"file://{tmp_path}/nothing"))
 

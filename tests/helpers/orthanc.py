@@ -46,10 +46,21 @@ class Orthanc:
 
     http: int
     dicom: int
+    user: tuple[str, str] | None = None  # and password, if it wants them
     address: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.address = f"http://127.0.0.1:{self.http}"
+
+    def send(self, content: bytes) -> None:
+        """Store an instance."""
+        requests.post(f"{self.address}/instances", data=content, auth=self.user, timeout=60).raise_for_status()
+
+    def delete(self, **query: str) -> None:
+        """Delete the instances that fit."""
+        asked = {"Level": "Instance", "Query": query}
+        for one in requests.post(f"{self.address}/tools/find", json=asked, auth=self.user, timeout=60).json():
+            requests.delete(f"{self.address}/instances/{one}", auth=self.user, timeout=60).raise_for_status()
 
     def get(self, path: str) -> Any:
         answer = requests.get(f"{self.address}{path}", timeout=30)
@@ -73,12 +84,14 @@ class Orthanc:
 
 
 @contextmanager
-def orthanc(folder: Path, *, port: int = 0, http: int = 0, **more: object) -> Iterator[Orthanc]:
+def orthanc(
+    folder: Path, *, port: int = 0, http: int = 0, user: tuple[str, str] | None = None, **more: object
+) -> Iterator[Orthanc]:
     """Start Orthanc on an empty or former storage in a folder; it ends with the context."""
     if not Path(ORTHANC).exists():
         pytest.skip("Orthanc is not installed: apt-get install orthanc orthanc-dicomweb")
     folder.mkdir(exist_ok=True)
-    found = Orthanc(http or free_port(), port or free_port())
+    found = Orthanc(http or free_port(), port or free_port(), user)
     settings = {
         "Name": "PACS of the tests",
         "StorageDirectory": str(folder / "storage"),
@@ -91,7 +104,8 @@ def orthanc(folder: Path, *, port: int = 0, http: int = 0, **more: object) -> It
         "DicomAlwaysAllowStore": True,
         "DicomAlwaysAllowEcho": True,
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
+        "AuthenticationEnabled": user is not None,
+        "RegisteredUsers": dict([user] if user is not None else []),
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
         **more,
     }

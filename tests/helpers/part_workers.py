@@ -49,3 +49,16 @@ class ToyScores:
 
     def refused(self, item: Item, error: ImageError) -> pa.Table:
         return pa.Table.from_pylist([{"name": item.name, "error": error.found}], COLUMNS)
+
+
+def workers_of(driver: int) -> list[int]:
+    """The worker processes of a process, as Linux lists them."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((place / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            if parent == driver and b"aeflow.archive.engines.worker" in (place / "cmdline").read_bytes():
+                found.append(int(place.name))
+        except OSError:  # it has ended
+            continue
+    return sorted(found)

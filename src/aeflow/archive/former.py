@@ -1,4 +1,4 @@
-"""What an archive knows of files that were scored before: their state and content, in 48 bytes each."""
+"""What an archive knows of files that were scored before: their state and content, in 56 bytes each."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 
 from aeflow.archive.item import Item
 from aeflow.archive.part_scorer import UNCHANGED
-from aeflow.errors import ArtifactError, printable
+from aeflow.errors import printable
+from aeflow.results.table_rows import rows_of
 from aeflow.runtime.files import encodable
 
 READ = ["path", "sha256", "bytes", "version"]
-# Hashes of 64 bits: two names that share one are only taken for changed; a state is one of its name, so that a changed
-# file is taken for unchanged once in 2^64.
-KIND = np.dtype([("name", np.uint64), ("state", np.uint64), ("content", "V32")])
+# Hashes of 64 bits: two names that share one are only taken for changed; a state is one of its name, so that a file of
+# another time and the same length is taken for unchanged once in 2^64.
+KIND = np.dtype([("name", np.uint64), ("bytes", np.uint64), ("state", np.uint64), ("content", "V32")])
 
 
 class FormerFiles:
@@ -39,25 +40,23 @@ class FormerFiles:
             at = int(np.searchsorted(names, key))
             if at == len(names) or names[at] != key:
                 yield item
-            elif item.version is None or self._found["state"][at] != _hash(name, item.bytes, item.version):
+            elif (
+                item.version is None
+                or item.bytes not in (None, self._found["bytes"][at])  # a PACS does not say how long its instances are
+                or self._found["state"][at] != _hash(name, item.version)
+            ):
                 yield item._replace(former=self._found["content"][at].tobytes().hex())
 
 
-def _files_of(part: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield name, state and content of the files of a part, also of those whose content was found unchanged."""
-    import pyarrow as pa
+def _files_of(part: Path) -> Iterator[tuple[int, int, int, bytes]]:
+    """Yield name, length, state and content of the files of a part, also of those whose content was found unchanged."""
     import pyarrow.parquet as pq
 
-    try:
-        table = pq.read_table(part, columns=READ)
-    except (OSError, pa.ArrowInvalid) as error:
-        remedy = "delete it, and repeat the command that scored it"
-        raise ArtifactError(part, f"damaged ({type(error).__name__})", remedy) from error
-    rows = zip(*(table.column(name).to_pylist() for name in READ), strict=True)
-    unchanged = json.loads((table.schema.metadata or {}).get(UNCHANGED, b"[]"))
+    rows = [tuple(row[name] for name in READ) for row in rows_of(part, READ)]
+    unchanged = json.loads((pq.read_schema(part).metadata or {}).get(UNCHANGED, b"[]"))
     for (path, sha256, size, version), _ in groupby([*rows, *map(tuple, unchanged)]):
         if sha256 is not None:
-            yield _hash(path), _hash(path, size, version), bytes.fromhex(sha256)
+            yield _hash(path), size, _hash(path, version), bytes.fromhex(sha256)
 
 
 def _hash(*parts: object) -> int:

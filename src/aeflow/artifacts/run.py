@@ -116,8 +116,10 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
         weights = member(run, WEIGHTS, "restore it from a backup, or train again", limit=_bytes(wanted))
         check_weights(run, metadata)
         tensors = upgraded_names(load_file(with_short_header(weights, REMEDY_TRAIN)))
-        arrays = {
-            key.removeprefix(INTENDED): tensors.pop(key).numpy() for key in list(tensors) if key.startswith(INTENDED)
+        arrays = {  # copies: the tensors are the file itself, which may be written over while the model scores
+            key.removeprefix(INTENDED): tensors.pop(key).numpy().copy()
+            for key in list(tensors)
+            if key.startswith(INTENDED)
         }
         _check_tensors(tensors, wanted, weights)
         net = build(settings, metadata)

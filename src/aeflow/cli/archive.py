@@ -10,16 +10,18 @@ import typer
 
 from aeflow.archive.finish import Counts
 from aeflow.archive.folder import STUDIES, State
+from aeflow.archive.one_table import score_table
 from aeflow.archive.score_archive import Request, score_archive
 from aeflow.cli.output import print_json
 from aeflow.errors import count
 from aeflow.privacy import shown
+from aeflow.results.study_table import study_table_of
 from aeflow.runtime.terminal import print
 
 
-def score_into(request: Request, out: Path, as_json: bool) -> None:
-    """Score an archive and say what came of it; exit code 1 if images were refused."""
-    done = score_archive(request, out)
+def score_into(request: Request, out: Path, as_json: bool, to_table: bool) -> None:
+    """Score an archive, or from it one table, and say what came of it; exit code 1 if images were refused."""
+    done = score_table(request, out) if to_table else score_archive(request, out)
     counts = done.counts
     if as_json:
         print_json({"archive": str(out), "files": done.files, **as_values(counts)})
@@ -27,12 +29,14 @@ def score_into(request: Request, out: Path, as_json: bool) -> None:
         print(f"nothing is new: {_files(done.state)} are as they were\narchive: {out}")
     else:
         normal = count(counts.verdicts["normal"], "image")
-        print(f"{normal} called normal, {counts.verdicts['abnormal']:,} abnormal\narchive: {out}")
+        print(f"{normal} called normal, {counts.verdicts['abnormal']:,} abnormal")
+        print(f"{'table' if to_table else 'archive'}: {out}")
         if request.threshold is not None or request.rate is not None:
             print(f"threshold {done.state.task['threshold']:.4f}: {done.state.rule}")
         if counts.studies:
             studies = count(counts.studies, "study", "studies")
-            print(f"{studies}, {counts.abnormal_studies:,} called abnormal: {out / STUDIES}")
+            where = study_table_of(out) if to_table else out / STUDIES
+            print(f"{studies}, {counts.abnormal_studies:,} called abnormal: {where}")
     if outside := counts.outside.total():
         reasons = "; ".join(f"{number} by {names}" for names, number in counts.outside.most_common())
         verb, images = "is" if outside == 1 else "are", count(counts.images, "image")

@@ -84,15 +84,21 @@ def score(
     if threshold is not None and false_positive_rate is not None:
         raise SettingsError("--threshold", "given beside --false-positive-rate", "give one of them")
     of_archives = {"--since": since, "--engine": engine != "local", "--workers": workers, "--address": address}
-    if out is not None and out.suffix not in TABLES:
-        if FILE_NAME.fullmatch(out.suffix) and not out.is_dir():
+    url = next((source for source in sources if "://" in source), None)
+    to_table = out is not None and out.suffix in TABLES
+    if out is not None and (url is not None or not to_table):
+        if not to_table and FILE_NAME.fullmatch(out.suffix) and not out.is_dir():
             remedy = "end it in .csv or .parquet; the folder of an archive has a name without an ending"
             raise DataError(out, "the name says neither CSV nor Parquet", remedy)
         from aeflow.archive.score_archive import Request
         from aeflow.cli.archive import score_into
 
         others = {"--maps": maps, "--report": report, "--dicom": dicom, "--nifti": nifti}
-        _refuse(others, f"given for the archive {out}", "score these images into a table: end its name in .csv")
+        if to_table:
+            remedy = "leave it out, or copy the objects to a folder and name that"
+            _refuse({**others, "--since": since, "--json": as_json}, f"given for a table of {url}", remedy)
+        else:
+            _refuse(others, f"given for the archive {out}", "score these images into a table: end its name in .csv")
         asked = Request(
             run=run,
             sources=sources,
@@ -107,11 +113,13 @@ def score(
             workers=workers,
             address=address,
         )
-        score_into(asked, out, as_json)
+        score_into(asked, out, as_json, to_table)
         return
     _refuse(of_archives, "given without an archive", "name a folder with --out, which becomes one")
-    if url := next((source for source in sources if "://" in source), None):
-        raise SettingsError(url, "a URL, which only an archive is scored from", "name a folder with --out")
+    if url is not None:
+        raise SettingsError(
+            url, "a URL, whose scores go to a file", "name a table or the folder of an archive with --out"
+        )
     prepare()
     files = find_images(paths)
     scorer = open_model(run, backend, device, len(files))

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import codecs
 import csv
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aeflow.errors import DataError, count
+from aeflow.errors import DataError, count, nearest
 from aeflow.runtime.files import opened
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-ALIKE = 0.8  # difflib's ratio from which an unknown column is a known one's misspelling
+ALIKE = 0.8  # least likeness of a misspelling: more than of a hint, since the table is refused for it
 BLANK_AFTER_QUOTE = re.compile(r'("(?:[^"]|"")*")[ \t]+(?=[,;\t\r\n]|\Z)')
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+\Z")  # as a file's own; io.StringIO takes four bytes a character
 SAVE_AGAIN = "save it as CSV in UTF-8, with the names of the columns in the first line"
@@ -143,4 +142,4 @@ def _columns(
 def _meant(name: str, free: Sequence[str]) -> str | None:
     """Return the known column that a name is a misspelling of, None if there is none."""
     turned = [known for known in free if sorted(known) == sorted(name.casefold())]
-    return next(iter(turned or difflib.get_close_matches(name.casefold(), free, 1, ALIKE)), None)
+    return turned[0] if turned else nearest(name.casefold(), free, ALIKE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 
 from aeflow._types import Floats
 from aeflow.data.table import read_table
-from aeflow.errors import DataError, count
+from aeflow.errors import DataError, count, nearest
 
 NEEDED = ("path", "score", "p_value")
 STUDIES = ".studies.csv"  # ending of the name of a table of studies, which lies beside a table of scores
@@ -36,11 +35,11 @@ class ScoreRows:
     def words(self, name: str) -> list[str]:
         """Return a column as text, empty for an empty cell; DataError, naming the nearest one, if there is none."""
         if name not in self.columns:
-            near = difflib.get_close_matches(name, self.columns, 1, 0.6)
+            near = nearest(name, self.columns)
             further = sorted(self.columns.keys() - NEEDED)
             other = f"name a second table that has it with --join, or one of {', '.join(further)}"
             found = f"no column '{name}' among {count(len(self.columns), 'column')}"
-            raise DataError(self.sources[0], found, f"name '{near[0]}'" if near else other)
+            raise DataError(self.sources[0], found, f"name '{near}'" if near else other)
         return ["" if cell is None else str(cell).strip() for cell in self.columns[name]]
 
     def numbers(self, name: str) -> Floats:

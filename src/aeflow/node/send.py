@@ -6,7 +6,6 @@ refused, the object is not understood) makes it a dead letter, which ``aeflow no
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -28,13 +27,13 @@ from aeflow.node.store import Store
 from aeflow.node.tables import Delivery
 from aeflow.node.tls import client_context
 from aeflow.runtime.terminal import print
+from aeflow.runtime.web_session import CREDENTIALS, web_session
 
 MANY = 64  # deliveries in one association
 CONNECT_SECONDS, ANSWER_SECONDS = 10.0, 60.0
 WARNINGS = (0xB000, 0xB006, 0xB007)  # of C-STORE: it is stored all the same
 PASSING = range(0xA700, 0xA800)  # out of resources
 HTTP_FINAL = (400, 405, 406, 409, 411, 413, 415)  # of which another try would be answered alike
-CREDENTIALS = "AEFLOW_DICOMWEB"  # so names in the environment begin; of several destinations, each has its name behind
 
 
 class PassingError(Exception):
@@ -110,22 +109,11 @@ class WebSender(Sender):
 
     def __init__(self, settings: NodeSettings, destination: Destination) -> None:
         self.address = destination.address
-        self.http = requests.Session()
-        self.http.trust_env = False  # no password of a .netrc, no proxy
-        self.http.headers["Connection"] = "keep-alive"
         names = [f"{CREDENTIALS}_{destination.name.upper()}"]
         if sum(one.is_web for one in settings.destination) == 1:  # no other host may see what is meant for one
             names.append(CREDENTIALS)
-        token, user, password = (
-            next((found for name in names if (found := os.environ.get(f"{name}_{part}"))), None)
-            for part in ("TOKEN", "USER", "PASSWORD")
-        )
-        if token:
-            self.http.headers["Authorization"] = f"Bearer {token}"
-        elif user:
-            self.http.auth = (user, password or "")
-        if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
-            self.http.verify = authorities
+        self.http = web_session(names)
+        self.http.headers["Connection"] = "keep-alive"
 
     @contextmanager
     def session(self, classes: Sequence[str]) -> Iterator[Callable[[Dataset], None]]:

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 from aeflow.errors import SettingsError
 from aeflow.imageio.limits import LIMITS
+from aeflow.runtime.web_session import is_loopback
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 PARTS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5}):(?P<aet>[^\\]+)")
@@ -45,11 +46,6 @@ def _address(address: str) -> str:
         raise ValueError("write HOST:PORT:AET, or https://HOST/PATH for DICOMweb")
     _aet(found["aet"])
     return address
-
-
-def is_loopback(host: str) -> bool:
-    """Return if a host is this machine, by its name or address."""
-    return host in ("localhost", "::1", "[::1]") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None
 
 
 Aet = Annotated[str, AfterValidator(_aet)]

@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -153,8 +153,7 @@ class ScoreTable(Sink):
             file = stack.enter_context(replacing(self.path, keep=True))
             stack.push(self._before_its_end)
             names = columns(self.uids)
-            writer = _csv(file, names) if self.path.suffix == ".csv" else _parquet(file, names, rows_file(self.path))
-            self._write = stack.enter_context(writer)
+            self._write = stack.enter_context(row_writer(self.path, file, names))
             if self._former is None:
                 task_file(self.path).unlink(missing_ok=True)
             else:
@@ -221,6 +220,11 @@ def _replaceable(path: Path) -> bool:
         return set(KNOWN_BY) <= set(pq.read_schema(path).names)
     except pa.ArrowInvalid:
         return False
+
+
+def row_writer(table: Path, file: BinaryIO, names: dict[str, str]) -> AbstractContextManager[Callable[[Row], None]]:
+    """Return the context of what takes the rows of a table, ``.csv`` or ``.parquet``, whose file is open already."""
+    return _csv(file, names) if table.suffix == ".csv" else _parquet(file, names, rows_file(table))
 
 
 @contextmanager

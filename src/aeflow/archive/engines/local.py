@@ -6,6 +6,7 @@ and all others have their scores.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,8 @@ TRIES = 3  # workers that a part, and then a single file, may kill
 STARTS = 3  # workers in a row that may die before they are ready
 CORES_OF_ONE = 8  # that one worker makes use of; see ``backends.openvino.MAX_STREAMS``
 DECODERS = 2  # of a worker that has the machine to itself
+PIECES = 4  # for each worker, of one of the last parts
+MIN_FILES = 32  # of such a piece: the first images of each are waited for
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +91,25 @@ class LocalEngine(Engine):
 
     def tables(self, opening: Opens, parts: Iterable[Part]) -> Iterator[tuple[int, pa.Table]]:
         """Yield each part's table as soon as it is whole."""
-        whole, again, busy = _Whole(), deque[Task](), dict[Connection, Task]()
-        fresh = whole.awaited(parts)
+        whole, waiting, busy = _Whole(), deque[Task](), dict[Connection, Task]()
+        fresh = whole.awaited(shared(parts, self.workers))
         died = 0  # workers in a row, before they were ready
 
         def hand_out() -> bool:
             """Give every free worker a task; return if one is left."""
-            while task := again.popleft() if again else next(fresh, None):
+            while True:
+                waiting.extend(itertools.islice(fresh, max(0, self.workers - len(waiting))))
                 free = next((one for one in self._ready if one not in busy), None)
-                if free is None:
-                    again.appendleft(task)
-                    return True
+                if free is None or not waiting:
+                    return bool(waiting)
+                task = waiting.popleft()
                 if self._send(free, task):
                     busy[free] = task
                 else:
-                    again.appendleft(task)
-            return False
+                    waiting.appendleft(task)
 
         while hand_out() or busy:
-            while len(self._processes) < min(self.workers, len(busy) + len(again)):
+            while len(self._processes) < min(self.workers, len(busy) + len(waiting)):  # all at once, not one by one
                 self._start(opening)
             heard = wait([one for one in self._processes if one in busy or one not in self._ready])
             for connection in (one for one in self._processes.copy() if one in heard):
@@ -114,7 +117,7 @@ class LocalEngine(Engine):
                 if answer is None:
                     ended = self._end(connection)
                     if connection in busy:
-                        again.extend(busy.pop(connection).after_a_kill())
+                        waiting.extendleft(reversed(busy.pop(connection).after_a_kill()))
                     else:
                         died += 1
                         self._check_starts(died, ended)
@@ -173,11 +176,12 @@ class _Whole:
         self._files: dict[int, int] = {}
         self._pieces: dict[int, dict[int, tuple[int, pa.Table]]] = defaultdict(dict)
 
-    def awaited(self, parts: Iterable[Part]) -> Iterator[Task]:
-        """Yield the task of each part, which is then waited for."""
-        for part in parts:
+    def awaited(self, parts: Iterable[tuple[Part, int]]) -> Iterator[Task]:
+        """Yield the tasks of each part, of so many files, which are then waited for."""
+        for part, files in parts:
             self._files[part.number] = len(part.items)
-            yield Task(part.number, 0, part.items)
+            for start in range(0, len(part.items), files):
+                yield Task(part.number, start, part.items[start : start + files])
 
     def add(self, task: Task, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
         """Add the table of some files of a part; yield the part's if it is whole."""
@@ -186,6 +190,22 @@ class _Whole:
         if sum(files for files, _ in pieces.values()) == self._files[task.part]:
             del self._pieces[task.part], self._files[task.part]
             yield task.part, _joined([piece for _, (_, piece) in sorted(pieces.items())])
+
+
+def shared(parts: Iterable[Part], workers: int) -> Iterator[tuple[Part, int]]:
+    """Yield each part, and how many of its files make a task: all, but of the last parts fewer for several workers.
+
+    So none of them scores a last part while the others have nothing to do.
+    """
+    last = deque[Part]()
+    for part in parts:
+        last.append(part)
+        if len(last) > workers:
+            whole = last.popleft()
+            yield whole, len(whole.items)
+    for part in last:
+        files = len(part.items)
+        yield part, files if workers == 1 else max(MIN_FILES, files // (PIECES * workers))
 
 
 def _joined(tables: Sequence[pa.Table]) -> pa.Table:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from aeflow.archive.item import Item, scheme_of
-from aeflow.archive.sources import local, remote
+from aeflow.archive.sources import dicomweb, local, remote
 from aeflow.archive.sources.fetched import Fetched
 from aeflow.errors import DataError
 
@@ -25,7 +25,12 @@ class Scheme:
 
 LOCAL = Scheme(local.items, local.fetch, local.folder)
 REMOTE = Scheme(remote.items, remote.fetch, lambda source: None)
-SCHEMES = {"": LOCAL, **dict.fromkeys(remote.SCHEMES, REMOTE)}
+DICOMWEB = Scheme(dicomweb.items, dicomweb.fetch, lambda source: None)
+SCHEMES = {
+    "": LOCAL,
+    **dict.fromkeys(remote.SCHEMES, REMOTE),
+    **dict.fromkeys(dicomweb.SCHEMES, DICOMWEB),
+}
 
 
 def way_to(source: str) -> Scheme:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-import random
-import time
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from aeflow.archive.item import SCHEME, Item, scheme_of
-from aeflow.archive.sources.fetched import Fetched, nameless
+from aeflow.archive.sources.fetched import Fetched
 from aeflow.archive.sources.tables import is_table, listed
+from aeflow.archive.sources.tries import FinalError, check_length, copied, reason
 from aeflow.errors import DataError, SettingsError
-from aeflow.imageio.errors import FileError, ImageLimitError
-from aeflow.imageio.limits import LIMITS
 from aeflow.runtime.extras import extra
 
 if TYPE_CHECKING:
@@ -27,8 +24,6 @@ if TYPE_CHECKING:
 ARROW = ("s3", "gs", "abfs", "abfss")  # schemes that need nothing beside Arrow
 FSSPEC = ("file", "http", "https", "hdfs", "sftp", "smb", "github")
 SCHEMES = (*ARROW, *FSSPEC)
-TRIES = 5
-FIRST_WAIT = 0.5  # seconds before the second try; twice as long before each further one, and up to half as long again
 CONNECT_SECONDS, SILENT_SECONDS = 10.0, 30.0  # after which S3 is asked again
 PIECE = 8 * 2**20  # bytes that are asked for in one request
 NOT_THERE = (FileNotFoundError, PermissionError, IsADirectoryError)  # another try would find the same
@@ -53,33 +48,14 @@ def items(source: str) -> Iterator[Item]:
         raise DataError(source, "there is no such object", "check the URL") from error
     except (OSError, ValueError) as error:
         remedy = "check the URL, and the store's credentials in the environment; or repeat"
-        raise DataError(source, f"cannot be listed ({_reason(error)})", remedy) from error
+        raise DataError(source, f"cannot be listed ({reason(error)})", remedy) from error
 
 
 def fetch(item: Item) -> Fetched:
     """Return an object as a file; FileError if it cannot be had, ImageLimitError if it is too long."""
     _check(item.path)
     system, path = _place(item.path)
-    error: Exception | None = None
-    for attempt in range(TRIES):
-        if attempt:
-            time.sleep(FIRST_WAIT * 2 ** (attempt - 1) * random.uniform(1, 1.5))
-        fetched, file = nameless()
-        try:
-            _copy(system, path, file, item.name)
-            return fetched
-        except ImageLimitError:
-            fetched.close()
-            raise
-        except NOT_THERE as gone:
-            fetched.close()
-            remedy = "check the URL and who may read it"
-            raise FileError(item.name, f"cannot be fetched ({_reason(gone)})", remedy) from gone
-        except Exception as failed:  # what stores' libraries raise has no base in common
-            fetched.close()
-            error = failed
-    found = f"cannot be fetched in {TRIES} tries ({_reason(error)})"
-    raise FileError(item.name, found, "score it with --since once the store answers") from error
+    return copied(lambda: _pieces(system, path, item.name), item.name)
 
 
 def _check(url: str) -> None:
@@ -103,20 +79,15 @@ def _below(system: FileSystem, folder: str, url: str) -> Iterator[Item]:
             yield _item(f"{url}/{info.base_name}", info)
 
 
-def _copy(system: FileSystem, path: str, file: IO[bytes], name: str) -> None:
-    """Write an object to a file; ImageLimitError if it is too long."""
-    left = LIMITS.max_bytes
-    with system.open_input_file(path) as content:
-        if (size := content.size()) > left:
-            found = f"{size} bytes where the limit is {left}"
-            raise ImageLimitError(name, found, "shrink the image or raise max_bytes")
-        while piece := content.read(PIECE):
-            left -= len(piece)
-            if left < 0:
-                found = f"more than {LIMITS.max_bytes} bytes, which is the limit"
-                raise ImageLimitError(name, found, "shrink the image or raise max_bytes")
-            file.write(piece)
-    file.flush()
+def _pieces(system: FileSystem, path: str, name: str) -> Iterator[bytes]:
+    """Yield the content of an object; ImageLimitError if it says that it is too long, FinalError if it is not there."""
+    try:
+        with system.open_input_file(path) as content:
+            check_length(content.size(), name)
+            while piece := content.read(PIECE):
+                yield piece
+    except NOT_THERE as gone:
+        raise FinalError(reason(gone)) from gone
 
 
 def _of_table(source: str) -> Iterator[Item]:
@@ -166,12 +137,6 @@ def _system(scheme: str) -> FileSystem:
         system: Any = fsspec.filesystem(scheme, use_listings_cache=False)
         return fs.PyFileSystem(fs.FSSpecHandler(system))
     except (ImportError, OSError) as error:
-        found = f"cannot be used here ({_reason(error)})"
+        found = f"cannot be used here ({reason(error)})"
         remedy = "pip install 'aeflow[remote]' and the package that fsspec names for it"
         raise SettingsError(f"{scheme}{SCHEME}", found, remedy) from error
-
-
-def _reason(error: BaseException | None) -> str:
-    """Return what went wrong, without what a library wrote about it, which may hold names and keys."""
-    told = getattr(error, "strerror", None)
-    return f"{type(error).__name__}: {told}" if told else type(error).__name__

@@ -23,7 +23,7 @@ def is_table(name: str) -> bool:
 
 
 def listed(table: Path, found: Callable[[str], Item], name: str | None = None) -> Iterator[Item]:
-    """Yield the files that a table lists, each as ``found`` for the text in ``path``, or as its own URL says.
+    """Yield the files that a table lists: ``found`` for the text in ``path``, or all that a URL there stands for.
 
     ``name``: of the table in messages, if not its path. DataError for a row that is wrong.
     """
@@ -40,9 +40,9 @@ def listed(table: Path, found: Callable[[str], Item], name: str | None = None) -
             raise DataError(
                 where, "a label of another kind", "write 0 or normal, 1 or abnormal, nothing for unlabelled"
             )
-        item = next(way_to(path).items(path)) if scheme_of(path) else found(path)
         patient = row.get("patient")
-        yield item._replace(label=WRITTEN_LABELS[label], patient=shown_key(patient) if patient else None)
+        for item in way_to(path).items(path) if scheme_of(path) else [found(path)]:
+            yield item._replace(label=WRITTEN_LABELS[label], patient=shown_key(patient) if patient else None)
 
 
 def _csv_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
