@@ -174,10 +174,10 @@ def storescu(port: int, *files: Path, options: Sequence[str] = ("-xs",)) -> subp
     return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, timeout=120)
 
 
-def wait_for(condition: Any, seconds: float = 30.0) -> Any:
-    """Wait until a condition holds, and return it."""
+def wait_for(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> Any:
+    """Wait until a condition holds, asked once a pause, and return it."""
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < until, "it did not come"
-        time.sleep(0.05)
+        time.sleep(pause)
     return found
