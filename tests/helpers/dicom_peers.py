@@ -16,6 +16,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import build_context
 
+from aeflow.node.intake import Intake
 from aeflow.node.queue import Queue
 from aeflow.node.receiver import Receiver
 from aeflow.node.settings import NodeSettings
@@ -40,7 +41,7 @@ class Listening:
         self.store = Store(folder)
         self.queue = Queue(folder)
         self.came = 0
-        self.receiver = Receiver(settings, self.queue, self.store, self._came)
+        self.receiver = Receiver(settings, Intake(settings, self.queue, self.store, self._came))
         self.port = self.receiver.start()
 
     def _came(self) -> None:

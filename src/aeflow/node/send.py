@@ -6,7 +6,6 @@ refused, the object is not understood) makes it a dead letter, which ``aeflow no
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 from abc import ABC, abstractmethod
@@ -27,6 +26,7 @@ from aeflow.node.settings import Destination, NodeSettings
 from aeflow.node.store import Store
 from aeflow.node.tables import Delivery
 from aeflow.node.tls import client_context
+from aeflow.node.web import web_session
 from aeflow.runtime.terminal import print
 
 MANY = 64  # deliveries in one association
@@ -110,22 +110,10 @@ class WebSender(Sender):
 
     def __init__(self, settings: NodeSettings, destination: Destination) -> None:
         self.address = destination.address
-        self.http = requests.Session()
-        self.http.trust_env = False  # no password of a .netrc, no proxy
-        self.http.headers["Connection"] = "keep-alive"
         names = [f"{CREDENTIALS}_{destination.name.upper()}"]
         if sum(one.is_web for one in settings.destination) == 1:  # no other host may see what is meant for one
             names.append(CREDENTIALS)
-        token, user, password = (
-            next((found for name in names if (found := os.environ.get(f"{name}_{part}"))), None)
-            for part in ("TOKEN", "USER", "PASSWORD")
-        )
-        if token:
-            self.http.headers["Authorization"] = f"Bearer {token}"
-        elif user:
-            self.http.auth = (user, password or "")
-        if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
-            self.http.verify = authorities
+        self.http = web_session(names)
 
     @contextmanager
     def session(self, classes: Sequence[str]) -> Iterator[Callable[[Dataset], None]]:
