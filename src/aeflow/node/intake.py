@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 
 from aeflow.node.header import FullError, ObjectError, ObjectFacts, facts_of
@@ -46,6 +47,11 @@ class Intake:
         digest = digest_of(data, syntax)
         if not self.queue.holds(facts, digest):
             name = self.store.keep(file(), digest)
-            self.queue.add(facts, source, name, self.settings.quiet_seconds)
+            try:
+                self.queue.add(facts, source, name, self.settings.quiet_seconds)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY):  # else it may count after all
+                    self.store.forget([name], ())  # or each try of its sender would take the last of the disk
+                raise
             self.came()
         return facts
