@@ -9,11 +9,13 @@ import time
 from typing import Any
 
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -47,11 +49,13 @@ SYNTAXES = [
     JPEGLSLossless,
     JPEG2000Lossless,
     HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     RLELossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
     JPEG2000,
+    HTJ2K,
 ]
 # Answers of C-STORE (PS3.4 table B.2-1) and reasons of a refused association (PS3.8 table 9-21).
 SUCCESS, OUT_OF_RESOURCES, FAILED = 0x0000, 0xA700, 0x0110
