@@ -16,9 +16,11 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from aeflow.data.loader import load
 from aeflow.data.records import Record
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import AeflowError, OutputError, broken, count
+from aeflow.imageio.decoder_pool import WORKERS, decoders
 from aeflow.imageio.errors import ImageError
 from aeflow.node.feed_place import FeedPlace
 from aeflow.node.intake import Intake
@@ -187,6 +189,9 @@ def warm_up(scorer: Scorer, folder: Path) -> None:
     """
     path = folder / "noise.dcm"
     _noise().save_as(path, enforce_file_format=True)
+    size = scorer.backend.size
+    for decoded in [decoders().submit(load, path, size) for _ in range(WORKERS)]:  # each worker has to be started
+        decoded.result()
     record = Record(path, path.name, None, None, "nobody", None, None)
     model = ModelIdentity(scorer.fingerprint, scorer.calibration)
     sink = StudyResults(folder, model, ("report", "overlay", "map"), {path: ""}, 0.05, outside=True)
