@@ -168,9 +168,11 @@ class NodeProcess:
         return found
 
 
-def storescu(port: int, *files: Path, options: Sequence[str] = ("-xs",)) -> subprocess.CompletedProcess[str]:
+def storescu(
+    port: int, *files: Path, options: Sequence[str] = ("-xs",), title: str = "MODALITY"
+) -> subprocess.CompletedProcess[str]:
     """Send files with dcmtk."""
-    command = ["storescu", "-v", "-to", "10", *options, "-aet", "MODALITY", "-aec", "AEFLOW", "127.0.0.1", str(port)]
+    command = ["storescu", "-v", "-to", "10", *options, "-aet", title, "-aec", "AEFLOW", "127.0.0.1", str(port)]
     return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, timeout=120)
 
 
