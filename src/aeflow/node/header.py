@@ -32,6 +32,7 @@ META_TAG, META_LENGTH = b"\2\0\0\0", slice(140, 144)  # the first element of a f
 UID = re.compile(RE_VALID_UID)
 MAX_UID = 64
 OURS = (SecondaryCaptureImageStorage, ParametricMapStorage)  # classes that our own results have
+OUT_OF_RESOURCES = 0xA700  # answer of C-STORE (PS3.4 table B.2-1)
 
 
 class ObjectError(Exception):
@@ -46,7 +47,7 @@ class FullError(ObjectError):
     """Error of a disk that has no room now."""
 
     def __init__(self) -> None:
-        super().__init__("the disk is full", 0xA700)
+        super().__init__("the disk is full", OUT_OF_RESOURCES)
 
 
 @dataclass(frozen=True, slots=True)

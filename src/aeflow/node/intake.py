@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 
-from aeflow.node.header import FullError, ObjectError, ObjectFacts, facts_of
+from aeflow.node.header import OUT_OF_RESOURCES, FullError, ObjectError, facts_of
 from aeflow.node.queue import Queue
 from aeflow.node.rules import rule_for
 from aeflow.node.settings import NodeSettings
@@ -28,10 +28,8 @@ class Intake:
         rule = rule_for(self.settings.rule, modality, body_part, source, sop_class)
         return rule is not None and rule.action == "score"
 
-    def take(
-        self, data: bytes, syntax: str, named: tuple[str, str], source: str, file: Callable[[], bytes]
-    ) -> ObjectFacts:
-        """Return an object's facts once its file and its row in the queue are on the disk, or no rule wants it.
+    def take(self, data: bytes, syntax: str, named: tuple[str, str], source: str, file: Callable[[], bytes]) -> None:
+        """Put an object's file and its row in the queue on the disk, if a rule wants it.
 
         ``data`` is its encoded data set, ``named`` the SOP class and instance that it should be, and ``file`` gives
         its DICOM file. ObjectError if it is refused; OSError and sqlite3.OperationalError are the disk's.
@@ -41,9 +39,11 @@ class Intake:
             raise FullError
         facts = facts_of(data, syntax, *named)
         if facts.own or not self.wants(facts.modality, facts.body_part, source, facts.sop_class):
-            return facts
+            return
         if self.queue.count_of(facts.study) >= limits.objects:
-            raise ObjectError(f"{shown(facts.study, 'study')} has {limits.objects} objects, the limit", 0xA700)
+            raise ObjectError(
+                f"{shown(facts.study, 'study')} has {limits.objects} objects, the limit", OUT_OF_RESOURCES
+            )
         digest = digest_of(data, syntax)
         if not self.queue.holds(facts, digest):
             name = self.store.keep(file(), digest)
@@ -54,4 +54,3 @@ class Intake:
                     self.store.forget([name], ())  # or each try of its sender would take the last of the disk
                 raise
             self.came()
-        return facts

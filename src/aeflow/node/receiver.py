@@ -30,7 +30,7 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from aeflow.imageio.dicom.sop_classes import not_an_image
-from aeflow.node.header import ObjectError
+from aeflow.node.header import OUT_OF_RESOURCES, ObjectError
 from aeflow.node.intake import Intake
 from aeflow.node.server import LimitedMessages, LimitedServer, make_server
 from aeflow.node.settings import NodeSettings
@@ -58,7 +58,7 @@ SYNTAXES = [
     HTJ2K,
 ]
 # Answers of C-STORE (PS3.4 table B.2-1) and reasons of a refused association (PS3.8 table 9-21).
-SUCCESS, OUT_OF_RESOURCES, FAILED = 0x0000, 0xA700, 0x0110
+SUCCESS, FAILED = 0x0000, 0x0110
 CALLING_UNKNOWN, CALLED_UNKNOWN, LIMIT_EXCEEDED = (1, 1, 3), (1, 1, 7), (2, 3, 2)
 END_SECONDS = 3.0  # that open associations have when the node ends
 SAY_EVERY = 10.0  # seconds between two lines about the same trouble
