@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,15 @@ from aeflow.imageio.limits import Limits
 
 WHERE = Path("folder/scan.dcm")
 SIZE = (40, 48)
+# A high-throughput stream, written by OpenJPH, of the sums of row and column times 700.
+HIGH_THROUGHPUT = zlib.decompress(
+    base64.b85decode(
+        "c-s5#|38pH(}4j941idJ0Rd3?jQos@{{t8}7?^+@uKz&{JU|vB11k%Q1LOY~24RJc2}q!$qvL-HgE#}De?e-VSAd5?SZa}ifu50>"
+        "p0VEl2@G6d6BQX4|4%-^pzW}p<$pljq(4{wF&#ExIKUtbL=E=;J~DNeFv!>cVQ2ygiWV@i2K+Isf70K=|Af1YLALzO4+epT@-UFx"
+        "2L{$9pEUYG=*OK$R>e)_44)$8PA6CD^gsRh#o}IZ<Gvk0bz*xM7)uy@Qj~;eo^Vk!n%L=+^62xgs;a7Drb-5%Gf*L@?8pB;YzA_F"
+        "XB?>hmdyBOKTx~gA_m5Chq9Zg(_^s_f9p?GK|xVdJww^n(|Wt#Y{EhO`(IlivY`4~P~-cXUhMl*HRS$I0dwE%X8eB>0Og{fSO"
+    )
+)
 
 
 def values(bits: int, signed: bool = False, *channels: int, seed: int = 0) -> NDArray[Any]:

@@ -16,6 +16,7 @@ from pynetdicom.pdu import A_ASSOCIATE_RQ
 from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
 from pynetdicom.presentation import build_context
 
+from aeflow.node.intake import Intake
 from aeflow.node.queue import Queue
 from aeflow.node.receiver import Receiver
 from aeflow.node.settings import NodeSettings
@@ -40,7 +41,7 @@ class Listening:
         self.store = Store(folder)
         self.queue = Queue(folder)
         self.came = 0
-        self.receiver = Receiver(settings, self.queue, self.store, self._came)
+        self.receiver = Receiver(settings, Intake(settings, self.queue, self.store, self._came))
         self.port = self.receiver.start()
 
     def _came(self) -> None:
@@ -60,16 +61,16 @@ def listening(folder: Path, **settings: object) -> Iterator[Listening]:
 
 
 def send(port: int, *files: Path, calling: str = "MODALITY", called: str = "AEFLOW") -> list[int]:
-    """Send files over one association; return the status of each, -1 for none."""
+    """Send files as they are over one association; return the status of each, -1 for none."""
     entity = AE(calling)
     entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = 10
     data = [pydicom.dcmread(file) for file in files]
-    for one in {str(one.SOPClassUID) for one in data}:
-        entity.add_requested_context(UID(one), ExplicitVRLittleEndian)
+    for sop_class, syntax in {(one.SOPClassUID, one.file_meta.TransferSyntaxUID) for one in data}:
+        entity.add_requested_context(sop_class, syntax)
     assoc = entity.associate("127.0.0.1", port, ae_title=called)
     if not assoc.is_established:
         return [-1] * len(files)
-    found = [int(assoc.send_c_store(one).get("Status", -1)) if assoc.is_established else -1 for one in data]
+    found = [int(assoc.send_c_store(file).get("Status", -1)) if assoc.is_established else -1 for file in files]
     if assoc.is_established:
         assoc.release()
     return found

@@ -182,16 +182,18 @@ class NodeProcess:
         return found
 
 
-def storescu(port: int, *files: Path, options: Sequence[str] = ("-xs",)) -> subprocess.CompletedProcess[str]:
+def storescu(
+    port: int, *files: Path, options: Sequence[str] = ("-xs",), title: str = "MODALITY"
+) -> subprocess.CompletedProcess[str]:
     """Send files with dcmtk."""
-    command = ["storescu", "-v", "-to", "10", *options, "-aet", "MODALITY", "-aec", "AEFLOW", "127.0.0.1", str(port)]
+    command = ["storescu", "-v", "-to", "10", *options, "-aet", title, "-aec", "AEFLOW", "127.0.0.1", str(port)]
     return subprocess.run([*command, *map(str, files)], capture_output=True, text=True, timeout=120)
 
 
-def wait_for(condition: Any, seconds: float = 30.0) -> Any:
-    """Wait until a condition holds, and return it."""
+def wait_for(condition: Any, seconds: float = 30.0, pause: float = 0.05) -> Any:
+    """Wait until a condition holds, asked once a pause, and return it."""
     until = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < until, "it did not come"
-        time.sleep(0.05)
+        time.sleep(pause)
     return found

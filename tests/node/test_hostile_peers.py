@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -107,7 +108,8 @@ def test_hostile_peers_end_and_the_next_study_is_taken(tmp_path: Path) -> None:
 
 
 @pytest.mark.torture
-def test_two_thousand_hostile_peers(tmp_path: Path) -> None:
+def test_two_thousand_hostile_peers(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     with listening(tmp_path / "store", limits={**SMALL, "idle_seconds": 3.0}) as node:
         for start in range(1000, 3000, 200):
             attacked(node, tmp_path, range(start, start + 200))
+            record_property("node: hostile associations and objects", 200)

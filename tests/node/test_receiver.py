@@ -73,18 +73,11 @@ def test_a_known_title_from_another_address_is_refused(tmp_path: Path) -> None:
     assert (found[0], found[9]) == (REJECTED, 3)
 
 
-def test_a_full_disk_refuses_before_anything_is_lost(tmp_path: Path) -> None:
-    file, there = image(tmp_path), Store(tmp_path / "store").free
+def test_a_disk_without_the_reserve_lets_nobody_in(tmp_path: Path) -> None:
+    there = Store(tmp_path / "store").free
     with listening(tmp_path / "store", limits={**SMALL, "free_bytes": there * 2}) as node:
         found = answer(node.port, associate_request())
         assert (found[0], found[7], found[8], found[9]) == (REJECTED, 2, 3, 2)  # transient, local limit exceeded
-    with listening(tmp_path / "store") as node:
-        settings = node.receiver.settings
-        node.receiver.store = type("Full", (Store,), {"free": property(lambda self: settings.limits.free_bytes)})(
-            tmp_path / "store"
-        )  # as a disk that fills up within an association
-        assert send(node.port, file) == [0xA700]
-        assert node.queue.all("SELECT * FROM objects") == []
 
 
 def test_a_disk_that_fails_while_it_writes_is_out_of_resources(tmp_path: Path) -> None:

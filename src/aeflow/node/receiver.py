@@ -6,15 +6,16 @@ import ipaddress
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 from pydicom.uid import (
+    HTJ2K,
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -29,14 +30,11 @@ from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from aeflow.imageio.dicom.sop_classes import not_an_image
-from aeflow.node.header import HeaderError, facts_of
-from aeflow.node.queue import Queue
-from aeflow.node.rules import rule_for
+from aeflow.node.header import OUT_OF_RESOURCES, ObjectError
+from aeflow.node.intake import Intake
 from aeflow.node.server import LimitedMessages, LimitedServer, make_server
 from aeflow.node.settings import NodeSettings
-from aeflow.node.store import Store, digest_of
 from aeflow.node.tls import server_context
-from aeflow.privacy import shown
 from aeflow.runtime.terminal import print
 
 # Transfer syntaxes that the decoders read, the plain ones first: of several that a peer offers for one context, the
@@ -51,24 +49,26 @@ SYNTAXES = [
     JPEGLSLossless,
     JPEG2000Lossless,
     HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     RLELossless,
     JPEGBaseline8Bit,
     JPEGExtended12Bit,
     JPEGLSNearLossless,
     JPEG2000,
+    HTJ2K,
 ]
 # Answers of C-STORE (PS3.4 table B.2-1) and reasons of a refused association (PS3.8 table 9-21).
-SUCCESS, OUT_OF_RESOURCES, FAILED = 0x0000, 0xA700, 0x0110
+SUCCESS, FAILED = 0x0000, 0x0110
 CALLING_UNKNOWN, CALLED_UNKNOWN, LIMIT_EXCEEDED = (1, 1, 3), (1, 1, 7), (2, 3, 2)
 END_SECONDS = 3.0  # that open associations have when the node ends
 SAY_EVERY = 10.0  # seconds between two lines about the same trouble
 
 
 class Receiver:
-    """Storage SCP of a node; ``came`` is called after each object that was added to the queue."""
+    """Storage SCP of a node."""
 
-    def __init__(self, settings: NodeSettings, queue: Queue, store: Store, came: Callable[[], None]) -> None:
-        self.settings, self.queue, self.store, self.came = settings, queue, store, came
+    def __init__(self, settings: NodeSettings, intake: Intake) -> None:
+        self.settings, self.intake = settings, intake
         self._said: dict[str, float] = {}
         self.entity = AE(settings.aet)
         self.entity.add_supported_context(Verification)
@@ -117,7 +117,7 @@ class Receiver:
             return CALLING_UNKNOWN, f"{calling} at {address} is not known"
         if called != self.settings.aet:
             return CALLED_UNKNOWN, f"{calling} calls {called}, which is not the title here"
-        if self.store.free < self.settings.limits.free_bytes:
+        if not self.intake.has_room():
             return LIMIT_EXCEEDED, "the disk is full"
         return None
 
@@ -142,7 +142,7 @@ class Receiver:
         """Answer C-STORE: success once the object's file and its row in the queue are on the disk."""
         try:
             return self._taken(event)
-        except HeaderError as error:
+        except ObjectError as error:
             self._say(f"object refused: {error.found}")
             return error.status
         except (OSError, sqlite3.OperationalError) as error:  # a disk that is full or fails, or a data base on it
@@ -155,25 +155,12 @@ class Receiver:
             _handled(event)
 
     def _taken(self, event: Any) -> int:
-        request, syntax, limits = event.request, event.context.transfer_syntax, self.settings.limits
-        data = request.DataSet.getvalue()
-        if self.store.free - len(data) < limits.free_bytes:
-            self._say("object refused: the disk is full")
-            return OUT_OF_RESOURCES
-        facts = facts_of(data, syntax, str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID))
+        request = event.request
+        named = str(request.AffectedSOPClassUID), str(request.AffectedSOPInstanceUID)
         source = event.assoc.requestor.ae_title.strip()
-        rule = rule_for(self.settings.rule, facts.modality, facts.body_part, source, facts.sop_class)
-        if facts.own or rule is None or rule.action == "skip":
-            return SUCCESS  # its sender need not send it again
-        if self.queue.count_of(facts.study) >= limits.objects:
-            self._say(f"object refused: {shown(facts.study, 'study')} has {limits.objects} objects, the limit")
-            return OUT_OF_RESOURCES
-        digest = digest_of(data, syntax)
-        if not self.queue.holds(facts, digest):
-            name = self.store.keep(event.encoded_dataset(), digest)
-            self.queue.add(facts, source, name, self.settings.quiet_seconds)
-            self.came()
-        return SUCCESS
+        data, syntax = request.DataSet.getvalue(), event.context.transfer_syntax
+        self.intake.take(data, syntax, named, source, event.encoded_dataset)
+        return SUCCESS  # of what no rule wants, too: its sender need not send it again
 
     def _say(self, line: str) -> None:
         """Print a line on stderr, the same one once in a while."""

@@ -39,6 +39,7 @@ class StudyScorer:
         self, settings: NodeSettings, queue: Queue, store: Store, scorers: Mapping[Path | None, Scorer]
     ) -> None:
         self.settings, self.queue, self.store, self.scorers = settings, queue, store, scorers
+        self._unnoted: Counter[int] = Counter()  # failures of studies of which the full disk took no note
 
     def score_next(self) -> bool:
         """Score the study that is due, if there is one; return if there was."""
@@ -46,13 +47,24 @@ class StudyScorer:
         if study is None:
             return False
         name = shown(study.uid, "study")
-        if study.attempts >= MAX_ATTEMPTS:
+        if study.attempts - self._unnoted[study.id] >= MAX_ATTEMPTS:
             reason = f"begun {study.attempts} times and never ended"
             self.queue.finish(study, "dead", reason)
             print(f"{name} is a dead letter: {reason}", file=sys.stderr, flush=True)
             return True
-        scratch = self.store.scratch()
         try:
+            self._score(study, name)
+        except sqlite3.OperationalError:
+            self._unnoted[study.id] += 1
+            raise
+        self._unnoted.pop(study.id, None)
+        return True
+
+    def _score(self, study: QueuedStudy, name: str) -> None:
+        """Score one study, and put what comes of it into the queue."""
+        scratch = None
+        try:
+            scratch = self.store.scratch()
             state, reason, results = self._scored(study, scratch)
         except (OSError, AeflowError) as error:  # a disk that is full, a model that fails: not the images' fault
             self.queue.postpone_study(study, str(error), 3600 * self.settings.give_up_hours)
@@ -62,8 +74,8 @@ class StudyScorer:
             note = f" ({reason})" if reason else ""
             print(f"{name}: {count(len(study.objects), 'object')}, {state}{note}", file=sys.stderr, flush=True)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        return True
+            if scratch is not None:
+                shutil.rmtree(scratch, ignore_errors=True)
 
     def _scored(self, study: QueuedStudy, scratch: Path) -> tuple[str, str, list[NewResult]]:
         """Return how a study ended, why, and its results, whose files are in the store."""

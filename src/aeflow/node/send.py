@@ -113,7 +113,6 @@ class WebSender(Sender):
         if sum(one.is_web for one in settings.destination) == 1:  # no other host may see what is meant for one
             names.append(CREDENTIALS)
         self.http = web_session(names)
-        self.http.headers["Connection"] = "keep-alive"
 
     @contextmanager
     def session(self, classes: Sequence[str]) -> Iterator[Callable[[Dataset], None]]:

@@ -16,11 +16,16 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from aeflow.data.loader import load
 from aeflow.data.records import Record
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import AeflowError, OutputError, broken, count
+from aeflow.imageio.decoder_pool import WORKERS, decoders
 from aeflow.imageio.errors import ImageError
-from aeflow.node.queue import Queue
+from aeflow.node.feed_place import FeedPlace
+from aeflow.node.intake import Intake
+from aeflow.node.orthanc import ChangeFeed, FeedError
+from aeflow.node.queue import Queue, back_off
 from aeflow.node.receiver import Receiver
 from aeflow.node.score import StudyScorer
 from aeflow.node.send import Courier
@@ -36,6 +41,7 @@ from aeflow.scoring.score_files import score_files
 from aeflow.scoring.scorer import Scorer
 
 POLL_SECONDS = 0.5  # in which a change by another process, as a retry, is seen
+FEED_SECONDS = 5.0  # between two questions for changes
 WAIT_SECONDS = 5.0  # before a queue that cannot be written is tried again
 FORGET_SECONDS = 3600.0  # between two deletions of what is kept long enough
 END_SECONDS = 30.0  # for the study that is being scored when a signal comes
@@ -77,11 +83,15 @@ class Node:
                 shutil.rmtree(scratch)
             self.queue.restart(self.settings.quiet_seconds)
             threading.excepthook = _said  # of pynetdicom's threads, which a hostile peer can end
-            receiver = Receiver(self.settings, self.queue, self.store, self._wake.set)
+            intake = Intake(self.settings, self.queue, self.store, self._wake.set)
+            receiver = Receiver(self.settings, intake)
             threads = [threading.Thread(target=self._guarded, args=(self._score,), name="scoring")]
             for destination in self.settings.destination:
                 courier = Courier(self.settings, self.queue, self.store, destination, self._stop)
                 threads.append(threading.Thread(target=self._guarded, args=(self._send, courier), name="sending"))
+            if self.settings.orthanc is not None:
+                feed = ChangeFeed(self.settings.orthanc, intake, self.queue, self._stop)
+                threads.append(threading.Thread(target=self._guarded, args=(self._follow, feed), name="following"))
             try:
                 port = receiver.start()
             except OSError as error:
@@ -143,9 +153,24 @@ class Node:
             if not courier.send_due():
                 event.wait(POLL_SECONDS)
 
+    def _follow(self, feed: ChangeFeed) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                wait = 0.0 if feed.follow() else FEED_SECONDS
+                failures = 0
+            except (FeedError, OSError) as error:  # of the network, or of a disk that is full
+                wait = back_off(failures)
+                failures += 1
+                print(f"orthanc: {error}; tried again", file=sys.stderr, flush=True)
+            self._wake.set()
+            self._stop.wait(wait)
+
     def _forget(self) -> None:
         """Delete what is kept long enough."""
         before = time.time() - 86400 * self.settings.keep_days
+        if self.settings.orthanc is not None:
+            FeedPlace(self.queue, self.settings.orthanc.address).forget(before)
         objects, results = self.queue.names()
         if self.queue.forget(before):
             left, unsent = self.queue.names()
@@ -164,6 +189,9 @@ def warm_up(scorer: Scorer, folder: Path) -> None:
     """
     path = folder / "noise.dcm"
     _noise().save_as(path, enforce_file_format=True)
+    size = scorer.backend.size
+    for decoded in [decoders().submit(load, path, size) for _ in range(WORKERS)]:  # each worker has to be started
+        decoded.result()
     record = Record(path, path.name, None, None, "nobody", None, None)
     model = ModelIdentity(scorer.fingerprint, scorer.calibration)
     sink = StudyResults(folder, model, ("report", "overlay", "map"), {path: ""}, 0.05, outside=True)

@@ -33,19 +33,24 @@ def _aet(title: str) -> str:
 def _address(address: str) -> str:
     """Return where results go; ValueError unless it is HOST:PORT:AET or an address of DICOMweb."""
     if address.startswith(("http://", "https://")):
-        parts = urlsplit(address)
-        if not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("write https://HOST/PATH, up to what stands before /studies")
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("no credentials in an address; set them in the environment")
-        if parts.scheme == "http" and not is_loopback(parts.hostname):
-            raise ValueError("plain http leaves this machine; write https://")
-        return address.rstrip("/")
+        return _web_address(address)
     found = PARTS.fullmatch(address)
     if found is None or not 0 < int(found["port"]) < 2**16:
         raise ValueError("write HOST:PORT:AET, or https://HOST/PATH for DICOMweb")
     _aet(found["aet"])
     return address
+
+
+def _web_address(address: str) -> str:
+    """Return an address of DICOMweb or an Orthanc; ValueError if it is none, has credentials, or is heard by others."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("write https://HOST/PATH, up to what stands before /studies")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("no credentials in an address; set them in the environment")
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
+        raise ValueError("plain http leaves this machine; write https://")
+    return address.rstrip("/")
 
 
 Aet = Annotated[str, AfterValidator(_aet)]
@@ -82,6 +87,12 @@ class Destination(Part):
         found = PARTS.fullmatch(self.address)
         assert found is not None, "checked before"
         return found["host"].strip("[]"), int(found["port"]), _aet(found["aet"])
+
+
+class OrthancFeed(Part):
+    """Orthanc whose stable studies are fetched; its credentials are in the environment."""
+
+    address: Annotated[str, AfterValidator(_web_address)]
 
 
 class Rule(Part):
@@ -129,6 +140,7 @@ class NodeSettings(Part):
     keep_days: float = Field(7.0, gt=0)  # until images of finished studies are deleted
     peer: tuple[Peer, ...] = ()
     destination: tuple[Destination, ...] = ()
+    orthanc: OrthancFeed | None = None
     rule: tuple[Rule, ...] = ()
     limits: NodeLimits = NodeLimits()
     tls: TlsFiles | None = None

@@ -36,6 +36,9 @@ class Store:
         self.folder = folder
         for name in ("", OBJECTS, RESULTS, SCRATCH):
             (folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for number in range(256):  # now, and not while senders wait
+            (folder / OBJECTS / f"{number:02x}").mkdir(mode=0o700, exist_ok=True)
+        sync_folder(folder / OBJECTS)
 
     @property
     def free(self) -> int:
@@ -58,9 +61,6 @@ class Store:
         """
         name = f"{digest}-{uuid.uuid4().hex[:8]}"
         place = self.path_of(name)
-        if not place.parent.is_dir():
-            place.parent.mkdir(mode=0o700, exist_ok=True)
-            sync_folder(place.parent.parent)
         descriptor, part = tempfile.mkstemp(dir=self.folder / SCRATCH)
         try:
             with os.fdopen(descriptor, "wb") as file:

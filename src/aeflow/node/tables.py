@@ -56,6 +56,17 @@ CREATE TABLE deliveries (
     UNIQUE (result, destination)
 ) STRICT;
 CREATE INDEX deliveries_due ON deliveries (state, destination, due);
+CREATE TABLE feeds (
+    address TEXT PRIMARY KEY,
+    last INTEGER NOT NULL                          -- number of the last change that was dealt with
+) STRICT;
+CREATE TABLE fetched (
+    address TEXT NOT NULL,
+    series TEXT NOT NULL,                          -- Orthanc's number for it
+    updated TEXT NOT NULL,                         -- when Orthanc had last changed it
+    at REAL NOT NULL,
+    PRIMARY KEY (address, series)
+) STRICT;
 """
 
 

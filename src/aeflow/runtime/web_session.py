@@ -1,4 +1,4 @@
-"""Sessions with servers of DICOMweb: credentials of the environment alone, and of no host but the one they are for."""
+"""Sessions with servers of DICOMweb and Orthancs: credentials of the environment alone, for no host but their own."""
 
 from __future__ import annotations
 

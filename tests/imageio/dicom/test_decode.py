@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import zlib
-
 import gdcm
 import numpy as np
 import pytest
@@ -17,7 +14,20 @@ from aeflow.imageio.dicom.reader import header, is_dicom, read
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.reader import read_image, read_mask
-from helpers.dicom_files import SIZE, WHERE, by_gdcm, compressed, content, dataset, items, lookup, parsed, shown, values
+from helpers.dicom_files import (
+    HIGH_THROUGHPUT,
+    SIZE,
+    WHERE,
+    by_gdcm,
+    compressed,
+    content,
+    dataset,
+    items,
+    lookup,
+    parsed,
+    shown,
+    values,
+)
 
 NATIVE = [
     uid.ImplicitVRLittleEndian,
@@ -80,21 +90,12 @@ def test_near_lossless_jpeg_ls_and_lossy_jpeg_2000_are_near_the_original():
     np.testing.assert_allclose(shown(lossy), full(smooth, 12), atol=0.02)
 
 
-# A high-throughput stream, written by OpenJPH, of the sums of row and column times 700.
-HIGH_THROUGHPUT = (
-    "c-s5#|38pH(}4j941idJ0Rd3?jQos@{{t8}7?^+@uKz&{JU|vB11k%Q1LOY~24RJc2}q!$qvL-HgE#}De?e-VSAd5?SZa}ifu50>"
-    "p0VEl2@G6d6BQX4|4%-^pzW}p<$pljq(4{wF&#ExIKUtbL=E=;J~DNeFv!>cVQ2ygiWV@i2K+Isf70K=|Af1YLALzO4+epT@-UFx"
-    "2L{$9pEUYG=*OK$R>e)_44)$8PA6CD^gsRh#o}IZ<Gvk0bz*xM7)uy@Qj~;eo^Vk!n%L=+^62xgs;a7Drb-5%Gf*L@?8pB;YzA_F"
-    "XB?>hmdyBOKTx~gA_m5Chq9Zg(_^s_f9p?GK|xVdJww^n(|Wt#Y{EhO`(IlivY`4~P~-cXUhMl*HRS$I0dwE%X8eB>0Og{fSO"
-)
-
-
 def test_high_throughput_jpeg_2000_is_exact():
     pixels = (np.add.outer(np.arange(40), np.arange(48)) * 700).astype("u2")
     data = parsed(compressed(dataset(pixels), uid.JPEG2000Lossless))
     for syntax in (uid.HTJ2KLossless, uid.HTJ2KLosslessRPCL, uid.HTJ2K):
         data.file_meta.TransferSyntaxUID = syntax
-        data.PixelData = encapsulate([zlib.decompress(base64.b85decode(HIGH_THROUGHPUT))])
+        data.PixelData = encapsulate([HIGH_THROUGHPUT])
         np.testing.assert_array_equal(shown(data), full(pixels, 16))
 
 

@@ -24,7 +24,8 @@ def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
     score, scale = result.score, model.calibration.map_limits["anomaly"]
     image = blend(pixels, score.maps["anomaly"], scale)
     said = "called abnormal" if score.verdict == "abnormal" else "not above the threshold"  # no finding of normality
-    words = f"{NAME} {__version__}: score {score.value:.3g}, p = {score.p_value:.2g}, {said}"
+    value = f"score {score.value:.3g} (threshold {score.threshold:.3g})"  # without which nobody knows if it is high
+    words = f"{NAME} {__version__}: {value}, p = {score.p_value:.2g}, {said}"
     lines = [WARNING, words, *(["Outside the intended input of the model"] if result.outside else [])]
     return np.concatenate([image, caption(image.shape[1], lines, scale)])
 
