@@ -86,7 +86,7 @@ def verdicts(run: Path, data: Path, out: Path) -> tuple[list[str], list[float]]:
     return [row["verdict"] for row in rows], [float(row["score"]) for row in rows]
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.torture)])
 def test_several_processes_train_the_same_model(run_of: Run, data: Path, tmp_path: Path, number: int) -> None:
     one, several = run_of(1), run_of(number)
     for a, b in zip(history(one), history(several), strict=True):

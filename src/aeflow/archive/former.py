@@ -49,7 +49,7 @@ def _files_of(part: Path) -> Iterator[tuple[int, int, bytes]]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(part, columns=READ)
+        table = pq.read_table(part, columns=READ, page_checksum_verification=True)
     except (OSError, pa.ArrowInvalid) as error:
         remedy = "delete it, and repeat the command that scored it"
         raise ArtifactError(part, f"damaged ({type(error).__name__})", remedy) from error

@@ -22,6 +22,7 @@ from aeflow.errors import DataError, OutputError, count
 from aeflow.privacy import NAMES, SALT_OF, pseudonym, salt
 from aeflow.results.table_rows import rows_of
 from aeflow.runtime.extras import extra
+from aeflow.runtime.files import file_digest
 from aeflow.runtime.folders import alone
 from aeflow.runtime.progress import bar
 from aeflow.runtime.terminal import print
@@ -129,7 +130,8 @@ def _new_revision(
         if state is None:
             raise DataError(request.sources[0], "holds no images", "name a folder, a table or a URL with images")
         return None
-    revision = Revision(sources=sources, folders=folders, files=files, parts=len(Plan(plan)))
+    found = file_digest(plan)
+    revision = Revision(sources=sources, folders=folders, files=files, parts=len(Plan(plan, found)), plan=found)
     backend = None if state is None else str(state.task["backend"])
     opening, facts = _opened(request, revision, number, started, backend)
     if state is None:
@@ -222,7 +224,8 @@ def _note_version(state: State, facts: ModelFacts) -> None:
 
 def _score(archive: ArchiveFolder, number: int, started: Engine, opening: Opening) -> None:
     """Score the parts that are not there yet."""
-    plan, there = Plan(archive.plan(number)), archive.there(number)
+    assert archive.state is not None, "it was begun"
+    plan, there = Plan(archive.plan(number), archive.state.revisions[number - 1].plan), archive.there(number)
     left = [part for part in range(len(plan)) if part not in there]
     files = sum(map(plan.files_in, left))
     if there:
