@@ -21,7 +21,7 @@ from helpers.writers import BY_OTHERS, READERS, WRITERS, Case, World, leftovers,
 Record = Callable[[str, object], None]
 LITTLE = 200  # bytes that a file may have: less than any result takes
 LIMITS = [LITTLE, *(pytest.param(more, marks=pytest.mark.torture) for more in (0, 4096, 2**16))]
-MOST_KILLS = 150  # of one command; of more events, so many are drawn
+MOST_KILLS = 40  # of one command; of more events, so many are drawn
 NAMES = [pytest.param(name, marks=[pytest.mark.torture] * one.long) for name, one in WRITERS.items()]
 
 

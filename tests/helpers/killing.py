@@ -108,7 +108,9 @@ def _serve() -> None:
     import aeflow.training.train
     import aeflow.tuning.tune  # noqa: F401
     import helpers.steps  # noqa: F401
+    from aeflow.runtime.threads import set_share
 
+    set_share(1)  # one process decodes: each takes a second to start, and is started for each command
     for line in sys.stdin:
         order = json.loads(line)
         with tempfile.TemporaryDirectory() as folder:

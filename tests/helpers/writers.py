@@ -49,7 +49,7 @@ class Case:
     program: str = COMMAND
     typed: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
-    needs_room: bool = True  # False if a full disk is another test's: it goes on, or has no exit code
+    needs_room: bool = True  # False if nothing is refused on a full disk as a whole: tests of their own say what is
 
     def run(self, warm: Commands, *, at: int = 0, limit: int = -1, terminal: bool = False) -> Ended:
         """Run it once, with what is there."""

@@ -202,6 +202,7 @@ def archive(world: World) -> Case:
         lambda: check_archive(world.out, 3),
         at_the_end=lambda: check_whole_archive(world.out, 3),
         program="helpers.steps:archive_in_parts_of_one",
+        needs_room=False,
     )
 
 
@@ -238,4 +239,5 @@ def archive_since(world: World) -> Case:
         the_old_and_more,
         at_the_end=whole,
         program="helpers.steps:archive_in_parts_of_one",
+        needs_room=False,
     )

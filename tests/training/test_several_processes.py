@@ -179,7 +179,7 @@ def test_a_full_disk_ends_all_with_one_line_and_leaves_the_checkpoint(
     with started(2, *command, before=full, AEFLOW_CACHE=str(cache_of(shared, 2))) as processes:
         done = ended(processes)
     assert [one.code for one in done] == [2, 2]
-    assert one_line(done) == "error: the system: File too large; free some space, or name another place"
+    assert one_line(done) == f"error: {left / CHECKPOINT}: File too large; free some space, or name another place"
     assert (left / CHECKPOINT).read_bytes() == kept
 
 

@@ -4,7 +4,7 @@
 
     DIR/part-0001-000000.parquet   a part of revision 1: rows of files that stand beside one another in its plan
     DIR/_archive.json              the model, the sources, and if all parts are there (``complete``)
-    DIR/_plan-0001.arrow           the files of revision 1
+    DIR/_plan-0001.arrow           the files of revision 1; _plan-0000.arrow is being made, or was when it was killed
     DIR/_studies.csv               one line a study of several images, once complete
     DIR/.studies-*/                what these are computed in, or were when the process was killed
 
@@ -35,6 +35,7 @@ STATE, STUDIES, WRITTEN, WORK = "_archive.json", "_studies.csv", "_part", ".stud
 PLAN_NAME, PART_NAME = "_plan-{:04}.arrow", "part-{:04}-{:06}.parquet"
 OWN = re.compile(r"_archive\.json|_studies\.csv|_part|\.studies-.+|_plan-\d{4,}\.arrow|part-\d{4,}-\d{6,}\.parquet")
 PART_FILE = re.compile(r"part-(\d{4,})-(\d{6,})\.parquet")
+COMING = 0  # number of the plan that is being made
 FORMAT = 1
 SEAL = "sha256"  # of the state, in itself
 REMEDY = "score all again with --overwrite"
@@ -135,15 +136,15 @@ class ArchiveFolder:
         sealed = {**content, SEAL: digest(content)}
         write_text(self.path / STATE, json.dumps(sealed, indent=1, allow_nan=False) + "\n")
 
-    def clear(self) -> None:
-        """Delete what an archive has here; if that is cut short, the state says that it is half deleted."""
+    def clear(self, spare: Path | None = None) -> None:
+        """Delete what an archive has here but one file; if that is cut short, the state says so."""
         if self.state is not None:
             self.state.replaced = True
             self.write_state()
         for name in sorted(os.listdir(self.path)):
             if name.startswith(WORK):
                 shutil.rmtree(self.path / name)
-            elif OWN.fullmatch(name) and name != STATE:
+            elif OWN.fullmatch(name) and name != STATE and self.path / name != spare:
                 (self.path / name).unlink()
         (self.path / STATE).unlink(missing_ok=True)
         sync_folder(self.path)

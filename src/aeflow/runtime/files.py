@@ -103,7 +103,9 @@ def replacing(path: Path, *, keep: bool = False, sync_name: bool = True) -> Iter
             file.flush()
             os.fsync(file.fileno())
             os.replace(part, place)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:  # a disk that is full says no name
+                error.filename = str(path)
             if not keep:
                 part.unlink(missing_ok=True)
             raise
