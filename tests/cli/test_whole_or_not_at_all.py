@@ -21,6 +21,7 @@ from helpers.writers import BY_OTHERS, READERS, WRITERS, Case, World, leftovers,
 Record = Callable[[str, object], None]
 LITTLE = 200  # bytes that a file may have: less than any result takes
 LIMITS = [LITTLE, *(pytest.param(more, marks=pytest.mark.torture) for more in (0, 4096, 2**16))]
+PROGRESS = re.compile(r"[A-Z][a-z ]+: [\d,]+ of .*")  # where the machine is slow
 MOST_KILLS = 40  # of one command; of more events, so many are drawn
 NAMES = [pytest.param(name, marks=[pytest.mark.torture] * one.long) for name, one in WRITERS.items()]
 
@@ -109,6 +110,7 @@ def test_on_a_full_disk_a_command_says_so_and_leaves_the_old(
         return
     assert ended.code == 2, ended.err
     assert "Traceback" not in ended.err
-    [line] = [line for line in ended.err.splitlines() if not line.startswith("note: ")]
+    *others, line = ended.err.splitlines()
     assert line.startswith("error: ")
+    assert all(one.startswith("note: ") or PROGRESS.fullmatch(one) for one in others), ended.err
     assert (tree(case.under) if case.under.exists() else {}) == there

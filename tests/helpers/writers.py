@@ -49,7 +49,7 @@ class Case:
     program: str = COMMAND
     typed: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
-    needs_room: bool = True  # False if nothing is refused on a full disk as a whole: tests of their own say what is
+    needs_room: bool = True  # False if what happens on a full disk is the matter of a test of its own
 
     def run(self, warm: Commands, *, at: int = 0, limit: int = -1, terminal: bool = False) -> Ended:
         """Run it once, with what is there."""

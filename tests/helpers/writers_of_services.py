@@ -95,6 +95,7 @@ def add_user(world: World) -> Case:
         a_user_or_none,
         one_user,
         typed=f"{PASSWORD}\n",
+        needs_room=False,  # SQLite leaves an empty file
     )
 
 

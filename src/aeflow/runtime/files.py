@@ -78,7 +78,7 @@ def encodable(text: str) -> str:
     return text.encode(errors=UNENCODABLE).decode()
 
 
-def write_bytes(path: Path, content: bytes, *, sync_name: bool = True) -> None:
+def write_bytes(path: Path, content: bytes | memoryview, *, sync_name: bool = True) -> None:
     """Write a file as a whole or not at all; see ``replacing``."""
     with replacing(path, sync_name=sync_name) as file:
         file.write(content)
