@@ -9,20 +9,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from aeflow.archive.folder import STATE, ArchiveFolder, Revision, State, read_state
+from aeflow.archive.item import Item
+from aeflow.archive.plan import Plan, write_plan
 from aeflow.artifacts.exported_graph import load_export
 from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, OF_EXPORT, history_of, read_metadata
 from aeflow.artifacts.reference_normals import NORMALS, ReferenceNormals
 from aeflow.artifacts.run import load_run
 from aeflow.data.records import read_records
-from aeflow.errors import ArtifactError
+from aeflow.drift.score_rows import read_columns
+from aeflow.errors import ArtifactError, DataError
 from aeflow.features.cache import FeatureCache
 from aeflow.model.encoder import Encoder
+from aeflow.results.score_table import arrow_table
+from aeflow.results.table_rows import rows_of
 from aeflow.runtime.cache import seal, verify
+from aeflow.runtime.files import file_digest
 from aeflow.runtime.one_file import packed
 from aeflow.training import checkpoint
 from aeflow.training.train import Trained
 from helpers.command import within
-from helpers.damage import flip, flips
+from helpers.damage import flip, flips, pages_of
 from helpers.data import SIZE, TINY
 
 FEW = 3  # flips of each file in the ordinary tests
@@ -115,6 +122,65 @@ def test_an_export_in_one_file_is_refused(
         with pytest.raises(ArtifactError, match=r"MODEL\.aeflow: damaged: .*; export it again$"):
             load_export(one_file)
     record_property("flips in an export", number)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> ArchiveFolder:
+    """An archive of two files, as it is on the disk."""
+    items = [Item(f"images/{i}.png", f"/images/{i}.png", bytes=1000 + i, version=f"{i}") for i in range(2)]
+    found = ArchiveFolder(tmp_path)
+    write_plan(items, found.plan(1))
+    plan = file_digest(found.plan(1))
+    revision = Revision(sources=["images"], folders=["images"], files=2, parts=1, plan=plan, complete=True)
+    found.state = State(task={"model": "0123", "threshold": 1.25}, revisions=[revision])
+    found.write_state()
+    rows = [{"path": item.name, "score": 0.1 + i, "sha256": f"{i:064}"} for i, item in enumerate(items)]
+    found.write_part(1, 0, arrow_table(rows, {"path": "string", "score": "float64", "sha256": "string"}))
+    return found
+
+
+@pytest.mark.parametrize("number", [20, MANY])
+def test_the_state_of_an_archive_is_refused(archive: ArchiveFolder, number: int, record_property: Record) -> None:
+    whole = read_state(archive.path)
+    for _ in flips(archive.path / STATE, number):
+        try:
+            found = read_state(archive.path)
+        except ArtifactError:
+            continue
+        assert found == whole  # a number whose letter e says the same
+    record_property("flips in an archive", number)
+
+
+@pytest.mark.parametrize("number", [20, MANY])
+def test_the_plan_of_an_archive_is_refused(archive: ArchiveFolder, number: int, record_property: Record) -> None:
+    assert archive.state is not None
+    digest = archive.state.revisions[0].plan
+    assert len(Plan(archive.plan(1), digest)) == 1
+    for _ in flips(archive.plan(1), number):
+        with pytest.raises(ArtifactError, match="the plan is missing or damaged; score all again with --overwrite"):
+            Plan(archive.plan(1), digest)
+    record_property("flips in an archive", number)
+
+
+@pytest.mark.parametrize("number", [20, MANY])
+def test_the_cells_of_a_part_of_an_archive_are_refused(
+    archive: ArchiveFolder, number: int, record_property: Record
+) -> None:
+    """By whoever reads it: the end of the archive, `aeflow drift`, and the next --since."""
+    [part] = archive.parts()
+    reads: list[Callable[[], object]] = [
+        lambda: list(rows_of(part, ["path", "score", "sha256"])),
+        lambda: read_columns(part, ["path"]),
+    ]
+    for read in reads:
+        whole = read()
+        for _ in flips(part, number, until=pages_of(part)):
+            try:
+                found = read()
+            except (ArtifactError, DataError):
+                continue
+            assert found == whole  # in the header of a page there is what no reader needs
+        record_property("flips in an archive", number)
 
 
 def test_damaged_weights_are_refused_although_a_graph_lies_there(

@@ -10,18 +10,20 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import ZipFile
 
 import nibabel
 import numpy as np
+import pyarrow.parquet as pq
 import pydicom
 import pytest
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from helpers.data import lesion, texture
+from helpers.data import TINY, lesion, texture
 
 CANARY = "Kanarienvogel"
-SMALL = ("image_size=64", "hidden=16", "flow_steps=2", "batch_size=8")
+SMALL = ("image_size=64", "hidden=16", "flow_steps=2", "batch_size=8", "stages=3")
 
 
 def plant(root: Path) -> Path:
@@ -74,7 +76,7 @@ def _text():
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path) -> tuple[Path, Path, str]:
     """The data, the home folder with everything that was written, and everything that was printed."""
     data = plant(tmp_path_factory.mktemp("data"))
     home = tmp_path_factory.mktemp("home") / f"{CANARY}_user"
@@ -84,6 +86,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         (scans / ("normal", "abnormal")[i % 2]).mkdir(exist_ok=True)
         dicom(scans / ("normal", "abnormal")[i % 2] / f"{i}.dcm", str(i // 2))
     changes = [part for change in SMALL for part in ("--set", change)]
+    changes += ["--encoder", TINY, "--encoder-weights", tiny_weights]
     run, picture = home / "run", data / f"test/abnormal/{CANARY}_0.png"
     looked_at = ["--maps", home / "maps", "--overlay", "--report", home / "scores.html"]
     commands = (
@@ -95,6 +98,11 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
         (2, ["explain", run, data / f"test/normal/{CANARY}_cut.dcm", "--out", home / "not_explained"]),
         (0, ["info", run]),
         (1, ["audit", data, "--out", home / "audit"]),
+        (1, ["score", run, data / "test", "--out", home / "archive"]),
+        (0, ["info", home / "archive"]),
+        (0, ["info", home / "archive", "--json"]),
+        (0, ["bench", run, "--images", data / "test/abnormal", "--out", home / "bench.json", "--backend", "torch"]),
+        (0, ["export", run, "--to", "openvino", "--out", home / "MODEL.aeflow"]),
         (1, ["recalibrate", run, data / "train/normal", "--out", home / "recalibrated"]),
         (0, ["data", "split", scans, "--out", home / "split" / "manifest.csv"]),
         (0, ["cache", "list"]),
@@ -150,11 +158,17 @@ def test_nothing_written_names_anybody_but_the_paths_of_the_tables(world: tuple[
     assert len(files) > 40
     spellings = [CANARY.encode(), CANARY.lower().encode(), CANARY.upper().encode(), CANARY.encode("utf-16-le")]
     telling = {path for path in files if any(word in path.read_bytes() for word in spellings)}
-    assert telling <= {home / "scores.csv"}
+    plan_and_parts = {path for path in (home / "archive").iterdir() if path.suffix in (".arrow", ".parquet")}
+    assert telling <= {home / "scores.csv", *plan_and_parts}
     assert not any(CANARY.lower() in str(path.relative_to(home)).lower() for path in files)
     for row in csv.DictReader((home / "scores.csv").open()):
         assert CANARY in row.pop("path")
         assert CANARY.lower() not in str(row).lower()
+    rows = pq.read_table(home / "archive")
+    assert all(CANARY in path for path in rows["path"].to_pylist())
+    assert CANARY.lower() not in str(rows.drop_columns("path").to_pylist()).lower()
+    with ZipFile(home / "MODEL.aeflow") as model:  # what it holds might be packed
+        assert not any(CANARY.encode() in model.read(name) for name in model.namelist())
 
 
 def test_a_published_model_does_not_tell_which_images_it_saw(world: tuple[Path, Path, str]) -> None:

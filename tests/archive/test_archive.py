@@ -216,6 +216,18 @@ def test_overwrite_replaces_an_archive_and_nothing_else(archive: Path, openvino_
     assert line.startswith(f"{archive}: holds something else (1 entr")
 
 
+def test_overwrite_deletes_nothing_until_there_is_something_to_score(
+    archive: Path, openvino_export: Path, images: Path, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in archive.iterdir()}
+    (tmp_path / "empty").mkdir()
+    assert "holds no images" in error_of("score", openvino_export, tmp_path / "empty", "--out", archive, "--overwrite")
+    broken = Path(shutil.copytree(openvino_export, tmp_path / "broken"))
+    (broken / EXPORT).write_text("{")
+    assert "export.json" in error_of("score", broken, images, "--out", archive, "--overwrite")
+    assert {path.name: path.read_bytes() for path in archive.iterdir()} == before
+
+
 def test_a_damaged_state_is_one_line(archive: Path, openvino_export: Path, images: Path) -> None:
     (archive / STATE).write_text("{")
     assert f"{archive / STATE}: damaged" in error_of("score", openvino_export, images, "--out", archive)

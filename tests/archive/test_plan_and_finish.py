@@ -37,7 +37,7 @@ ITEMS = [
 def test_a_plan_gives_back_its_items_in_parts_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plan, "MAX_FILES", 2)
     assert write_plan(iter([*ITEMS, ITEMS[0]]), tmp_path / "plan") == 4
-    found = Plan(tmp_path / "plan")
+    found = Plan(tmp_path / "plan", file_digest(tmp_path / "plan"))
     assert [found.part(number) for number in range(len(found))] == [
         Part(0, ITEMS[:2]),
         Part(1, [ITEMS[2]]),  # has more bytes than a part takes beside others
@@ -50,7 +50,7 @@ def test_a_plan_gives_back_its_items_in_parts_of_bounded_size(tmp_path: Path, mo
 def test_a_damaged_plan_is_an_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "plan").write_bytes(content)
     with pytest.raises(ArtifactError, match="missing or damaged"):
-        Plan(tmp_path / "plan")
+        Plan(tmp_path / "plan", file_digest(tmp_path / "plan"))
 
 
 def test_a_folder_is_listed_as_for_a_table(data: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_part_has_its_name_only_once_it_is_whole(tmp_path: Path, monkeypatch: 
     table = pa.table({"path": ["a"]})
     archive.write_part(1, 0, table)
 
-    def half(table: pa.Table, file: object) -> None:
+    def half(table: pa.Table, file: object, **options: object) -> None:
         file.write(b"PAR1")  # type: ignore[attr-defined]
         seen.extend(pq.read_table(tmp_path).to_pylist())  # what a reader sees meanwhile
         raise OSError(28, "No space left on device")

@@ -193,10 +193,11 @@ def test_unit_of_a_feature_does_not_matter() -> None:
     np.testing.assert_allclose(one.score_samples(x), other.score_samples(x * unit) + np.log(unit).sum(), rtol=1e-6)
 
 
-def test_unlabelled_points_help_on_two_moons() -> None:
+@pytest.mark.parametrize("seeds", [1, pytest.param(4, marks=pytest.mark.torture)])
+def test_unlabelled_points_help_on_two_moons(seeds: int) -> None:
     x, y = moons(400)
     scores = []
-    for seed in range(2):
+    for seed in range(seeds):
         few = hide_labels(y, 5, seed)
         known = few != -1
         model = FlowGMM(max_steps=120, learning_rate=1e-2, random_state=0)
@@ -206,10 +207,12 @@ def test_unlabelled_points_help_on_two_moons() -> None:
     assert (with_pool - labels_only).min() > 0.03
 
 
-def test_breast_cancer_is_steady_over_seeds() -> None:
+@pytest.mark.parametrize("seeds", [3, pytest.param(10, marks=pytest.mark.torture)])
+def test_breast_cancer_is_steady_over_seeds(seeds: int) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     few, test = hide_labels(y[:400], 10), slice(400, None)
-    scores = [FlowGMM(max_steps=60, random_state=seed).fit(x[:400], few).score(x[test], y[test]) for seed in range(5)]
+    models = (FlowGMM(max_steps=60, random_state=seed).fit(x[:400], few) for seed in range(seeds))
+    scores = [model.score(x[test], y[test]) for model in models]
     control = make_pipeline(StandardScaler(), LogisticRegression()).fit(x[:400][few >= 0], few[few >= 0])
     assert np.std(scores) < 0.02
     assert np.mean(scores) > control.score(x[test], y[test]) - 0.02

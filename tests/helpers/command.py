@@ -6,12 +6,15 @@ import io
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
+import typer
+from typer.core import TyperGroup
 
-from aeflow.cli import main
+from aeflow.cli import app, main
 
 AEFLOW = str(Path(sys.executable).with_name("aeflow"))  # the command itself, as a shell would find it
 
@@ -40,3 +43,12 @@ def call(*arguments: object, ok: int = 0, cwd: Path | None = None) -> subprocess
     assert done.returncode == ok, done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+def every_command(group: TyperGroup | None = None, before: str = "") -> Iterator[str]:
+    """Yield all commands of the program, or of a group, as one types them."""
+    for name, one in (group or typer.main.get_command(app)).commands.items():  # type: ignore[attr-defined]
+        if isinstance(one, TyperGroup):
+            yield from every_command(one, f"{before}{name} ")
+        else:
+            yield f"{before}{name}"

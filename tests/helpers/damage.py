@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 
 
-def flip(path: Path, seed: int = 0) -> None:
-    """Flip one bit of a file."""
+def flip(path: Path, seed: int = 0, until: int | None = None) -> None:
+    """Flip one bit of a file, or of its first bytes up to ``until``."""
     content = bytearray(path.read_bytes())
     rng = np.random.default_rng([seed, len(content)])
-    content[int(rng.integers(len(content)))] ^= 1 << int(rng.integers(8))
+    content[int(rng.integers(until or len(content)))] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
 
 
-def flips(path: Path, number: int) -> Iterator[int]:
-    """Yield with one bit of a file flipped, another each time; it is whole again at the end."""
+def flips(path: Path, number: int, until: int | None = None) -> Iterator[int]:
+    """Yield with one bit of a file, or of its first bytes, flipped, another each time; it is whole again at the end."""
     whole = path.read_bytes()
     for seed in range(number):
         path.write_bytes(whole)
-        flip(path, seed)
+        flip(path, seed, until)
         yield seed
     path.write_bytes(whole)
+
+
+def pages_of(parquet: Path) -> int:
+    """Return the number of bytes of a Parquet file before its footer, which are its cells in pages."""
+    content = parquet.read_bytes()
+    return len(content) - 8 - int.from_bytes(content[-8:-4], "little")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import subprocess
@@ -12,10 +13,11 @@ import numpy as np
 import pydicom
 import pytest
 
+from aeflow.node.admin import status
 from aeflow.node.queue import Queue
-from aeflow.node.store import Store
+from aeflow.node.store import OBJECTS, Store
 from helpers.dicom_peers import CR, SMALL, answer, associate_request, data_pdu, image, listening, send, store_command
-from helpers.dicom_sources import MADE, texture, write
+from helpers.dicom_sources import MADE, PATIENT, texture, write
 from helpers.orthanc import needed, storescu
 
 ASSOCIATED, REJECTED, ABORTED = 2, 3, 7  # types of PDUs
@@ -34,6 +36,20 @@ def test_what_is_acknowledged_is_on_the_disk_bit_for_bit(tmp_path: Path) -> None
     kept = [pydicom.dcmread(store.path_of(one.name)) for one in study.objects]
     sent = [pydicom.dcmread(file) for file in files]
     assert kept == sent  # both in the order of their UIDs
+
+
+def test_the_queue_knows_no_patient(tmp_path: Path) -> None:
+    """His name is in the objects alone, as they were sent, and in no name of a file."""
+    with listening(tmp_path / "store") as node:
+        assert send(node.port, image(tmp_path)) == [0]
+        written = {path: path.read_bytes() for path in (tmp_path / "store").rglob("*") if path.is_file()}
+        told = json.dumps(status(node.queue))
+    names = [b"Canary", *(PATIENT[keyword].encode() for keyword in ("PatientID", "PatientBirthDate"))]
+    telling = [path for path, content in written.items() if any(name in content for name in names)]
+    assert [path.parent.parent.name for path in telling] == [OBJECTS]
+    assert "1.2.3.1" not in told
+    for path in written:
+        assert not any(name.decode() in str(path) for name in names)
 
 
 def wait_due(queue: Queue):

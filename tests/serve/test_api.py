@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import resource
 import socket
 import sqlite3
 from contextlib import suppress
@@ -200,3 +201,22 @@ def test_an_export_is_not_recalibrated_and_says_so(client: httpx.Client) -> None
     answer = client.post("/recalibrate")
     assert answer.status_code == 422
     assert "serve the run itself" in answer.text
+
+
+def test_a_full_disk_refuses_with_the_reason_and_what_was_answered_stays(
+    client: httpx.Client, service: Running
+) -> None:
+    [row] = put(client, new_image(4005)).json()["results"]
+    place = f"/api/images/{row['id']}/label"
+    most = resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (200, most[1]))
+    try:
+        refused = [put(client, new_image(4006)), client.post(place, json={"label": "normal"})]
+    finally:
+        resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, most)
+    assert [answer.status_code for answer in refused] == [503, 503]
+    assert all("free some space" in answer.json()["detail"] for answer in refused)
+    assert not [line for line in service.said if "Traceback" in line or "INSERT" in line]
+    assert client.get(f"/api/studies/{row['study_id']}").json()["label"] is None
+    assert client.post(place, json={"label": "normal"}).status_code == 200
+    assert put(client, new_image(4006)).status_code == 200

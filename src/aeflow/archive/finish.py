@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import heapq
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,10 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from aeflow.archive.folder import WORK
 from aeflow.results.study_table import row_as_keyed, write_study_rows
 from aeflow.results.table_rows import rows_of
 from aeflow.results.unfinished_table import Row
 from aeflow.runtime.files import replacing
+from aeflow.runtime.folders import scratch
 from aeflow.scoring.studies import ScoredSlice, Studies
 
 COUNTED = ["path", "slice", "verdict", "outside", "error", "refusal"]
@@ -54,16 +55,16 @@ class Counts:
 def write_studies_of(tables: Sequence[Path], out: Path, rate: float, work: Path) -> tuple[int, int]:
     """Write the table of studies of the rows of tables, one below the other; return how many there are, and abnormal.
 
-    The slices of a study may lie anywhere. They are dealt by study to files in the temporary folder below ``work``, so
-    that those of one file fit into memory; studies stand in the order of their first rows. ``rate``: of normals that
+    The slices of a study may lie anywhere. They are dealt by study to files in a temporary folder in ``work``, so that
+    those of one file fit into memory; studies stand in the order of their first rows. ``rate``: of normals that
     exceed the threshold. Without studies there is no table.
     """
     files = 1 + sum(table.stat().st_size for table in tables) // BYTES_AT_ONCE
-    with tempfile.TemporaryDirectory(dir=work, prefix="_studies.") as folder, ExitStack() as stack:
-        dealt = [stack.enter_context(Path(folder, f"{i}.csv").open("w+", newline="")) for i in range(files)]
+    with scratch(work, WORK) as folder, ExitStack() as stack:
+        dealt = [stack.enter_context((folder / f"{i}.csv").open("w+", newline="")) for i in range(files)]
         _deal(tables, dealt)
         counted = Counter[str]()
-        solved = [stack.enter_context(Path(folder, f"{i}.jsonl").open("w+")) for i in range(files)]
+        solved = [stack.enter_context((folder / f"{i}.jsonl").open("w+")) for i in range(files)]
         for slices, studies in zip(dealt, solved, strict=True):
             counted += _solve(slices, studies, rate)
         if counted.total():

@@ -4,8 +4,9 @@
 
     DIR/part-0001-000000.parquet   a part of revision 1: rows of files that stand beside one another in its plan
     DIR/_archive.json              the model, the sources, and if all parts are there (``complete``)
-    DIR/_plan-0001.arrow           the files of revision 1
+    DIR/_plan-0001.arrow           the files of revision 1; _plan-0000.arrow is being made, or was when it was killed
     DIR/_studies.csv               one line a study of several images, once complete
+    DIR/.studies-*/                what these are computed in, or were when the process was killed
 
 Programs that read a folder of Parquet pass over names that begin with ``_`` or ``.``. A part gets its name by a rename
 once the disk holds it, so nobody sees half of one. Revision 1 is what was scored first; each ``--since`` adds one.
@@ -16,6 +17,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -23,17 +25,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from aeflow._version import __version__
 from aeflow.errors import ArtifactError, OutputError
-from aeflow.runtime.files import PART, replacing, sync_folder, write_text
+from aeflow.runtime.files import PART, digest, replacing, sync_folder, write_text
 from aeflow.runtime.folders import LOCK
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-STATE, STUDIES, WRITTEN = "_archive.json", "_studies.csv", "_part"
+STATE, STUDIES, WRITTEN, WORK = "_archive.json", "_studies.csv", "_part", ".studies-"
 PLAN_NAME, PART_NAME = "_plan-{:04}.arrow", "part-{:04}-{:06}.parquet"
-OWN = re.compile(r"_archive\.json|_studies\.csv|_part|_plan-\d{4,}\.arrow|part-\d{4,}-\d{6,}\.parquet")
+OWN = re.compile(r"_archive\.json|_studies\.csv|_part|\.studies-.+|_plan-\d{4,}\.arrow|part-\d{4,}-\d{6,}\.parquet")
 PART_FILE = re.compile(r"part-(\d{4,})-(\d{6,})\.parquet")
+COMING = 0  # number of the plan that is being made
 FORMAT = 1
+SEAL = "sha256"  # of the state, in itself
 REMEDY = "score all again with --overwrite"
 
 
@@ -46,6 +50,7 @@ class Revision(BaseModel):
     folders: list[str]  # those of the sources that are folders
     files: int
     parts: int
+    plan: str  # SHA-256 of its plan
     complete: bool = False
 
 
@@ -120,7 +125,7 @@ class ArchiveFolder:
         import pyarrow.parquet as pq
 
         with replacing(self.path / WRITTEN, sync_name=False) as file:
-            pq.write_table(table, file)
+            pq.write_table(table, file, write_page_checksum=True)
         (self.path / WRITTEN).rename(self.part(revision, number))
         sync_folder(self.path)
 
@@ -128,15 +133,18 @@ class ArchiveFolder:
         """Write the state, with a line for people and programs if it is complete."""
         assert self.state is not None, "there is a state to write"
         content = {"complete": self.state.complete, **self.state.model_dump()}
-        write_text(self.path / STATE, json.dumps(content, indent=1, allow_nan=False) + "\n")
+        sealed = {**content, SEAL: digest(content)}
+        write_text(self.path / STATE, json.dumps(sealed, indent=1, allow_nan=False) + "\n")
 
-    def clear(self) -> None:
-        """Delete what an archive has here; if that is cut short, the state says that it is half deleted."""
+    def clear(self, spare: Path | None = None) -> None:
+        """Delete what an archive has here but one file; if that is cut short, the state says so."""
         if self.state is not None:
             self.state.replaced = True
             self.write_state()
         for name in sorted(os.listdir(self.path)):
-            if OWN.fullmatch(name) and name != STATE:
+            if name.startswith(WORK):
+                shutil.rmtree(self.path / name)
+            elif OWN.fullmatch(name) and name != STATE and self.path / name != spare:
                 (self.path / name).unlink()
         (self.path / STATE).unlink(missing_ok=True)
         sync_folder(self.path)
@@ -152,9 +160,11 @@ def read_state(path: Path) -> State:
     """Return what an archive was made with; ArtifactError if that is damaged, or of a version to come."""
     try:
         content = json.loads((path / STATE).read_bytes())
-        content.pop("complete", None)
         if content.get("format") != FORMAT:
             raise ArtifactError(path / STATE, "of another version of aeflow", f"use that version, or {REMEDY}")
+        if content.pop(SEAL, None) != digest(content):
+            raise ValueError("checksum differs")
+        content.pop("complete", None)
         return State.model_validate(content)
     except (OSError, ValueError, AttributeError, ValidationError) as error:
         raise ArtifactError(path / STATE, f"damaged ({type(error).__name__})", REMEDY) from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from aeflow.archive.item import Item
 from aeflow.errors import ArtifactError
-from aeflow.runtime.files import replacing
+from aeflow.runtime.files import file_digest, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,14 +47,16 @@ def write_plan(items: Iterable[Item], path: Path) -> int:
 
 
 class Plan:
-    """A plan on disk; ``len`` is its number of parts."""
+    """A plan on disk, whose SHA-256 is ``digest``; ``len`` is its number of parts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, digest: str) -> None:
         import pyarrow as pa
 
         try:
+            if file_digest(path) != digest:
+                raise ValueError("checksum differs")
             self._parts = pa.ipc.open_file(pa.memory_map(str(path)))
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, ValueError) as error:  # those of Arrow are of the latter
             raise ArtifactError(path, "the plan is missing or damaged", "score all again with --overwrite") from error
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from aeflow.archive.engines import engine as engine_of
 from aeflow.archive.engines.base import Engine
 from aeflow.archive.finish import COUNTED, Counts, write_studies_of
-from aeflow.archive.folder import REMEDY, STUDIES, ArchiveFolder, Revision, State
+from aeflow.archive.folder import COMING, REMEDY, STUDIES, ArchiveFolder, Revision, State
 from aeflow.archive.former import FormerFiles
 from aeflow.archive.item import Item, scheme_of
 from aeflow.archive.part_scorer import ModelFacts, Opening
@@ -22,6 +22,7 @@ from aeflow.errors import DataError, OutputError, count
 from aeflow.privacy import NAMES, SALT_OF, pseudonym, salt
 from aeflow.results.table_rows import rows_of
 from aeflow.runtime.extras import extra
+from aeflow.runtime.files import file_digest
 from aeflow.runtime.folders import alone
 from aeflow.runtime.progress import bar
 from aeflow.runtime.terminal import print
@@ -96,7 +97,7 @@ def _begun(
     """
     if archive.state is not None and archive.state.replaced:
         archive.clear()
-    state = archive.state
+    state, anew = archive.state, False
     if state is not None and not state.complete:
         number, former = len(state.revisions), state.revisions[-1]
         opening, facts = _opened(request, former, number, started, str(state.task["backend"]))
@@ -106,32 +107,46 @@ def _begun(
             return number, opening
         if not request.overwrite:
             raise OutputError(archive.path, differs, f"repeat the command as it was begun, or {REMEDY}")
-        archive.clear()
+        anew = True
     elif state is not None and request.overwrite:
-        archive.clear()
+        anew = True
     elif state is not None and not request.since:
         remedy = "add what is new with --since, or score all again with --overwrite"
         scored = count(sum(one.files for one in state.revisions), "file")
         raise OutputError(archive.path, f"is complete: {scored}, model {str(state.task['model'])[:12]}", remedy)
-    return _new_revision(archive, request, sources, folders, started)
+    return _new_revision(archive, request, sources, folders, started, anew)
 
 
 def _new_revision(
-    archive: ArchiveFolder, request: Request, sources: list[str], folders: list[str], started: Engine
+    archive: ArchiveFolder, request: Request, sources: list[str], folders: list[str], started: Engine, anew: bool
 ) -> tuple[int, Opening] | None:
-    """Write the plan of a new revision, the first or of what is new since, and begin it; None if nothing is new."""
-    state = archive.state
+    """Write the plan of a new revision, the first or of what is new since, and begin it; None if nothing is new.
+
+    To begin ``anew``, what is there is deleted once there are images to score and a model that does.
+    """
+    state = None if anew else archive.state
     number = 1 if state is None else len(state.revisions) + 1
-    plan, items = archive.plan(number), _items(request.sources)
-    files = write_plan(items if state is None else FormerFiles(archive.parts()).changed(items), plan)
-    if not files:
-        plan.unlink()
-        if state is None:
+    coming, items = archive.plan(COMING), _items(request.sources)
+    try:
+        files = write_plan(items if state is None else FormerFiles(archive.parts()).changed(items), coming)
+        if not files and state is None:
             raise DataError(request.sources[0], "holds no images", "name a folder, a table or a URL with images")
-        return None
-    revision = Revision(sources=sources, folders=folders, files=files, parts=len(Plan(plan)))
-    backend = None if state is None else str(state.task["backend"])
-    opening, facts = _opened(request, revision, number, started, backend)
+        if not files:
+            coming.unlink()
+            return None
+        plan = file_digest(coming)
+        revision = Revision(sources=sources, folders=folders, files=files, parts=len(Plan(coming, plan)), plan=plan)
+        backend = None if state is None else str(state.task["backend"])
+        opening, facts = _opened(request, revision, number, started, backend)
+        differs = None if state is None else _other_task(state, _task(request, facts))
+        if differs is not None:
+            raise OutputError(archive.path, differs, f"repeat the command as it was begun, or {REMEDY}")
+    except BaseException:
+        coming.unlink(missing_ok=True)
+        raise
+    if anew:
+        archive.clear(spare=coming)
+    coming.rename(archive.plan(number))
     if state is None:
         archive.state = state = State(
             task=_task(request, facts),
@@ -139,8 +154,6 @@ def _new_revision(
             rule=facts.rule,
             false_positive_rate=facts.false_positive_rate,
         )
-    elif (differs := _other_task(state, _task(request, facts))) is not None:
-        raise OutputError(archive.path, differs, f"repeat the command as it was begun, or {REMEDY}")
     _note_version(state, facts)
     state.revisions.append(revision)
     archive.write_state()
@@ -222,7 +235,8 @@ def _note_version(state: State, facts: ModelFacts) -> None:
 
 def _score(archive: ArchiveFolder, number: int, started: Engine, opening: Opening) -> None:
     """Score the parts that are not there yet."""
-    plan, there = Plan(archive.plan(number)), archive.there(number)
+    assert archive.state is not None, "it was begun"
+    plan, there = Plan(archive.plan(number), archive.state.revisions[number - 1].plan), archive.there(number)
     left = [part for part in range(len(plan)) if part not in there]
     files = sum(map(plan.files_in, left))
     if there:

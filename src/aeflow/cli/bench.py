@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from aeflow.cli.options import Backend, Device, Identify, Json, Run, app
+from aeflow.cli.options import Backend, Device, Identify, Json, Overwrite, Run, app
 from aeflow.cli.output import end, print_json
 from aeflow.errors import SettingsError
 from aeflow.runtime.extras import extra
@@ -22,6 +22,7 @@ def bench(
         Path | None, typer.Option(help="Folder of images; by default those that a run generates: an export needs some.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     backend: Backend = "auto",
     identify: Identify = False,
@@ -34,7 +35,7 @@ def bench(
     from aeflow.deploy.benchmark import images_of
     from aeflow.deploy.benchmark_table import print_bench
     from aeflow.deploy.open_model import GRAPH_FROM_IMAGES, open_model
-    from aeflow.runtime.files import write_text
+    from aeflow.runtime.files import refuse_former, write_text
     from aeflow.runtime.folders import current
     from aeflow.runtime.inputs import Inputs
     from aeflow.runtime.process import pick_device, prepare
@@ -45,6 +46,7 @@ def bench(
         inputs.add(record.path for record in find_images([images]))
     if out is not None:
         inputs.spare(out)
+        refuse_former(out, overwrite)
     expected = GRAPH_FROM_IMAGES
     if is_export(run):
         if images is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -133,15 +133,21 @@ def bench(scorer: Scorer, records: Sequence[Record], network: Network | None = N
     )
 
 
+def _warm(records: Sequence[Record]) -> Iterator[tuple[int, Record]]:
+    """Yield records with their numbers from 0, after a few that only warm up, whose numbers are negative."""
+    first = records[:WARM_UP]
+    return enumerate([*first, *records], -len(first))
+
+
 def _files(records: Sequence[Record], size: int) -> dict[str, Spread]:
     """Time the stages that run in a decoder process, and the handing over of their results to this one."""
     decode, preprocess, hand_over = [], [], []
-    for number, record in enumerate([*records[:WARM_UP], *records]):
+    for number, record in _warm(records):
         inside = decoders().submit(timed, record.path, size, record.at).result()
         tic = time.perf_counter()
         [_] = decoded([record], size)
         seconds = time.perf_counter() - tic
-        if number >= WARM_UP:
+        if number >= 0:
             decode.append(inside[0])
             preprocess.append(inside[1])
             hand_over.append(max(0.0, seconds - sum(inside)))
@@ -151,10 +157,10 @@ def _files(records: Sequence[Record], size: int) -> dict[str, Spread]:
 def _alone(scorer: Scorer, records: Sequence[Record], advance: Callable[[], None]) -> Spread:
     """Time one image after another, each from its file to its score and maps."""
     seconds = []
-    for number, record in enumerate([*records[:WARM_UP], *records]):
+    for number, record in _warm(records):
         tic = time.perf_counter()
         list(score(scorer, [record], maps=True))
-        if number >= WARM_UP:
+        if number >= 0:
             seconds.append(time.perf_counter() - tic)
             advance()
     return Spread.of(seconds)

@@ -138,7 +138,7 @@ def _parquet(path: Path, needed: Sequence[str]) -> tuple[Columns, int]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except (OSError, pa.ArrowException) as error:
         raise DataError(path, f"cannot be read as Parquet ({type(error).__name__})", GIVE) from error
     missing = [f"'{name}'" for name in needed if name not in table.column_names]

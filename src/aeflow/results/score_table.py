@@ -259,6 +259,8 @@ def _parquet(file: BinaryIO, names: dict[str, str], waiting: Path) -> Iterator[C
         finally:
             text.detach()  # flushes it, and leaves the file open
         to.flush()
-        with waiting.open(encoding="utf-8") as lines, pq.ParquetWriter(file, arrow_table([], names).schema) as parquet:
+        schema = arrow_table([], names).schema
+        writer = pq.ParquetWriter(file, schema, write_page_checksum=True)
+        with waiting.open(encoding="utf-8") as lines, writer as parquet:
             while rows := [json.loads(line) for line in itertools.islice(lines, ROW_GROUP)]:
                 parquet.write_table(arrow_table(rows, names))

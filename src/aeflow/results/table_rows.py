@@ -28,7 +28,7 @@ def rows_of(table: Path, names: list[str]) -> Iterator[Row]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(table) as parquet:
+        with pq.ParquetFile(table, page_checksum_verification=True) as parquet:
             there = [name for name in names if name in parquet.schema_arrow.names]
             for batch in parquet.iter_batches(columns=there):
                 yield from (dict.fromkeys(names) | row for row in batch.to_pylist())

@@ -78,7 +78,7 @@ def encodable(text: str) -> str:
     return text.encode(errors=UNENCODABLE).decode()
 
 
-def write_bytes(path: Path, content: bytes, *, sync_name: bool = True) -> None:
+def write_bytes(path: Path, content: bytes | memoryview, *, sync_name: bool = True) -> None:
     """Write a file as a whole or not at all; see ``replacing``."""
     with replacing(path, sync_name=sync_name) as file:
         file.write(content)
@@ -103,7 +103,9 @@ def replacing(path: Path, *, keep: bool = False, sync_name: bool = True) -> Iter
             file.flush()
             os.fsync(file.fileno())
             os.replace(part, place)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:  # a disk that is full says no name
+                error.filename = str(path)
             if not keep:
                 part.unlink(missing_ok=True)
             raise

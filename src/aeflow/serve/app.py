@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,9 +11,11 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp
 
 from aeflow._version import __version__
+from aeflow.runtime.terminal import print
 from aeflow.serve import api, pages
 from aeflow.serve.guard import Guard
 from aeflow.serve.service import Service
@@ -40,6 +43,8 @@ def make_app(service: Service) -> ASGIApp:
     inner.include_router(pages.router)
     inner.mount("/static", StaticFiles(directory=STATIC), name="static")
     inner.add_exception_handler(RequestValidationError, _refused)
+    for kind in (OSError, OperationalError):
+        inner.add_exception_handler(kind, _unwritable)
     return Guard(inner, service)
 
 
@@ -48,3 +53,10 @@ async def _refused(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     found = [{"where": list(map(str, one["loc"])), "found": one["msg"]} for one in error.errors()]
     return JSONResponse({"detail": found}, 422)
+
+
+async def _unwritable(_: Request, error: Exception) -> JSONResponse:
+    """Say that the disk takes nothing, here and in the log, without what was to be written."""
+    found = (error.strerror if isinstance(error, OSError) else str(getattr(error, "orig", ""))) or type(error).__name__
+    print(f"a request was refused: cannot be written ({found})", file=sys.stderr, flush=True)
+    return JSONResponse({"detail": f"cannot be written ({found}); free some space where the service runs"}, 503)

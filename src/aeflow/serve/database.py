@@ -39,7 +39,7 @@ class Database:
             _migrate(self.engine)
         except (SQLAlchemyError, CommandError) as error:
             self.engine.dispose()
-            found = f"cannot be opened as a worklist ({type(error).__name__})"
+            found = f"cannot be opened as a worklist ({getattr(error, 'orig', None) or type(error).__name__})"
             raise ArtifactError(_shown(where), found, "name another place, or restore a backup") from error
 
     @contextmanager

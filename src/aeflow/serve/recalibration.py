@@ -22,6 +22,7 @@ from aeflow.errors import SettingsError
 from aeflow.serve.intake import Intake
 from aeflow.serve.labels import Labels
 
+PLACE = "recalibration-"  # beginning of the name of the folder with links to the images
 LEAST = 20  # normals, as ``training.recalibrate`` asks for
 
 
@@ -42,6 +43,8 @@ class Recalibration:
         self.run, self.folder, self.labels, self.intake = run, folder, labels, intake
         self.state = State()
         self._one = threading.Lock()
+        for left in folder.glob(f"{PLACE}*"):  # by a process that was killed
+            shutil.rmtree(left)
 
     def lacks(self) -> str | None:
         """Return in a sentence why there can be none, None if there can."""
@@ -74,7 +77,7 @@ class Recalibration:
 
     def _run(self, normals: list[str], out: Path) -> None:
         """Run the command on links to the images, and keep what it says."""
-        place = Path(tempfile.mkdtemp(dir=self.folder, prefix="recalibration-"))
+        place = Path(tempfile.mkdtemp(dir=self.folder, prefix=PLACE))
         try:
             for number, content in enumerate(normals):
                 os.link(self.intake.path_of(content), place / f"{number:06}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -22,7 +23,7 @@ from aeflow.results.dicom.parametric_map import parametric_map
 from aeflow.results.dicom.referenced_image import KEYS, REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 from aeflow.results.dicom.structured_report import report
 from aeflow.results.numbered import file_name, former, numbered
-from aeflow.runtime.files import replacing, sync_folder
+from aeflow.runtime.files import sync_folder, write_bytes
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
 
@@ -96,9 +97,9 @@ class FileResults:
 def write_object(file: Path, kind: str, make: Callable[[], Dataset], of: Path) -> Dataset | ImageError:
     """Write one object on the image ``of``; return its keys, or why it cannot be made. OSError is the disk's."""
     try:
-        made = make()
-        with replacing(file, sync_name=False) as opened:
-            made.save_as(opened, enforce_file_format=True)
+        made, content = make(), BytesIO()  # what fails in a file, pydicom says as if the header were at fault
+        made.save_as(content, enforce_file_format=True)
+        write_bytes(file, content.getbuffer(), sync_name=False)
     except ImageError as error:
         return error
     except (OSError, OutputError):  # the disk's fault, not the header's

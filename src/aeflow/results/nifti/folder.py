@@ -65,9 +65,10 @@ class NiftiFolder(Sink):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            self._held.__exit__(kind, error, trace)  # so that the former maps stay
+            return
         with self._held:
-            if error is not None:
-                return
             self._close()
             for series in self._series.values():
                 self._write_series(series)
