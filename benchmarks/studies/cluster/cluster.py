@@ -59,8 +59,8 @@ class Cluster:
     @property
     def object_seconds(self) -> float:
         """Mean seconds of a fetcher for an object, with up to ``TRIES`` tries and the waits between them."""
-        failed = sum(self.busy**k for k in range(1, TRIES + 1))
-        waits = sum(self.busy**k * FIRST_WAIT * 2 ** (k - 1) * MEAN_JITTER for k in range(1, TRIES))
+        failed: float = sum(self.busy**k for k in range(1, TRIES + 1))
+        waits: float = sum(self.busy**k * FIRST_WAIT * 2 ** (k - 1) * MEAN_JITTER for k in range(1, TRIES))
         return (1 - self.busy**TRIES) * self.fetch + failed * self.latency + waits
 
     @property

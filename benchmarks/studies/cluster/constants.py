@@ -1,7 +1,9 @@
 """Constants of the plan that this machine can measure: the driver's time for a part, and a worker's until it is ready.
 
-The driver's rows are made up, of the length of real ones, and made before the clock runs. Of several tries the shortest
-counts: what else runs on the machine only makes one longer.
+The driver's rows are made up, of the length of real ones, and made before the clock runs. Its time is that of a core,
+the least of some tries, without waits for the disk: what else runs on the machine hardly changes it. A start is of
+several processes, so its ratio to that of a process alone is measured, in turns; the latter benchmarks/speed has
+measured on a quiet machine.
 """
 
 from __future__ import annotations
@@ -31,34 +33,33 @@ from benchmarks.speed.scale_driver import RowsAlone
 
 SIZES = (128, 512, 2048)  # images of a part
 PARTS = {128: 24, 512: 12, 2048: 6}  # that are written
-TRIES = 5
+TRIES, TURNS = 5, 3
 LISTED = 50_000
 
 
 def constants(run: Path, folder: Path) -> dict[str, Any]:
-    """Return what is measured here, by a trained model and a folder of images."""
+    """Return what is measured here, by a trained model and a folder of images, and what was measured before."""
     images = [record.path for record in find_images([folder])]
     driver = {str(size): driver_seconds(size) for size in SIZES}
     each, row = np.polynomial.polynomial.polyfit(SIZES, list(driver.values()), 1)
+    speed = json.loads((RESULTS / "speed.json").read_text())
+    starts = start_seconds(run, images[0])
     return {
         "image_bytes": statistics.fmean(path.stat().st_size for path in images),
-        "images_per_second_of_a_core": images_of_a_core(),
+        "images_per_second_of_a_core": statistics.median(one["whole"] for one in speed["runs"]["aeflow score"])
+        / speed["machine"]["cores"],
         "driver_seconds_by_part": driver,
         "driver_seconds_a_part": max(0.0, float(each)),
         "driver_seconds_a_row": float(row),
         "driver_seconds_a_listed_image": listing_seconds(),
-        "start_seconds": {engine: start_seconds(engine, run, images[0]) for engine in ("local", "ray")},
+        "starts_in_turns": starts,
+        "start_seconds": statistics.median(speed["starts"]["first score"])
+        * statistics.median(one["ray"] / one["local"] for one in starts),
     }
 
 
-def images_of_a_core() -> float:
-    """Return the images/s of a core of `aeflow score`, files decoded: median of benchmarks/results/speed.json."""
-    found = json.loads((RESULTS / "speed.json").read_text())
-    return statistics.median(run["whole"] for run in found["runs"]["aeflow score"]) / found["machine"]["cores"]
-
-
 def driver_seconds(size: int) -> float:
-    """Return the driver's seconds for a part: its files read from the plan, its rows written, then counted."""
+    """Return the driver's seconds of a core for a part: files read from the plan, rows written and counted."""
     items = [Item(f"/nowhere/archive/{n // 1000:06}/{n:09}.dcm", f"/nowhere/{n:09}.dcm", bytes=1) for n in range(size)]
     [(_, table)] = RowsAlone(None, None).tables(Opening("none"), [Part(0, items)])
     sent = packed(table)
@@ -68,11 +69,11 @@ def driver_seconds(size: int) -> float:
         write_plan(items, archive.plan(1))
         plan = Plan(archive.plan(1))
         for number in range(PARTS[size]):
-            begun = time.perf_counter()
+            begun = time.process_time()
             for part in range(len(plan)):  # the plan cuts at 512 files, a part here may be longer
                 plan.part(part)
             archive.write_part(1, number, unpacked(sent))
-            taken.append(time.perf_counter() - begun)
+            taken.append(time.process_time() - begun)
         written = archive.parts()
         return min(taken) + least(lambda: _finish(written, archive)) / len(written)
 
@@ -96,21 +97,27 @@ def listing_seconds() -> float:
         return least(lambda: write_plan(way_to(str(files)).items(str(files)), Path(name, "plan"))) / LISTED
 
 
-def start_seconds(engine: str, run: Path, image: Path) -> float:
-    """Return the seconds until a fresh worker of an engine has opened the model and scored an image."""
-    with ENGINES[engine](1, None) as started:
-        opening = Opening(str(run.absolute()), backend="openvino")
-        if engine == "local":
-            return least(lambda: started.facts(opening))
-        parts = [Part(0, [Item(str(image), str(image.absolute()))])]
-        return least(lambda: list(started.tables(opening, parts)))
+def start_seconds(run: Path, image: Path) -> list[dict[str, float]]:
+    """Return, in turns, the seconds until a worker has opened the model, and until one of Ray has scored an image."""
+    opening = Opening(str(run.absolute()), backend="openvino")
+    part = Part(0, [Item(str(image), str(image.absolute()))])
+    with ENGINES["local"](1, None) as local, ENGINES["ray"](1, None) as ray:
+        return [
+            {
+                "local": seconds(lambda: local.facts(opening)),
+                "ray": seconds(lambda: list(ray.tables(opening, [part]))),
+            }
+            for _ in range(TURNS)
+        ]
+
+
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return how long something takes."""
+    begun = clock()
+    work()
+    return clock() - begun
 
 
 def least(work: Callable[[], object]) -> float:
-    """Return how long something takes, the shortest of some tries."""
-    taken = []
-    for _ in range(TRIES):
-        begun = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - begun)
-    return min(taken)
+    """Return the seconds of a core that something takes in this process, the least of some tries."""
+    return min(seconds(work, time.process_time) for _ in range(TRIES))

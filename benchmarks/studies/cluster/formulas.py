@@ -7,6 +7,7 @@ from math import ceil, exp, expm1
 
 import numpy as np
 from scipy.integrate import cumulative_trapezoid, trapezoid
+from scipy.optimize import brentq
 
 from aeflow._types import Floats
 from benchmarks.studies.cluster.cluster import Cluster
@@ -31,51 +32,52 @@ class Plan:
 
 
 def plan(cluster: Cluster) -> Plan:
-    """Return the plan: for each window a start, then workers, store or driver, whichever takes longest, and an end.
+    """Return the plan: of all windows the start and then workers, store or driver, whichever takes longest.
 
     A part of ``t`` seconds takes (exp(lambda t) - 1) / lambda of a worker on a node that is lost at the rate
     ``lambda`` (Daly 2006, without checkpoints), so the share done twice is about ``lambda t / 2``; of parts of unlike
     times ``lambda E[t^2] / 2 E[t]``.
     """
-    seconds, windows, rest = cluster.listing * cluster.images, 0, cluster.parts
-    narrow, wasted = "", 0.0
-    while rest:
-        parts = min(rest, cluster.window)
-        one, wasted, narrow = _window(cluster, parts)
-        same = max(1, rest // cluster.window) if parts == cluster.window else 1
-        seconds, windows, rest = seconds + same * one, windows + same, rest - same * parts
-    return Plan(seconds, wasted, narrow, windows)
-
-
-def _window(cluster: Cluster, parts: int) -> tuple[float, float, str]:
-    """Return the seconds of a window, the share of its work that is done twice, and what decides."""
-    workers = min(parts, cluster.all_workers)
-    t = cluster.part * cluster.image_seconds
-    images = min(parts * cluster.part, cluster.images)
-    store = images * cluster.store_seconds
-    driver = parts * cluster.driver + images * cluster.driver_row
-    slow = cluster.slow_nodes / cluster.nodes
-    speed = workers * (1 - slow + slow / cluster.slowness)  # in workers of the usual pace
+    whole, rest = divmod(cluster.parts, cluster.window)
+    windows = [(whole, cluster.window), (1, rest)] if rest else [(whole, cluster.window)]
+    number, t = whole + bool(rest), cluster.part * cluster.image_seconds
     rate = cluster.preemptions / HOUR
-    again = _again(cluster, t, rate)
-    work = parts * t * again / speed
-    end = _end(cluster, parts, t, speed, work)
-    computing = _with_absences(cluster, rate, cluster.start + work + end)
-    first = cluster.start + t  # before the driver has anything to write
     last = cluster.driver + cluster.part * cluster.driver_row
-    ways = {"workers": computing + last, "store": cluster.start + store + last, "driver": first + driver}
+    working = sum(
+        count * (cluster.start + _makespan(cluster, parts, t, rate) + _written_last(cluster, parts, last))
+        for count, parts in windows
+        if count
+    )
+    ways = {
+        "workers": _with_absences(cluster, rate, working),
+        "store": number * (cluster.start + last) + cluster.images * cluster.store_seconds,
+        # It has nothing to write before a first part of each window is there.
+        "driver": number * (cluster.start + t) + cluster.parts * cluster.driver + cluster.images * cluster.driver_row,
+    }
     narrow = max(ways, key=ways.__getitem__)
-    return ways[narrow], 1 - 1 / again, narrow
+    seconds = cluster.listing * cluster.images + ways[narrow]
+    return Plan(seconds, 1 - 1 / _again(cluster, t, rate), narrow, number)
+
+
+def _written_last(cluster: Cluster, parts: int, one: float) -> float:
+    """Return the driver's seconds after a window's last part: of parts that are alike a whole round comes at once."""
+    alike = cluster.tail is None and not cluster.slow_nodes and not cluster.preemptions
+    return one * ((parts - 1) % cluster.all_workers + 1 if alike else 1)
 
 
 def _again(cluster: Cluster, t: float, rate: float) -> float:
     """Return how many times its own time a part takes, with what is lost when its node is."""
     if not rate:
         return 1.0
+    return expm1(rate * t) / (rate * t) if cluster.tail is None else 1 + rate * t * _mean_left(cluster)
+
+
+def _mean_left(cluster: Cluster) -> float:
+    """Return what is left of a part at a random moment of it, E[X^2] / 2 E[X], in mean times of parts."""
     if cluster.tail is None:
-        return expm1(rate * t) / (rate * t)
+        return 0.5
     a = cluster.tail
-    return 1 + rate * t / 2 * (a - 1) ** 2 / (a * (a - 2))  # the mean square of Pareto's law of mean 1
+    return (a - 1) ** 2 / (a * (a - 2)) / 2
 
 
 def _with_absences(cluster: Cluster, rate: float, seconds: float) -> float:
@@ -94,31 +96,43 @@ def _with_absences(cluster: Cluster, rate: float, seconds: float) -> float:
     return total
 
 
-def _end(cluster: Cluster, parts: int, t: float, speed: float, work: float) -> float:
-    """Return the mean time from when the workers would have shared the work evenly until the last part is done.
+def _makespan(cluster: Cluster, parts: int, t: float, rate: float) -> float:
+    """Return the mean seconds from the start of a window's workers until its last part is done.
 
-    Of parts that are alike the last round is a whole one. Otherwise parts begin evenly until ``work`` is over, and
-    the last one ends a time y later with the probability 1 - exp(-n P(y)), where P(y) is a part's chance to be that
-    late.
+    Parts that are alike are done in rounds. Otherwise every worker begins one at 0, and the others begin evenly until
+    what is left of those under way is all that is left. The last one is not done at m with the probability
+    1 - exp(-sum P(X > m - begun)).
     """
-    if cluster.tail is None and not cluster.slow_nodes:
-        return ceil(parts / speed) * t - parts / speed * t
-    longest = t * (cluster.slowness if cluster.slow_nodes else 1)
-    reach = longest if cluster.tail is None else 20 * longest * parts ** (1 / cluster.tail)
-    y = np.concatenate(
-        [np.linspace(0, 4 * longest, GRID), np.geomspace(4 * longest, max(reach, 5 * longest), GRID)[1:]]
-    )
-    longer = _longer(cluster, y / t, speed)
-    after = np.append(0, cumulative_trapezoid(longer, y))  # integral of P(time > z) from 0 to y
-    late = (np.interp(y + work, y, after, right=after[-1]) - after) / work
-    return float(trapezoid(-np.expm1(-parts * late), y))
+    workers = min(parts, cluster.all_workers)
+    slow = cluster.slow_nodes / cluster.nodes
+    speed = workers * (1 - slow + slow / cluster.slowness)  # in workers of the usual pace
+    if cluster.tail is None and not slow and not rate:
+        return ceil(parts / workers) * t
+    even = parts * t * _again(cluster, t, rate) / speed
+    begins = max(0.0, even - t * _mean_left(cluster) * workers / speed)  # until the last part does
+    longest = t * (cluster.slowness if slow else 1) * (1 if cluster.tail is None else parts ** (1 / cluster.tail))
+    m = np.concatenate([np.linspace(0, even + 4 * t, GRID), even + np.geomspace(4 * t, 5 * t + 20 * longest, GRID)[1:]])
+    longer = _longer(cluster, m / t, rate * t)
+    after = np.append(0, cumulative_trapezoid(longer, m))  # integral of P(X > z) from 0 to m
+    under_way = workers * longer
+    if begins:
+        begun = np.minimum(m, begins)  # those that have begun by m; the others are not done either
+        later = after - np.interp(m - begun, m, after) + begins - begun
+        under_way += (parts - workers) * later / begins
+    return float(trapezoid(-np.expm1(-under_way), m))
 
 
-def _longer(cluster: Cluster, x: Floats, speed: float) -> Floats:
-    """Return the probability that a part takes longer than ``x`` times the mean."""
+def _longer(cluster: Cluster, x: Floats, lost: float) -> Floats:
+    """Return the probability that a part is not done after ``x`` mean times; ``lost``: losses of a node in one."""
     slow = cluster.slow_nodes / cluster.nodes
     share = slow / cluster.slowness / (1 - slow + slow / cluster.slowness)  # of the parts
-    return (1 - share) * _survival(cluster, x) + share * _survival(cluster, x / cluster.slowness)
+    own = (1 - share) * _survival(cluster, x) + share * _survival(cluster, x / cluster.slowness)
+    if not lost:
+        return own
+    # It is begun again at once, and the time lost in y more has an exponential tail (Cramer and Lundberg), of the rate
+    # at which a loss before the end, weighed by exp(decay time), has a mean of 1.
+    decay = lost + brentq(lambda a: lost * expm1(a) - a, 1e-9, 50.0)
+    return np.maximum(own, np.where(x < 1, 1.0, -expm1(-lost) * np.exp(-decay * np.maximum(x - 1, 0))))
 
 
 def _survival(cluster: Cluster, x: Floats) -> Floats:

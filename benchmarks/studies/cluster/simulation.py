@@ -10,8 +10,9 @@ order up to its limits, and answers a share of them by 503.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import simpy
@@ -23,6 +24,7 @@ from aeflow.archive.sources.remote import FIRST_WAIT, TRIES
 from benchmarks.studies.cluster.cluster import REQUESTS, Cluster
 
 HOUR = 3600.0
+Events = Generator[simpy.Event, Any, None]
 
 
 @dataclass(slots=True)
@@ -75,7 +77,7 @@ class Simulation:
         busy = self.worked + self.wasted
         return Outcome(seconds, self.wasted / busy, self.preempted, self.refused, self.driven / seconds, self.written)
 
-    def _archive(self) -> Iterator[simpy.Event]:
+    def _archive(self) -> Events:
         cluster = self.cluster
         yield self.env.timeout(cluster.listing * cluster.images)
         driver = self.env.process(self._driver())
@@ -91,11 +93,12 @@ class Simulation:
                 node.workers.clear()
         driver.interrupt()
 
-    def _worker(self, node: Node) -> Iterator[simpy.Event]:
+    def _worker(self, node: Node) -> Events:
         """Score parts until the window is over; start anew whenever the node was away."""
         over = self.over
         while not over.triggered:
-            part, begun = None, 0.0
+            part: int | None = None
+            begun = 0.0
             try:
                 if not node.up:
                     yield node.back
@@ -104,10 +107,10 @@ class Simulation:
                     if not self.queue:
                         yield self.news
                         continue
-                    part, begun = self.queue.popleft(), self.env.now
-                    yield self.env.timeout(self._seconds(part, node))
+                    part, begun = (taken := self.queue.popleft()), self.env.now
+                    yield self.env.timeout(self._seconds(taken, node))
                     self.worked += self.env.now - begun
-                    self.results.put(part)
+                    self.results.put(taken)
                     part = None
             except simpy.Interrupt:
                 if part is not None:
@@ -115,7 +118,7 @@ class Simulation:
                     self.queue.appendleft(part)
                     self._tell()
 
-    def _driver(self) -> Iterator[simpy.Event]:
+    def _driver(self) -> Events:
         """Write parts, one at a time."""
         while True:
             try:
@@ -130,7 +133,7 @@ class Simulation:
             if not self.left:
                 self.over.succeed()
 
-    def _preempt(self, node: Node, rng: np.random.Generator) -> Iterator[simpy.Event]:
+    def _preempt(self, node: Node, rng: np.random.Generator) -> Events:
         """Take the node away at an exponential rate, for a while."""
         while True:
             yield self.env.timeout(rng.exponential(HOUR) / self.cluster.preemptions)
