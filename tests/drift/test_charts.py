@@ -9,7 +9,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from aeflow.drift.charts import RARITY, Chart, OtherImages, OtherScores, OverBudget
+from aeflow.drift.bets import Bets, Tilts
+from aeflow.drift.charts import ON_INPUTS, RARITY, STEPS, TILTS, Chart, OtherImages, OtherScores, OverBudget
+from aeflow.drift.online_ranks import OnlineRanks
+from aeflow.drift.shiryaev_roberts import ShiryaevRoberts
 
 NAMES = ("score", "input_brightness", "input_sharpness")
 
@@ -40,6 +43,33 @@ def test_nothing_changed_and_nothing_is_said() -> None:
     rng = np.random.default_rng(0)
     for seed in range(3):
         assert alarms(OtherImages(normals(rng), seed=seed), images(rng, 1500)) == []
+
+
+def test_on_exchangeable_values_the_statistic_grows_by_one_a_value_on_average() -> None:
+    """The law behind the mean time between false alarms, of both families, without the allowance for abnormal images."""
+    ends, taken = [], 20
+    for seed in range(1000):
+        values = np.random.default_rng([8, seed]).lognormal(size=30 + taken)
+        ranks = OnlineRanks(values[:30].tolist(), seed)
+        u = np.array([ranks.add(value) for value in values[30:].tolist()])
+        statistic = ShiryaevRoberts(len(ON_INPUTS))
+        for time, factors in enumerate(np.hstack([Bets(STEPS).factors(u), Tilts(TILTS).factors(u)])):
+            statistic.update(factors, time)
+        ends.append(statistic.values.mean())
+    error = np.std(ends) / np.sqrt(len(ends))
+    assert np.mean(ends) == pytest.approx(taken, abs=4 * error)
+    assert error < taken / 20  # a gain of a fifth would be seen
+
+
+def test_on_exchangeable_images_the_chart_stays_below_their_number_on_average() -> None:
+    """With the allowance, and abnormal images among them."""
+    ends = []
+    for seed in range(60):
+        rng = np.random.default_rng([9, seed])
+        chart = OtherImages(normals(rng), seed=seed)
+        assert alarms(chart, images(rng, 300, 0.05)) == []
+        ends.append(chart.value)
+    assert np.mean(ends) < 300
 
 
 def test_more_and_fewer_abnormal_images_are_no_other_scanner() -> None:

@@ -1,7 +1,13 @@
 """Bets against a null hypothesis: factors of a stake whose mean is at most 1 under it (e-values).
 
-On a rank ``u`` that is uniform under the null: ``f(u) = 1 - s + s 1{u in A} / |A|``, the share ``s`` of the stake on
-a set ``A`` of ranks: the lowest, the highest, both ends, or the middle.
+On a rank ``u`` that is uniform under the null there are two families:
+
+- ``f(u) = 1 - s + s 1{u in A} / |A|``, the share ``s`` of the stake on a set ``A`` of ranks: the lowest, the highest,
+  both ends, or the middle. It gains most where a share of the values has gone to ``A``.
+- ``f(u) = min(exp(h(z)), m) / E[min(exp(h(z)), m)]``, where ``z`` is the normal quantile of ``u`` and ``h`` is ``a z``,
+  ``-a z``, ``a z^2`` or ``-a z^2``. It gains most where all values are shifted, or more or less spread: without the
+  bound ``m`` it is the likelihood ratio of a shift of ``a`` standard deviations, or of another spread. The bound keeps
+  ``max f``, and with it what contamination costs, small (Huber 1965).
 
 If at most a share ``c`` of the values are anything at all, and so are at most ``c`` of those that a rank is among,
 then ``f(u) / (1 + c max f)`` has a mean of at most 1 still: a clean value's rank has a density of at most ``1 / (1 -
@@ -15,10 +21,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from aeflow._types import Floats
 
 Kind = Literal["lower", "higher", "wider", "narrower"]
+FAR = 8.0  # standard deviations, beyond which no rank is drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,18 @@ class Bet:
     kind: Kind
     share: float
     stake: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tilt:
+    """Bet that values are lower, higher, more or less spread, with ``h`` of ``strength`` times ``z`` or ``z^2``.
+
+    It does not grow beyond the share ``bound`` of the ranks; that of "narrower" has its largest value in the middle.
+    """
+
+    kind: Kind
+    strength: float
+    bound: float = 0.0
 
 
 class Bets:
@@ -60,6 +80,35 @@ class Bets:
         rank = np.asarray(u)[..., None]
         won = ((rank > self._low) & (rank < self._high)) == self._inside
         return np.asarray(np.where(won, self._won, self._lost), np.float64)
+
+
+class Tilts:
+    """Several tilts on a rank at once, with a share ``contamination`` of values that may be anything."""
+
+    def __init__(self, tilts: Sequence[Tilt], contamination: float = 0.0) -> None:
+        self.bets = tuple(tilts)
+        terms = np.array([_tilt(tilt) for tilt in self.bets])
+        self._linear, self._square, self._most, log_mean = terms.T
+        self._allowance = log_mean + np.log1p(contamination * np.exp(self._most - log_mean))
+
+    def factors(self, u: float | Floats) -> Floats:
+        """Return the factor of each tilt (..., tilts) for ranks ``u`` (...)."""
+        z = np.clip(ndtri(np.asarray(u, np.float64))[..., None], -FAR, FAR)
+        return np.asarray(np.exp(np.minimum(self._linear * z + self._square * z**2, self._most) - self._allowance))
+
+
+def _tilt(tilt: Tilt) -> tuple[float, float, float, float]:
+    """Return the factors of z and z^2, the largest exponent, and the logarithm of the mean for a uniform rank."""
+    a = tilt.strength
+    if tilt.kind in ("lower", "higher"):
+        b = float(ndtri(tilt.bound))
+        mean = np.exp(a * a / 2) * ndtr(b - a) + np.exp(a * b) * ndtr(-b)
+        return (a if tilt.kind == "higher" else -a), 0.0, a * b, float(np.log(mean))
+    if tilt.kind == "narrower":
+        return 0.0, -a, 0.0, -0.5 * float(np.log1p(2 * a))
+    b, root = float(ndtri((1 + tilt.bound) / 2)), float(np.sqrt(1 - 2 * a))  # a is below 1/2
+    mean = (2 * ndtr(b * root) - 1) / root + 2 * np.exp(a * b * b) * ndtr(-b)
+    return 0.0, a, a * b * b, float(np.log(mean))
 
 
 def rate_factors(flag: bool, at_most: float, instead: Floats) -> Floats:

@@ -21,7 +21,7 @@ import numpy as np
 
 from aeflow._types import Floats
 from aeflow.calibration.held_out import SCORE
-from aeflow.drift.bets import Bet, Bets, rate_factors
+from aeflow.drift.bets import Bet, Bets, Tilt, Tilts, rate_factors
 from aeflow.drift.online_ranks import OnlineRanks, OnlineRanksOfLevels
 from aeflow.drift.shiryaev_roberts import EVERY, Onset, ShiryaevRoberts, onset
 
@@ -32,11 +32,19 @@ RARE = np.array([0.95])  # share of images that do not look normal, once hardly 
 RARITY, WEIGHT_OF_RARITY = "images that look normal", 0.1
 FLAGGED = "images called abnormal"
 
-ON_INPUTS = tuple(
+# On inputs both families: tilts are sooner where all values move by little, steps where they gather at a few ranks.
+STEPS = tuple(
     Bet(kind, share, stake)
     for kind in ("lower", "higher", "wider", "narrower")
     for share, stake in ((0.5, 0.7), (0.25, 0.6), (0.1, 0.5))
 )
+# A small shift, a middle and a large one, and another spread; bounds by which each gains most under CONTAMINATION.
+TILTS = (
+    *(Tilt(kind, *of) for kind in ("lower", "higher") for of in ((0.7, 0.9), (1.3, 0.95), (3.0, 0.985))),
+    Tilt("wider", 0.35, 0.95),
+    Tilt("narrower", 0.5),
+)
+ON_INPUTS = (*STEPS, *TILTS)
 ON_SCORES = tuple(
     Bet(kind, share, stake)
     for kind in ("lower", "higher")
@@ -124,7 +132,7 @@ class OtherImages(Chart):
         weight = (1 - WEIGHT_OF_RARITY) / len(normals) / len(ON_INPUTS)
         on_inputs = [(name, bet.kind, weight) for name in normals for bet in ON_INPUTS]
         super().__init__(line, [*on_inputs, (RARITY, "lower", WEIGHT_OF_RARITY)])
-        self._bets = Bets(ON_INPUTS, CONTAMINATION)
+        self._steps, self._tilts = Bets(STEPS, CONTAMINATION), Tilts(TILTS, CONTAMINATION)
         self._ranks = {
             name: OnlineRanks(np.array(values)[looks_normal].tolist(), seed + number)
             for number, (name, values) in enumerate(self._normals.items())
@@ -140,13 +148,12 @@ class OtherImages(Chart):
         rarity = rate_factors(not looks_normal, 1 - (1 - MOST_ABNORMAL) / 2, RARE)
         if not looks_normal:
             return self._take(rarity, slice(-1, None))
-        factors = np.ones(len(self._weights))  # no gain where a statistic is lacking
-        factors[-1] = rarity[0]
-        for number, (name, ranks) in enumerate(self._ranks.items()):
-            if math.isfinite(value := row.get(name, math.nan)):
-                at = number * len(ON_INPUTS)
-                factors[at : at + len(ON_INPUTS)] = self._bets.factors(ranks.add(value))
-        return self._take(factors)
+        values = {name: row.get(name, math.nan) for name in self._ranks}
+        known = np.array([math.isfinite(value) for value in values.values()])
+        ranks = np.array([self._ranks[name].add(value) for name, value in values.items() if math.isfinite(value)])
+        on_inputs = np.ones((len(known), len(ON_INPUTS)))  # no gain where a statistic is lacking
+        on_inputs[known] = np.hstack([self._steps.factors(ranks), self._tilts.factors(ranks)])
+        return self._take(np.append(on_inputs, rarity))
 
     def to_json(self) -> dict[str, Any]:
         ranks = {name: one.to_json() for name, one in self._ranks.items()}
