@@ -46,8 +46,8 @@ def test_nothing_changed_and_nothing_is_said() -> None:
 
 
 def test_on_exchangeable_values_the_statistic_grows_by_one_a_value_on_average() -> None:
-    """The law behind the mean time between false alarms, of both families, without the allowance for abnormal images."""
-    ends, taken = [], 20
+    """The law behind the time between false alarms, of both families of bets, without allowance for abnormal images."""
+    ends, taken = [], 8
     for seed in range(1000):
         values = np.random.default_rng([8, seed]).lognormal(size=30 + taken)
         ranks = OnlineRanks(values[:30].tolist(), seed)
