@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from aeflow.archive.engines.ray import WINDOW
 from aeflow.archive.part_scorer import FETCHERS
 from aeflow.archive.plan import MAX_FILES
-from aeflow.archive.sources.remote import FIRST_WAIT, TRIES
+from aeflow.archive.sources.tries import FIRST_WAIT, TRIES
 
 REQUESTS = 2  # an object: one HEAD, one GET
 MEAN_JITTER = 1.25  # of the back-off, which is up to half as long again

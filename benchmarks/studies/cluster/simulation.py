@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from aeflow._types import Floats
 from aeflow.archive.part_scorer import FETCHERS
-from aeflow.archive.sources.remote import FIRST_WAIT, TRIES
+from aeflow.archive.sources.tries import FIRST_WAIT, TRIES
 from benchmarks.studies.cluster.cluster import REQUESTS, Cluster
 
 HOUR = 3600.0
