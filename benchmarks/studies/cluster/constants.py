@@ -28,6 +28,7 @@ from aeflow.archive.plan import Part, Plan, write_plan
 from aeflow.archive.sources import way_to
 from aeflow.data.records import find_images
 from aeflow.results.table_rows import rows_of
+from aeflow.runtime.files import file_digest
 from benchmarks.common import RESULTS
 from benchmarks.speed.scale_driver import RowsAlone
 
@@ -67,7 +68,7 @@ def driver_seconds(size: int) -> float:
     with tempfile.TemporaryDirectory() as name:
         archive = ArchiveFolder(Path(name))
         write_plan(items, archive.plan(1))
-        plan = Plan(archive.plan(1))
+        plan = Plan(archive.plan(1), file_digest(archive.plan(1)))
         for number in range(PARTS[size]):
             begun = time.process_time()
             for part in range(len(plan)):  # the plan cuts at 512 files, a part here may be longer
