@@ -12,14 +12,16 @@ import hypothesis
 import pytest
 import timm
 import torch
+from PIL import Image
 
 pytest.register_assert_rewrite("helpers")
 
 from aeflow.config import Settings
 from aeflow.deploy.export import export
 from aeflow.privacy import identify
+from aeflow.training.recalibrate import recalibrate
 from aeflow.training.train import Trained, train
-from helpers.data import TINY, small_settings, write_data
+from helpers.data import NORMALS, TINY, small_settings, texture, write_data
 from helpers.once import of_session, once
 
 hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long one takes hangs on what runs beside it
@@ -135,3 +137,17 @@ def exported_run(request: pytest.FixtureRequest, exports: Callable[[str], Path])
 @pytest.fixture(scope="session")
 def openvino_export(exports: Callable[[str], Path]) -> Path:
     return exports("openvino")
+
+
+@pytest.fixture(scope="session")
+def recalibrated_run(tiny_run: Path, shared: Path) -> Path:
+    """The tiny run with as many normals behind it as charts over time need."""
+
+    def make(place: Path) -> None:
+        folder = place.with_name("recalibration-normals")
+        folder.mkdir()
+        for i in range(NORMALS):
+            Image.fromarray(texture(20_000 + i)).save(folder / f"{i}.png")
+        recalibrate(tiny_run, [folder], place, device="cpu")
+
+    return once(shared / "runs" / "recalibrated", make)

@@ -1,125 +1,212 @@
 """Worth of the images that the review page proposes to label next, against images drawn at random.
 
-    python -m benchmarks.studies.active_labels DATA [--draws 5] [--out benchmarks/results]
+    python -m benchmarks.studies.active_labels --data DIR --work FOLDER [--page docs/review.md]
 
-On the train side of a data folder alone: by patient, a third of its images is asked, a third is the unread archive of
-normal and abnormal images, and a third of its normals trains the model. A simulated reader labels ten images a round,
-three rounds; the truth is what the folder says. After each round classes are learnt from the abnormal images that were
-labelled so far, as ``aeflow train --labels-from`` does, and the AUROC on the images that are asked is noted. Floor:
-0.005 more than random choice after thirty labels. Writes active_labels.json.
+On the train side of each data set alone. A third of the patients gives normals to a model, as a site has them before it
+reads anything. The others are divided at random in each draw: one half is the unread archive, with one abnormal image
+in five, the other half is asked. A simulated reader labels ten images a round, three rounds, as the page proposes them
+or at random; the truth is what the folder says. After each round classes are learnt from all that was labelled, normal
+or abnormal, as ``aeflow train --labels-from`` does; what the model knew before stays as it is. Measured is the AUROC on
+the images that are asked. How images are proposed was chosen on other draws (``--first 100``). Writes
+active_labels.json, and the table of the page.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import t
 
-from aeflow._types import Floats
+from aeflow._types import Floats, Floats32
+from aeflow.config import make_settings
 from aeflow.data.records import Record
+from aeflow.deploy.open_model import open_model
 from aeflow.imageio.errors import ImageError
 from aeflow.metrics.image import auroc
 from aeflow.runtime.machine import machine
-from aeflow.scoring.scorer import Scorer, score
+from aeflow.scoring.scorer import Scorer, calibrated, measure
 from aeflow.serve.pictures import features
 from aeflow.serve.suggestions import most_valuable
-from benchmarks.common import spread, write_results
+from aeflow.training.plan import DIFFUSE, FOCAL
+from benchmarks.common import BRAIN, CHEST, machine_line, with_table, write_results
+from benchmarks.inputs import labels_of
 from benchmarks.options import Parser
-from benchmarks.studies.label_curve.world import PLANS, Base, Rows, World, learn, read_world, train_base
+from benchmarks.studies.label_curve.world import PLANS, Base, Plan, Rows, World, learn, read_world, train_base
 
 ROUNDS, LABELS = 3, 10
+ABNORMAL = 0.2  # share of the unread archive
 NONE = np.zeros(0, np.int64)
-Choice = Callable[[Rows, list[int]], Sequence[int]]  # the rows that are free and those labelled: which to label next
+SETTINGS = {  # what a user would say of each set; trained without a flow, which none of these terms reads
+    CHEST: Plan(make_settings("default", region="lungs", terms=DIFFUSE), PLANS["lungs"].learnt),
+    BRAIN: Plan(make_settings("default", terms=FOCAL), PLANS["focal"].learnt),
+}
+Choice = Callable[[Rows, Rows], Rows]  # the rows that are free and those labelled: which to label next
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """All images that the model has not seen, as the page keeps them."""
+
+    world: World
+    base: Base
+    rows: Rows
+    p: Floats  # p-values (n,)
+    vectors: Floats32  # (n, D), see ``serve.pictures.features``
+    rate: float  # of false alarms that the threshold allows
+
+    def proposed(self, free: Rows, labelled: Rows) -> Rows:
+        """Return the rows that the page proposes next."""
+        at, known = np.searchsorted(self.rows, free), np.searchsorted(self.rows, labelled)
+        return free[most_valuable(self.p[at], self.vectors[at], self.vectors[known], self.rate, LABELS)]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run all draws, and write what they gave."""
+    """Run all draws of all sets, and write what they gave."""
     parser = Parser("studies.active_labels", __doc__)
-    parser.add_argument("data", type=Path)
+    parser.share("--data", "--work", required=True)
+    parser.share("--sets", "--page", "--out")
     parser.add_argument("--draws", type=int, default=5)
-    parser.share("--out")
+    parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     options = parser.parse_args(arguments)
-    world = read_world(options.data, PLANS["lungs"])
-    draws = [one_draw(world, options.data, number) for number in range(options.draws)]
-    gained = [draw["proposed"][-1] - draw["random"][-1] for draw in draws]
-    print(f"AUROC after {ROUNDS * LABELS} labels, proposed less random: {spread(gained)}")
-    write_results(options.out / "active_labels.json", {"draws": draws, "gained": gained, "machine": machine()})
+    numbers = range(options.first, options.first + options.draws)
+    found = {}
+    for name in options.sets:
+        unread = read(name, options.data / name, options.work / name)
+        found[name] = [one_draw(unread, number) for number in numbers]
+        print(name, *interval(gains(found[name])), flush=True)
+    results = {"labels": ROUNDS * LABELS, "abnormal": ABNORMAL, "sets": found, "machine": machine()}
+    results["gained"] = {name: named(interval(gains(draws))) for name, draws in found.items()}
+    write_results(options.out / "active_labels.json", results)
+    if options.page is not None:
+        page = options.page.read_text(encoding="utf-8")
+        options.page.write_text(with_table(page, "active labels", table(found)), encoding="utf-8")
 
 
-def one_draw(world: World, data: Path, number: int) -> dict[str, Any]:
-    """Return the AUROC after each round, of both choices."""
-    known, archive, asked = thirds(world, number)
-    world = replace(world, test=asked)
-    with tempfile.TemporaryDirectory() as folder:
-        base = train_base(world, known, data, Path(folder))
-        scorer = _scorer(Path(folder) / "run")
-        p, vectors = as_the_page_sees(scorer, [world.records[row] for row in archive])
-    place = {int(row): i for i, row in enumerate(archive)}
+def read(name: str, data: Path, work: Path) -> Unread:
+    """Train the model of a set on a third of its patients, and measure the others as the page does; kept in ``work``.
+
+    Of abnormal images there are as many as normal ones, at most.
+    """
+    world = read_world(data, SETTINGS[name])
+    label = np.array([-1 if record.label is None else record.label for record in world.records])
+    train = np.flatnonzero(np.array([record.split == "train" for record in world.records]) & (label >= 0))
+    known, others = divided(world, train, 1 / 3, 0)
+    known = known[label[known] == 0]
+    normals, abnormal = others[label[others] == 0], np.random.default_rng(0).permutation(others[label[others] == 1])
+    others = np.sort(np.r_[normals, abnormal[: len(normals)]])
+    base = train_base(world, known, data, work)
+    scorer = open_model(work / "run", "auto", "auto", len(others))
+    rows, kept = np.sort(np.r_[known, others]), work / "measured.npz"
+    if not kept.exists():
+        np.savez(kept, **measured(scorer, [world.records[row] for row in rows]))
+    arrays = dict(np.load(kept))
+    p, vectors = (arrays.pop(key)[np.searchsorted(rows, others)] for key in ("p", "vectors"))
+
+    def measures(asked: Rows) -> dict[str, Floats]:
+        at = np.searchsorted(rows, asked)
+        return {name: values[at] for name, values in arrays.items()}
+
     rate = scorer.settings.false_positive_rate
+    return Unread(world, replace(base, measures=measures), others, p, vectors, rate)
 
-    def proposed(free: Rows, labelled: list[int]) -> Sequence[int]:
-        at = np.array([place[int(row)] for row in free])
-        seen = vectors[[place[row] for row in labelled]] if labelled else vectors[:0]
-        return [int(free[i]) for i in most_valuable(p[at], vectors[at], seen, rate, LABELS)]
 
+def measured(scorer: Scorer, records: Sequence[Record]) -> dict[str, NDArray[Any]]:
+    """Return the p-values (n,) of images, what the page compares them by (n, D), and the measures of each term."""
+    p, vectors, measures = [], [], []
+    for _, found in measure(scorer.backend, records, maps=True):
+        if isinstance(found, ImageError):
+            raise found
+        score = calibrated(scorer, found)
+        p.append(score.p_value)
+        vectors.append(np.frombuffer(features(score), "<f2").astype(np.float32))
+        measures.append(found.measures)
+    by_term = {name: np.stack([one[name] for one in measures]) for name in measures[0]}
+    return {"p": np.array(p), "vectors": np.stack(vectors), **by_term}
+
+
+def divided(world: World, rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Return some rows in two parts of different patients, the first with ``share`` of these."""
+    patients = sorted({world.records[row].patient for row in rows})
+    first = set(np.random.default_rng(seed).permutation(patients)[: round(share * len(patients))].tolist())
+    chosen = np.array([world.records[row].patient in first for row in rows])
+    return np.sort(rows[chosen]), np.sort(rows[~chosen])
+
+
+def one_draw(unread: Unread, number: int) -> dict[str, Any]:
+    """Return the AUROC before the first round and after each, of both choices, and the abnormal images they found."""
+    world = unread.world
+    archive, asked = divided(world, unread.rows, 0.5, number)
     rng = np.random.default_rng(number)
+    label = np.array(labels_of(world.records))
+    normals, abnormal = archive[label[archive] == 0], rng.permutation(archive[label[archive] == 1])
+    archive = np.sort(np.r_[normals, abnormal[: round(ABNORMAL / (1 - ABNORMAL) * len(normals))]])
+    world = replace(world, test=asked)
 
-    def at_random(free: Rows, _: list[int]) -> Sequence[int]:
-        return [int(row) for row in rng.permutation(free)[:LABELS]]
+    def at_random(free: Rows, _: Rows) -> Rows:
+        return rng.permutation(free)[:LABELS]
 
-    return {
-        "draw": number,
-        "images": {"known": len(known), "archive": len(archive), "asked": len(asked)},
-        "proposed": rounds(world, base, archive, proposed),
-        "random": rounds(world, base, archive, at_random),
-    }
-
-
-def rounds(world: World, base: Base, archive: Rows, choose: Choice) -> list[float]:
-    """Return the AUROC before the first round and after each."""
-    labelled: list[int] = []
-    found = [_auroc(world, base, labelled)]
-    for _ in range(ROUNDS):
-        labelled += choose(np.setdiff1d(archive, labelled), labelled)
-        found.append(_auroc(world, base, labelled))
+    found: dict[str, Any] = {"draw": number, "archive": len(archive), "asked": len(asked)}
+    for name, choose in (("proposed", unread.proposed), ("random", at_random)):
+        labelled, reached = NONE, [auroc_of(world, unread.base, NONE)]
+        for _ in range(ROUNDS):
+            labelled = np.r_[labelled, choose(np.setdiff1d(archive, labelled), labelled)]
+            reached.append(auroc_of(world, unread.base, labelled))
+        found[name] = {"auroc": reached, "abnormal": int(label[labelled].sum())}
     return found
 
 
-def thirds(world: World, number: int) -> tuple[Rows, Rows, Rows]:
-    """Return normals to train on, an unread archive, and the images that are asked, of different patients each."""
-    train = [row for row, record in enumerate(world.records) if record.split == "train" and record.label is not None]
-    patients = np.random.default_rng(number).permutation(sorted({world.records[row].patient for row in train}))
-    third = {patient: 3 * i // len(patients) for i, patient in enumerate(patients.tolist())}
-    parts = [np.array([row for row in train if third[world.records[row].patient] == part]) for part in range(3)]
-    known = np.array([row for row in parts[0] if world.records[row].label == 0])
-    return known, parts[1], parts[2]
+def auroc_of(world: World, base: Base, labelled: Rows) -> float:
+    """Return the AUROC on the images that are asked, with classes learnt from what is labelled."""
+    label = np.array(labels_of([world.records[row] for row in labelled]))
+    abnormal, normals = labelled[label == 1], labelled[label == 0]
+    read = replace(base, kept=np.r_[base.kept, normals])
+    scores = learn(world, read, abnormal, NONE)[0] if len(abnormal) else base.score(world.test)
+    return auroc(scores.tolist(), world.truth)
 
 
-def as_the_page_sees(scorer: Scorer, records: Sequence[Record]) -> tuple[Floats, np.ndarray[Any, np.dtype[np.float32]]]:
-    """Return the p-values (n,) of images, and what stands for them in the worklist, (n, D)."""
-    found = []
-    for _, result in score(scorer, records, maps=True):
-        if isinstance(result, ImageError):
-            raise result
-        found.append((result.p_value, np.frombuffer(features(result), "<f2").astype(np.float32)))
-    return np.array([p for p, _ in found]), np.stack([vector for _, vector in found])
+def gains(draws: Sequence[dict[str, Any]]) -> list[float]:
+    """Return how much more AUROC the proposed images gave than random ones, in each draw."""
+    return [draw["proposed"]["auroc"][-1] - draw["random"]["auroc"][-1] for draw in draws]
 
 
-def _auroc(world: World, base: Base, labelled: list[int]) -> float:
-    """Return the AUROC on the images that are asked, after learning from the abnormal ones among the labelled."""
-    abnormal = np.array([row for row in labelled if world.records[row].label == 1], dtype=np.int64)
-    scores = learn(world, base, abnormal, NONE)[0] if len(abnormal) else base.score(world.test)
-    return float(auroc(scores.tolist(), world.truth))
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the mean of draws with its 95 % interval (Student's t)."""
+    mean, half = np.mean(values), t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return float(mean), float(mean - half), float(mean + half)
 
 
-def _scorer(run: Path) -> Scorer:
-    from aeflow.artifacts.run import load_run
+def named(found: tuple[float, float, float]) -> dict[str, float]:
+    """Return a mean with its interval by name."""
+    return dict(zip(("mean", "low", "high"), found, strict=True))
 
-    return load_run(run).scorer
+
+def table(found: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the results as Markdown."""
+    number = ROUNDS * LABELS
+    columns = [
+        "before",
+        f"{number} at random",
+        f"{number} as proposed",
+        "more, with 95 % interval",
+        "abnormal among them",
+    ]
+    head = f"| AUROC | {' | '.join(columns)} |"
+    lines = [f"{machine_line()}.", "", head, "|---" * 6 + "|"]
+    for name, draws in found.items():
+        before, random, proposed = (
+            np.mean([draw[choice]["auroc"][at] for draw in draws])
+            for choice, at in (("random", 0), ("random", -1), ("proposed", -1))
+        )
+        mean, low, high = interval(gains(draws))
+        abnormal = [np.mean([draw[choice]["abnormal"] for draw in draws]) for choice in ("random", "proposed")]
+        cells = [f"{before:.3f}", f"{random:.3f}", f"{proposed:.3f}", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"]
+        lines.append(f"| {name} | {' | '.join(cells)} | {abnormal[0]:.0f} and {abnormal[1]:.0f} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

@@ -15,12 +15,11 @@ from aeflow.artifacts.layout import read_metadata
 from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.drift.drift import drift
 from aeflow.drift.report import write_report
-from aeflow.training.recalibrate import recalibrate
 from helpers.command import error_of, within
-from helpers.data import lesion, texture
+from helpers.data import NORMALS, lesion, texture
 from helpers.once import once
 
-NORMALS, IMAGES = 100, 150
+IMAGES = 150
 Table = list[dict[str, str]]
 
 
@@ -29,17 +28,8 @@ def brighter(image: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model(tiny_run: Path, shared: Path) -> Path:
-    """The tiny run with as many normals behind it as its charts need."""
-
-    def make(place: Path) -> None:
-        folder = place.with_name("drift-normals")
-        folder.mkdir()
-        for i in range(NORMALS):
-            Image.fromarray(texture(20_000 + i)).save(folder / f"{i}.png")
-        recalibrate(tiny_run, [folder], place, device="cpu")
-
-    return once(shared / "runs" / "drift", make)
+def model(recalibrated_run: Path) -> Path:
+    return recalibrated_run
 
 
 @pytest.fixture(scope="module")

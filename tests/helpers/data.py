@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from aeflow.config import Settings, make_settings
 
 SIZE = 64
+NORMALS = 100  # of ``recalibrated_run``
 TINY = "test_efficientnet"  # a network of timm, made for tests
 ROOT = Path(__file__).parents[2]
 SAMPLE = ROOT / "sample"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from helpers.postgres import cluster
 from helpers.service import Running, send, serving
 
 
@@ -19,6 +20,13 @@ def service(openvino_export: Path, data: Path, tmp_path_factory: pytest.TempPath
             for label in ("normal", "abnormal"):
                 assert send(client, *sorted((data / "test" / label).iterdir()), source=label).status_code == 200
         yield running
+
+
+@pytest.fixture(scope="module")
+def new_postgresql() -> Iterator[Callable[[], str]]:
+    """A function that gives the address of an empty PostgreSQL database."""
+    with cluster() as new:
+        yield new
 
 
 @pytest.fixture

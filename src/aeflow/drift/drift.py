@@ -71,11 +71,23 @@ def drift(
     if budget is not None and not 0 < budget < 1:
         raise SettingsError("--budget", f"{budget:g} is no share", "give one between 0 and 1")
     metadata = read_metadata(Path(run))
-    calibration, model = Calibration.from_json(metadata["calibration"]), metadata["sha256"][:MODEL_DIGITS]
     rows = read_scores(list(map(Path, scores)))
     if join is not None:
         rows = joined(rows, Path(join))
-    check_model(rows, model, calibration, run)
+    check_model(rows, metadata["sha256"][:MODEL_DIGITS], Calibration.from_json(metadata["calibration"]), run)
+    return drift_of(rows, metadata, by=by, order=order, budget=budget)
+
+
+def drift_of(
+    rows: ScoreRows,
+    metadata: dict[str, Any],
+    *,
+    by: str | None = None,
+    order: str | None = None,
+    budget: float | None = None,
+) -> Drift:
+    """Compare rows of scores that a model gave, whose ``model.json`` is ``metadata``; DataError as ``drift``."""
+    calibration = Calibration.from_json(metadata["calibration"])
     rows = ordered(rows, order)
     normals, notes = reference(metadata, calibration)
     stream = stream_of(rows, [SCORE, "p_value", *normals])
@@ -91,7 +103,7 @@ def drift(
     for source, found in zip(sources, controlled([source.comparisons for source in sources]), strict=True):
         source.comparisons = found
     return Drift(
-        model=model,
+        model=metadata["sha256"][:MODEL_DIGITS],
         sources=sources,
         promised=_promised(rows, calibration),
         budget=budget,

@@ -1,4 +1,4 @@
-"""Charts of the pages as SVG: a score's place among normals, and p-values over time."""
+"""Charts of the pages as SVG: a score's place among normals, and p-values and evidence over time."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from html import escape
 import numpy as np
 from markupsafe import Markup
 
+from aeflow.drift.source import Curve, Source
+
 BINS = 36
 WIDTH, HEIGHT = 320, 76  # of the strip, in its own units
-PLOT = (900, 150, 46, 22)  # of p-values over time: width, height, left and bottom margin
+PLOT = (900, 270, 50, 20, 24)  # over time: width, height, left margin, gap between both parts, bottom margin
+LEAST = 0.1  # lowest evidence that is drawn, on its logarithmic axis
+MOST_POINTS = 800  # of a curve
 
 
 def place_among_normals(normals: Sequence[float], score: float, threshold: float) -> Markup:
@@ -42,30 +46,64 @@ def place_among_normals(normals: Sequence[float], score: float, threshold: float
     )
 
 
-def p_values_over_time(points: Sequence[tuple[str, float]], rate: float) -> Markup:
-    """Return a plot of p-values (time, p) in the order in which they came, with the rate of false alarms as a line."""
-    width, height, left, bottom = PLOT
-    inner, tall = width - left - 8, height - bottom - 8
+def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
+    """Return the p-values of a source's images in their order, and below them the evidence of its charts.
 
-    def y(p: float) -> float:
+    ``at`` names each image of the stream; ``rate`` of false alarms is a line among the p-values.
+    """
+    width, height, left, gap, bottom = PLOT
+    count, right = len(source.rows), width - 8
+    tall = (height - 8 - gap - bottom) / 2
+    curves = {"scores": source.other_scores, "images": source.other_images}
+    most = max(value for curve in curves.values() for value in (*curve.values, 10 * curve.line))
+    highest = math.log10(most / LEAST)
+
+    def x(number: float) -> float:
+        return left + (right - left) * number / max(1, count - 1)
+
+    def y_of_p(p: float) -> float:
         return 8 + tall * (1 - p)
 
-    step = inner / max(1, len(points) - 1)
-    dots = "".join(
-        f'<circle class="{"low" if p <= rate else "dot"}" cx="{left + i * step:.1f}" cy="{y(p):.1f}" r="2.5"/>'
-        for i, (_, p) in enumerate(points)
-    )
-    ticks = "".join(
-        f'<line class="grid" x1="{left}" x2="{width - 8}" y1="{y(p):.1f}" y2="{y(p):.1f}"/>'
-        f'<text x="{left - 6}" y="{y(p) + 4:.1f}" text-anchor="end">{p:g}</text>'
-        for p in (0.0, 0.5, 1.0)
-    )
-    days = [at[:10] for at, _ in (points[0], points[-1])] if points else ["", ""]
-    share = sum(p <= rate for _, p in points) / max(1, len(points))
-    words = f"p-values of {len(points):,} studies; {share:.0%} are at most {rate:g}"
-    return Markup(
-        f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(words)}">{ticks}'
-        f'<line class="threshold" x1="{left}" x2="{width - 8}" y1="{y(rate):.1f}" y2="{y(rate):.1f}"/>{dots}'
-        f'<text x="{left}" y="{height - 5}">{escape(days[0])}</text>'
-        f'<text x="{width - 8}" y="{height - 5}" text-anchor="end">{escape(days[1])}</text></svg>'
-    )
+    def y_of_evidence(value: float) -> float:
+        return 8 + tall + gap + tall * (1 - math.log10(max(value, LEAST) / LEAST) / highest)
+
+    def line(kind: str, y: float, words: str) -> str:
+        return (
+            f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{words}</text>'
+        )
+
+    def path(curve: Curve) -> str:
+        step = -(-count // MOST_POINTS) or 1  # of a long one the highest in each stretch
+        tops = [(start, max(curve.values[start : start + step])) for start in range(0, count, step)]
+        return " ".join(f"{x(number):.1f},{y_of_evidence(value):.1f}" for number, value in tops)
+
+    parts = [line("grid", y_of_p(p), f"{p:g}") for p in (0.0, 0.5, 1.0)]
+    parts.append(f'<line class="threshold" x1="{left}" x2="{right}" y1="{y_of_p(rate):.1f}" y2="{y_of_p(rate):.1f}"/>')
+    shown = range(0, count, -(-count // MOST_POINTS) or 1)
+    parts += [
+        f'<circle class="{"low" if source.p_values[i] <= rate else "dot"}" cx="{x(i):.1f}" '
+        f'cy="{y_of_p(source.p_values[i]):.1f}" r="2.2"/>'
+        for i in shown
+    ]
+    parts.append(line("grid", y_of_evidence(LEAST), f"{LEAST:g}"))
+    parts.append(line("threshold", y_of_evidence(source.other_images.line), "alarm"))
+    for alarm in source.other_images.alarms[:1]:
+        low, high = x(alarm.onset.low), x(alarm.onset.high)
+        top, span = 8 + tall + gap, max(2.0, high - low)
+        parts.append(f'<rect class="since" x="{low:.1f}" y="{top:.1f}" width="{span:.1f}" height="{tall:.1f}"/>')
+    for name, curve in curves.items():
+        parts.append(f'<polyline class="evidence {name}" points="{path(curve)}"/>')
+        parts += [
+            f'<path class="mark {name}" d="M{x(alarm.at) - 5:.1f},{y_of_evidence(curve.line) - 9:.1f}h10l-5,9z"/>'
+            for alarm in curve.alarms
+        ]
+    parts += [
+        f'<text x="{x(i):.1f}" y="{height - 5}" text-anchor="{anchor}">{escape(at[source.rows[i]])}</text>'
+        for i, anchor in ((0, "start"), (count - 1, "end"))
+    ]
+    named = {"images": source.other_images, "scores": source.other_scores}
+    found = ", ".join(f"{len(curve.alarms)} of other {name}" for name, curve in named.items())
+    words = f"p-values of {count:,} patients and the evidence that something changed; alarms: {found}"
+    start = f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(words)}">'
+    return Markup(f"{start}{''.join(parts)}</svg>")  # numbers alone, and words that are escaped

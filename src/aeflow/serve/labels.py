@@ -1,4 +1,4 @@
-"""Labels that readers give: kept one after another, the last of each reader counts; drawn regions become masks."""
+"""Labels that readers give: kept one after another, the last of each reader counts."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from sqlalchemy import Connection, Row, insert, select, update
 
 from aeflow.serve import audit
@@ -131,16 +129,3 @@ def kept(row: Row[Any]) -> dict[str, Any]:
         "regions": row.regions,
         "at": row.at,
     }
-
-
-def mask_of(regions: Sequence[Region], height: int, width: int) -> NDArray[np.uint8]:
-    """Return the mask (H, W) of drawn regions, 255 within; each marks one pixel at least.
-
-    >>> mask_of([(0.0, 0.0, 0.5, 0.5)], 4, 4).tolist()[0]
-    [255, 255, 0, 0]
-    """
-    mask = np.zeros((height, width), np.uint8)
-    for left, top, right, bottom in regions:
-        x, y = int(min(left * width, width - 1)), int(min(top * height, height - 1))
-        mask[y : max(y + 1, round(bottom * height)), x : max(x + 1, round(right * width))] = 255
-    return mask

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -10,26 +9,29 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from sqlalchemy import Row, select
+from sqlalchemy import Row
 
 from aeflow._version import __version__
+from aeflow.artifacts.layout import read_metadata
 from aeflow.errors import SettingsError, count
 from aeflow.imageio.errors import ImageError
 from aeflow.reporting.score_page import in_script
-from aeflow.serve import audit
+from aeflow.serve import audit, pictures
 from aeflow.serve.accounts import LOCAL, SESSION_HOURS, TooManyError
 from aeflow.serve.api import image_of, place_of
-from aeflow.serve.charts import p_values_over_time, place_among_normals
+from aeflow.serve.charts import over_time as plot
+from aeflow.serve.charts import place_among_normals
 from aeflow.serve.guard import COOKIE
+from aeflow.serve.recalibration import LEAST
 from aeflow.serve.schemas import Identifier, filters
 from aeflow.serve.service import Service, service_of, who_of
 from aeflow.serve.suggestions import suggested
-from aeflow.serve.tables import studies
+from aeflow.serve.trends import MOST
+from aeflow.serve.trends import trends as over_time
 from aeflow.serve.worklist import PAGE, Filters, words
 
 HERE = Path(__file__).parent
 SUGGESTED = 12
-MOST_POINTS = 600  # of one source, in the plot of p-values over time
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 environment = Environment(
     loader=FileSystemLoader(HERE / "templates"),
@@ -114,6 +116,8 @@ def study_page(
         following=following,
         query=urlencode(chosen.query()),
         lacks=service.nearest.lacks(),
+        bar=pictures.colour_bar(),
+        limits=service.scorer.calibration.map_limits["anomaly"] if row.model == service.worklist.model else None,
     )
 
 
@@ -140,40 +144,34 @@ def next_to_label(request: Request) -> HTMLResponse:
 
 @router.get("/trends")
 def trends(request: Request) -> HTMLResponse:
-    """Show p-values over time, by source."""
+    """Show if normal images still look the same, over time and by source, and what to do if they do not."""
     service = service_of(request)
-    columns = (studies.c.source, studies.c.at, studies.c.p_value)
-    with service.database.reading() as connection:
-        found = connection.execute(select(*columns).order_by(studies.c.at.desc()).limit(20 * MOST_POINTS)).all()
-    by_source: dict[str, list[tuple[str, float]]] = defaultdict(list)
-    for row in found:
-        if len(by_source[row.source]) < MOST_POINTS:
-            by_source[row.source].insert(0, (row.at, row.p_value))
+    found = over_time(service.database, service.worklist.model, read_metadata(service.run))
     rate = service.scorer.settings.false_positive_rate
-    plots = {source: p_values_over_time(points, rate) for source, points in sorted(by_source.items())}
-    return rendered(request, "trends.html", plots=plots, rate=rate)
+    plots = [] if found is None else [(one, plot(one, found.drift.at, rate)) for one in found.drift.sources]
+    return rendered(request, "trends.html", found=found, plots=plots, rate=rate, most=MOST, least=LEAST)
 
 
 @router.get("/recalibrate")
-def recalibration(request: Request) -> HTMLResponse:
+def recalibration(request: Request, chosen: Annotated[Filters, Depends(filters)]) -> HTMLResponse:
     """Show how many normals are confirmed, and how the last recalibration went."""
-    return _recalibration(request, "")
+    return _recalibration(request, chosen, "")
 
 
 @router.post("/recalibrate")
-def recalibrate(request: Request) -> HTMLResponse:
+def recalibrate(request: Request, chosen: Annotated[Filters, Depends(filters)]) -> HTMLResponse:
     """Begin a recalibration, as an admin may."""
     if not who_of(request).is_admin:
-        return _recalibration(request, "Only an admin may make a new run.", 403)
+        return _recalibration(request, chosen, "Only an admin may make a new run.", 403)
     service = service_of(request)
     try:
-        state = service.recalibration.start()
+        state = service.recalibration.start(chosen)
     except SettingsError as error:
-        return _recalibration(request, f"{error.found}: {error.remedy}", 422)
+        return _recalibration(request, chosen, f"{error.found}: {error.remedy}", 422)
     with service.database.writing() as connection:
         name = state.out.name if state.out else ""
         audit.record(connection, who_of(request).name, "recalibrated", "", out=name)
-    return _recalibration(request, "")
+    return _recalibration(request, chosen, "")
 
 
 @router.get("/sign-in")
@@ -214,11 +212,14 @@ def sign_out(request: Request) -> Response:
     return answer
 
 
-def _recalibration(request: Request, refused: str, status: int = 200) -> HTMLResponse:
+def _recalibration(request: Request, chosen: Filters, refused: str, status: int = 200) -> HTMLResponse:
     service = service_of(request)
     values = {
         "lacks": service.recalibration.lacks(),
-        "normals": len(service.recalibration.normals()),
+        "chosen": chosen,
+        "query": urlencode(chosen.query()),
+        "normals": len(service.recalibration.normals(chosen)),
+        "least": LEAST,
         "state": service.recalibration.state,
         "run": service.run,
         "refused": refused,

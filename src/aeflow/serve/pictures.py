@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ from numpy.typing import NDArray
 
 from aeflow.imageio.image import Slice
 from aeflow.imageio.reader import read_image
-from aeflow.reporting.heat_colours import HEAT
+from aeflow.reporting.heat_colours import HEAT, ramp_of
 from aeflow.scoring.scorer import Score
 
 THUMBNAIL = 112  # pixels of a side
 MOST_PIXELS = 2048  # of a side, that are sent to a reader
 FEATURE_SIDE = 10  # cells of a side of the small pictures that stand for an image among others
+BAR_HEIGHT = 128  # pixels
 _COLOURS = np.rint(255 * HEAT).astype(np.uint8)
 
 
@@ -44,6 +47,13 @@ def heat_map(score: Score) -> bytes:
     picture = PIL.Image.frombytes("P", (found.shape[1], found.shape[0]), found.tobytes())
     picture.putpalette(_COLOURS[:, :3].tobytes())
     return _written(picture, "png", transparency=_COLOURS[:, 3].tobytes(), compress_level=3)
+
+
+@cache
+def colour_bar() -> str:
+    """Return the colours of the map as a picture (BAR_HEIGHT, 1), the high end above, as an address for ``img``."""
+    content = _written(PIL.Image.fromarray(ramp_of(BAR_HEIGHT)[::-1, None]), "png")
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def levels(score: Score) -> NDArray[np.uint8]:

@@ -17,10 +17,14 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+from sqlalchemy import select
+
 from aeflow.artifacts.layout import is_export
 from aeflow.errors import SettingsError
 from aeflow.serve.intake import Intake
 from aeflow.serve.labels import Labels
+from aeflow.serve.tables import images, studies
+from aeflow.serve.worklist import Filters
 
 PLACE = "recalibration-"  # beginning of the name of the folder with links to the images
 LEAST = 20  # normals, as ``training.recalibrate`` asks for
@@ -54,18 +58,22 @@ class Recalibration:
             return "Recalibration needs torch: pip install 'aeflow[train]'."
         return None
 
-    def normals(self) -> list[str]:
-        """Return the checksums of the images that all their readers called normal, and that are a whole file."""
-        return [one.image.content for one in self.labels.agreed()[0] if one.label == "normal" and not one.image.slice]
+    def normals(self, chosen: Filters) -> list[str]:
+        """Return the checksums of images under the filters that all their readers called normal, each a whole file."""
+        under = select(images.c.content).join(studies, studies.c.id == images.c.study).where(*chosen.conditions())
+        with self.labels.database.reading() as connection:
+            kept = set(connection.scalars(under))
+        found = [one.image for one in self.labels.agreed()[0] if one.label == "normal"]
+        return [image.content for image in found if not image.slice and image.content in kept]
 
-    def start(self) -> State:
-        """Begin, and return how it stands; SettingsError if it cannot."""
+    def start(self, chosen: Filters) -> State:
+        """Begin on the normals under the filters, and return how it stands; SettingsError if it cannot."""
         with self._one:
             if self.state.running:
                 raise SettingsError("recalibration", "is running already", "wait for it")
             if lack := self.lacks():
                 raise SettingsError("recalibration", "is not possible here", lack)
-            normals = self.normals()
+            normals = self.normals(chosen)
             if len(normals) < LEAST:
                 found = f"{len(normals)} images are confirmed as normal"
                 raise SettingsError("recalibration", found, f"confirm {LEAST} or more; 100 are better")

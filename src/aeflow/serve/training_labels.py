@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import PIL.Image
 
 from aeflow.data.records import Record
 from aeflow.errors import DataError, count
@@ -14,8 +12,9 @@ from aeflow.imageio.image import Slice
 from aeflow.imageio.reader import kind_of
 from aeflow.privacy import pseudonym
 from aeflow.serve.database import FILE, Database
+from aeflow.serve.drawn_masks import write_picture, write_volume
 from aeflow.serve.intake import IMAGES
-from aeflow.serve.labels import AgreedLabel, Labels, mask_of
+from aeflow.serve.labels import AgreedLabel, Labels
 
 MASKS = "masks"  # folder beside the images
 
@@ -37,33 +36,53 @@ def labelled_records(worklist: Path, known: Sequence[Record]) -> tuple[list[Reco
     if not found:
         raise DataError(file, "no reader has called an image normal or abnormal", "label some first")
     patients = {pseudonym(record.patient): record.patient for record in known}  # with --identify they are themselves
-    records = [_record(file.parent, one, patients) for one in found]
-    there = [record for record in records if record.path.is_file()]
+    there = [one for one in found if _path(file.parent, one).is_file()]
+    masks = _masks(file.parent, there)
+    records = [_record(file.parent, one, patients, masks.get(one.image.id)) for one in there]
     notes = [f"{count(disputed, 'labelled image')} left out: readers are unsure or disagree"] if disputed else []
-    if missing := len(records) - len(there):
+    if missing := len(found) - len(there):
         notes.append(f"{count(missing, 'labelled image')} left out: not in {file.parent / IMAGES} any more")
-    return there, notes
+    return records, notes
 
 
-def _record(folder: Path, one: AgreedLabel, patients: dict[str, str]) -> Record:
-    """Return the record of a labelled image, whose mask is written if regions were drawn."""
+def _path(folder: Path, one: AgreedLabel) -> Path:
+    """Return where the file of a labelled image is kept."""
+    return folder / IMAGES / one.image.content[:2] / one.image.content
+
+
+def _place(one: AgreedLabel) -> Slice | None:
+    """Return the place of a labelled image in its file; None if the file holds one image."""
+    return Slice(one.image.slice - 1, one.image.axis or None) if one.image.slice else None
+
+
+def _record(folder: Path, one: AgreedLabel, patients: dict[str, str], mask: Path | None) -> Record:
+    """Return the record of a labelled image."""
     image, name = one.image, f"readers/{one.image.content[:16]}-{one.image.slice}"
-    path = folder / IMAGES / image.content[:2] / image.content
-    headed = path.is_file() and kind_of(path) == "headed"  # its header says more than the worklist may keep
+    path = _path(folder, one)
+    headed = kind_of(path) == "headed"  # its header says more than the worklist may keep
     patient = name if headed else patients.get(image.patient, image.patient)
-    at = Slice(image.slice - 1, image.axis or None) if image.slice else None
     label = 0 if one.label == "normal" else 1
-    mask = _mask(folder, one) if one.regions and at is None else None  # a picture is no mask of a volume
-    return Record(path, name, "train", label, patient, one.kind or None, mask, at=at)
+    return Record(path, name, "train", label, patient, one.kind or None, mask, at=_place(one))
 
 
-def _mask(folder: Path, one: AgreedLabel) -> Path:
-    """Write the mask of the drawn regions beside the images, and return its place."""
-    place = folder / MASKS / f"{one.image.content}.png"
-    place.parent.mkdir(mode=0o700, exist_ok=True)
-    mask = mask_of(one.regions, one.image.height, one.image.width)
-    if not place.is_file() or not np.array_equal(np.asarray(PIL.Image.open(place)), mask):
-        part = place.with_suffix(".part")
-        PIL.Image.fromarray(mask).save(part, "png")
-        part.replace(place)
-    return place
+def _masks(folder: Path, found: Sequence[AgreedLabel]) -> dict[str, Path]:
+    """Write the masks of all drawn regions beside the images, and return that of each image by its identifier.
+
+    The slices of a volume share one.
+    """
+    drawn: dict[str, list[AgreedLabel]] = defaultdict(list)
+    for one in found:
+        if one.regions:
+            drawn[one.image.content].append(one)
+    masks = {}
+    for content, parts in drawn.items():
+        image = parts[0].image
+        if not image.slice:
+            place = folder / MASKS / f"{content}.png"
+            write_picture(place, parts[0].regions, image.height, image.width)
+        else:
+            place = folder / MASKS / f"{content}.nii.gz"
+            regions = {at: one.regions for one in parts if (at := _place(one)) is not None}
+            write_volume(place, _path(folder, parts[0]), regions, image.height, image.width)
+        masks |= {one.image.id: place for one in parts}
+    return masks

@@ -93,6 +93,7 @@
     pen.imageSmoothingQuality = "high";
     pen.drawImage(picture(), left, top, width, height);
     const opacity = $("mapped").getAttribute("aria-pressed") === "true" ? Number($("opacity").value) / 100 : 0;
+    $("scale").hidden = !opacity;
     if (opacity) {
       pen.imageSmoothingEnabled = true;
       pen.globalAlpha = opacity;
