@@ -11,7 +11,7 @@ import pytest
 
 from aeflow.archive.sources.remote import TRIES
 from aeflow.runtime.machine import machine
-from benchmarks.studies.cluster import scenarios
+from benchmarks.studies.cluster import constants, scenarios
 from benchmarks.studies.cluster.cluster import Cluster
 from benchmarks.studies.cluster.formulas import plan, work_alone
 from benchmarks.studies.cluster.simulation import simulate
@@ -95,6 +95,10 @@ def test_what_every_try_is_refused_is_counted() -> None:
 def test_the_same_seed_is_the_same_archive() -> None:
     cluster = replace(USUAL, **TROUBLE)
     assert simulate(cluster, 1).seconds == simulate(cluster, 1).seconds != simulate(cluster, 2).seconds
+
+
+def test_a_longer_part_costs_the_driver_more() -> None:
+    assert constants.driver_seconds(2048) > constants.driver_seconds(128) > 0
 
 
 def test_every_scenario_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
