@@ -103,7 +103,7 @@ def read(name: str, data: Path, work: Path) -> Unread:
     scorer = open_model(work / "run", "auto", "auto", len(others))
     rows, kept = np.sort(np.r_[known, others]), work / "measured.npz"
     if not kept.exists():
-        np.savez(kept, **measured(scorer, [world.records[row] for row in rows]))
+        np.savez(kept, allow_pickle=False, **measured(scorer, [world.records[row] for row in rows]))
     arrays = dict(np.load(kept))
     p, vectors = (arrays.pop(key)[np.searchsorted(rows, others)] for key in ("p", "vectors"))
 
@@ -138,7 +138,7 @@ def divided(world: World, rows: Rows, share: float, seed: int) -> tuple[Rows, Ro
 
 
 def one_draw(unread: Unread, number: int) -> dict[str, Any]:
-    """Return the AUROC before the first round and after each, of both choices, and the abnormal images they found."""
+    """Return the AUROC before the first round and after each, of both choices, and with all of the archive labelled."""
     world = unread.world
     archive, asked = divided(world, unread.rows, 0.5, number)
     rng = np.random.default_rng(number)
@@ -157,7 +157,7 @@ def one_draw(unread: Unread, number: int) -> dict[str, Any]:
             labelled = np.r_[labelled, choose(np.setdiff1d(archive, labelled), labelled)]
             reached.append(auroc_of(world, unread.base, labelled))
         found[name] = {"auroc": reached, "abnormal": int(label[labelled].sum())}
-    return found
+    return found | {"all": auroc_of(world, unread.base, archive)}
 
 
 def auroc_of(world: World, base: Base, labelled: Rows) -> float:
@@ -192,11 +192,12 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
         "before",
         f"{number} at random",
         f"{number} as proposed",
-        "more, with 95 % interval",
-        "abnormal among them",
+        "all",
+        "proposed less random (95 %)",
+        "abnormal, random and proposed",
     ]
     head = f"| AUROC | {' | '.join(columns)} |"
-    lines = [f"{machine_line()}.", "", head, "|---" * 6 + "|"]
+    lines = [f"{machine_line()}.", "", head, "|---" * (1 + len(columns)) + "|"]
     for name, draws in found.items():
         before, random, proposed = (
             np.mean([draw[choice]["auroc"][at] for draw in draws])
@@ -204,7 +205,10 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
         )
         mean, low, high = interval(gains(draws))
         abnormal = [np.mean([draw[choice]["abnormal"] for draw in draws]) for choice in ("random", "proposed")]
-        cells = [f"{before:.3f}", f"{random:.3f}", f"{proposed:.3f}", f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"]
+        every = np.mean([draw["all"] for draw in draws])
+        cells = [f"{value:.3f}" for value in (before, random, proposed, every)] + [
+            f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
+        ]
         lines.append(f"| {name} | {' | '.join(cells)} | {abnormal[0]:.0f} and {abnormal[1]:.0f} |")
     return "\n".join(lines) + "\n"
 

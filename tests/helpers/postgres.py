@@ -1,4 +1,4 @@
-"""PostgreSQL of Debian: a cluster that is thrown away, behind a socket in a folder of its own, as another user than root."""
+"""PostgreSQL of Debian: a cluster that is thrown away, behind a socket in a folder of its own."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ USER = "postgres"  # of the cluster, and the one that runs it where this is root
 def programs() -> Path:
     """Return where PostgreSQL's programs lie; skip the test, with the reason, where there are none."""
     pytest.importorskip("psycopg", reason="psycopg is not installed: no PostgreSQL is asked")
-    on_path = shutil.which("initdb")
-    of_debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    if on_path is None and not of_debian:
+    found = [*map(Path, filter(None, [shutil.which("initdb")])), *Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    if not found:
         pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    return Path(on_path).parent if on_path is not None else of_debian[-1].parent
+    return found[0].resolve().parent
 
 
 @contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import sqlite3
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -60,6 +63,20 @@ def test_a_change_from_another_page_is_refused(client: httpx.Client) -> None:
     assert client.post(place, json=body, headers={"origin": str(client.base_url).rstrip("/")}).status_code == 200
 
 
+def test_a_page_elsewhere_may_lead_here_and_ask_for_nothing(client: httpx.Client) -> None:
+    elsewhere = {"sec-fetch-site": "cross-site"}
+    assert client.get("/trends", headers={**elsewhere, "sec-fetch-mode": "no-cors"}).status_code == 403
+    assert client.get("/trends", headers={**elsewhere, "sec-fetch-mode": "navigate"}).status_code == 200
+
+
+@pytest.mark.parametrize("given", ["../../worklist.db", "..%2f..%2fworklist.db", "/etc/passwd", "0" * 15 + "/"])
+def test_an_identifier_is_no_path(client: httpx.Client, given: str) -> None:
+    for place in ("/api/images/{}/pixels", "/api/images/{}/map.png", "/api/studies/{}", "/studies/{}", "/static/{}"):
+        answer = client.get(place.format(given))
+        assert answer.status_code in (404, 422)
+        assert "root:" not in answer.text
+
+
 def test_every_answer_has_the_headers_that_keep_a_page_to_itself(client: httpx.Client) -> None:
     for place in ("/", "/api/studies", "/static/review.js", "/nothing", "/next", "/sign-in"):
         headers = client.get(place).headers
@@ -102,6 +119,27 @@ def test_guesses_are_slowed_down(closed: Running) -> None:
     with closed.client() as client:
         codes = [sign_in(client, "guessed", f"wrong {i}").status_code for i in range(9)]
     assert codes == [401] * 8 + [429]
+
+
+def test_guesses_at_a_time_are_no_more_than_guesses_in_turn(closed: Running) -> None:
+    def guess(number: int) -> int:
+        with closed.client() as client:
+            return sign_in(client, "guessed.by.many", f"wrong {number}").status_code
+
+    with ThreadPoolExecutor(20) as threads:
+        codes = Counter(threads.map(guess, range(20)))
+    assert codes == {401: 8, 429: 12}
+
+
+def test_a_large_sign_in_is_refused_before_it_is_read(closed: Running) -> None:
+    with closed.client() as client:
+        address = client.base_url
+    begin = f"POST /sign-in HTTP/1.1\r\nhost: {address.host}\r\ncontent-type: application/x-www-form-urlencoded\r\n"
+    chunk = b"10000\r\n%s\r\n" % (b"a" * 2**16)
+    for length, body in ((f"content-length: {2**27}", b""), ("transfer-encoding: chunked", chunk + chunk)):
+        with socket.create_connection((address.host, address.port), timeout=30) as connection:
+            connection.sendall(f"{begin}{length}\r\n\r\n".encode() + body)
+            assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
 
 def test_a_sign_in_leads_nowhere_else(closed: Running) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+import aeflow
+from aeflow.data.slices import unfold
+from aeflow.imageio.masks import read_mask_of
+from aeflow.serve.training_labels import labelled_records
+from helpers import dicom_files
 from helpers.browser import BROWSER, needs_browser
 from helpers.data import lesion, texture
 from helpers.service import Running, serving
@@ -109,15 +116,27 @@ def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -
         assert client.get(f"/api/studies/{study}").json()["label"] == "abnormal"
 
 
-def test_slices_follow_the_wheel(page, service: Running, tmp_path: Path) -> None:
+def nifti(place: Path, seed: int) -> None:
     import nibabel
-    import numpy as np
 
-    voxels = np.stack([texture(7500 + page.viewport_size["width"] + i) for i in range(4)], axis=-1).astype(np.int16)
-    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), tmp_path / "volume.nii.gz")
+    voxels = np.stack([texture(seed + i) for i in range(4)], axis=-1).astype(np.int16)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.diag([1.0, 2.0, 3.0, 1.0])), place)
+
+
+def dicom(place: Path, seed: int) -> None:
+    images = np.stack([texture(seed + i) for i in range(4)])
+    place.write_bytes(dicom_files.content(dicom_files.dataset(images, frames=4)))
+
+
+@pytest.mark.parametrize(("write", "name"), [(nifti, "volume.nii.gz"), (dicom, "frames.dcm")])
+def test_a_region_drawn_on_a_slice_goes_all_the_way_to_its_mask(page, service, tmp_path, write, name: str) -> None:
+    """A volume is added on the page; the wheel goes through it, two clicks draw, and the mask lies on that slice."""
+    write(tmp_path / name, 7500 + page.viewport_size["width"])
+    page.goto(service.address)
+    page.set_input_files("#files", [tmp_path / name])
+    page.wait_for_selector(f"#sent li:has-text('{name}') :text('called')")
     with service.client() as client:
-        files = {"files": ("volume.nii.gz", (tmp_path / "volume.nii.gz").read_bytes())}
-        rows = client.post("/api/score", files=files).json()["results"]
+        rows = client.post("/api/score", files={"files": (name, (tmp_path / name).read_bytes())}).json()["results"]
     page.goto(service.address + rows[0]["page"])
     assert shown(page) == rows[0]["id"]
     page.hover("canvas")
@@ -125,6 +144,42 @@ def test_slices_follow_the_wheel(page, service: Running, tmp_path: Path) -> None
     page.wait_for_selector(f"canvas[data-shown='{rows[1]['id']}']")
     page.keyboard.press("PageUp")
     page.wait_for_selector(f"canvas[data-shown='{rows[0]['id']}']")
+    page.mouse.wheel(0, 100)
+    page.mouse.wheel(0, 100)
+    page.wait_for_selector(f"canvas[data-shown='{rows[2]['id']}']")
+    page.uncheck("#onwards")
+    page.click("#draw")
+    box = page.locator("canvas").bounding_box()
+    middle, side = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), min(box["width"], box["height"])
+    page.mouse.click(middle[0] - side / 8, middle[1] - side / 8)
+    page.mouse.click(middle[0] + side / 8, middle[1] + side / 8)
+    page.wait_for_selector("#drawn:has-text('1 region drawn')")
+    page.keyboard.press("a")
+    page.wait_for_selector("#said:has-text('kept: abnormal')")
+    content = hashlib.sha256((tmp_path / name).read_bytes()).hexdigest()
+    records, _ = labelled_records(service.folder, [])
+    [record] = [one for one in unfold(records) if one.path.name == content]
+    assert record.slice_number == rows[2]["slice"]
+    marked = np.argwhere(read_mask_of(record.path, record.mask, at=record.at))
+    assert abs(marked.min(axis=0) - 24).max() <= 2  # a quarter of the side, about the middle of 64 pixels
+    assert abs(marked.max(axis=0) - 39).max() <= 2
+
+
+def test_the_bar_says_what_the_colours_mean_while_the_map_is_seen(page, service, openvino_export) -> None:
+    with service.client() as client:
+        study = client.get("/api/studies").json()["studies"][0]["id"]
+    page.goto(f"{service.address}/studies/{study}")
+    shown(page)
+    assert "1 in 1,000 places of normal images" in page.inner_text("#scale")
+    low, high = aeflow.load(openvino_export).scorer.calibration.map_limits["anomaly"]
+    assert [float(text.split()[0]) for text in page.locator("#scale b").all_inner_texts()] == [
+        pytest.approx(high, rel=0.01),
+        pytest.approx(low, rel=0.01),
+    ]
+    page.keyboard.press("m")
+    page.wait_for_selector("#scale", state="hidden")
+    page.keyboard.press("m")
+    page.wait_for_selector("#scale", state="visible")
 
 
 @pytest.mark.parametrize("place", ["/", "/next", "/trends", "/recalibrate", "study"])

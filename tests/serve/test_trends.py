@@ -20,43 +20,43 @@ from aeflow.serve.trends import trends
 from helpers.data import texture
 from helpers.service import Running, serving
 
+Row = dict[str, object]
 BEFORE, AFTER, OTHERS = 60, 90, 40  # images of a room before and after its scanner is another, and of another room
 
 
-def sent(client: httpx.Client, source: str, images: list[np.ndarray]) -> list[dict[str, object]]:
+def sent(client: httpx.Client, source: str, images: list[np.ndarray]) -> list[Row]:
     files = []
     for number, pixels in enumerate(images):
         content = io.BytesIO()
         Image.fromarray(pixels).save(content, "png")
         files.append(("files", (f"{number}.png", content.getvalue())))
-    rows: list[dict[str, object]] = client.post("/api/score", files=files, data={"source": source}).json()["results"]
+    rows: list[Row] = client.post("/api/score", files=files, data={"source": source}).json()["results"]
     return rows
 
 
 @pytest.fixture(scope="module")
-def changed(recalibrated_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, list[str]]]:
-    """A service with images of two rooms, and those of the room whose scanner changed, from then on."""
+def changed(recalibrated_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, list[Row]]]:
+    """A service with images of two rooms, the last of them of the one whose scanner changed, and their rows."""
     with serving(recalibrated_run, tmp_path_factory.mktemp("trends") / "kept") as running:
         with running.client() as client:
-            sent(client, "room 1", [texture(60_000 + i) for i in range(BEFORE)])
-            sent(client, "room 2", [texture(61_000 + i) for i in range(OTHERS)])
+            rows = sent(client, "room 1", [texture(60_000 + i) for i in range(BEFORE)])
+            rows += sent(client, "room 2", [texture(61_000 + i) for i in range(OTHERS)])
             pale = [(texture(62_000 + i) * 0.8 + 50).clip(0, 255).astype(np.uint8) for i in range(AFTER)]
-            since = [str(row["id"]) for row in sent(client, "room 1", pale)]
-        yield running, since
+            rows += sent(client, "room 1", pale)
+        yield running, rows
 
 
 def test_the_page_sees_what_the_command_sees(changed, recalibrated_run: Path, tmp_path: Path) -> None:
-    running, _ = changed
+    running, scored = changed
     database = Database(running.folder / "worklist.db")
     try:
         found = trends(database, 1, read_metadata(recalibrated_run))
     finally:
         database.close()
-    rows = []
     with running.client() as client:
-        for study in client.get("/api/studies", params={"limit": 500}).json()["studies"]:
-            [row] = client.get(f"/api/studies/{study['id']}").json()["results"]
-            rows.append({**row, "path": row["id"], "source": study["source"], "received": study["at"]})
+        studies = client.get("/api/studies", params={"limit": 500}).json()["studies"]
+    of = {study["id"]: {"source": study["source"], "received": study["at"]} for study in studies}
+    rows = [{**row, "path": row["id"], **of[row["study_id"]]} for row in scored]
     with (tmp_path / "scores.csv").open("w", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
@@ -72,15 +72,15 @@ def test_the_page_sees_what_the_command_sees(changed, recalibrated_run: Path, tm
 
 
 def test_the_page_says_what_to_do_and_leads_there(changed) -> None:
-    running, since = changed
+    running, scored = changed
     day = now()[:10]
     with running.client() as client:
         page = client.get("/trends").text
         assert "room 1: normal images do not look as they did" in page
         assert f'href="/?since={day}&amp;source=room+1&amp;label=none"' in page
         assert f'href="/recalibrate?since={day}&amp;source=room+1"' in page
-        for image in since[:20]:
-            client.post(f"/api/images/{image}/label", json={"label": "normal"}).raise_for_status()
+        for row in scored[-20:]:
+            client.post(f"/api/images/{row['id']}/label", json={"label": "normal"}).raise_for_status()
         there = {"since": day, "source": "room 1"}
         page = client.get("/recalibrate", params=there).text
         assert f"20 images of room 1 received since {day} confirmed as normal" in page

@@ -65,7 +65,8 @@ class Accounts:
         self._hasher = PasswordHasher()
         self._nobody = self._hasher.hash(secrets.token_hex())
         self._one = threading.Lock()  # a hash takes 64 MB
-        self._failures: dict[str, deque[float]] = defaultdict(deque)
+        self._guessing = threading.Lock()
+        self._failures: dict[str, deque[float]] = defaultdict(deque)  # times of wrong passwords, of any name
 
     def needed(self) -> bool:
         """Return if a credential was made, so that everyone needs one."""
@@ -112,7 +113,6 @@ class Accounts:
             known = name if found is not None or name == TOKEN_NAME else "somebody"
             if not right:
                 audit.record(connection, known, "failed to sign in", "")
-                self._failures[name].append(time.monotonic())
                 return None
             cookie = secrets.token_urlsafe(32)
             ends = datetime.now(UTC) + timedelta(hours=SESSION_HOURS)
@@ -120,7 +120,8 @@ class Accounts:
             connection.execute(delete(sessions).where(sessions.c.ends < now()))
             connection.execute(insert(sessions).values(row))
             audit.record(connection, known, "signed in", "")
-        self._failures.pop(name, None)
+        with self._guessing:
+            self._failures.pop(name, None)
         return cookie
 
     def sign_out(self, cookie: str) -> None:
@@ -154,14 +155,20 @@ class Accounts:
                 return False
 
     def _slow_down(self, name: str) -> None:
-        """Raise TooManyError if there were many wrong passwords for a name just now."""
-        failures = self._failures[name]
-        while failures and failures[0] < time.monotonic() - FORGOTTEN_AFTER:
-            failures.popleft()
-        if len(self._failures) > 10_000:  # names that somebody makes up
-            self._failures.clear()
-        if len(failures) >= MOST_FAILURES:
-            raise TooManyError
+        """Count a password for a name as wrong until it is found right; TooManyError if there were many just now.
+
+        It counts before it is looked at, so that many at a time are no more than many in turn.
+        """
+        now = time.monotonic()
+        with self._guessing:
+            for other in [one for one, times in self._failures.items() if times[-1] < now - FORGOTTEN_AFTER]:
+                del self._failures[other]
+            failures = self._failures[name]
+            while failures and failures[0] < now - FORGOTTEN_AFTER:
+                failures.popleft()
+            if len(failures) >= MOST_FAILURES:
+                raise TooManyError
+            failures.append(now)
 
 
 def token_of_environment() -> str | None:

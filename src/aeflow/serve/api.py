@@ -92,8 +92,10 @@ async def score(request: Request) -> Response:
     were too large.
     """
     service, began = service_of(request), time.perf_counter()
+    told = request.headers.get("content-length", "")  # whoever does not tell may send as much as is taken
+    size = int(told) if told.isascii() and told.isdigit() else service.options.most_bytes
     try:
-        with service.intake.place():
+        with service.intake.place(size):
             async with asyncio.timeout(service.options.seconds):
                 results, status = await _scored(request, service)
     except BusyError:

@@ -22,6 +22,8 @@ from aeflow.serve.service import Service
 COOKIE = "aeflow-session"
 OPEN = ("/static/", "/health", "/sign-in")  # what those who are not known may ask for
 HERE = ("127.0.0.1", "localhost", "[::1]")
+UPLOADS = "/api/score"  # what takes files; anything else is told in a few words
+MOST_BYTES = 2**16  # of the body of any other request; a sign-in is read before it is known who sends it
 SAFE = ("GET", "HEAD", "OPTIONS")
 ASKED_AGAIN = 5.0  # seconds after which it is asked anew if anybody needs a credential
 HEADERS = {
@@ -57,19 +59,20 @@ class Guard:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         answer = _Answer(self.service, scope, send)
-        most = self.service.options.most_bytes
+        most = self.service.options.most_bytes if scope["path"] == UPLOADS else MOST_BYTES
         if (refusal := await self._refusal(scope, headers)) is not None:
             await answer.refuse(*refusal)
             return
+        remedy = "send fewer files at a time, or start with a larger --max-upload" if scope["path"] == UPLOADS else ""
         if _length(headers) > most:
-            await answer.refuse(413, _too_large(most))
+            await answer.refuse(413, _too_large(most, remedy))
             return
         body = _Body(receive, most)
         answer.body = body
         with suppress(_TooLargeError):  # what was made of it below is not sent
             await self.app(scope, body.receive, answer.send)
         if body.too_large:
-            await answer.refuse(413, _too_large(most))
+            await answer.refuse(413, _too_large(most, remedy))
 
     async def _refusal(self, scope: Scope, headers: Mapping[str, str]) -> tuple[int, str] | None:
         """Return why a request is refused, with the status; None, and its sender in its state, if it is not."""
@@ -77,6 +80,8 @@ class Guard:
         host = headers.get("host", "")
         if not needed and _name_of(host) not in HERE:
             return 421, "this service is for this machine alone: ask for 127.0.0.1 or localhost"
+        if headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate":
+            return 403, "a page elsewhere may lead here, and ask for nothing"
         who, by_cookie = await self._who(headers, needed)
         if scope["method"] not in SAFE:
             origin = headers.get("origin")
@@ -200,5 +205,5 @@ def _name_of(host: str) -> str:
     return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
 
 
-def _too_large(most: int) -> str:
-    return f"more than {most:,} bytes; send fewer files at a time, or start with a larger --max-upload"
+def _too_large(most: int, remedy: str) -> str:
+    return f"more than {most:,} bytes" + (f"; {remedy}" if remedy else "")

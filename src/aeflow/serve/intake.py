@@ -51,11 +51,12 @@ class Upload:
 
 
 class Intake:
-    """Receiver of uploads, with a bound on how many wait."""
+    """Receiver of uploads, with a bound on how many wait, and how large they are together: all lie in memory."""
 
-    def __init__(self, scorer: Scorer, worklist: Worklist, folder: Path, most: int) -> None:
-        self.scorer, self.worklist, self.folder, self.most = scorer, worklist, folder, most
-        self.waiting = 0
+    def __init__(self, scorer: Scorer, worklist: Worklist, folder: Path, most: int, most_bytes: int) -> None:
+        self.scorer, self.worklist, self.folder = scorer, worklist, folder
+        self.most, self.most_bytes = most, most_bytes
+        self.waiting = self._bytes = 0
         self._one = threading.Lock()
         self.queue = ScoringQueue(scorer)
         self._threads = ThreadPoolExecutor(THREADS, "intake")
@@ -65,17 +66,22 @@ class Intake:
             left.unlink()
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Hold a place among those who wait; BusyError if all are taken."""
+    def place(self, size: int) -> Iterator[None]:
+        """Hold a place among those who wait for a request of ``size`` bytes; BusyError if all are taken.
+
+        One that is alone has its place, however large it is.
+        """
         with self._one:
-            if self.waiting >= self.most:
+            if self.waiting >= self.most or (self.waiting and self._bytes + size > self.most_bytes):
                 raise BusyError
             self.waiting += 1
+            self._bytes += size
         try:
             yield
         finally:
             with self._one:
                 self.waiting -= 1
+                self._bytes -= size
 
     def submit(self, upload: Upload) -> Future[list[dict[str, Any]]]:
         """Score an upload; the future has its rows, see ``scored``."""

@@ -27,6 +27,7 @@ class Options:
     port: int = 8765
     most_bytes: int = 256 * 2**20  # of the body of a request
     most_waiting: int = 64  # uploads; more are told to come again (429)
+    most_together: int = 4  # times ``most_bytes`` that those which wait have in all
     seconds: float = 120.0  # until a request is given up (503)
     secure: bool = False  # if TLS stands in front: cookies are then for TLS alone
 
@@ -55,7 +56,8 @@ class Service:
     ) -> Service:
         """Put a service together; ``folder`` keeps the images."""
         worklist, labels = Worklist(database, scorer), Labels(database)
-        intake = Intake(scorer, worklist, folder, options.most_waiting)
+        most_together = options.most_together * options.most_bytes
+        intake = Intake(scorer, worklist, folder, options.most_waiting, most_together)
         return cls(
             options=options,
             run=run,

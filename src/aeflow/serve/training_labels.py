@@ -47,7 +47,8 @@ def labelled_records(worklist: Path, known: Sequence[Record]) -> tuple[list[Reco
 
 def _path(folder: Path, one: AgreedLabel) -> Path:
     """Return where the file of a labelled image is kept."""
-    return folder / IMAGES / one.image.content[:2] / one.image.content
+    content: str = one.image.content
+    return folder / IMAGES / content[:2] / content
 
 
 def _place(one: AgreedLabel) -> Slice | None:
@@ -74,7 +75,7 @@ def _masks(folder: Path, found: Sequence[AgreedLabel]) -> dict[str, Path]:
     for one in found:
         if one.regions:
             drawn[one.image.content].append(one)
-    masks = {}
+    masks: dict[str, Path] = {}
     for content, parts in drawn.items():
         image = parts[0].image
         if not image.slice:

@@ -77,7 +77,7 @@ def _rows(connection: Connection, model: int) -> Iterator[dict[str, Any]]:
     chosen = select(*columns).join(studies, studies.c.id == images.c.study).where(images.c.model == model)
     for row in connection.execute(chosen.order_by(images.c.at.desc(), images.c.slice.desc()).limit(MOST)):
         # two files may have one name: the identifier tells them apart
-        yield {**row.row, "path": row.id, SOURCE: row.source, AT: row.at[:16]}
+        yield {**row.row, "path": row.id, SOURCE: row.source, AT: f"{row.at[:10]} {row.at[11:16]}"}
 
 
 def _name(source: Source) -> str:
