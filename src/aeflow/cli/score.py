@@ -68,6 +68,7 @@ def score(
     """Score images: how abnormal, how sure, and where."""
     from aeflow.data.records import find_images
     from aeflow.deploy.open_model import open_model
+    from aeflow.imageio.decoder_pool import decoders
     from aeflow.results.pictures import PictureFolder
     from aeflow.results.score_page import ScorePage
     from aeflow.results.score_table import ScoreLines, ScoreTable
@@ -114,6 +115,7 @@ def score(
         raise SettingsError(url, "a URL, which only an archive is scored from", "name a folder with --out")
     prepare()
     files = find_images(paths)
+    decoders().start()
     scorer = open_model(run, backend, device, len(files))
     if false_positive_rate is not None:
         scorer = scorer.at_rate(false_positive_rate)
