@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
 import re
@@ -17,6 +18,7 @@ import typer
 
 from aeflow.cli import app
 from aeflow.config import Settings
+from helpers.command import within
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -137,6 +139,54 @@ def test_the_commands_of_a_page_exist(page):
         assert name is not None, shown
         options = {option for parameter in known[name].params for option in parameter.opts} | {"--help"}
         assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, shown
+
+
+def sentences() -> str:
+    """Return all that the program may say: the texts in its source, one a line, without what is put into them."""
+    found = []
+    for path in (ROOT / "src" / "aeflow").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(" ".join(node.value.split()))
+    return "\n".join(found)
+
+
+def stale(printed: str) -> list[str]:
+    """Return the parts of printed lines, between their numbers, of three words or more, that the program cannot say."""
+    put_in = r"-?[\d.,]+%?|[:;]|left-right| from "  # numbers, an axis, where a threshold comes from
+    parts = (part.strip(" ,;.()") for line in printed.splitlines() for part in re.split(put_in, line))
+    known = sentences()
+    return [part for part in parts if len(part.split()) >= 3 and part not in known]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_shows_of_a_training_is_what_one_says(page):
+    shown = [block for block in BLOCK.findall(page.read_text()) if block.startswith(("trained on", "looks for"))]
+    shown += re.findall(r"[\d.]+% of new normals are expected .*\)", page.read_text())
+    assert not stale("\n".join(shown))
+    if page.name == "index.md":
+        assert len(shown) > 2
+        assert stale("threshold 2.2: 4.9% of normal images lie above on average (rank 57 of 60)")
+
+
+def test_what_a_page_shows_of_scores_and_metrics_is_what_commands_print(tiny_run, data, tmp_path):
+    text = (ROOT / "docs" / "index.md").read_text()
+    image = next((data / "test" / "normal").iterdir())
+    line, _ = within("score", tiny_run, image)
+    form = re.compile(r"(normal  |abnormal)  score +-?\d+\.\d{3}  p [01]\.\d{4}  \S+")
+    shown = text.partition("$ aeflow score RUN IMAGES\n")[2].partition("```")[0].splitlines()
+    assert len(shown) == 2
+    assert all(form.fullmatch(one.partition("  (outside")[0]) for one in [*shown, line.rstrip()])
+    printed, _ = within("evaluate", tiny_run, data, "--out", tmp_path / "out")
+    metrics = re.findall(r"^(\S.*?) +[\d.]{5}   [\d.]{5} to [\d.]{5}$", text, re.MULTILINE)
+    assert len(metrics) == 6
+    assert all(f" {name} " in printed for name in metrics)
+    [threshold] = re.findall(r"^threshold .* from held-out .*$", text, re.MULTILINE)
+    assert without_numbers(threshold) in without_numbers(" ".join(printed.split()))
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"-?\d[\d.]*", "#", text)
 
 
 def test_a_page_that_fetches_is_noticed():

@@ -1,4 +1,4 @@
-"""Memory of `aeflow score`, the whole process and its decoders, over 1,000 and over 10,000 images.
+"""Memory of `aeflow score`, the whole process and its decoders, over 600, 2,400 and 10,000 images.
 
     python -m benchmarks.speed.memory RUN FOLDER [--out benchmarks/results]
 
@@ -22,7 +22,7 @@ from benchmarks.options import Parser
 from benchmarks.processes import run_process
 from benchmarks.speed.runs import CLI
 
-MARKS = (1_000, 10_000)
+MARKS = (600, 2_400, 10_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,9 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             linked = link_images(Path(folder) / "images", itertools.islice(itertools.cycle(images), n))
             ran = run_process([*CLI, "score", options.run, linked, "--out", Path(folder) / "scores.parquet"])
         found[str(n)] = {"peak_mb": round(ran.peak_mb, 1), "images_per_second": round(n / ran.seconds, 1)}
-    result = {"images": found, "machine": machine()}
-    write_results(options.out / "memory.json", result)
-    print(json.dumps(result, indent=1))
+        write_results(options.out / "memory.json", {"images": found, "machine": machine()})
+        print(f"{n:,} images: {json.dumps(found[str(n)])}")
 
 
 if __name__ == "__main__":

@@ -109,6 +109,7 @@ class Model:
                 raise SettingsError("value_range", "given for a file, which says its own", "leave it out")
             results = score(self.scorer, [one_image(Path(image), self.scorer.settings.slice_axis)], maps=True)
         else:
+            show_typed([WHERE])
             results = score_images(self.scorer, [self._in_memory(image, "image", value_range)], maps=True)
         [(_, result)] = results
         if isinstance(result, ImageError):
@@ -154,7 +155,8 @@ class Model:
         given = [one for item in images for one in (item if isinstance(item, list | tuple) else [item])]
         if not given:
             raise DataError("images", "none was given", "name at least one image or folder")
-        show_typed(spelling for one in given if isinstance(one, str | os.PathLike) for spelling in (one, Path(one)))
+        named = (one for one in given if isinstance(one, str | os.PathLike))
+        show_typed([WHERE, *(spelling for one in named for spelling in (one, Path(one)))])
         # Files that follow one another are found together: their number is known, and they are decoded ahead.
         parts: list[tuple[list[Record], list[tuple[int, Any]]]] = [
             (find_images([one for _, one in group]), []) if are_files else ([], list(group))

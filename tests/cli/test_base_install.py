@@ -69,6 +69,18 @@ def test_it_scores_an_export_as_the_whole_package_does(openvino_export: Path, tm
     assert (tmp_path / "scores.html").read_text().count("data:image/jpeg") == len(IMAGES)
 
 
+def test_what_a_first_score_does_not_need_is_not_imported(openvino_export: Path) -> None:
+    """Pydicom and GDCM belong to the decoders; the rest of a start is rich's, pydantic's and NumPy's."""
+    code = (
+        "import sys; from aeflow.cli import main\n"
+        "second = set(sys.modules)\ntry: main(sys.argv[1:])\nexcept SystemExit as end: assert not end.code\n"
+        "print(*({'numpy', 'rich', 'pydantic'} & second), *({'pydicom', 'gdcm', 'torch'} & set(sys.modules)), 'end')"
+    )
+    command = [sys.executable, "-c", code, "score", str(openvino_export), str(IMAGES[0])]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ)
+    assert done.stdout.splitlines()[-1] == "end", done.stderr
+
+
 def test_it_explains_by_what_an_export_holds(openvino_export: Path, tmp_path: Path) -> None:
     out, err = base("explain", openvino_export, IMAGES[0], "--out", tmp_path)
     assert "the average normal image, most by the" in out

@@ -166,7 +166,7 @@ def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path
     assert done.stdout == ""
     assert re.fullmatch(r"error: .* holds no model.json; give the folder [^\n]*\n", done.stderr)
     assert "a folder without images; name a folder that holds images" in error_of("score", run, tmp_path / "empty")
-    assert "no images in split 'val'; the splits are: train, test" in error_of("evaluate", run, data, "--split", "val")
+    assert "no images in split 'val'; put images into" in error_of("evaluate", run, data, "--split", "val")
     assert "beta: '7' is not allowed" in error_of("train", data, "--out", tmp_path / "r", "--set", "beta=7")
     wrong = ("train", data, "--out", tmp_path / "r", "--set")
     assert "telepathy: no such setting; settings are encoder, stages" in error_of(*wrong, "telepathy=1")

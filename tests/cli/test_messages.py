@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pickle
 import re
+import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ from PIL import Image
 import aeflow
 from aeflow.cli import main
 from aeflow.data.records import find_images, read_records
-from aeflow.errors import ArtifactError, DataError, SettingsError
+from aeflow.errors import ArtifactError, DataError, OutputError, SettingsError
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.reader import read_image
 from helpers.data import texture
@@ -112,6 +114,8 @@ def test_slips_in_python_are_one_line_with_the_remedy(folder, tmp_path, tiny_run
     image, gone = folder / "test/normal/a.png", tmp_path / "nosuch.png"
     with pytest.raises(ImageError, match=re.escape(f"{gone}: ")):  # typed, so named
         model.score(gone)
+    with pytest.raises(ImageError, match=r"^the image given: has the shape \(40, 40, 4\); give"):
+        model.score(np.zeros((40, 40, 4)))
     with pytest.raises(SettingsError, match=r"^image: a list of 2 images; score_all or frame take several$"):
         model.score([image, image])
     with pytest.raises(
@@ -122,6 +126,34 @@ def test_slips_in_python_are_one_line_with_the_remedy(folder, tmp_path, tiny_run
         aeflow.train(folder, out=tmp_path / "run", looks_fro="focal")
     with pytest.raises(ArtifactError, match=r"already holds a model; .*in Python overwrite=True"):
         aeflow.train(folder, out=tiny_run)
+
+
+def test_results_do_not_come_among_the_images_that_they_are_of(folder, tmp_path, capsys, tiny_run):
+    images = folder / "train" / "normal"
+    for option in ("--maps", "--dicom", "--nifti"):
+        found = error_of(capsys, "score", tiny_run, images, option, images)
+        assert found == f"{images}: holds images that are read here; name a folder of its own for the results"
+    file = tmp_path / "file"
+    file.touch()
+    assert error_of(capsys, "score", tiny_run, images, "--maps", file) == f"{file}: is a file; name a folder"
+    plain = tmp_path / "plain"
+    shutil.copytree(images, plain)
+    with pytest.raises(OutputError, match=r"holds images that are read here"):
+        aeflow.train(plain, out=plain)
+    for place in (images, plain):
+        assert sorted(path.name for path in place.iterdir()) == ["a.png", "b.png"]
+
+
+def test_the_folder_that_was_probably_meant_is_named(folder, capsys, tiny_run):
+    found = error_of(capsys, "score", tiny_run, folder / "tset")
+    assert found.endswith(f"/tset: there is no such file or folder; check the path: there is {folder / 'test'}")
+
+
+def test_office_documents_beside_images_are_passed_over(folder, capsys):
+    with zipfile.ZipFile(folder / "train/normal/list.xlsx", "w") as file:
+        file.writestr("[Content_Types].xml", "<Types/>")
+    assert len(read_records(folder)) == 4
+    assert capsys.readouterr().err.startswith("note: 1 file is no image and is passed over: ")
 
 
 def test_a_path_that_nobody_typed_is_not_named(folder, tiny_run, capsys):

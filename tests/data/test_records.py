@@ -117,7 +117,8 @@ def test_folder_errors(data, tmp_path_factory):
     assert error_of(read_records, empty) == expected
     (empty / "train/normal").mkdir(parents=True)
     assert error_of(read_records, empty) == f"{empty}: holds no images; {layout}"
-    assert error_of(read_records, data, "val") == f"{data}: no images in split 'val'; the splits are: train, test"
+    into = f"put images into {data}/val/{{normal,abnormal}} (the splits are: train, test)"
+    assert error_of(read_records, data, "val") == f"{data}: no images in split 'val'; {into}"
 
 
 def test_a_folder_of_images_alone_is_taken_for_train_normals_with_a_note(tmp_path, capsys):
@@ -129,8 +130,8 @@ def test_a_folder_of_images_alone_is_taken_for_train_normals_with_a_note(tmp_pat
         ("b.png", "train", 0),
     ]
     read_records(tmp_path)
-    assert capsys.readouterr().err.count(f"all 2 images in {tmp_path} are taken for normal ones to train on") == 1
-    assert error_of(read_records, tmp_path, "test").endswith("no images in split 'test'; the splits are: train")
+    assert capsys.readouterr().err.count(f"all 2 images in {tmp_path} are taken for normal to train on") == 1
+    assert error_of(read_records, tmp_path, "test").endswith("/test/{normal,abnormal} (the splits are: train)")
 
 
 @pytest.mark.parametrize("name", ["pneumonia", "Train", "series"])

@@ -304,3 +304,14 @@ def test_a_stream_that_is_left_early_leaves_nothing_running():
     began = time.perf_counter()
     assert decoders().submit(double, FILE, 1).result(timeout=10) == 2
     assert time.perf_counter() - began < 5
+
+
+def test_a_process_that_was_started_ahead_reads_the_first_file_and_is_ended_if_none_comes():
+    with Decoders(LIMITS, workers=2) as pool:
+        pool.start()
+        ahead = pool._ahead[0][0].pid
+        assert pool.submit(whoami, FILE).result()[0] == ahead
+        pool.start()
+        unused = pool._ahead[0][0].pid
+    assert gone(ahead)
+    assert gone(unused)

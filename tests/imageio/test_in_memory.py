@@ -61,12 +61,20 @@ def test_a_stated_range_is_black_to_white_and_nothing_is_stretched():
         (np.full((40, 40), "a"), "values of the type"),
         ([[1 + 2j] * 40] * 40, "values of the type complex128"),
         ([[1, 2], [1]], "no array"),
-        (None, r"has the shape \(\)"),
+        (np.zeros((3, 40, 40)), r"has the shape \(3, 40, 40\); .*, as np\.moveaxis\(array, 0, -1\) does"),
+        (None, "no image but NoneType; give a path, an array"),
+        (b"\x89PNG", "no image but bytes"),
     ],
 )
 def test_what_cannot_be_taken_is_said(given, found):
     with pytest.raises(ImageError, match=found):
         image_in_memory(given)
+
+
+@pytest.mark.parametrize("value_range", [(5, 5), (255, 0), 255])
+def test_a_range_that_is_none_is_said(value_range):
+    with pytest.raises(ImageError, match=r"value_range=.*; give the value of black, then that of white"):
+        image_in_memory(np.eye(40), value_range)
 
 
 def test_an_empty_image_is_one_here_too():

@@ -19,10 +19,10 @@ from aeflow.errors import DataError, count
 from aeflow.privacy import pseudonym
 from aeflow.reporting.html import render
 from aeflow.reporting.style import as_data_uri
+from aeflow.runtime.console import Terminal
 from aeflow.runtime.files import write_text
 from aeflow.runtime.folders import alone, refuse_former_set, together
 from aeflow.runtime.inputs import Inputs
-from aeflow.runtime.terminal import Terminal
 
 JSON, HTML = "audit.json", "audit.html"
 MAX_LISTED = 10  # images named under a finding, and refusals listed

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from aeflow.errors import DataError, SettingsError
+from aeflow.errors import DataError, SettingsError, check_path
 from aeflow.privacy import identify, show_typed
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -66,7 +66,7 @@ def _typed(paths: Any) -> Any:
     given = paths if isinstance(paths, list) else [paths]
     show_typed(given)
     if not any(os.path.lexists(path) for path in given):
-        raise DataError(given[0], "there is no such file or folder", "check the path")
+        raise DataError(given[0], "there is no such file or folder", check_path(given[0]))
     return paths
 
 

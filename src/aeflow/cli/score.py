@@ -68,6 +68,7 @@ def score(
     """Score images: how abnormal, how sure, and where."""
     from aeflow.data.records import find_images
     from aeflow.deploy.open_model import open_model
+    from aeflow.imageio.decoder_pool import decoders
     from aeflow.results.pictures import PictureFolder
     from aeflow.results.score_page import ScorePage
     from aeflow.results.score_table import ScoreLines, ScoreTable
@@ -122,6 +123,7 @@ def score(
         )
     prepare()
     files = find_images(paths)
+    decoders().start()
     scorer = open_model(run, backend, device, len(files))
     if false_positive_rate is not None:
         scorer = scorer.at_rate(false_positive_rate)

@@ -6,12 +6,13 @@ import inspect
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args, get_origin
-
-from pydantic.fields import FieldInfo
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from aeflow.cli.options import Json, app
 from aeflow.cli.output import print_json
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo  # a quarter of the time that `aeflow --help` takes
 
 BOUNDS = {"ge": "from {}", "gt": "above {}", "le": "to {}", "lt": "below {}", "max_length": "at most {} values"}
 
@@ -38,7 +39,7 @@ def settings(as_json: Json = False) -> None:
     from rich.box import SIMPLE
     from rich.table import Table
 
-    from aeflow.runtime.terminal import Terminal
+    from aeflow.runtime.console import Terminal
 
     table = Table(box=SIMPLE)
     table.add_column("setting", no_wrap=True)

@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from aeflow._types import Floats32
 from aeflow.data.masks import MASK, REGION
@@ -25,6 +24,9 @@ from aeflow.imageio.image import Acquisition, Image, Slice
 from aeflow.imageio.limits import LIMITS
 from aeflow.imageio.masks import read_mask_of
 from aeflow.imageio.reader import decode_image, read_dataset, read_image
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 Pixels = NDArray[np.float32]
 

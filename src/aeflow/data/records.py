@@ -103,7 +103,9 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
         records = [record for record in records if record.split == split]
         if not records:
             found = f"no images in split '{split}'"
-            named = f"the splits are: {', '.join(there)}" if there else "give the images one with aeflow data split"
+            folders = "normal" if split == "train" else "{normal,abnormal}"
+            into = f"put images into {data / split / folders} (the splits are: {', '.join(there)})"
+            named = into if there else "give the images one with aeflow data split"
             named = _above(data) or named
             raise DataError(data, found, named)
     if not any(os.path.exists(record.path) for record in records):  # a few missing ones are refused when read
@@ -228,7 +230,8 @@ def _plain(data: Path) -> list[Record]:
 @cache
 def _note_plain(data: str, images: int) -> None:
     """Say once what the images of a folder are taken for."""
-    print(f"note: all {count(images, 'image')} in {data} are taken for normal ones to train on", file=sys.stderr)
+    taken = "the image" if images == 1 else f"all {images:,} images"
+    print(f"note: {taken} in {data} {'is' if images == 1 else 'are'} taken for normal to train on", file=sys.stderr)
 
 
 def _of_manifest(data: Path) -> list[Record]:

@@ -87,7 +87,7 @@ def masks_beside(root: Path) -> list[Record]:
     """
     from aeflow.data.loader import ahead_of
     from aeflow.imageio.decoder_pool import decoders
-    from aeflow.imageio.reader import read_mask  # pydicom takes a while to load
+    from aeflow.imageio.reader import read_mask
 
     pool = decoders()
     folders = (folder for folder in sorted(root.glob("TCGA_*")) if folder.is_dir())

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from aeflow.deploy.benchmark import STAGES, Bench
 from aeflow.errors import count
-from aeflow.runtime.terminal import Terminal
+from aeflow.runtime.console import Terminal
 
 WIDTH = 24  # columns of the bar
 

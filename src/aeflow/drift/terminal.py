@@ -13,7 +13,7 @@ from aeflow.drift.drift import Drift
 from aeflow.drift.source import Source
 from aeflow.drift.words import findings, name_of, share
 from aeflow.errors import count
-from aeflow.runtime.terminal import Terminal
+from aeflow.runtime.console import Terminal
 
 COLOURS = {"alarm": "bold red", "look": "yellow", "fine": "green"}
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from aeflow.errors import count
 from aeflow.evaluation.localisation import lines as lines_of_localisation
 from aeflow.evaluation.localisation import words
-from aeflow.runtime.terminal import Terminal
+from aeflow.runtime.console import Terminal
 
 NAMES = {
     "auroc": "AUROC",

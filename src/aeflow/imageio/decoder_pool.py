@@ -5,52 +5,48 @@ script, which may lack ``if __name__ == "__main__"``. Each has a pipe and a thre
 the middle of anything leaves no lock behind. A file is blamed for a death, or for too much memory, only if it was the
 first that a worker read: earlier ones may have left the memory full or damaged.
 
-The memory limit, and that a busy worker dies with its parent, are for Linux; elsewhere a worker ends after its task.
+What a worker does is in ``decoder_worker``.
 """
 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import functools
 import os
 import pickle
 import queue
-import resource
-import signal
 import subprocess
 import sys
 import threading
 import time
-import warnings
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from aeflow.errors import AeflowError
-from aeflow.imageio.errors import FileError, ImageError, ImageLimitError
+from aeflow.imageio.decoder_worker import REMEDY_EXPORT_IMAGE, Answer
+from aeflow.imageio.errors import FileError, ImageLimitError
 from aeflow.imageio.file_costs import FileCosts
 from aeflow.imageio.limits import LIMITS, Limits
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Task = tuple["Future[Any]", bytes, Path]
-Answer = tuple[Literal["done", "refused", "broken"], Any]  # broken: the worker is of no use any more
+Launched = tuple["subprocess.Popen[bytes]", Connection]  # a process that loads the readers, and the pipe to it
 
 WORKERS = 2
 _shared_workers = WORKERS
 START_SECONDS = 60.0  # until a worker has loaded the readers; a busy machine may take longer, and a note says so
-REMEDY_EXPORT_IMAGE = "export it again, best as a 16-bit grey PNG"
 # Loads the readers first: neither the time nor the memory for that counts against the first file.
 WORKER_SCRIPT = (
-    "import sys; sys.path[:] = sys.argv[3:]; import aeflow.imageio.reader; "
-    "from aeflow.imageio.decoder_pool import serve; serve(*map(int, sys.argv[1:3]))"
+    "import sys; sys.path[:] = sys.argv[3:]; import aeflow.imageio.reader, aeflow.imageio.dicom.reader; "
+    "from aeflow.imageio.decoder_worker import serve; serve(*map(int, sys.argv[1:3]))"
 )
-_PR_SET_PDEATHSIG = 1  # of prctl(2)
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt(3)
 
 
 class Decoders:
@@ -63,10 +59,20 @@ class Decoders:
         self._tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._costs = FileCosts(limits)
-        self._workers = [_Worker(limits) for _ in range(workers)]
+        self._limits = limits
+        self._ahead: deque[Launched] = deque()
+        self._workers = [_Worker(limits, self._ahead) for _ in range(workers)]
         self._threads = [threading.Thread(target=self._run, args=(w,), daemon=True) for w in self._workers]
         for thread in self._threads:
             thread.start()
+
+    def start(self) -> None:
+        """Start a process for the first file to come, which loads the readers while the caller opens a model.
+
+        Nothing is said of one that cannot start: the file's own will say it.
+        """
+        with suppress(OSError):
+            self._ahead.append(_launched(self._limits))
 
     def submit(
         self, function: Callable[Concatenate[Path, P], T], path: Path, *args: P.args, **kwargs: P.kwargs
@@ -91,6 +97,10 @@ class Decoders:
             while thread.is_alive():  # it may be about to start a process
                 worker.kill()
                 thread.join(0.05)
+        for process, connection in self._ahead:  # no file came
+            connection.close()
+            process.kill()
+            process.wait()
 
     def __enter__(self) -> Decoders:
         return self
@@ -146,8 +156,8 @@ os.register_at_fork(after_in_child=decoders.cache_clear)  # threads do not survi
 class _Worker:
     """One process at a time, and a new one for the next task after it died or was ended."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, ahead: deque[Launched]) -> None:
+        self.limits, self.ahead = limits, ahead
         self.process: subprocess.Popen[bytes] | None = None
         self.fresh = True  # has not read any file yet
         self.closed = False
@@ -193,15 +203,10 @@ class _Worker:
         return "refused", ImageLimitError(path, found, "simplify or split it, or raise max_seconds")
 
     def _start(self) -> None:
-        """Start a process, send it the limits and wait until it answers; AeflowError if it cannot start, or dies."""
+        """Take or launch a process and wait until it answers; AeflowError if it cannot start, or dies."""
         self.fresh = True
-        self.connection, theirs = Pipe()
-        fd, nowhere = theirs.fileno(), subprocess.DEVNULL
-        command = [sys.executable, "-c", WORKER_SCRIPT, str(fd), str(os.getpid()), *map(str, sys.path)]
         try:
-            with theirs:
-                self.process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
-            self.connection.send(self.limits)
+            self.process, self.connection = self._started_ahead() or _launched(self.limits)
             if not self.connection.poll(START_SECONDS):
                 from aeflow.runtime.terminal import print  # a worker, which has this module too, says nothing
 
@@ -213,6 +218,17 @@ class _Worker:
             reason = type(error).__name__
         reason = self.stop() or reason
         raise AeflowError("decoding", f"no worker process started ({reason})", "free memory, or install aeflow again")
+
+    def _started_ahead(self) -> Launched | None:
+        """Return a process that was started ahead and is alive, if there is one."""
+        try:
+            process, connection = self.ahead.popleft()
+        except IndexError:
+            return None
+        if process.poll() is None:
+            return process, connection
+        connection.close()
+        return None
 
     def kill(self) -> None:
         """End the process for good, from any thread."""
@@ -234,54 +250,13 @@ class _Worker:
         return f"exit code {code}" if code >= 0 else f"signal {-code}"
 
 
-def serve(fd: int, parent: int) -> None:
-    """Run a worker: answer calls from the pipe ``fd`` until it closes, and die with ``parent``."""
-    connection = Connection(fd)
-    try:
-        limits: Limits = connection.recv()
-        _protect(limits, parent)
-        connection.send(None)
-        while True:
-            connection.send_bytes(_answer(connection.recv_bytes(), limits))
-    except (EOFError, OSError):  # the parent is gone
-        return
-
-
-def _protect(limits: Limits, parent: int) -> None:
-    """Set the limits of this process, and let it die with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    warnings.simplefilter("ignore")
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core file would hold a patient's image
-    if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was gone before
-        sys.exit()
-    if hasattr(libc, "gnu_get_libc_version"):  # the blocks of one image serve the next: half the time of a small one
-        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
-        libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
-    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    bound = used + limits.max_memory
-    resource.setrlimit(resource.RLIMIT_AS, (bound if hard == resource.RLIM_INFINITY else min(bound, hard), hard))
-
-
-def _answer(call: bytes, limits: Limits) -> bytes:
-    """Return the pickled answer to a pickled call; whatever its function raises becomes an ImageError."""
-    path: object = "file"
-    try:
-        folder, function, path, args, kwargs = pickle.loads(call)
-        if folder is not None:
-            os.chdir(folder)
-        answer: Answer = "done", function(path, *args, **kwargs)
-        return pickle.dumps(answer, protocol=5)
-    except Exception as error:
-        if isinstance(error, MemoryError) or isinstance(error.__cause__, MemoryError):
-            found = f"needs more than {limits.max_memory} bytes of memory"
-            answer = "broken", ImageLimitError(path, found, "shrink or split it, or raise max_memory")
-        elif isinstance(error, ImageError):
-            answer = "refused", error
-        else:  # its text may hold a patient's name
-            answer = "refused", ImageError(path, f"its reader failed ({type(error).__name__})", REMEDY_EXPORT_IMAGE)
-        return pickle.dumps(answer)
+def _launched(limits: Limits) -> Launched:
+    """Launch a process, which answers once it has loaded the readers, with its limits; OSError if it cannot start."""
+    ours, theirs = Pipe()
+    fd, nowhere = theirs.fileno(), subprocess.DEVNULL
+    command = [sys.executable, "-c", WORKER_SCRIPT, str(fd), str(os.getpid()), *map(str, sys.path)]
+    with theirs:
+        process = subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, pass_fds=[fd])
+    with suppress(BrokenPipeError):  # it has ended already, and so its answer will not come
+        ours.send(limits)
+    return process, ours

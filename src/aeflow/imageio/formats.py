@@ -78,6 +78,11 @@ def _read_nifti(content: bytes, where: Path, limits: Limits, at: Slice | None) -
     return nifti.read(content, where, limits, index, axis)
 
 
+def _is_office(content: bytes) -> bool:
+    """Return if this is a ZIP archive whose first member is that of Microsoft's or of OpenDocument's formats."""
+    return content.startswith(b"PK\x03\x04") and content.startswith((b"[Content_Types].xml", b"mimetype"), 30)
+
+
 DICOM = Format("DICOM", read=_read_dicom, header=_dicom_header, known=dicom.is_dicom)
 NIFTI = Format("NIfTI", read=_read_nifti, header=nifti.header, known=nifti.is_nifti)
 
@@ -94,6 +99,7 @@ FORMATS = (
     Format("HDF5 data, not an image", ((0, b"\x89HDF"),)),
     Format("a NumPy array, not an image", ((0, b"\x93NUMPY"),)),
     Format("a PDF document, not an image", ((0, b"%PDF"),), other=True),
+    Format("an office document, not an image", known=_is_office, other=True),
     Format("a ZIP archive, not an image", ((0, b"PK\x03\x04"),), None, "unpack it"),
     _raster("BMP", raster.BMP, b"BM"),  # last, because two letters prove little
 )

@@ -29,8 +29,12 @@ def image_in_memory(given: Any, value_range: tuple[float, float] | None = None) 
     if it cannot be taken so.
     """
     samples = _samples(given)
+    if samples.ndim == 0:
+        raise ImageError(WHERE, f"no image but {type(given).__name__}", "give a path, an array, a tensor or a picture")
     if samples.ndim not in (2, 3) or (samples.ndim == 3 and samples.shape[-1] not in (1, 3)) or not samples.size:
-        raise ImageError(WHERE, f"has the shape {samples.shape}", GIVE)
+        first = samples.ndim == 3 and samples.shape[0] in (1, 3) and samples.size > 0
+        remedy = f"{GIVE}, as np.moveaxis(array, 0, -1) does" if first else GIVE
+        raise ImageError(WHERE, f"has the shape {samples.shape}", remedy)
     if samples.shape[0] * samples.shape[1] > LIMITS.max_pixels:
         raise ImageError(WHERE, f"{samples.shape[1]} x {samples.shape[0]} pixels", f"at most {LIMITS.max_pixels:,}")
     samples = samples[..., 0] if samples.ndim == 3 and samples.shape[-1] == 1 else samples
@@ -65,7 +69,7 @@ def _scaled(samples: NDArray[Any], value_range: tuple[float, float] | None) -> N
             found = f"{samples.dtype} from {low:g} to {high:g}, which says nothing of their range"
             raise ImageError(WHERE, found, "state it: value_range=(black, white)")
         return samples
-    black, white = value_range
-    if not black < white:
+    if not isinstance(value_range, tuple | list) or len(value_range) != 2 or not value_range[0] < value_range[1]:
         raise ImageError(WHERE, f"value_range={value_range}", "give the value of black, then that of white")
+    black, white = value_range
     return np.asarray(((samples.astype(np.float64) - black) / (white - black)).clip(0, 1))

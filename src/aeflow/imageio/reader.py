@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import Dataset
 
 from aeflow._types import Axis
 from aeflow.imageio import dicom, nifti
@@ -25,6 +24,9 @@ from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.imageio.formats import FORMATS, SNIFFED, recognise
 from aeflow.imageio.image import Header, Image, Plane, RawImage, Slice
 from aeflow.imageio.limits import LIMITS, Limits
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
 
 MIN_SIDE = 32  # pixels; an encoder of stride 32 sees nothing in less
 Kind = Literal["directory", "headed", "plain"]

@@ -23,8 +23,12 @@ def file_name(number: int, ending: str) -> str:
 def former(folder: Path, ending: str, inputs: Inputs, overwrite: bool) -> dict[str, None]:
     """Return the names of the files of an earlier table in a folder, in order; ``ending`` is a regular expression.
 
-    Raises OutputError if one is an input or was not written by aeflow, or if they are not to be overwritten.
+    Raises OutputError if one is an input or was not written by aeflow, or if they are not to be overwritten; if the
+    folder is a file, or holds inputs itself.
     """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(folder, "is a file", "name a folder")
+    inputs.keep_apart(folder)
     name = re.compile(rf"\d{{5,}}{ending}")
     found = sorted(path for path in folder.iterdir() if name.fullmatch(path.name)) if folder.is_dir() else []
     for path in found:

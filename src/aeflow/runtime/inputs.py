@@ -15,11 +15,14 @@ class Inputs:
     def __init__(self, files: Iterable[Path | None] = ()) -> None:
         self._new: list[Path] = []
         self._known: set[tuple[int, int]] = set()
+        self._folders: set[Path] = set()
         self.add(files)
 
     def add(self, files: Iterable[Path | None]) -> None:
         """Add files that turned out to be read, too."""
-        self._new += [file for file in files if file is not None]
+        new = [file for file in files if file is not None]
+        self._new += new
+        self._folders.update(file.parent for file in new)
 
     def spare(self, place: Path) -> None:
         """Raise OutputError if one of the files is where something is to be written."""
@@ -30,6 +33,12 @@ class Inputs:
         self._new.clear()
         if found in self._known:
             raise OutputError(place, "is one of the inputs", "name another place")
+
+    def keep_apart(self, folder: Path) -> None:
+        """Raise OutputError if files lie in a folder for results, which would be taken for more of them next time."""
+        found = _identity(folder)
+        if found is not None and any(_identity(one) == found for one in self._folders):
+            raise OutputError(folder, "holds images that are read here", "name a folder of its own for the results")
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

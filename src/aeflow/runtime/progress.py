@@ -24,7 +24,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from aeflow.runtime.terminal import Terminal, print
+from aeflow.runtime.console import Terminal
+from aeflow.runtime.terminal import print
 
 MEANT = 1.0  # seconds from which a pace means anything
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal; what is over sooner says nothing

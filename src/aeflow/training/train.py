@@ -13,7 +13,7 @@ from aeflow.artifacts.layout import of_run
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few, too_few_patients
 from aeflow.config import FLOWGMM, Settings
-from aeflow.data.plain_folders import TrainingData, place_of
+from aeflow.data.plain_folders import TrainingData, place_of, records_of
 from aeflow.data.records import Refusals
 from aeflow.data.slices import refusals_among
 from aeflow.errors import DataError, SettingsError, count
@@ -214,6 +214,7 @@ def check_divisible(settings: Settings) -> None:
 
 def _inputs(data: TrainingData, run: Path, *given: Path | None) -> Inputs:
     """Return the files that a training reads; raises OutputError if one is where it writes."""
+    Inputs(file for record in records_of(data) for file in record.files).keep_apart(run)
     inputs = inputs_with(data, *given)
     for name in of_run(run):
         inputs.spare(run / name)

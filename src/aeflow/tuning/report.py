@@ -15,8 +15,8 @@ from aeflow.errors import count
 from aeflow.reporting.html import public, render
 from aeflow.reporting.palette import ABNORMAL, INK, MUTED, NEUTRAL, NORMAL, WIDTH
 from aeflow.reporting.style import as_data_uri, grid, new_figure, styled
+from aeflow.runtime.console import Terminal
 from aeflow.runtime.files import write_text
-from aeflow.runtime.terminal import Terminal
 
 
 def print_tuning(summary: Mapping[str, Any]) -> None:

@@ -10,7 +10,8 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 
-from aeflow.imageio.dicom.reader import header, is_dicom, read
+from aeflow.imageio.dicom.reader import header, read
+from aeflow.imageio.dicom.recognise import is_dicom
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.limits import Limits
 from aeflow.imageio.reader import read_image, read_mask

@@ -22,7 +22,8 @@ from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
 from aeflow.imageio.dicom.decode import decode, encoded
 from aeflow.imageio.dicom.parse import parse
 from aeflow.imageio.dicom.pixel_module import layout
-from aeflow.imageio.dicom.reader import directory, header, is_dicom, read
+from aeflow.imageio.dicom.reader import directory, header, read
+from aeflow.imageio.dicom.recognise import is_dicom
 from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.limits import Limits
 from helpers.dicom_files import WHERE, compressed, content, dataset, element, items, parsed, shown, values

@@ -30,7 +30,7 @@ from pydicom import Dataset, dcmread
 from aeflow.imageio.dicom import values
 from aeflow.imageio.dicom.decode import Encoded, decode, encoded
 from aeflow.imageio.dicom.display import shown
-from aeflow.imageio.dicom.parse import EXPORT, ParsedDicom, encoding, parse
+from aeflow.imageio.dicom.parse import EXPORT, ParsedDicom, parse
 from aeflow.imageio.dicom.pixel_module import Layout, layout
 from aeflow.imageio.dicom.sop_classes import DIRECTORY, not_an_image
 from aeflow.imageio.dicom.values import UnreadableError, described
@@ -43,11 +43,6 @@ NAME_AN_IMAGE = "name an image file"
 MAX_HEADER = 64 * 2**20  # bytes that a result which refers to an image takes over
 MAX_LISTED = 100_000  # files in a directory
 ROUNDED = 1e-2  # from what directions of length 1 at right angles may be off: some files give two decimals
-
-
-def is_dicom(content: bytes) -> bool:
-    """Return if these bytes begin like DICOM: with its preamble, or with an element of group 0002 or 0008."""
-    return content[128:132] == b"DICM" or encoding(content) is not None
 
 
 def header(content: bytes, where: Path, limits: Limits) -> Header:

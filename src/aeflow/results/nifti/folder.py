@@ -75,7 +75,7 @@ class NiftiFolder(Sink):
             if self.no_volume:
                 verb = "belongs" if self.no_volume == 1 else "belong"
                 found = f"{count(self.no_volume, 'image')} {verb} to no volume and no series of slices"
-                print(f"note: {found}: no NIfTI map of them", file=sys.stderr)
+                print(f"note: {found}: no NIfTI map of {'it' if self.no_volume == 1 else 'them'}", file=sys.stderr)
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         """Take the map of a row; the rows of one file must follow one another."""
