@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from helpers.once import of_session, once
 
 hypothesis.settings.register_profile("aeflow", deadline=None)  # laws; how long one takes hangs on what runs beside it
 hypothesis.settings.load_profile("aeflow")
+
+# In an activated environment pynetdicom's scripts hide the programs of dcmtk that have their names.
+programs = [folder for folder in os.get_exec_path() if Path(folder) != Path(sys.executable).parent]
+os.environ["PATH"] = os.pathsep.join(programs)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
