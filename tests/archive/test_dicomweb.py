@@ -216,6 +216,7 @@ def test_a_busy_server_is_asked_again_and_limits_hold(files: Path, monkeypatch: 
         ("dicomwebs://host/studies?SECRET", "a query with something else than attributes"),
         ("dicomweb://host/dicom-web", "names no studies"),
         ("dicomweb://host/studies/../SECRET", "names no studies"),
+        ("dicomweb://host/studies/..", "names no studies"),
         ("dicomweb://[::/studies", "is no URL"),
     ],
 )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 SCHEMES = {"dicomweb": "http", "dicomwebs": "https"}
 CREDENTIALS_FOR = f"{CREDENTIALS}_HOST"  # the host, and port if there is one, that alone gets the credentials
-UID = r"[0-9.]{1,64}"
+UID = r"[0-9][0-9.]{0,63}"
 PLACE = re.compile(rf"(.*)/studies(?:/({UID})(?:/series/({UID})(?:/instances/({UID}))?)?)?/?")
 SHAPE = "write dicomweb://HOST/PATH/studies, /studies/UID, or /studies/UID/series/UID"
 STUDY_UID, SERIES_UID, INSTANCE_UID = "0020000D", "0020000E", "00080018"  # as DICOM JSON names attributes
@@ -141,7 +141,7 @@ def items(source: str) -> Iterator[Item]:
             for study in _found(place, place.http, (*of_studies, *narrowed), STUDY_UID):
                 yield from _instances(replace(place, study=study[STUDY_UID], query=of_instances))
     except (FinalError, PassingError, OSError, ValueError) as error:
-        remedy = f"check the URL, and {CREDENTIALS}_TOKEN or _USER and _PASSWORD in the environment; or repeat"
+        remedy = f"check the URL, and {CREDENTIALS}_HOST, _TOKEN, _USER and _PASSWORD in the environment; or repeat"
         raise DataError(source, f"cannot be listed ({reason(error)})", remedy) from error
 
 
@@ -152,7 +152,7 @@ def fetch(item: Item) -> Fetched:
 
 
 def _item(place: Place) -> Item:
-    """Return an instance; its mark is its UID, since other pixels have another one (PS3.4, PS3.3 C.12.1)."""
+    """Return an instance; its mark is its UID, since other pixels have another one (PS3.3, C.7.6.1.1.2)."""
     url = replace(place, query=()).url()
     return Item(url, url, version=place.instance)
 
