@@ -6,6 +6,7 @@ import itertools
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -67,7 +68,7 @@ def cluster() -> Iterator[Callable[[], str]]:
 
                 yield new
             finally:
-                server.terminate()
+                server.send_signal(signal.SIGINT)  # whoever is connected still is cut off
 
 
 def _wait(found: Path, folder: str, server: subprocess.Popen[str]) -> None:
