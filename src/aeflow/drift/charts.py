@@ -44,7 +44,7 @@ TILTS = (
     Tilt("wider", 0.35, 0.95),
     Tilt("narrower", 0.5),
 )
-ON_INPUTS = (*STEPS, *TILTS)
+ON_INPUTS: tuple[Bet | Tilt, ...] = (*STEPS, *TILTS)
 ON_SCORES = tuple(
     Bet(kind, share, stake)
     for kind in ("lower", "higher")
