@@ -18,15 +18,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import exp, log, sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from aeflow._types import Floats
 
 Kind = Literal["lower", "higher", "wider", "narrower"]
-FAR = 8.0  # standard deviations, beyond which no rank is drawn
+NORMAL = NormalDist()  # of the standard library: charts are read where scipy is not loaded
+LEAST = 1e-15  # rank, and distance from 1; none is drawn beyond
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ class Tilts:
 
     def factors(self, u: float | Floats) -> Floats:
         """Return the factor of each tilt (..., tilts) for ranks ``u`` (...)."""
-        z = np.clip(ndtri(np.asarray(u, np.float64))[..., None], -FAR, FAR)
+        rank = np.clip(np.asarray(u, np.float64), LEAST, 1 - LEAST)
+        z = np.array([NORMAL.inv_cdf(one) for one in rank.ravel()]).reshape(*rank.shape, 1)
         return np.asarray(np.exp(np.minimum(self._linear * z + self._square * z**2, self._most) - self._allowance))
 
 
@@ -101,14 +104,14 @@ def _tilt(tilt: Tilt) -> tuple[float, float, float, float]:
     """Return the factors of z and z^2, the largest exponent, and the logarithm of the mean for a uniform rank."""
     a = tilt.strength
     if tilt.kind in ("lower", "higher"):
-        b = float(ndtri(tilt.bound))
-        mean = np.exp(a * a / 2) * ndtr(b - a) + np.exp(a * b) * ndtr(-b)
-        return (a if tilt.kind == "higher" else -a), 0.0, a * b, float(np.log(mean))
+        b = NORMAL.inv_cdf(tilt.bound)
+        mean = exp(a * a / 2) * NORMAL.cdf(b - a) + exp(a * b) * NORMAL.cdf(-b)
+        return (a if tilt.kind == "higher" else -a), 0.0, a * b, log(mean)
     if tilt.kind == "narrower":
-        return 0.0, -a, 0.0, -0.5 * float(np.log1p(2 * a))
-    b, root = float(ndtri((1 + tilt.bound) / 2)), float(np.sqrt(1 - 2 * a))  # a is below 1/2
-    mean = (2 * ndtr(b * root) - 1) / root + 2 * np.exp(a * b * b) * ndtr(-b)
-    return 0.0, a, a * b * b, float(np.log(mean))
+        return 0.0, -a, 0.0, -0.5 * log(1 + 2 * a)
+    b, root = NORMAL.inv_cdf((1 + tilt.bound) / 2), sqrt(1 - 2 * a)  # a is below 1/2
+    mean = (2 * NORMAL.cdf(b * root) - 1) / root + 2 * exp(a * b * b) * NORMAL.cdf(-b)
+    return 0.0, a, a * b * b, log(mean)
 
 
 def rate_factors(flag: bool, at_most: float, instead: Floats) -> Floats:
