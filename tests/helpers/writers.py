@@ -49,6 +49,7 @@ class Case:
     program: str = COMMAND
     typed: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    says_what_it_found: bool = False  # its output depends on what a killed one has done already
     needs_room: bool = True  # False if what happens on a full disk is the matter of a test of its own
 
     def run(self, warm: Commands, *, at: int = 0, limit: int = -1, terminal: bool = False) -> Ended:

@@ -194,6 +194,7 @@ def cache_clear(world: World) -> Case:
         lambda: put_copy(world.out, old),
         lambda: check_cache(world.out),
         at_the_end=nothing_is_left,
+        says_what_it_found=True,
         variables={"AEFLOW_CACHE": str(world.out)},
         needs_room=False,  # it writes no byte
     )

@@ -238,6 +238,7 @@ def archive_since(world: World) -> Case:
         lambda: put_copy(world.out, old),
         the_old_and_more,
         at_the_end=whole,
+        says_what_it_found=True,
         program="helpers.steps:archive_in_parts_of_one",
         needs_room=False,
     )

@@ -95,6 +95,7 @@ def add_user(world: World) -> Case:
         a_user_or_none,
         one_user,
         typed=f"{PASSWORD}\n",
+        says_what_it_found=True,
         needs_room=False,  # SQLite leaves an empty file
     )
 
@@ -204,6 +205,7 @@ def asked_of_node(world: World, command: str, states: tuple[list[str], ...]) -> 
         lambda: put_copy(world.out, old),
         old_or_new,
         new,
+        says_what_it_found=True,
         needs_room=False,  # SQLite's log has it already
     )
 
