@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from aeflow.archive.sources.remote import TRIES
+from aeflow.archive.sources.tries import TRIES
 from aeflow.runtime.machine import machine
 from benchmarks.studies.cluster import constants, scenarios
 from benchmarks.studies.cluster.cluster import Cluster

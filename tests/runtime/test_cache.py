@@ -109,7 +109,7 @@ def test_a_graph_is_listed_and_what_has_opened_it_goes_on_after_clearing(
     assert clear(entries(root), root) == entry.size
     assert entries(root) == []
     x = torch.rand(1, 3, SIZE, SIZE).numpy()
-    assert scorer.backend.run(x).measures["flow"].shape == (1,)  # what was opened goes on
+    assert scorer.backend.run(x).measures["flow"].shape == (1, 1)  # what was opened goes on
 
 
 def test_using_makes_young(filled: Path, data: Path, encoder: Encoder) -> None:

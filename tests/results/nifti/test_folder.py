@@ -332,5 +332,5 @@ def test_maps_replace_those_of_an_earlier_run_and_nothing_else(tmp_path: Path) -
         written(tmp_path / "out", rows, overwrite=True)
     sink = NiftiFolder(path.parent)
     sink.inputs.add([path])
-    with pytest.raises(OutputError, match="is one of the inputs"):
+    with pytest.raises(OutputError, match="holds images that are read here"):
         sink.__enter__()
