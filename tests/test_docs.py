@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,7 @@ def test_the_commands_of_a_page_exist(page):
         assert {word.partition("=")[0] for word in words if word.startswith("-")} <= options, shown
 
 
+@cache
 def sentences() -> str:
     """Return all that the program may say: the texts in its source, one a line, without what is put into them."""
     found = []
