@@ -53,14 +53,8 @@ def test_pictures_never_replace_images(tiny_run: Path, images: Path, tmp_path: P
     if way == "a neighbour":  # foreign pictures that are no inputs
         given = IMAGES[0]
     line = error_of("score", tiny_run, given, "--maps", out, *TORCH)
-    found = (
-        "is one of the inputs"
-        if way == "hard links"
-        else "is there already, and not by aeflow"
-        if way == "a neighbour"
-        else HOLDS
-    )
-    assert found in line
+    found = {"hard links": "is one of the inputs", "a neighbour": "is there already, and not by aeflow"}
+    assert found.get(way, HOLDS) in line
     assert contents(images) == before
 
 
