@@ -21,7 +21,7 @@ import numpy as np
 
 from aeflow.metrics.image import auroc
 from aeflow.runtime.process import prepare
-from aeflow.training.confirm_pool import SEEN_AT
+from aeflow.training.confirm_pool import SEEN_AT, separation
 from benchmarks.common import BRAIN, CHEST, machine_line, write_results
 from benchmarks.options import Parser
 from benchmarks.studies.label_curve.draws import NONE, drawn
@@ -71,7 +71,7 @@ def measured(world: World, data: Path, runs: Path, number: int) -> Iterator[dict
         row["without"] = row["with"] = auroc(base.score(asked).tolist(), truth)
         row["used"] = lesson.learnt is not None
         if lesson.learnt is not None:
-            row["separation"] = base.separation_of(lesson)
+            row["separation"] = separation(*base.beside_held_out(lesson.chosen), lesson.abnormal)
             row["ill_of_found"] = float(np.isin(lesson.chosen, ill).mean()) if len(lesson.chosen) else 0.0
             row["with"] = auroc(scores_after(world, base, lesson, asked)[0].tolist(), truth)
         print(row, flush=True)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
-
 from aeflow._types import Floats
 from aeflow.calibration.calibration import fit_calibration
 from aeflow.calibration.posterior import fit_posterior
 from aeflow.data.augment import recapture
-from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
-from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.class_mixture_em import MixtureFit, Pool
-from aeflow.training.confirm_pool import SEEN_AT, doubted, separation
+from aeflow.training.confirm_pool import second_opinion
 from aeflow.training.fit_flowgmm import FlowExamples, fit_flowgmm
 from aeflow.training.learn_flowgmm import batches_of
 from benchmarks.inputs import features_of, measures_of
@@ -44,9 +40,8 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     def confirm(start: MixtureFit, pool: Pool) -> Pool:
         if len(labelled):
             return pool
-        among = np.array(evenly(np.flatnonzero(start.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
-        apart = separation(base.score(base.held), base.score(rows[among]), start.abnormal[among])
-        return pool if apart >= SEEN_AT else doubted(pool)
+        among = start.likely_abnormal()
+        return second_opinion(pool, *base.beside_held_out(rows[among]), start.abnormal[among])
 
     flow = net.flows[-1]
     fit, found = fit_flowgmm(flow, examples, (batches_of(net, held), len(held)), kinds, net.settings, confirm)  # type: ignore[arg-type]
@@ -56,7 +51,7 @@ def learn_end_to_end(world: World, base: Base, labelled: Rows, pool: Rows) -> Fl
     measures, ratios = measures_of(net, held)
     beside = (name for name in world.plan.learnt.chosen_terms if name != "flow")
     calibration = fit_calibration(net.settings.model_copy(update={"terms": ("flow", *beside)}), measures, {})
-    chosen = np.array(evenly(np.flatnonzero(fit.start.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
+    chosen = fit.start.likely_abnormal()
     share = found.share if found is not None and found.used else 0.5
 
     def normals_only(of: dict[str, Floats]) -> Floats:

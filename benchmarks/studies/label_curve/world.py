@@ -21,7 +21,7 @@ from aeflow.calibration.posterior import fit_posterior
 from aeflow.config import Settings, make_settings
 from aeflow.data.augment import Change, recapture
 from aeflow.data.records import Record, of_label, read_records
-from aeflow.data.splits import evenly, hold_out, leave_out_patients, shared_patients
+from aeflow.data.splits import hold_out, leave_out_patients, shared_patients
 from aeflow.features.cache import FeatureCache
 from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
@@ -30,9 +30,8 @@ from aeflow.model.front import Front, Pooled
 from aeflow.model.regions import REGIONS
 from aeflow.scoring.scorer import measure
 from aeflow.training import train as training
-from aeflow.training.calibrate import MAX_WEIGHED
 from aeflow.training.class_mixture_em import Examples, MixtureFit, Pool, fit_class_mixture
-from aeflow.training.confirm_pool import SEEN_AT, doubted, separation
+from aeflow.training.confirm_pool import second_opinion
 from aeflow.training.plan import DIFFUSE, FOCAL
 from benchmarks.inputs import features_of, labels_of
 
@@ -108,9 +107,9 @@ class Base:
         """Return the scores (n,) of some rows."""
         return self.calibration.normals_only(self.calibration.terms(self.measures(rows)))
 
-    def separation_of(self, lesson: Lesson) -> float:
-        """Return how far above held-out normals the scores of the images lie that look abnormal to the classes."""
-        return separation(self.score(self.held), self.score(lesson.chosen), lesson.abnormal)
+    def beside_held_out(self, rows: Rows) -> tuple[Floats, Floats]:
+        """Return the scores of the held-out normals (n,), and of some rows (m,)."""
+        return self.score(self.held), self.score(rows)
 
 
 def other_scanner(pixels: Floats32, key: str) -> Floats32:
@@ -209,7 +208,7 @@ def teach(world: World, base: Base, labelled: Rows, pool: Rows, s: Floats | None
     learnt, found = fit_class_mixture(examples, kinds, world.plan.learnt) if label.any() else (None, None)
     if learnt is None:
         return Lesson(None, found, rows[:0], np.zeros(0), np.zeros(0))
-    chosen = np.array(evenly(np.flatnonzero(learnt.abnormal > 0.5).tolist(), MAX_WEIGHED), dtype=int)
+    chosen = learnt.likely_abnormal()
     return Lesson(learnt, found, rows[chosen], learnt.judged[chosen], learnt.abnormal[chosen])
 
 
@@ -236,7 +235,9 @@ def learn(
     """Learn classes as `training.train` does; return test scores, findings in the pool, and the posterior's weight."""
     lesson = teach(world, base, labelled, pool, s)
     found = lesson.found
-    if found is not None and found.used and not len(labelled) and base.separation_of(lesson) < SEEN_AT:
-        return base.score(world.test), doubted(found), 0.0
+    if found is not None and found.used and not len(labelled):
+        found = second_opinion(found, *base.beside_held_out(lesson.chosen), lesson.abnormal)
+        if not found.used:
+            return base.score(world.test), found, 0.0
     scores, weight = scores_after(world, base, lesson, world.test)
     return scores, found, weight

@@ -53,6 +53,7 @@ def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
     """
     width, height, left, gap, bottom = PLOT
     count, right = len(source.rows), width - 8
+    step = -(-count // MOST_POINTS) or 1  # of many images one in so many is drawn
     tall = (height - 8 - gap - bottom) / 2
     curves = {"scores": source.other_scores, "images": source.other_images}
     most = max(value for curve in curves.values() for value in (*curve.values, 10 * curve.line))
@@ -74,17 +75,16 @@ def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
         )
 
     def path(curve: Curve) -> str:
-        step = -(-count // MOST_POINTS) or 1  # of a long one the highest in each stretch
+        # of a long one the highest in each stretch
         tops = [(start, max(curve.values[start : start + step])) for start in range(0, count, step)]
         return " ".join(f"{x(number):.1f},{y_of_evidence(value):.1f}" for number, value in tops)
 
     parts = [line("grid", y_of_p(p), f"{p:g}") for p in (0.0, 0.5, 1.0)]
     parts.append(f'<line class="threshold" x1="{left}" x2="{right}" y1="{y_of_p(rate):.1f}" y2="{y_of_p(rate):.1f}"/>')
-    shown = range(0, count, -(-count // MOST_POINTS) or 1)
     parts += [
         f'<circle class="{"low" if source.p_values[i] <= rate else "dot"}" cx="{x(i):.1f}" '
         f'cy="{y_of_p(source.p_values[i]):.1f}" r="2.2"/>'
-        for i in shown
+        for i in range(0, count, step)
     ]
     parts.append(line("grid", y_of_evidence(LEAST), f"{LEAST:g}"))
     parts.append(line("threshold", y_of_evidence(source.other_images.line), "alarm"))
@@ -102,8 +102,7 @@ def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
         f'<text x="{x(i):.1f}" y="{height - 5}" text-anchor="{anchor}">{escape(at[source.rows[i]])}</text>'
         for i, anchor in ((0, "start"), (count - 1, "end"))
     ]
-    named = {"images": source.other_images, "scores": source.other_scores}
-    found = ", ".join(f"{len(curve.alarms)} of other {name}" for name, curve in named.items())
+    found = ", ".join(f"{len(curve.alarms)} of other {name}" for name, curve in reversed(curves.items()))
     words = f"p-values of {count:,} patients and the evidence that something changed; alarms: {found}"
     start = f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(words)}">'
     return Markup(f"{start}{''.join(parts)}</svg>")  # numbers alone, and words that are escaped

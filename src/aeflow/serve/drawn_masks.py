@@ -17,7 +17,7 @@ from aeflow.imageio.image import Slice
 from aeflow.imageio.nifti_space import canonical, slice_of
 from aeflow.imageio.reader import read_header
 from aeflow.results.nifti.map_file import KINDS, header_in, new_header
-from aeflow.runtime.files import replacing
+from aeflow.runtime.files import write_bytes
 from aeflow.serve.labels import Region
 
 DESCRIPTION = b"aeflow: regions that readers drew"
@@ -77,5 +77,4 @@ def _write(place: Path, content: bytes) -> None:
     """Write a mask unless it is there already, so that features in a cache stay those of it."""
     place.parent.mkdir(mode=0o700, exist_ok=True)
     if not place.is_file() or place.read_bytes() != content:
-        with replacing(place) as file:
-            file.write(content)
+        write_bytes(place, content)

@@ -3,8 +3,7 @@
 Each candidate's worth is ``b d``. ``b = exp(-|ln(p / rate)|)`` is one where the p-value is the rate of false alarms
 that the threshold allows: there a label decides most. ``d`` is the distance to the nearest image that is labelled or
 chosen already (greedy k-centres, Sener and Savarese 2018), over small pictures of image and map. A worth of
-``b + 1 - p`` finds more abnormal images and teaches less: AUROC 0.985 after thirty labels for 0.986, five draws of
-chest train images.
+``b + 1 - p`` finds more abnormal images and taught no more on train folders.
 """
 
 from __future__ import annotations

@@ -24,8 +24,6 @@ from aeflow.scoring.scorer import Measured, measure
 from aeflow.training.class_mixture_em import MixtureFit
 from aeflow.training.learn_classes import LabelledSet, LearntClasses
 
-MAX_WEIGHED = 200  # abnormal images, labelled or found, on which the weight of the classes' term is fitted
-
 
 def calibrate_on(
     net: AEFlow, held_out: Sequence[Record], learnt: LearntClasses | None = None
@@ -94,7 +92,7 @@ def _weigh(
     net: AEFlow, calibration: Calibration, labelled_set: LabelledSet, fit: MixtureFit
 ) -> tuple[Floats, Floats, Floats]:
     """Return normals-only scores, out-of-fold judgements and probabilities of images that are, or look, abnormal."""
-    rows = evenly(np.flatnonzero(fit.abnormal > 0.5).tolist(), MAX_WEIGHED)
+    rows = fit.likely_abnormal()
     scores = np.zeros(len(rows))
     with bar("Weighing", len(rows)) as advance:
         for i, (_, measured) in enumerate(measure(TorchBackend(net), [labelled_set.records[row] for row in rows])):

@@ -28,6 +28,7 @@ from scipy.stats import norm
 
 from aeflow._types import Floats
 from aeflow.config import Settings
+from aeflow.data.splits import evenly
 from aeflow.errors import DataError
 from aeflow.model.class_mixture import ClassMixture
 
@@ -38,6 +39,7 @@ MIN_SEPARATION = 2.0  # of abnormal from normal, in standard deviations of the k
 KIND_PRIOR = 10.0  # images that the mean of all abnormal ones counts in the mean of each kind
 MIN_APART = 3.0  # in units of ``_apart``; nearer images found in a pool may only be of another scanner
 MAX_SHARE = 0.9  # of the pool; with more, the images differ, not the patients
+MAX_LIKELY = 200  # abnormal images, labelled or found, that are scored to weigh the classes' term or to confirm a pool
 TINY = 1e-9
 
 
@@ -75,6 +77,10 @@ class MixtureFit:
     kinds: list[str]  # of abnormality, one for each component after the normal one
     judged: Floats = field(repr=False)  # (n,) evidence of each example, out-of-fold, in deviations of known normals
     abnormal: Floats = field(repr=False)  # (n,) probability that each is abnormal; 0 or 1 where labelled or unused
+
+    def likely_abnormal(self) -> list[int]:
+        """Return the rows of examples that are, or look, abnormal; of many MAX_LIKELY, evenly drawn."""
+        return evenly(np.flatnonzero(self.abnormal > 0.5).tolist(), MAX_LIKELY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,6 @@ from aeflow._types import Floats
 from aeflow.calibration.calibration import fit_calibration
 from aeflow.config import UNCHOSEN
 from aeflow.data.records import Record
-from aeflow.data.splits import evenly
 from aeflow.features.cache import FeatureCache
 from aeflow.features.cached_features import Features
 from aeflow.model.aeflow import AEFlow
@@ -25,7 +24,6 @@ from aeflow.training.learn_classes import LabelledSet, LearntClasses
 from aeflow.training.log_det_weight import measures_under
 
 SEEN_AT = 2.5  # standard deviations of the held-out normals; below it no pool on three train folders gained anything
-MAX_FOUND = 200  # images of the pool that are asked about
 
 
 def separation(normals: Floats, found: Floats, abnormal: Floats) -> float:
@@ -38,15 +36,23 @@ def separation(normals: Floats, found: Floats, abnormal: Floats) -> float:
     return float((np.average(found, weights=abnormal) - normals.mean()) / normals.std(ddof=1))
 
 
+def second_opinion(pool: Pool, normals: Floats, found: Floats, abnormal: Floats) -> Pool:
+    """Return the findings in a pool, not used unless the scores stand apart (``separation``) by SEEN_AT."""
+    if separation(normals, found, abnormal) >= SEEN_AT:
+        return pool
+    what = "what sets a part of the unlabelled images apart does not look abnormal to the model of the normals"
+    return replace(pool, used=False, finding=f"{what}: they are not used; label ten images")
+
+
 def confirmed(
     net: AEFlow, cache: FeatureCache, held_out: Features, labelled_set: LabelledSet, fit: MixtureFit, pool: Pool
 ) -> Pool:
     """Return the findings in the pool, not used if there is no label and the score of ``net`` does not see them."""
     if not pool.used or any(label > 0 for label in labelled_set.labels):
         return pool
-    rows = evenly(np.flatnonzero(fit.abnormal > 0.5).tolist(), MAX_FOUND)
-    normals, found = _scores(net, cache, held_out, [labelled_set.records[row] for row in rows])
-    return pool if separation(normals, found, fit.abnormal[rows]) >= SEEN_AT else doubted(pool)
+    rows = fit.likely_abnormal()
+    scores = _scores(net, cache, held_out, [labelled_set.records[row] for row in rows])
+    return second_opinion(pool, *scores, fit.abnormal[rows])
 
 
 def confirm_classes(net: AEFlow, cache: FeatureCache, held_out: Features, learnt: LearntClasses) -> LearntClasses:
@@ -58,12 +64,6 @@ def confirm_classes(net: AEFlow, cache: FeatureCache, held_out: Features, learnt
         return learnt
     net.classes, net.settings = None, net.settings.model_copy(update={"classifier": "none"})
     return LearntClasses(learnt.labelled_set, None, pool)
-
-
-def doubted(pool: Pool) -> Pool:
-    """Return the findings in a pool that are not used, since the normals-only score does not see them."""
-    found = "what sets a part of the unlabelled images apart does not look abnormal to the model of the normals"
-    return replace(pool, used=False, finding=f"{found}: they are not used; label ten images")
 
 
 def _scores(net: AEFlow, cache: FeatureCache, held_out: Features, records: list[Record]) -> tuple[Floats, Floats]:

@@ -37,13 +37,16 @@ def check_run(run: Path, resume: bool, overwrite: bool) -> None:
         raise ArtifactError(run, found, f"choose another --out, or {REPLACE}")
 
 
-def inputs_with(data: TrainingData, *given: Path | None) -> Inputs:
-    """Return the files that a training reads."""
-    inputs = Inputs([Path(data) / MANIFEST, *given])
-    inputs.add(file for record in records_of(data) for file in record.files)
+def inputs_of(data: TrainingData, run: Path, *given: Path | None) -> Inputs:
+    """Return the files that a training reads; OutputError if one would be replaced, or if images lie in ``run``."""
+    inputs = Inputs(file for record in records_of(data) for file in record.files)
+    inputs.keep_apart(run)
+    inputs.add([Path(data) / MANIFEST, *given])
     for folder in given:
         if folder is not None and folder.is_dir():
             inputs.add(folder.iterdir())
+    for name in of_run(run):
+        inputs.spare(run / name)
     return inputs
 
 

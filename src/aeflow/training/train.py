@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aeflow.artifacts.layout import of_run
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few, too_few_patients
 from aeflow.config import FLOWGMM, Settings
-from aeflow.data.plain_folders import TrainingData, place_of, records_of
+from aeflow.data.plain_folders import TrainingData, place_of
 from aeflow.data.records import Refusals
 from aeflow.data.slices import refusals_among
 from aeflow.errors import DataError, SettingsError, count
@@ -40,7 +39,7 @@ from aeflow.training.fit_terms import fit_terms
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
-from aeflow.training.run_folder import check_run, inputs_with, write_run
+from aeflow.training.run_folder import check_run, inputs_of, write_run
 from aeflow.training.training_images import TrainingImages, more_normals, read_images
 
 
@@ -125,7 +124,7 @@ def _trained(
     prepare()
     check_divisible(settings)
     on = pick_device(device)
-    inputs = _inputs(data, run, encoder_weights, painted) if ranks.first() else Inputs()
+    inputs = inputs_of(data, run, encoder_weights, painted) if ranks.first() else Inputs()
     images = ranks.from_first(lambda: read_images(data, settings))
     of_flowgmm = _of_flowgmm(data, images, settings)
     encoder = pretrained(settings.encoder, settings.encoder_stages, encoder_weights).to(on)
@@ -210,15 +209,6 @@ def check_divisible(settings: Settings) -> None:
     if ranks.size() > 1 and settings.subnet == "resnet":
         found = "'resnet' normalises over a batch, which several processes divide"
         raise SettingsError("subnet", found, "choose conv, or train in one process")
-
-
-def _inputs(data: TrainingData, run: Path, *given: Path | None) -> Inputs:
-    """Return the files that a training reads; raises OutputError if one is where it writes."""
-    Inputs(file for record in records_of(data) for file in record.files).keep_apart(run)
-    inputs = inputs_with(data, *given)
-    for name in of_run(run):
-        inputs.spare(run / name)
-    return inputs
 
 
 def _learn_classes(
