@@ -78,7 +78,10 @@ def test_measures_are_float64_and_of_every_term(scorer: Scorer, reference: Score
 def test_only_what_is_asked_for_comes_back(scorer: Scorer) -> None:
     plain, whole = scorer.backend.run(X), scorer.backend.run(X, maps=True, pictures=True)
     assert (plain.maps, plain.x_hat) == ({}, None)
-    assert scorer.backend.run(X, maps=True).x_hat is None
+    mapped = scorer.backend.run(X, maps=True)
+    assert mapped.x_hat is None
+    assert mapped.maps.keys() == {"anomaly"}, "the residual map needs the reconstruction"
+    np.testing.assert_allclose(mapped.maps["anomaly"], whole.maps["anomaly"], rtol=1e-5, atol=1e-5)
     assert scorer.backend.run(X, pictures=True).maps == {}
     assert {name: m.shape for name, m in whole.maps.items()} == dict.fromkeys(output_names.MAPS, (3, SIZE, SIZE))
     assert {m.dtype for m in (*whole.maps.values(), whole.x_hat)} == {np.dtype(np.float32)}

@@ -67,7 +67,10 @@ class Backend(Protocol):
         """Side of the images in pixels."""
 
     def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
-        """Return the raw measures of images ``x`` (B, 3, size, size) in [0, 1], with maps and x_hat if asked for."""
+        """Return the raw measures of images ``x`` (B, 3, size, size) in [0, 1], with maps and x_hat if asked for.
+
+        Among the maps is the residual map only if x_hat is asked for as well.
+        """
 
 
 class GraphBackend(ABC):
@@ -114,7 +117,8 @@ def wanted(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...
     }
     asked = (
         always
-        | ({*map(output_names.of_map, output_names.MAPS), output_names.REGION} if maps else set())
+        | ({output_names.of_map("anomaly"), output_names.REGION} if maps else set())
         | ({output_names.X_HAT} if pictures else set())
+        | ({output_names.of_map("residual")} if maps and pictures else set())  # it needs the reconstruction
     )
     return tuple(name for name in outputs if name in asked)

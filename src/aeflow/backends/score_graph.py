@@ -18,25 +18,24 @@ from aeflow.model.input_statistics import measure_input_statistics
 from aeflow.model.terms import TERMS
 
 
-def measured(net: AEFlow, x: Tensor, maps: bool = True) -> dict[str, Tensor]:
-    """Return the raw measures, the maps if asked for, and the reconstruction of images ``x`` (B, 3, H, W), by name."""
-    m = net(x, maps)
-    found = {TERMS[name].output: measure for name, measure in m.terms.items()} | {
-        output_names.INPUT_STATISTICS: measure_input_statistics(m.encoded.x, m.pooled),
-        output_names.X_HAT: net.laid_into(x, m.x_hat, m.encoded),
-    }
+def measured(net: AEFlow, x: Tensor, maps: bool, pictures: bool) -> dict[str, Tensor]:
+    """Return by name the raw measures of images ``x`` (B, 3, H, W), with what ``Backend.run`` is asked for."""
+    m = net(x, maps, pictures)
+    found = {TERMS[name].output: measure for name, measure in m.terms.items()}
+    found[output_names.INPUT_STATISTICS] = measure_input_statistics(m.encoded.x, m.pooled)
     if net.front.recognises:
         assert m.encoded.statistics is not None
         found[output_names.REGION_STATISTICS] = m.encoded.statistics
     if m.log_ratios is not None:
         found[output_names.LOG_RATIOS] = m.log_ratios
     if maps:
-        found |= {
-            output_names.of_map("residual"): net.residual_map(m),
-            output_names.of_map("anomaly"): net.anomaly_map(m),
-        }
+        found[output_names.of_map("anomaly")] = net.anomaly_map(m)
         if m.encoded.region is not None:
             found[output_names.REGION] = net.region_map(m.encoded)
+    if pictures:
+        found[output_names.X_HAT] = net.laid_into(x, m.x_hat, m.encoded)
+        if maps:
+            found[output_names.of_map("residual")] = net.residual_map(m)
     return found
 
 
@@ -105,7 +104,7 @@ class ScoreGraph(nn.Module):
         )
 
     def forward(self, x: Tensor) -> tuple[Tensor, ...]:
-        found = measured(self.net, x)
+        found = measured(self.net, x, maps=True, pictures=True)
         measures = {name: found[TERMS[name].output] for name in self.calibrated.calibration.term_scales}
         found |= self.calibrated(measures, found.get(output_names.LOG_RATIOS))
         return tuple(found[name] for name in self.outputs)

@@ -9,7 +9,6 @@ from torch import Tensor
 from aeflow._types import Floats32
 from aeflow.backends.base import BackendOutput
 from aeflow.backends.score_graph import measured
-from aeflow.model import output_names
 from aeflow.model.aeflow import AEFlow
 from aeflow.runtime.device import images_on, in_parts
 
@@ -27,10 +26,7 @@ class TorchBackend:
     @torch.no_grad()
     def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
         def compute(part: Tensor) -> dict[str, Tensor]:
-            found = measured(self.net, images_on(part, next(self.net.parameters()).device), maps)
-            if not pictures:
-                del found[output_names.X_HAT]
-            return found
+            return measured(self.net, images_on(part, next(self.net.parameters()).device), maps, pictures)
 
         size = min(self._max_images or len(x), len(x))
         parts, fits = in_parts(compute, size, torch.from_numpy(x))

@@ -182,8 +182,8 @@ def prove(artifact: Artifact, folder: Path, content: dict[str, Any], run: Path) 
     rows, maps = [], dict.fromkeys(output_names.MAPS, 0.0)
     for start in range(0, len(images), BATCH):
         x = as_pixels(images[start : start + BATCH])
-        outputs, theirs = backend.outputs(x, tuple(content["outputs"])), reference.run(x, maps=True)
-        ours = BackendOutput.of(outputs)
+        outputs = backend.outputs(x, tuple(content["outputs"]))
+        ours, theirs = BackendOutput.of(outputs), reference.run(x, maps=True, pictures=True)
         rows.append(np.stack([value_of(calibration, theirs), value_of(calibration, ours), outputs[output_names.SCORE]]))
         for name in output_names.MAPS:
             scale = calibration.maps[name]

@@ -97,8 +97,7 @@ def in_stages(
     input_statistics = measure_input_statistics(encoded.x, pool(net.flow_features(encoded))).double().cpu().numpy()
     terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")
-    for pixel_map in (net.residual_map(measures), net.anomaly_map(measures)):
-        pixel_map.cpu().numpy()
+    net.anomaly_map(measures).cpu().numpy()
     clock.lap("maps")
     scorer = artifact.scorer
     values = [

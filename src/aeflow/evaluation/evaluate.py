@@ -187,13 +187,14 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
     calibration = scorer.calibration
     pixels = {name: PixelMetrics(calibration.map_limits[name], calibration.maps[name].threshold) for name in MAPS}
     where = WhereMapsLook(scorer.settings.seed)
+    scores = score(scorer, records, maps=masks or regions, pictures=masks)  # both maps are held against masks
     scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
         ScoreTable(out / "scores.csv", names=False) as to_csv,
         ScoreTable(out / "scores.parquet", names=False) as to_parquet,
     ):
-        for number, (record, result) in enumerate(score(scorer, records, maps=masks or regions), 1):
+        for number, (record, result) in enumerate(scores, 1):
             mask = region = None
             if isinstance(result, Score):
                 try:

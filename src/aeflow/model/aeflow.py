@@ -33,9 +33,9 @@ from aeflow.model.priors.flowgmm import FlowGMMPrior
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
+from aeflow.model.resizing import averaged, bilinear
 from aeflow.model.terms import TERMS
 from aeflow.model.terms.base import Layout, TermModule
-from aeflow.model.terms.flow import averaged, resized
 from aeflow.model.terms.scored_batch import ScoredBatch
 
 
@@ -212,7 +212,7 @@ class AEFlow(nn.Module):
         return x_hat.float()
 
     def needed_x_hat(self, encoded: Encoded, latent: Latent | None) -> Tensor:
-        """Return the reconstruction (B, 3, H, W) in training; the image itself if neither loss nor term reads it."""
+        """Return the reconstruction (B, 3, H, W); the image itself if neither the flow's loss nor a term reads it."""
         if self.decoder.reads_features and "reconstruction" not in self.terms:
             return encoded.x
         return self.decode(self.code(encoded, latent))
@@ -251,13 +251,13 @@ class AEFlow(nn.Module):
         so that no scale of normals colours it.
         """
         least = -UNCOUNTED * sum(TERMS[name].weight(self.settings) for name in measures.maps)
-        above = resized(self.cells_map(measures), measures.x_hat.shape[-2:]) - least
+        above = bilinear(self.cells_map(measures), measures.x_hat.shape[-2:]) - least
         return self.in_picture(above, measures.encoded) + least
 
     def cells_map(self, measures: Measures) -> Tensor:
         """Return the same sum in cells of the box, (B, h, w), at the size of the finest of the maps."""
         size = max((m.shape[-2:] for m in measures.maps.values()), key=lambda shape: shape[-1])
-        parts = [TERMS[name].weight(self.settings) * resized(m, size) for name, m in measures.maps.items()]
+        parts = [TERMS[name].weight(self.settings) * bilinear(m, size) for name, m in measures.maps.items()]
         return torch.stack(parts).sum(dim=0)
 
     def residual_map(self, measures: Measures) -> Tensor:
@@ -269,7 +269,7 @@ class AEFlow(nn.Module):
         """Return maps (B, H, W) of the box laid back into the whole picture, and 0 where nothing counts."""
         if encoded.region is None or encoded.box is None:
             return maps
-        inside = resized(self.front.core(encoded.region)[:, 0], maps.shape[-2:])
+        inside = bilinear(self.front.core(encoded.region)[:, 0], maps.shape[-2:])
         return paste(maps * inside, encoded.box, (maps.shape[-2], maps.shape[-1]))
 
     def laid_into(self, x: Tensor, pictures: Tensor, encoded: Encoded) -> Tensor:
@@ -302,7 +302,7 @@ class AEFlow(nn.Module):
                 values = term.map(batch).double()  # the square of a large likelihood is beyond float32
                 weight = torch.ones_like(values)
                 if encoded.described is not None:
-                    weight = averaged(encoded.described.weight, values).double()
+                    weight = averaged(encoded.described.weight, values.shape[1:]).double()
                 moments = torch.stack([weight.sum(), (weight * values).sum(), (weight * values.square()).sum()])
                 sums[name] = sums.get(name, 0) + moments.cpu()
         for name, term in self._term_modules():
@@ -311,11 +311,12 @@ class AEFlow(nn.Module):
             term.map_mean.copy_(mean)
             term.map_std.copy_((squares / count - mean.square()).clamp_min(1e-12).sqrt())
 
-    def forward(self, x: Tensor, maps: bool = True) -> Measures:
-        """Return the terms and maps of images ``x`` (B, 3, H, W) in [0, 1]."""
+    def forward(self, x: Tensor, maps: bool = True, reconstructed: bool = True) -> Measures:
+        """Return the terms and maps of images ``x`` (B, 3, H, W) in [0, 1], with their reconstruction if asked for."""
         encoded = self.seen(x)
         latent = self.encode(encoded)
-        measures = self.measure(encoded, latent, self.decode(self.code(encoded, latent)), maps)
+        x_hat = self.decode(self.code(encoded, latent)) if reconstructed else self.needed_x_hat(encoded, latent)
+        measures = self.measure(encoded, latent, x_hat, maps)
         pooled = pool(self.flow_features(encoded))
         return replace(measures, pooled=pooled, log_ratios=self.log_ratios(encoded, latent))
 

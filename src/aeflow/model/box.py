@@ -27,10 +27,8 @@ def box_of(region: Tensor) -> Tensor:
 
 def crop(x: Tensor, box: Tensor) -> Tensor:
     """Return images (B, C, H, W) as seen in their boxes (B, 4), at their own size; beyond the edge pixels repeat."""
-    height, width = x.shape[2:]
-    y = box[:, :1] + (box[:, 2:3] - box[:, :1]) * _centres(height, box)
-    along = box[:, 1:2] + (box[:, 3:] - box[:, 1:2]) * _centres(width, box)
-    return _sample(x, y, along)
+    low, high = box[:, :2], box[:, 2:]
+    return _sample(x, low, high - low, (x.shape[2], x.shape[3]))
 
 
 def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
@@ -38,12 +36,13 @@ def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
 
     The inverse of ``crop`` inside the box, up to interpolation; the box's edge is one pixel soft.
     """
-    inside, places = [], []
-    for side, low, high in ((size[0], box[:, :1], box[:, 2:3]), (size[1], box[:, 1:2], box[:, 3:])):
-        at = _centres(side, box)
-        places.append((at - low) / (high - low))
-        inside.append(((at - low) * side + 0.5).clamp(0, 1) * ((high - at) * side + 0.5).clamp(0, 1))
-    return _sample(maps[:, None], *places)[:, 0] * inside[0][:, :, None] * inside[1][:, None, :]
+    low, high = box[:, :2], box[:, 2:]
+    rows, columns = (
+        ((at - low[:, i : i + 1]) * side + 0.5).clamp(0, 1) * ((high[:, i : i + 1] - at) * side + 0.5).clamp(0, 1)
+        for i, (side, at) in enumerate((side, _centres(side, box)) for side in size)
+    )
+    laid = _sample(maps[:, None], -low / (high - low), 1 / (high - low), size)[:, 0]
+    return laid * rows[:, :, None] * columns[:, None, :]
 
 
 def _ends(mass: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,9 +63,12 @@ def _centres(n: int, like: Tensor) -> Tensor:
     return (torch.arange(n, device=like.device).to(like.dtype) + 0.5) / n
 
 
-def _sample(x: Tensor, y: Tensor, along: Tensor) -> Tensor:
-    """Return images (B, C, h, w) at rows ``y`` (B, H) and columns ``along`` (B, W), in sides: (B, C, H, W)."""
-    rows = y[:, :, None].expand(-1, -1, along.shape[1])
-    columns = along[:, None, :].expand(-1, y.shape[1], -1)
-    grid = 2 * torch.stack([columns, rows], dim=3) - 1
+def _sample(x: Tensor, start: Tensor, extent: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return images (B, C, h, w) at a grid of ``size``, (B, C, *size), from ``start`` over ``extent``.
+
+    Both are (B, 2), row and column in sides. The grid's centres are the same for all images and a constant of a graph.
+    """
+    rows, columns = torch.meshgrid(_centres(size[0], x), _centres(size[1], x), indexing="ij")
+    centres = torch.stack([columns, rows], dim=2)  # as grid_sample takes them, column first
+    grid = 2 * (start.flip(1)[:, None, None] + extent.flip(1)[:, None, None] * centres) - 1
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aeflow.model.resizing import averaged
+
 STRIDE = 16
 BRIGHTNESS_SCALES = (2.0, 4.0, 8.0)  # pixels: spread of the Gaussians whose mean is a brightness
 TEXTURE_SCALES = (1.0, 2.0, 4.0, 8.0)  # pixels: ends of the bands whose spread is a texture
@@ -71,19 +73,19 @@ def describe_intensity(x: Tensor, region: Tensor, beside: bool) -> Tensor:
     """Return brightness and texture (B, INTENSITIES, H / STRIDE, W / STRIDE) of images ``x`` (B, 3, H, W).
 
     Brightness at several scales less a reference, over the picture's spread; then the logarithm of the spread of
-    several bands over it. The reference is the mean of what lies beside the ``region`` (B, 1, H, W), or the region's
+    several bands over it. The reference is the mean of what lies beside the ``region`` (B, 1, h, w), or the region's
     own if nothing but background does.
     """
     grey = x.mean(dim=1, keepdim=True)
     reference, spread = _mean_and_spread(grey, region, beside)
-    channels = [(blurred(grey, sigma) - reference) / spread for sigma in BRIGHTNESS_SCALES]
+    smooth = {sigma: blurred(grey, sigma) for sigma in TEXTURE_SCALES}
+    cells = [(F.avg_pool2d(smooth[sigma], STRIDE) - reference) / spread for sigma in BRIGHTNESS_SCALES]
     before = grey
     for sigma in TEXTURE_SCALES:
-        smooth = blurred(grey, sigma)
-        power = blurred((before - smooth).square(), TEXTURE_REACH).clamp_min(0)
-        channels.append(torch.log((power + 1e-9).sqrt() / spread + 1e-3))
-        before = smooth
-    return F.avg_pool2d(torch.cat(channels, dim=1), STRIDE)
+        power = blurred((before - smooth[sigma]).square(), TEXTURE_REACH).clamp_min(0)
+        cells.append(F.avg_pool2d(torch.log((power + 1e-9).sqrt() / spread + 1e-3), STRIDE))
+        before = smooth[sigma]
+    return torch.cat(cells, dim=1)
 
 
 def _mean_and_spread(grey: Tensor, region: Tensor, beside: bool) -> tuple[Tensor, Tensor]:
@@ -98,25 +100,40 @@ SPREAD_RANGE = 2.5  # standard deviations that count as the picture's range
 
 
 def _mean_within(values: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted mean of each image, (B, 1, 1, 1)."""
-    total = weight.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
-    return (values * weight).sum(dim=(2, 3), keepdim=True) / total
+    """Return the mean of each image (B, 1, H, W) with the weights (B, 1, h, w) of its cells, (B, 1, 1, 1)."""
+    cells = averaged(values, weight.shape[2:])
+    pixels = values.shape[2] * values.shape[3] / (weight.shape[2] * weight.shape[3])  # of a cell
+    total = weight.sum(dim=(2, 3), keepdim=True).clamp_min(1 / pixels)
+    return (cells * weight).sum(dim=(2, 3), keepdim=True) / total
 
 
 def blurred(x: Tensor, sigma: float, spreads: float = 2.0) -> Tensor:
     """Return images (B, C, H, W) under a Gaussian of spread ``sigma`` in pixels, cut at ``spreads`` of them.
 
-    Beyond the edges their pixels repeat. A graph for a backend convolves, which OpenVINO does in half the time; torch
-    itself multiplies by banded matrices in a third of its time for convolutions of few channels.
+    Beyond the edges their pixels repeat. Torch multiplies by banded matrices; a graph for a backend convolves, which
+    takes OpenVINO half the time, if it does as ``_blurred_down`` does.
     """
     window = _window(sigma, spreads).to(x)
-    half, channels = len(window) // 2, x.shape[1]
     if not torch.compiler.is_exporting():
         return _banded(window, x.shape[2]) @ x @ _banded(window, x.shape[3]).T
-    rows = window.view(1, 1, -1, 1).expand(channels, 1, -1, 1)
-    x = F.conv2d(F.pad(x, (0, 0, half, half), mode="replicate"), rows, groups=channels)
-    columns = window.view(1, 1, 1, -1).expand(channels, 1, 1, -1)
-    return F.conv2d(F.pad(x, (half, half, 0, 0), mode="replicate"), columns, groups=channels)
+    images = x.flatten(0, 1)
+    across = _blurred_down(_blurred_down(images, window).transpose(1, 2), window).transpose(1, 2)
+    return across.reshape(x.shape)
+
+
+def _blurred_down(x: Tensor, window: Tensor) -> Tensor:
+    """Return images (B, H, W) blurred along their columns.
+
+    Columns are the channels of the convolution: processors compute sixteen channels at once, and an image has one. What
+    the repeated pixels beyond the edges add is added afterwards, since padding them takes longer than the convolution.
+    """
+    height, width = x.shape[1:]
+    half = len(window) // 2
+    z = x.transpose(1, 2)[..., None]  # (B, W, H, 1): as channels-last tensors lie in memory, the image itself
+    inside = F.conv2d(z, window.view(1, 1, -1, 1).expand(width, 1, -1, 1), padding=(half, 0), groups=width)
+    above = F.pad(window.cumsum(0)[:half].flip(0), (0, height - half)).view(1, 1, -1, 1)  # weight of what is beyond
+    out = inside + above * z[:, :, :1] + above.flip(2) * z[:, :, -1:]
+    return out[..., 0].transpose(1, 2)
 
 
 def _window(sigma: float, spreads: float) -> Tensor:

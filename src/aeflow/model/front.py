@@ -25,6 +25,7 @@ from aeflow.model.pooling import pool, statistics
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
 from aeflow.model.regions.plausibility import region_statistics
+from aeflow.model.resizing import averaged
 
 CELL = 4  # side in pixels of the cells in which a region is kept
 SHRUNK = 5  # cells of the square whose least value a region has where maps are drawn: its edge is uncertain by a cell
@@ -119,7 +120,7 @@ class Front(nn.Module):
     def see(self, x: Tensor) -> Seen:
         """Return images ``x`` (B, 3, H, W) as seen in the box around their region."""
         assert self.region is not None, "the whole image counts"
-        found = F.adaptive_avg_pool2d(self.region(x, self.encoder), x.shape[-1] // CELL)
+        found = averaged(self.region(x, self.encoder), (x.shape[2] // CELL, x.shape[3] // CELL))
         box = box_of(found)
         if not self.boxed:
             box = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(x.shape[0], 4)
@@ -134,8 +135,7 @@ class Front(nn.Module):
     def of_features(self, features: Sequence[Tensor], seen: Seen) -> Encoded:
         """Return the same from what the encoder gave of the images, each of its stages."""
         appearance = describe_appearance(self._of_stages(features, self.described_stages))
-        region = F.interpolate(seen.region, scale_factor=CELL, mode="nearest")
-        intensity = describe_intensity(seen.x, region, self.beside)
+        intensity = describe_intensity(seen.x, seen.region, self.beside)
         described = described_of(torch.cat([appearance, intensity], dim=1), seen.region, self.mirror_axis)
         of_flows = self._of_stages(features, self.stages)
         return Encoded(seen.x, of_flows, seen.region, described, seen.box, seen.statistics)

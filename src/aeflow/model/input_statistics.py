@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from aeflow.model.output_names import PICTURE_SIDE
+from aeflow.model.resizing import averaged
 
 WHITE = 0.98  # grey value from which pixels count as clipped
 
@@ -26,5 +26,5 @@ def measure_input_statistics(x: Tensor, pooled: Tensor) -> Tensor:
         torch.log((x.amax(dim=1) - x.amin(dim=1)).mean(dim=(1, 2)) + 0.02),
         torch.log((step + 1e-4) / (spread + 1e-2)),
     )
-    pictures = F.adaptive_avg_pool2d(grey[:, None], PICTURE_SIDE).flatten(1)
+    pictures = averaged(grey, (PICTURE_SIDE, PICTURE_SIDE)).flatten(1)
     return torch.cat([torch.stack(plain, dim=1), pictures, pooled], dim=1)

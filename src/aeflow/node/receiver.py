@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import sqlite3
 import sys
 import time
@@ -35,6 +34,7 @@ from aeflow.node.intake import Intake
 from aeflow.node.server import LimitedMessages, LimitedServer, make_server
 from aeflow.node.settings import NodeSettings
 from aeflow.node.tls import server_context
+from aeflow.runtime.addresses import address_of, is_loopback
 from aeflow.runtime.terminal import print
 
 # Transfer syntaxes that the decoders read, the plain ones first: of several that a peer offers for one context, the
@@ -123,14 +123,10 @@ class Receiver:
 
     def _knows(self, title: str, address: str) -> bool:
         """Return if a peer is known; without any in the settings, whoever is on this machine is."""
-        try:
-            found = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return False
-        found = getattr(found, "ipv4_mapped", None) or found
         if not self.settings.peer:
-            return found.is_loopback
-        return any(
+            return is_loopback(address)
+        found = address_of(address)
+        return found is not None and any(
             peer.aet == title and any(found in network for network in peer.addresses) for peer in self.settings.peer
         )
 

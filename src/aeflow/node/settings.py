@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork
 
 from aeflow.errors import SettingsError
 from aeflow.imageio.limits import LIMITS
-from aeflow.runtime.web_session import is_loopback
+from aeflow.runtime.addresses import is_loopback
 
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 PARTS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):(?P<port>\d{1,5}):(?P<aet>[^\\]+)")

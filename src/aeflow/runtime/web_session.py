@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -34,8 +33,3 @@ def web_session(names: Iterable[str]) -> requests.Session:
     if authorities := os.environ.get("REQUESTS_CA_BUNDLE"):
         session.verify = authorities
     return session
-
-
-def is_loopback(host: str) -> bool:
-    """Return if a host is this machine, by its name or address."""
-    return host in ("localhost", "::1", "[::1]") or re.fullmatch(r"127(\.\d{1,3}){3}", host) is not None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
 
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import SettingsError, broken
+from aeflow.runtime.addresses import is_loopback
 from aeflow.runtime.locks import exclusive
 from aeflow.runtime.terminal import print
 from aeflow.serve.accounts import Accounts, token_of_environment
@@ -55,10 +54,7 @@ def serve(run: Path, folder: Path, database: str | None, options: Options, backe
 
 def check_host(host: str, accounts: Accounts) -> None:
     """Raise SettingsError for a host that others reach, if nobody needs a credential."""
-    local = host == "localhost"
-    with suppress(ValueError):
-        local = ipaddress.ip_address(host).is_loopback
-    if not local and not accounts.needed():
+    if not is_loopback(host) and not accounts.needed():
         remedy = "first aeflow serve --add-user NAME --role admin, or set AEFLOW_SERVE_TOKEN; TLS belongs in front"
         raise SettingsError("--host", f"{host} is open to others, and nobody needs to sign in", remedy)
 

@@ -48,13 +48,13 @@ def _measured(net: AEFlow, held_out: Sequence[Record]) -> _Measured:
     """Measure this process's share of the held-out normals."""
     found, mapped, mine = _Measured(), set(evenly(held_out, MAX_MAPPED_NORMALS)), ranks.share(held_out)
     with bar("Calibrating", len(mine)) as advance:
-        for record, measured in measure(TorchBackend(net), mine, maps=True):
+        for record, measured in measure(TorchBackend(net), mine, maps=True, pictures=True):
             advance()
             if isinstance(measured, ImageError):  # it could be read before the training
                 raise measured
             if record in mapped:
                 found.mapped.append((measured.maps, measured.region))
-            found.images.append(replace(measured, maps={}, image=None, region=None))
+            found.images.append(replace(measured, maps={}, pictures=(), image=None, region=None))
     return found
 
 

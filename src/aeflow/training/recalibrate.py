@@ -125,14 +125,14 @@ def _measure(
     pixels = MapPixels()
     with bar("Recalibrating", len(records)) as advance:
         mapped = set(evenly(records, MAX_MAPPED_NORMALS))
-        for record, found in measure(model.scorer.backend, records, maps=True):
+        for record, found in measure(model.scorer.backend, records, maps=True, pictures=True):
             advance()
             if isinstance(found, ImageError):
                 refusals.append((record, found))
                 continue
             if record in mapped:
                 pixels.add(found.maps, found.region)
-            measured.append((record, replace(found, maps={})))
+            measured.append((record, replace(found, maps={}, pictures=())))
     return measured, refusals_among(refusals), pixels.scales()
 
 

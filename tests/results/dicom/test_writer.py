@@ -24,13 +24,14 @@ from aeflow.artifacts.layout import read_metadata
 from aeflow.cli import main
 from aeflow.data.records import find_images
 from aeflow.data.slices import unfold
+from aeflow.imageio.errors import ImageError
 from aeflow.imageio.reader import read_image
 from aeflow.reporting.overlay import resample
 from aeflow.reporting.style import HEAT_MAP
 from aeflow.results.dicom import parametric_map as maps
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import MIN_WIDTH, blend, picture
-from aeflow.results.dicom.writer import DicomFolder, write_results
+from aeflow.results.dicom.writer import DicomFolder, write_object, write_results
 from aeflow.results.score_table import ScoreTable
 from aeflow.scoring.score_files import score_files
 from aeflow.scoring.scorer import Score, score
@@ -518,3 +519,24 @@ def test_results_that_cannot_be_written_are_listed_with_the_refusals(
     assert batch.verdicts.total() == 1
     assert record.path == tmp_path / "cr.dcm"
     assert error.found == "no valid StudyInstanceUID, so no DICOM result can refer to it"
+
+
+def test_a_value_that_cannot_be_written_is_the_header_s_fault(tmp_path: Path) -> None:
+    """pydicom raises OSError for it, as if the disk had failed; the batch must go on."""
+    data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
+    data.BitsStored = 70_000
+    refused = write_object(tmp_path / "out.dcm", "report", lambda: data, tmp_path / "cr.dcm")
+    assert isinstance(refused, ImageError)
+    assert refused.found == "no report can be made from its header (ValueError)"
+    assert not (tmp_path / "out.dcm").exists()
+
+
+def test_what_is_not_the_header_s_fault_ends_the_run(tmp_path: Path) -> None:
+    def without_memory() -> Dataset:
+        raise MemoryError
+
+    data = pydicom.dcmread(cr(tmp_path / "cr.dcm"))
+    with pytest.raises(MemoryError):
+        write_object(tmp_path / "out.dcm", "report", without_memory, tmp_path / "cr.dcm")
+    with pytest.raises(FileNotFoundError):
+        write_object(tmp_path / "none" / "out.dcm", "report", lambda: data, tmp_path / "cr.dcm")

@@ -30,8 +30,9 @@ from aeflow.archive.sources.fetched import Fetched
 from aeflow.archive.sources.tries import FinalError, PassingError, copied, reason, tried
 from aeflow.errors import DataError, SettingsError
 from aeflow.imageio.limits import LIMITS
+from aeflow.runtime.addresses import is_loopback
 from aeflow.runtime.extras import extra
-from aeflow.runtime.web_session import CREDENTIALS, is_loopback, web_session
+from aeflow.runtime.web_session import CREDENTIALS, web_session
 
 if TYPE_CHECKING:
     import requests

@@ -12,6 +12,7 @@ from torch import Tensor
 from aeflow.model.described import blurred
 from aeflow.model.encoder import Encoder
 from aeflow.model.regions.base import Region
+from aeflow.model.resizing import bilinear
 
 NORMAL_SIDE = 224  # pixels of the picture that the lengths below are for; they scale with the shorter side
 SMOOTHING = 3.0  # spread of the Gaussian that takes noise and gaps out of the background
@@ -41,7 +42,7 @@ class Body(Region):
         thick = _dilated(-_dilated(-grey, square), square)
         left_out = strokes(grey, thick)
         found = tissue(grey - left_out * (grey - thick)) * (1 - left_out)  # or a letter would glow into the background
-        return F.interpolate(found, whole.shape[2:], mode="bilinear", align_corners=False)
+        return bilinear(found, whole.shape[2:])
 
 
 def tissue(grey: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aeflow.errors import SettingsError
 from aeflow.model.encoder import Encoder
 from aeflow.model.regions.base import Region
+from aeflow.model.resizing import averaged, bilinear
 
 STRIDES = (4, 8, 16)  # of the stages whose features it sees
 SIDE = 144  # pixels a side of the picture in which the region is looked for
@@ -39,11 +40,11 @@ class LearnedRegion(Region):
     def forward(self, x: Tensor, encoder: Encoder) -> Tensor:
         """Return the probability of each pixel, (B, 1, H, W), continuous in ``x``."""
         logit = self.logit(self.features(x, encoder))
-        return (SHARPNESS * F.interpolate(logit, size=x.shape[-2:], mode="bilinear")).sigmoid()
+        return (SHARPNESS * bilinear(logit, x.shape[2:])).sigmoid()
 
     def features(self, x: Tensor, encoder: Encoder) -> list[Tensor]:
         """Return features of the small picture at ``STRIDES``, each position's vector of root mean square 1."""
-        maps = encoder(F.adaptive_avg_pool2d(x, SIDE))
+        maps = encoder(averaged(x, (SIDE, SIDE)))
         chosen = [maps[_stage(encoder, stride)] for stride in STRIDES]
         return [F.normalize(z, dim=1) * z.shape[1] ** 0.5 for z in chosen]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Self
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from aeflow.config import UNCHOSEN, Settings
+from aeflow.model.resizing import averaged, bilinear
 from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.scored_batch import ScoredBatch
 from aeflow.model.terms.top_mean import top_mean
@@ -33,7 +33,7 @@ class Module(TermModule):
         """
         weight = weight_of(batch.settings) if batch.settings.describes else 1.0
         maps = batch.needed_latent().negative_log_likelihood(batch.prior, weight)
-        return torch.stack([resized(m, maps[0].shape[-2:]) for m in maps]).mean(dim=0)
+        return torch.stack([bilinear(m, maps[0].shape[-2:]) for m in maps]).mean(dim=0)
 
 
 def weight_of(settings: Settings) -> float:
@@ -44,16 +44,6 @@ def weight_of(settings: Settings) -> float:
 def measure_at(batch: ScoredBatch, log_det_weight: float, share: float) -> Tensor:
     """Return the measure with another weight of the log-determinant and share of positions, (B, stages)."""
     maps = batch.needed_latent().negative_log_likelihood(batch.prior, log_det_weight)
-    weights = [None if batch.weight is None else averaged(batch.weight, values) for values in maps]
+    weights = [None if batch.weight is None else averaged(batch.weight, values.shape[1:]) for values in maps]
     found = [top_mean(values, share, weight) for values, weight in zip(maps, weights, strict=True)]
     return torch.stack(found, dim=1)
-
-
-def averaged(weight: Tensor, values: Tensor) -> Tensor:
-    """Return weights (B, h, w) at the size of maps ``values``, by averages over their cells."""
-    return F.adaptive_avg_pool2d(weight[:, None], (values.shape[-2], values.shape[-1]))[:, 0]
-
-
-def resized(maps: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Return maps (B, h, w) at another size, (B, *size); bilinear."""
-    return F.interpolate(maps[:, None], size, mode="bilinear", align_corners=False)[:, 0]

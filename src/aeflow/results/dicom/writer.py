@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -15,7 +16,6 @@ from pydicom.dataset import Dataset
 from aeflow._types import Floats32
 from aeflow.data.loader import header_of
 from aeflow.data.records import Record
-from aeflow.errors import OutputError
 from aeflow.imageio.errors import ImageError
 from aeflow.results.dicom.identifiers import ModelIdentity, Result
 from aeflow.results.dicom.overlay import overlay
@@ -26,6 +26,10 @@ from aeflow.results.numbered import file_name, former, numbered
 from aeflow.runtime.files import sync_folder, write_bytes
 from aeflow.scoring.score_files import Sink
 from aeflow.scoring.scorer import Score
+
+# What highdicom and pydicom raise for headers that break the rules. What is not among them, as MemoryError and
+# ImportError, is not the header's fault and ends the run.
+HEADER_FAULTS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RuntimeError, struct.error)
 
 
 def write_results(
@@ -97,20 +101,30 @@ class FileResults:
 def write_object(file: Path, kind: str, make: Callable[[], Dataset], of: Path) -> Dataset | ImageError:
     """Write one object on the image ``of``; return its keys, or why it cannot be made. OSError is the disk's."""
     try:
-        made, content = make(), BytesIO()  # what fails in a file, pydicom says as if the header were at fault
-        made.save_as(content, enforce_file_format=True)
-        write_bytes(file, content.getbuffer(), sync_name=False)
+        made = make()
+        content = _encoded(made)
     except ImageError as error:
         return error
-    except (OSError, OutputError):  # the disk's fault, not the header's
-        raise
-    except Exception as error:  # highdicom and pydicom raise many kinds for headers that break the rules
+    except HEADER_FAULTS as error:
         found = f"no {kind} can be made from its header ({type(error).__name__})"
-        return ImageError(of, found, REMEDY_EXPORT_FROM_ARCHIVE)
+        refusal = ImageError(of, found, REMEDY_EXPORT_FROM_ARCHIVE)
+        refusal.__cause__ = error  # for a debugger: what it says may hold values of the header, and is not printed
+        return refusal
+    write_bytes(file, content, sync_name=False)
     evidence = Dataset()
     for keyword in KEYS:
         setattr(evidence, keyword, made[keyword].value)
     return evidence
+
+
+def _encoded(made: Dataset) -> memoryview:
+    """Return an object as the bytes of its file; ValueError for a value that cannot be written."""
+    content = BytesIO()
+    try:
+        made.save_as(content, enforce_file_format=True)
+    except OSError as error:  # no disk is touched: so pydicom raises whatever a number meets that does not fit
+        raise ValueError("a value does not fit its element") from error
+    return content.getbuffer()
 
 
 ENDING = r"_(?:map|overlay|report)\.dcm"
