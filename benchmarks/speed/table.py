@@ -9,7 +9,7 @@ from aeflow.deploy.benchmark_table import describe
 from benchmarks.common import RESULTS
 from benchmarks.speed.runs import DOCUMENTED, DRAWN, MAPS
 
-GPU = RESULTS / "gpu.json"
+GPU, MEMORY = RESULTS / "gpu.json", RESULTS / "memory.json"
 
 
 def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
@@ -19,13 +19,12 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
         ratios.get(name) for name in (f"{MAPS} / fastflow, whole", f"{DRAWN} / fastflow, {DOCUMENTED}, whole")
     )
     peer = training and training.get("fastflow")
-    scoring = [runs["peak_mb"] / 1024 for name, runs in found["medians"].items() if name.startswith("aeflow")]
     starts = {name: sorted(values)[len(values) // 2] for name, values in found["starts"].items()}
     return [
         _row("images/s, maps included, over anomalib FastFlow's fastest way", 5, 8, mapped, "x"),
         _row("the same, pictures written, over FastFlow's predict as documented", 4, 6, drawn, "x"),
         _row("scoring without maps over the bare encoder", 0.6, 0.75, found["bench"]["over_encoder"]["score"], ""),
-        _row("peak memory of scoring, whole process", 0.4, 0.3, max(scoring), "GiB", lower=True),
+        memory_row(json.loads(MEMORY.read_text())),
         _row(
             f"training, {training['epochs'] if training else 30} epochs, over FastFlow's",
             6,
@@ -40,6 +39,13 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
         _row("their memory", 500, 500, pixel["peak_mb"], "MiB", lower=True),
         *gpu_rows(json.loads(GPU.read_text()) if GPU.exists() else None),
     ]
+
+
+def memory_row(found: dict[str, Any]) -> dict[str, Any]:
+    """Return the row measured by ``memory.py``, of the most images."""
+    images, most = max(found["images"].items(), key=lambda item: int(item[0]))
+    name = f"peak memory of scoring {int(images):,} images (`benchmarks.speed.memory`)"
+    return _row(name, 0.4, 0.3, most["peak_mb"] / 1024, "GiB", lower=True)
 
 
 def gpu_rows(found: dict[str, Any] | None) -> list[dict[str, Any]]:

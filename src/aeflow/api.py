@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aeflow._types import Floats32
 from aeflow.artifacts.layout import is_export
+from aeflow.backends.base import Wanted
 from aeflow.config import make_settings, region_and_folder
 from aeflow.data.load_files import load_files
 from aeflow.data.loader import Decoded, in_colour
@@ -330,4 +331,6 @@ def load(run: Path | str, device: str = "auto", backend: str = "auto") -> Model:
     ``backend`` is torch, openvino, onnx, or auto: the fastest that is available and gives torch's scores here.
     """
     prepare()
-    return Model(open_model(Path(run), backend, device), Path(run), device=device, backend=backend)
+    return Model(
+        open_model(Path(run), backend, device, wanted=Wanted(maps=True)), Path(run), device=device, backend=backend
+    )

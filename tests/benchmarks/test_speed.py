@@ -77,6 +77,12 @@ def test_a_gpu_is_read_the_way_it_ships() -> None:
     assert all(row["measured"] is None and row["reached"] is None for row in table.gpu_rows(None))
 
 
+def test_memory_is_that_of_the_most_images() -> None:
+    row = table.memory_row({"images": {"600": {"peak_mb": 100.0}, "10000": {"peak_mb": 0.375 * 1024}}})
+    assert (row["measured"], row["reached"]) == (0.375, "floor")
+    assert "10,000 images" in row["what"]
+
+
 def test_each_floor_is_a_row_that_says_what_is_reached() -> None:
     spread = Spread(1.0, 2.0)
     stages = {batch: dict.fromkeys(STAGES, spread) for batch in ("1", "8")}
@@ -99,7 +105,6 @@ def test_each_floor_is_a_row_that_says_what_is_reached() -> None:
     }
     page = table.as_table(result)
     assert "| images/s, maps included, over anomalib FastFlow's fastest way | 5 | 8 | 3.5 x | no |" in page
-    assert "| peak memory of scoring, whole process | 0.4 | 0.3 | 1 GiB | no |" in page
     assert "| training, 30 epochs, over FastFlow's | 6 | 20 | not measured | - |" in page
     assert "| `aeflow --help` | 0.25 | 0.2 | 0.2 s | aim |" in page
     assert "| first score of a cold process | 1.9 | 1.2 | 7 s | no |" in page

@@ -25,7 +25,7 @@ from safetensors.numpy import load, save
 
 from aeflow.artifacts.layout import EXPORT, MAX_WEIGHTS, WRITTEN_BY_SAVE, Read, check_header, files_of, read_export
 from aeflow.artifacts.schema import ARRAYS_FILE
-from aeflow.backends.base import Backend, GraphBackend
+from aeflow.backends.base import PLAIN, Backend, GraphBackend, Wanted
 from aeflow.backends.registry import running
 from aeflow.calibration.calibration import Calibration
 from aeflow.calibration.input_guard import ARRAYS, InputGuard
@@ -42,12 +42,16 @@ REMEDY_EXPORT_GRAPH = "export it again"
 Pictures = NDArray[np.uint8]
 
 
-def load_export(place: Path, backend: str = "auto", export: dict[str, Any] | None = None) -> Scorer:
+def load_export(
+    place: Path, backend: str = "auto", export: dict[str, Any] | None = None, wanted: Wanted = PLAIN
+) -> Scorer:
     """Load the scorer of an exported graph, with each file checked and the graph run on its test images.
 
-    ``export`` is the content of its ``export.json``, if it was read already. Raises ArtifactError for a damaged file or
-    for scores that differ from those at its export, SettingsError if ``backend`` does not run this format or is not
-    installed.
+    ``export`` is the content of its ``export.json``, if it was read already. ``wanted`` is what will be asked: it is
+    computed for the test images, too, since a graph is compiled for each set of outputs.
+
+    Raises ArtifactError for a damaged file or for scores that differ from those at its export, SettingsError if
+    ``backend`` does not run this format or is not installed.
     """
     read = files_of(place)
     export = read_export(place, read) if export is None else export
@@ -67,7 +71,7 @@ def load_export(place: Path, backend: str = "auto", export: dict[str, Any] | Non
         graph = open_graph(files, export, settings.image_size, backend)
         metadata = {key: value for key, value in model.items() if key not in WRITTEN_BY_SAVE}
         scorer = Scorer(settings, calibration, guard, graph, metadata, model["sha256"])
-        check(scorer, images, export, place)
+        check(scorer, images, export, place, wanted)
     except AeflowError:
         raise
     except Exception as error:  # what runtimes find wrong with a graph has no base in common
@@ -92,21 +96,21 @@ def open_graph(files: Mapping[str, bytes], export: dict[str, Any], size: int, ba
     return running(export["format"], backend)(files, size, export["outputs"])
 
 
-def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path) -> None:
+def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path, wanted: Wanted = PLAIN) -> None:
     """Raise ArtifactError unless the graph scores its test images here as torch did where it was made."""
-    check_guard(scorer.input_guard, scorer.backend.run(as_pixels(images[:1])))
-    got, want = values(scorer.calibration, scorer.backend, images), np.array(export["self_test"])
+    check_guard(scorer.input_guard, scorer.backend.run(as_pixels(images[:1]), *wanted))
+    got, want = values(scorer.calibration, scorer.backend, images, wanted), np.array(export["self_test"])
     difference = largest(got, want, scorer.calibration)
     if not difference <= TOLERANCE:
         found = f"this machine gives other scores than the one that exported it (off by {difference:.2g} sd)"
         raise ArtifactError(where, found, f"{REMEDY_EXPORT_GRAPH} here, or score with --backend torch")
 
 
-def values(calibration: Calibration, backend: Backend, images: Pictures) -> NDArray[np.float64]:
+def values(calibration: Calibration, backend: Backend, images: Pictures, wanted: Wanted = PLAIN) -> NDArray[np.float64]:
     """Return the scores (n,) of images (n, 3, H, W) uint8."""
     found = []
     for start in range(0, len(images), BATCH):
-        found.append(value_of(calibration, backend.run(as_pixels(images[start : start + BATCH]))))
+        found.append(value_of(calibration, backend.run(as_pixels(images[start : start + BATCH]), *wanted)))
     return np.concatenate(found)
 
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,16 @@ class BackendOutput:
         )
 
 
+class Wanted(NamedTuple):
+    """What is asked of a backend beside the raw measures, see ``Backend.run``."""
+
+    maps: bool = False
+    pictures: bool = False
+
+
+PLAIN = Wanted()
+
+
 class Backend(Protocol):
     """Interface of what runs a model on images of one size."""
 
@@ -100,14 +110,14 @@ class GraphBackend(ABC):
 
     def run(self, x: Floats32, maps: bool = False, pictures: bool = False) -> BackendOutput:
         """Return the raw measures of images ``x``, as every backend does."""
-        return BackendOutput.of(self.outputs(x, wanted(self._outputs, maps, pictures)))
+        return BackendOutput.of(self.outputs(x, names_of(self._outputs, maps, pictures)))
 
     @abstractmethod
     def outputs(self, x: Floats32, names: tuple[str, ...]) -> dict[str, Floats32]:
         """Return some outputs by name, of images ``x`` (B, 3, size, size) in [0, 1]."""
 
 
-def wanted(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...]:
+def names_of(outputs: Sequence[str], maps: bool, pictures: bool) -> tuple[str, ...]:
     """Return the names of a graph's outputs that ``BackendOutput`` needs."""
     always = {
         *(term.output for term in TERMS.values()),

@@ -66,6 +66,7 @@ def score(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
+    from aeflow.backends.base import Wanted
     from aeflow.data.records import find_images
     from aeflow.deploy.open_model import open_model
     from aeflow.imageio.decoder_pool import decoders
@@ -124,7 +125,9 @@ def score(
     prepare()
     files = find_images(paths)
     decoders().start()
-    scorer = open_model(run, backend, device, len(files))
+    drawn = maps is not None or report is not None
+    wanted = Wanted(maps=drawn or dicom is not None or nifti is not None, pictures=drawn)
+    scorer = open_model(run, backend, device, len(files), wanted)
     if false_positive_rate is not None:
         scorer = scorer.at_rate(false_positive_rate)
     if threshold is not None:

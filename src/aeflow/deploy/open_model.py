@@ -10,6 +10,7 @@ from typing import Any
 from aeflow._version import __version__
 from aeflow.artifacts.exported_graph import load_export
 from aeflow.artifacts.layout import EXPORT, EXPORT_SCHEMA, check_weights, holds, is_export, read_export, read_metadata
+from aeflow.backends.base import PLAIN, Wanted
 from aeflow.backends.registry import BACKENDS, GRAPH_BACKENDS, missing
 from aeflow.errors import AeflowError, ArtifactError, SettingsError
 from aeflow.runtime.cache import MAKING, cache_root, discard, graph_folder, mark_used, note_damage, seal, verify
@@ -31,12 +32,14 @@ REFUSED = "refused"  # file in place of a graph in the cache that says why it wa
 Metadata = dict[str, Any]  # the content of model.json
 
 
-def open_model(run: Path, backend: str = "auto", device: str = "auto", images: int = 0) -> Scorer:
+def open_model(
+    run: Path, backend: str = "auto", device: str = "auto", images: int = 0, wanted: Wanted = PLAIN
+) -> Scorer:
     """Open a run or an exported graph for scoring.
 
-    ``images`` is how many are expected. ``auto`` takes a graph that is in the run or in the cache; it makes one if
-    ``GRAPH_FROM_IMAGES`` images or more will pay for it, and else takes torch. A note on stderr says why a graph is
-    passed over.
+    ``images`` is how many are expected, ``wanted`` what will be asked of each. ``auto`` takes a graph that is in the
+    run or in the cache; it makes one if ``GRAPH_FROM_IMAGES`` images or more will pay for it, and else takes torch. A
+    note on stderr says why a graph is passed over.
 
     Raises SettingsError for a backend that is unknown, not installed, or not for ``device``; ArtifactError if files are
     damaged or a graph gives other scores than torch.
@@ -47,7 +50,7 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
     if is_export(run):
         if device == "cuda":
             raise SettingsError("device", "an exported graph runs on the CPU here", "choose auto or cpu")
-        return load_export(run, backend)
+        return load_export(run, backend, wanted=wanted)
     metadata = read_metadata(run)
     gpu = device == "cuda" or (device == "auto" and may_have_gpu() and pick_device(device).type == "cuda")
     notes: list[str] = []  # said once the model is open: where it cannot be, the error says all
@@ -55,9 +58,9 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
     if backend in GRAPH_BACKENDS:
         if device == "cuda":
             raise SettingsError("backend", f"{backend} runs on the CPU here", "take --backend torch, or --device cpu")
-        scorer = _graph(run, metadata, backend)
+        scorer = _graph(run, metadata, backend, wanted)
     elif backend == "auto" and not gpu:
-        scorer = _fastest(run, metadata, images, notes)
+        scorer = _fastest(run, metadata, images, wanted, notes)
     if scorer is not None:
         check_weights(run, metadata)  # the graph scores without them, but the run must not be half of another
     else:
@@ -70,19 +73,19 @@ def open_model(run: Path, backend: str = "auto", device: str = "auto", images: i
     return scorer
 
 
-def _fastest(run: Path, metadata: Metadata, images: int, notes: list[str]) -> Scorer | None:
+def _fastest(run: Path, metadata: Metadata, images: int, wanted: Wanted, notes: list[str]) -> Scorer | None:
     """Open the fastest graph that passes here; None if torch is to be taken. ``notes`` get why others are not taken."""
     for name in [name for name, backend in GRAPH_BACKENDS.items() if backend.installed()]:
-        wanted = name == AUTO_FORMAT and images >= GRAPH_FROM_IMAGES
+        pays = name == AUTO_FORMAT and images >= GRAPH_FROM_IMAGES
         if holds(run / name, EXPORT):
             try:
-                return _of(run / name, metadata, name)
+                return _of(run / name, metadata, name, wanted)
             except AeflowError as error:
                 notes.append(f"a graph is passed over: {error}")
         if (cached(metadata, name) / REFUSED).is_file():
             continue
         try:
-            scorer = _kept(run, metadata, name, wanted)
+            scorer = _kept(run, metadata, name, pays, wanted)
         except ArtifactError as error:
             notes.append(f"scoring with torch: {error}")
             continue
@@ -91,19 +94,19 @@ def _fastest(run: Path, metadata: Metadata, images: int, notes: list[str]) -> Sc
     return None
 
 
-def _graph(run: Path, metadata: Metadata, backend: str) -> Scorer:
+def _graph(run: Path, metadata: Metadata, backend: str, wanted: Wanted) -> Scorer:
     """Open the graph in a backend's own format, or make it if there is none."""
     if not GRAPH_BACKENDS[backend].installed():
         raise missing(backend)
     if holds(run / backend, EXPORT):
-        return _of(run / backend, metadata, backend)
-    scorer = _kept(run, metadata, backend, wanted=True)
-    assert scorer is not None, "it is wanted"
+        return _of(run / backend, metadata, backend, wanted)
+    scorer = _kept(run, metadata, backend, True, wanted)
+    assert scorer is not None, "it is made if there is none"
     return scorer
 
 
-def _kept(run: Path, metadata: Metadata, backend: str, wanted: bool) -> Scorer | None:
-    """Open the graph in the cache; a damaged one is made anew, and a missing one made if ``wanted``.
+def _kept(run: Path, metadata: Metadata, backend: str, pays: bool, wanted: Wanted) -> Scorer | None:
+    """Open the graph in the cache; a damaged one is made anew, and a missing one made if it ``pays``.
 
     Raises ArtifactError if the graph gives other scores than torch.
     """
@@ -113,23 +116,23 @@ def _kept(run: Path, metadata: Metadata, backend: str, wanted: bool) -> Scorer |
             refused = (place / REFUSED).is_file()
             verify(place, *([REFUSED] if refused else []))
             if not refused:
-                return _of(place, metadata, backend)
+                return _of(place, metadata, backend, wanted)
         except (OSError, ValueError, ArtifactError) as error:
-            wanted = True
+            pays = True
             if place.exists():  # else the cache was cleared just now
                 note_damage(place, error)
                 discard(place, cache_root())
         else:
             raise ArtifactError(run, (place / REFUSED).read_text(encoding="utf-8"), "score with --backend torch")
-    return make(run, metadata, backend, place) if wanted else None
+    return make(run, metadata, backend, place, wanted) if pays else None
 
 
-def _of(folder: Path, metadata: Metadata, backend: str) -> Scorer:
+def _of(folder: Path, metadata: Metadata, backend: str, wanted: Wanted) -> Scorer:
     """Open the graph in a folder; raises ArtifactError if it is of another run."""
     export = read_export(folder)
     if export["model"]["sha256"] != metadata["sha256"]:
         raise ArtifactError(folder, "of another training than the run", "export the run again, or delete the folder")
-    return load_export(folder, backend, export)
+    return load_export(folder, backend, export, wanted)
 
 
 def cached(metadata: Metadata, backend: str) -> Path:
@@ -141,7 +144,7 @@ def cached(metadata: Metadata, backend: str) -> Path:
     return place
 
 
-def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
+def make(run: Path, metadata: Metadata, backend: str, place: Path, wanted: Wanted = PLAIN) -> Scorer:
     """Make the graph of a run in ``place``; ArtifactError if it does not pass its proof."""
     with extra("train"):
         from aeflow.artifacts.run import load_run  # imports torch
@@ -154,7 +157,7 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path) -> Scorer:
         parity = export.make(artifact, run, metadata, backend, folder, kind.one_by_one)
         if parity.passes:
             seal(folder, f"{backend} of model {model}")
-            scorer = load_export(folder, backend)  # opened before anyone can clear it
+            scorer = load_export(folder, backend, wanted=wanted)  # opened before anyone can clear it
             if not place.exists():  # another process may have been faster
                 publish(folder, place)
             return scorer

@@ -16,6 +16,7 @@ import numpy as np
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
+from aeflow.backends.base import Wanted
 from aeflow.data.loader import load
 from aeflow.data.records import Record
 from aeflow.deploy.open_model import open_model
@@ -63,7 +64,9 @@ class Node:
         self.queue = Queue(folder)
         self._open.callback(self.queue.close)
         runs = {None: run} | {rule.run: rule.run for rule in settings.rule if rule.run is not None}
-        self._opened = {path: open_model(path, backend, device) for path in dict.fromkeys(runs.values())}
+        self._opened = {
+            path: open_model(path, backend, device, wanted=Wanted(maps=True)) for path in dict.fromkeys(runs.values())
+        }
         self.scorers = {name: self._opened[path] for name, path in runs.items()}
         self._stop, self._wake = threading.Event(), threading.Event()
         self._results = {one.name: threading.Event() for one in settings.destination}

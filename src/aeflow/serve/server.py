@@ -7,6 +7,7 @@ from pathlib import Path
 
 import uvicorn
 
+from aeflow.backends.base import Wanted
 from aeflow.deploy.open_model import open_model
 from aeflow.errors import SettingsError, broken
 from aeflow.runtime.addresses import is_loopback
@@ -30,7 +31,7 @@ def serve(run: Path, folder: Path, database: str | None, options: Options, backe
         opened = Database(where)
         try:
             check_host(options.host, Accounts(opened, token))
-            scorer = open_model(run, backend, device, MANY)
+            scorer = open_model(run, backend, device, MANY, Wanted(maps=True))
             listening = _listening(options)
         except BaseException:
             opened.close()
