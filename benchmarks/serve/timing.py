@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 import aeflow
 from aeflow.serve.database import Database, in_folder
-from aeflow.serve.tables import images, models, new_id, pictures, studies
+from aeflow.serve.tables import images, new_id, pictures, studies
 from benchmarks.serve.service import other, percentiles, serving
 
-ROUNDS, ROWS, PAGES = 200, 50_000, 60
+ROUNDS, ROWS, PAGES, TRENDS = 200, 50_000, 60, 5
 
 
 def score_beside_model(run: Path, given: list[bytes], folder: Path) -> dict[str, Any]:
@@ -44,7 +44,12 @@ def score_beside_model(run: Path, given: list[bytes], folder: Path) -> dict[str,
 
 
 def long_worklist(run: Path, given: list[bytes], folder: Path) -> dict[str, Any]:
-    """Time pages of a worklist of 50,000 studies: the first, one in the middle, one that a filter leaves little of."""
+    """Time pages of a worklist of 50,000 studies: the first, one in the middle, one that a filter leaves little of.
+
+    And the page that shows the trends of them all.
+    """
+    with serving(run, folder / "kept") as running, httpx.Client(base_url=running.address, timeout=60) as client:
+        client.post("/api/score", files={"files": ("image.png", given[0])}).raise_for_status()
     database = Database(in_folder(folder / "kept"))
     fill(database, ROWS)
     with database.reading() as connection:
@@ -66,29 +71,36 @@ def long_worklist(run: Path, given: list[bytes], folder: Path) -> dict[str, Any]
                 client.get(address).raise_for_status()
                 seconds.append(time.perf_counter() - began)
             found[name] = percentiles(seconds)
+        seconds = []
+        for _ in range(TRENDS):
+            began = time.perf_counter()
+            client.get("/trends").raise_for_status()
+            seconds.append(time.perf_counter() - began)
+        found["trends"] = percentiles(seconds)
     return found
 
 
 def fill(database: Database, rows: int) -> None:
-    """Put studies of one image each into a worklist."""
+    """Put studies of one image each into a worklist, with the row of the one that is there, and scores of their own."""
     draw = random.Random(0)
-    model = {"fingerprint": "0" * 64, "threshold": 1.0, "rule": "made up", "rate": 0.05, "normals": [0.0], "kinds": []}
+    with database.reading() as connection:
+        [(model, scored)] = connection.execute(select(images.c.model, images.c.row)).tuples()
     made_studies, made_images, made_pictures = [], [], []
     for number in range(rows):
         study, image = new_id(), new_id()
         p, score = draw.randint(1, 300) / 300, draw.gauss(0, 1)
         verdict, at = "abnormal" if p < 0.05 else "normal", f"2026-{1 + number % 12:02}-01T00:00:00.{number:06}Z"
         label = draw.choices(["", "normal", "abnormal", "unsure"], [90, 6, 3.9, 0.1])[0]
-        shared = {"model": 1, "patient": "p", "p_value": p, "verdict": verdict, "label": label, "at": at}
+        shared = {"model": model, "patient": study, "p_value": p, "verdict": verdict, "label": label, "at": at}
         of_study = {"id": study, "key": study, "source": "made up", "order": -score, "outside": False, "images": 1}
         made_studies.append({**shared, **of_study})
-        of_image = {"id": image, "study": study, "content": image, "slice": 0, "axis": "", "position": 0.0, "row": {}}
+        of_image = {"id": image, "study": study, "content": image, "slice": 0, "axis": "", "position": 0.0}
+        of_image["row"] = {**scored, "patient": study, "score": score, "p_value": p, "verdict": verdict}
         made_images.append(
             {**shared, **of_image, "score": score, "outside": "", "height": 1, "width": 1, "features": b""}
         )
         made_pictures.append({"image": image, "thumbnail": b"", "map": b""})
     with database.writing() as connection:
-        connection.execute(insert(models).values(model))
         connection.execute(insert(studies), made_studies)
         connection.execute(insert(images), made_images)
         connection.execute(insert(pictures), made_pictures)

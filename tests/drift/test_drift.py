@@ -15,6 +15,7 @@ from aeflow.artifacts.layout import read_metadata
 from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.drift.drift import drift
 from aeflow.drift.report import write_report
+from aeflow.serve.charts import over_time
 from helpers.command import error_of, within
 from helpers.data import NORMALS, lesion, texture
 from helpers.once import once
@@ -137,6 +138,20 @@ def test_sources_are_compared_by_a_column_of_a_second_table(model: Path, scored,
     assert shifts["input_brightness"].significant
     assert shifts["input_brightness"].low > 0
     assert every.images == 300
+
+
+def test_patients_of_two_scanners_are_compared_on_each(model: Path, scored, write, tmp_path: Path) -> None:
+    """Those of the second would else be none, and its chart a page that cannot be drawn."""
+    both = [(row, "old") for row in scored["plain"]] + [(row, "new") for row in scored["other"]]
+    rows = [{**row, "patient": f"p{number % 150}", "scanner": name} for number, (row, name) in enumerate(both)]
+    found = drift(model, [write("scores.csv", rows)], by="scanner")
+    write_report(found, tmp_path / "drift.html")
+    every, new, old = found.sources
+    assert [len(source.rows) for source in (every, new, old)] == [150, 150, 150]
+    assert new.other_images.alarms
+    assert not old.other_images.alarms
+    assert not every.other_images.alarms, "all patients were seen on the old one first"
+    assert all(over_time(source, found.at, 0.05).startswith("<svg") for source in found.sources)
 
 
 def test_the_order_is_that_of_a_column(model: Path, scored, write) -> None:

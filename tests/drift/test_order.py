@@ -38,16 +38,28 @@ def test_what_has_no_order_is_refused(cell: str) -> None:
         ordered(rows(at=["1", cell]), "at")
 
 
+def standing(given: ScoreRows) -> list[int]:
+    return one_a_patient(given, {"all": range(len(given))})["all"]
+
+
+def test_a_patient_of_two_groups_stands_in_each() -> None:
+    given = rows(patient=["a", "b", "a", "b", "a"])
+    found = one_a_patient(given, {"all": range(5), "old": [0, 1], "new": [2, 3, 4]})
+    assert len(found["all"]) == 2
+    assert found["old"] == [0, 1]
+    assert [given.words("patient")[row] for row in found["new"]] in (["a", "b"], ["b", "a"])
+
+
 def test_an_image_stands_for_its_patient_and_stays_it_as_rows_are_added() -> None:
     patients = ["a"] * 20 + ["b"] + ["c"] * 3 + ["a"]
     studies = ["a1"] * 20 + [""] + ["c1", "c1", "c2"] + ["a2"]
-    chosen = one_a_patient(rows(patient=patients, study=studies))
+    chosen = standing(rows(patient=patients, study=studies))
     assert [patients[row] for row in chosen] == ["a", "b", "c"]
     assert chosen[0] < 20
     assert chosen[0] not in (0, 19)  # drawn, neither the first slice nor the last
-    longer = one_a_patient(rows(patient=[*patients, "d", "a"], study=[*studies, "", "a1"][:27]))
+    longer = standing(rows(patient=[*patients, "d", "a"], study=[*studies, "", "a1"][:27]))
     assert longer[1:3] == chosen[1:3]
-    assert one_a_patient(rows(x=[1, 2, 3])) == [0, 1, 2]  # patients that nobody knows are different ones
+    assert standing(rows(x=[1, 2, 3])) == [0, 1, 2]  # patients that nobody knows are different ones
 
 
 def test_dates_are_grouped_by_month() -> None:

@@ -95,9 +95,19 @@ def drift_of(
     if by is not None:
         groups = groups_of(rows, by)
         members |= {f"{by} {name}": [i for i, one in enumerate(groups) if one == name] for name in sorted(set(groups))}
+    counted = one_a_patient(rows, members)
     line = ALARM * min(2, len(members))  # with groups, two charts see each image
     sources = [
-        watch(name, stream, chosen, normals, len(calibration.scores), line, budget if name == EVERY else None)
+        watch(
+            name,
+            stream,
+            chosen,
+            counted[name],
+            normals,
+            len(calibration.scores),
+            line,
+            budget if name == EVERY else None,
+        )
         for name, chosen in members.items()
     ]
     for source, found in zip(sources, controlled([source.comparisons for source in sources]), strict=True):
@@ -133,8 +143,6 @@ def reference(metadata: dict[str, Any], calibration: Calibration) -> tuple[dict[
 
 def stream_of(rows: ScoreRows, columns: Sequence[str]) -> Stream:
     """Return the figures of rows in their order."""
-    counted = np.zeros(len(rows))
-    counted[one_a_patient(rows)] = 1
     figures = {name: rows.numbers(name) for name in columns}
     verdicts = rows.words("verdict") if "verdict" in rows.columns else [""] * len(rows)
     outside = rows.words("outside") if "outside" in rows.columns else [""] * len(rows)
@@ -143,7 +151,6 @@ def stream_of(rows: ScoreRows, columns: Sequence[str]) -> Stream:
         patients_of(rows),
         np.array([float(verdict == "abnormal") for verdict in verdicts]),
         np.array([float(bool(reasons)) for reasons in outside]),
-        counted,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from aeflow.drift.score_rows import ScoreRows
 from aeflow.errors import DataError
@@ -74,21 +75,24 @@ def patients_of(rows: ScoreRows) -> list[str]:
     return [patient or path for patient, path in zip(rows.words("patient"), rows.words("path"), strict=True)]
 
 
-def one_a_patient(rows: ScoreRows) -> list[int]:
-    """Return the rows that stand for their patients, in order: images of a patient are alike, and count as one.
+def one_a_patient(rows: ScoreRows, groups: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+    """Return the rows of each group that stand for their patients, in order; their images are alike, and count as one.
 
-    It is one of the patient's first study (of its first row if it names none), drawn by a hash: the same one again when
-    rows are added at the end.
+    A patient of several groups has one in each of them. It is one of the patient's first study there (of the first row
+    if it names none), drawn by a hash: the same one again when rows are added at the end.
     """
     studies = rows.words("study") if "study" in rows.columns else [""] * len(rows)
     slices = rows.words("slice") if "slice" in rows.columns else [""] * len(rows)
-    first: dict[str, list[int]] = {}
-    for row, patient in enumerate(patients_of(rows)):
-        chosen = first.setdefault(patient, [row])
-        if row != chosen[0] and studies[row] and studies[row] == studies[chosen[0]]:
-            chosen.append(row)
-    paths = rows.words("path")
-    return sorted(min(chosen, key=lambda row: _hash(paths[row], slices[row])) for chosen in first.values())
+    patients, paths = patients_of(rows), rows.words("path")
+    found = {}
+    for name, members in groups.items():
+        first: dict[str, list[int]] = {}
+        for row in members:
+            chosen = first.setdefault(patients[row], [row])
+            if row != chosen[0] and studies[row] and studies[row] == studies[chosen[0]]:
+                chosen.append(row)
+        found[name] = sorted(min(chosen, key=lambda row: _hash(paths[row], slices[row])) for chosen in first.values())
+    return found
 
 
 def _hash(path: str, at: str) -> bytes:

@@ -43,20 +43,19 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Images in their order: figures by column (n,), patients (n,), and which stand for their patients (n,)."""
+    """Images in their order: figures by column (n,), and patients (n,)."""
 
     columns: Mapping[str, Floats]
     patients: Sequence[str]
     flagged: Floats
     outside: Floats
-    counted: Floats
 
     def taken(self, rows: Sequence[int]) -> Stream:
         """Return some of the images."""
         at = np.asarray(rows, int)
         columns = {name: values[at] for name, values in self.columns.items()}
         patients = [self.patients[row] for row in rows]
-        return Stream(columns, patients, self.flagged[at], self.outside[at], self.counted[at])
+        return Stream(columns, patients, self.flagged[at], self.outside[at])
 
 
 @dataclass(slots=True)
@@ -86,18 +85,17 @@ def watch(
     name: str,
     stream: Stream,
     rows: Sequence[int],
+    counted: Sequence[int],
     normals: Mapping[str, Floats],
     held_out: int,
     line: float,
     budget: float | None = None,
 ) -> Source:
-    """Return what some ``rows`` of a stream show against the normals, of one image a patient.
+    """Return what some ``rows`` of a stream show against the normals; ``counted`` of them stand for their patients.
 
     ``held_out`` is the number of normals behind the p-values, ``line`` that of the charts.
     """
-    own = stream.taken(rows)
-    counted = [row for row, counts in zip(rows, own.counted, strict=True) if counts]
-    images = stream.taken(counted)
+    own, images = stream.taken(rows), stream.taken(counted)
     watched = {column: normals[column].tolist() for column in (SCORE, *INPUT_COLUMNS.values()) if column in normals}
     charts = OtherImages(watched, line, SEED), OtherScores(held_out, line, SEED)
     over = None if budget is None else OverBudget(budget, line)
@@ -120,7 +118,7 @@ def watch(
         images=len(rows),
         flagged=_share(own.flagged, own.patients),
         outside=_share(own.outside, own.patients),
-        rows=counted,
+        rows=list(counted),
         looks_normal=int(normal.sum()),
         p_values=images.columns["p_value"].tolist(),
         comparisons=comparisons,

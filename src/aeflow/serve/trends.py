@@ -20,7 +20,7 @@ from aeflow.serve.database import Database
 from aeflow.serve.tables import images, studies
 from aeflow.serve.worklist import Filters
 
-MOST = 50_000  # images, the last ones: seconds for whoever looks
+MOST = 20_000  # images, the last ones: who looks waits for them (docs/review.md)
 SOURCE, AT = "source", "received"  # columns beside those of `aeflow score`
 
 
