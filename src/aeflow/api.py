@@ -29,7 +29,7 @@ from aeflow.privacy import show_typed
 from aeflow.reporting.notebook import PURPOSE, lines_html
 from aeflow.runtime import ranks
 from aeflow.runtime.extras import extra
-from aeflow.runtime.process import pick_device, prepare
+from aeflow.runtime.process import pick_device
 from aeflow.runtime.progress import Listener, heard_by, listening
 from aeflow.scoring.scorer import Score, Scorer, score, score_images
 
@@ -330,7 +330,6 @@ def load(run: Path | str, device: str = "auto", backend: str = "auto") -> Model:
 
     ``backend`` is torch, openvino, onnx, or auto: the fastest that is available and gives torch's scores here.
     """
-    prepare()
     return Model(
         open_model(Path(run), backend, device, wanted=Wanted(maps=True)), Path(run), device=device, backend=backend
     )

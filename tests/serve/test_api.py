@@ -220,3 +220,9 @@ def test_a_full_disk_refuses_with_the_reason_and_what_was_answered_stays(
     assert client.get(f"/api/studies/{row['study_id']}").json()["label"] is None
     assert client.post(place, json={"label": "normal"}).status_code == 200
     assert put(client, new_image(4006)).status_code == 200
+
+
+def test_answers_are_not_held_back(openvino_export: Path) -> None:
+    """Nagle's algorithm waits 40 ms for the client; asyncio turns it off for sockets whose protocol is TCP."""
+    with _listening(Options("127.0.0.1", 0, 2**20)) as listening:
+        assert listening.proto == socket.IPPROTO_TCP

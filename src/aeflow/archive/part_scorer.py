@@ -26,7 +26,6 @@ from aeflow.imageio.errors import FileError, ImageError
 from aeflow.privacy import use_salt
 from aeflow.results.score_table import ROW_GROUP, arrow_table, columns, score_row
 from aeflow.results.unfinished_table import Row
-from aeflow.runtime.process import prepare
 from aeflow.scoring.scorer import Score, Scorer, score_images
 
 if TYPE_CHECKING:
@@ -75,7 +74,6 @@ class Opening:
 
     def open(self) -> PartScorer:
         """Open the model; ArtifactError if it is another one than at the start."""
-        prepare()
         if self.salt:
             use_salt(self.salt)
         scorer = open_model(Path(self.run), self.backend, self.device, self.images)

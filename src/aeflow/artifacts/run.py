@@ -45,6 +45,7 @@ from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.encoder import Encoder
 from aeflow.model.priors.flowgmm import FlowGMMPrior
 from aeflow.runtime.files import write_bytes
+from aeflow.runtime.process import prepare
 from aeflow.scoring.scorer import Scorer, check_guard, value_of
 
 INTENDED = "intended."  # prefix of the names of the input guard's tensors
@@ -106,6 +107,7 @@ def load_run(run: Path, device: torch.device | str = "cpu", metadata: dict[str, 
     ``metadata`` is the content of its ``model.json``, if it was read already. Raises ArtifactError, naming the file, if
     one is missing, damaged or of another version.
     """
+    prepare()
     metadata = read_metadata(run) if metadata is None else metadata
     if is_export(run):
         remedy = f"give the run that it came from: {run_of(run, metadata['sha256'])}"

@@ -38,9 +38,8 @@ def bench(
     from aeflow.runtime.files import refuse_former, write_text
     from aeflow.runtime.folders import current
     from aeflow.runtime.inputs import Inputs
-    from aeflow.runtime.process import pick_device, prepare
+    from aeflow.runtime.process import pick_device
 
-    prepare()
     inputs = Inputs([run] if run.is_file() else current(run).iterdir())
     if images is not None:
         inputs.add(record.path for record in find_images([images]))

@@ -33,9 +33,7 @@ def evaluate(
     with extra("report"):
         from aeflow.evaluation.evaluate import evaluate as measure_on
         from aeflow.evaluation.terminal import print_table
-    from aeflow.runtime.process import prepare
 
-    prepare()
     refuse_swapped(run, [data])
     scorer = open_model(run, backend, device, len(read_records(data, split)))
     result = measure_on(scorer, data, split=split, out=out or run, run=run, overwrite=overwrite)

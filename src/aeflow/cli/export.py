@@ -30,9 +30,7 @@ def export(
 
     with extra("train"):
         from aeflow.deploy.export import export as write
-    from aeflow.runtime.process import prepare
 
-    prepare()
     folder, parity = write(run, to, out, overwrite)
     if as_json:
         print_json({"export": str(folder), "format": to, "parity": asdict(parity)})

@@ -76,9 +76,7 @@ def start(
     with extra("node"):
         from aeflow.node.service import Node
         from aeflow.node.settings import node_settings
-    from aeflow.runtime.process import prepare
 
-    prepare()
     settings = node_settings(config, aet=aet, host=host, port=port, quiet_seconds=quiet, send_to=send_to)
     place = store or _default_store()
 

@@ -76,7 +76,6 @@ def score(
     from aeflow.results.study_table import row_as_keyed, study_row, study_table_of, write_studies
     from aeflow.results.table_rows import summary_of
     from aeflow.results.unfinished_table import UnfinishedTable
-    from aeflow.runtime.process import prepare
     from aeflow.scoring.score_files import Sink, score_files
 
     paths = [Path(source) for source in sources]
@@ -122,7 +121,6 @@ def score(
         raise SettingsError(
             url, "a URL, whose scores go to a file", "name a table or the folder of an archive with --out"
         )
-    prepare()
     files = find_images(paths)
     decoders().start()
     drawn = maps is not None or report is not None

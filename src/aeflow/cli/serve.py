@@ -57,7 +57,6 @@ def serve(
         from aeflow.serve.database import FILE, Database, in_folder
         from aeflow.serve.server import serve as serve_run
         from aeflow.serve.service import Options
-    from aeflow.runtime.process import prepare
 
     folder = data or in_home(lambda: user_data_path("aeflow", appauthor=False)) / "worklist"
     if verify_audit:
@@ -78,7 +77,6 @@ def serve(
         return
     if run is None:
         raise SettingsError("RUN", "no model is named", "aeflow serve RUN; --add-user and --verify-audit do without")
-    prepare()
     serve_run(run, folder, database, Options(host, port, max_upload * 2**20, secure=tls), backend, device)
 
 

@@ -27,8 +27,9 @@ GPU_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's; that of Li
 def prepare() -> None:
     """Keep large blocks inside the process instead of returning each to the system; does nothing off glibc.
 
-    Every activation of a network is a block that glibc maps and unmaps again: millions of page faults, and encoders
-    that run at a third of their speed.
+    For torch: every activation of a network is a block that glibc maps and unmaps again, millions of page faults, and
+    encoders run at a third of their speed. A graph has its memory once and for all, and what its compilation took goes
+    back to the system.
     """
     if not sys.platform.startswith("linux"):
         return

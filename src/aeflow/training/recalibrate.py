@@ -33,7 +33,7 @@ from aeflow.privacy import SALT_OF, pseudonym
 from aeflow.runtime.files import content, write_bytes
 from aeflow.runtime.folders import alone, foreign, together
 from aeflow.runtime.inputs import Inputs
-from aeflow.runtime.process import pick_device, prepare
+from aeflow.runtime.process import pick_device
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Measured, measure
 from aeflow.training.calibrate import together as together_measured
@@ -60,7 +60,6 @@ def recalibrate(
     Raises DataError for fewer than ``MIN_LOCAL_NORMALS`` different readable images, or for a folder that holds other
     classes, too; ArtifactError if ``out`` is there already or ``run`` holds no network.
     """
-    prepare()
     target = Path(out)
     there = ArtifactError(target, "is there already", "choose another --out")
     if target.exists() and not target.is_dir():
