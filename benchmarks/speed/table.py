@@ -7,6 +7,7 @@ from typing import Any
 
 from aeflow.deploy.benchmark_table import describe
 from benchmarks.common import RESULTS
+from benchmarks.speed.memory import FORMS
 from benchmarks.speed.runs import DOCUMENTED, DRAWN, MAPS
 
 GPU, MEMORY = RESULTS / "gpu.json", RESULTS / "memory.json"
@@ -24,7 +25,7 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
         _row("images/s, maps included, over anomalib FastFlow's fastest way", 5, 8, mapped, "x"),
         _row("the same, pictures written, over FastFlow's predict as documented", 4, 6, drawn, "x"),
         _row("scoring without maps over the bare encoder", 0.6, 0.75, found["bench"]["over_encoder"]["score"], ""),
-        memory_row(json.loads(MEMORY.read_text())),
+        *memory_rows(json.loads(MEMORY.read_text())),
         _row(
             f"training, {training['epochs'] if training else 30} epochs, over FastFlow's",
             6,
@@ -41,11 +42,14 @@ def rows(found: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def memory_row(found: dict[str, Any]) -> dict[str, Any]:
-    """Return the row measured by ``memory.py``, of the most images."""
-    images, most = max(found["images"].items(), key=lambda item: int(item[0]))
-    name = f"peak memory of scoring {int(images):,} images (`benchmarks.speed.memory`)"
-    return _row(name, 0.4, 0.3, most["peak_mb"] / 1024, "GiB", lower=True)
+def memory_rows(found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows measured by ``memory.py``, of the most images into each form of table."""
+    rows = []
+    for form in FORMS:
+        images, most = max(found[form].items(), key=lambda item: int(item[0]))
+        name = f"peak memory of scoring {int(images):,} images into {form} (`benchmarks.speed.memory`)"
+        rows.append(_row(name, 0.4, 0.3, most["peak_mb"] / 1024, "GiB", lower=True))
+    return rows
 
 
 def gpu_rows(found: dict[str, Any] | None) -> list[dict[str, Any]]:

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from aeflow.serve.server import open_socket
+from aeflow.serve.service import Options
 from helpers.command import within
 from helpers.data import texture
 from helpers.service import Running, send
@@ -222,7 +224,7 @@ def test_a_full_disk_refuses_with_the_reason_and_what_was_answered_stays(
     assert put(client, new_image(4006)).status_code == 200
 
 
-def test_answers_are_not_held_back(openvino_export: Path) -> None:
+def test_answers_are_not_held_back() -> None:
     """Nagle's algorithm waits 40 ms for the client; asyncio turns it off for sockets whose protocol is TCP."""
-    with _listening(Options("127.0.0.1", 0, 2**20)) as listening:
+    with open_socket(Options(port=0)) as listening:
         assert listening.proto == socket.IPPROTO_TCP

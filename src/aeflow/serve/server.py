@@ -32,7 +32,7 @@ def serve(run: Path, folder: Path, database: str | None, options: Options, backe
         try:
             check_host(options.host, Accounts(opened, token))
             scorer = open_model(run, backend, device, MANY, Wanted(maps=True))
-            listening = _listening(options)
+            listening = open_socket(options)
         except BaseException:
             opened.close()
             raise
@@ -60,7 +60,7 @@ def check_host(host: str, accounts: Accounts) -> None:
         raise SettingsError("--host", f"{host} is open to others, and nobody needs to sign in", remedy)
 
 
-def _listening(options: Options) -> socket.socket:
+def open_socket(options: Options) -> socket.socket:
     """Return the socket that the service listens on; AeflowError if it is taken."""
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
     # By its protocol asyncio knows a socket for which Nagle's algorithm is to be off: it holds answers back for 40 ms.
