@@ -36,12 +36,13 @@ from benchmarks.processes import run_process
 
 # The command line, which also says the peak memory of its own process: that of the driver, without its workers.
 PROGRAM = """
-import json, resource
+import json
 from aeflow.cli import main
+from aeflow.runtime.machine import own_peak_mb
 try:
     main()
 finally:
-    print(json.dumps({"driver_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+    print(json.dumps({"driver_mb": own_peak_mb()}))
 """
 TABLE = "one process, one table"
 IN_A_FOLDER = 1000

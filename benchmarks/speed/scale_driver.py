@@ -9,7 +9,6 @@ parts, counts and studies. Prints seconds and peak memory as JSON.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +23,7 @@ from aeflow.archive.part_scorer import OF_FILE, ModelFacts
 from aeflow.archive.plan import Part
 from aeflow.archive.score_archive import Request, score_archive
 from aeflow.results.score_table import arrow_table, columns
+from aeflow.runtime.machine import own_peak_mb
 
 SLICES = 100  # of a study
 
@@ -62,8 +62,7 @@ def main(rows: int, folder: Path) -> None:
     started = time.perf_counter()
     score_archive(Request(run=folder, sources=[str(listed)], engine="rows alone"), folder / "archive")
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"seconds": round(seconds, 1), "driver_mb": round(peak)}))
+    print(json.dumps({"seconds": round(seconds, 1), "driver_mb": round(own_peak_mb())}))
 
 
 if __name__ == "__main__":

@@ -66,6 +66,14 @@ def resident_mb(pid: int) -> float:
     return sum(_kilobytes(Path(f"/proc/{process}/smaps_rollup"), "Pss:") for process in family(pid)) / 1024
 
 
+def own_peak_mb() -> float:
+    """Return the most memory that this process held since its program began, in MiB (Linux).
+
+    ``getrusage`` would tell that of the process which started it, if it was larger.
+    """
+    return _kilobytes(Path("/proc/self/status"), "VmHWM:") / 1024
+
+
 def _kilobytes(path: Path, field: str) -> int:
     try:
         lines = path.read_text().splitlines()
