@@ -165,6 +165,15 @@ def test_memory_is_that_of_the_whole_family() -> None:
     assert resident_mb(child.pid) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_process_has_its_own_peak_and_not_that_of_who_started_it() -> None:
+    """As ``getrusage`` has it."""
+    code = "from aeflow.runtime.machine import own_peak_mb; print(own_peak_mb())"
+    starter = f"import subprocess, sys; b = b'x' * (300 * 2**20); subprocess.run([sys.executable, '-c', {code!r}])"
+    said = subprocess.run([sys.executable, "-c", starter], capture_output=True, text=True, check=True).stdout
+    assert 5 < float(said) < 200
+
+
 @pytest.mark.timing
 def test_spread_is_of_an_image(found: Bench) -> None:
     spread = benches.Spread.of([0.001] * 90 + [0.1] * 10)
