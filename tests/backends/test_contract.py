@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +111,20 @@ def test_threads_get_their_own_scores(scorer: Scorer) -> None:
     for i, measures in enumerate(found):
         for name, values in alone[i % 3].items():
             np.testing.assert_allclose(measures[name], values, rtol=1e-5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_thread_is_bound_to_a_core(scorer: Scorer) -> None:
+    """Else the graphs of two processes share one core, and leave the others idle."""
+    allowed, bound = os.sched_getaffinity(0), set[str]()
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(lambda: [scorer.backend.run(X) for _ in range(30)])
+        while not running.done():  # OpenVINO binds them while they compute
+            for path in Path("/proc/self/task").iterdir():
+                with suppress(ProcessLookupError):  # it has just ended
+                    if os.sched_getaffinity(int(path.name)) != allowed:
+                        bound.add((path / "comm").read_text())
+    assert not bound
 
 
 def test_how_images_lie_in_memory_does_not_matter(scorer: Scorer) -> None:

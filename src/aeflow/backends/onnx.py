@@ -10,7 +10,7 @@ from typing import Any
 
 from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
-from aeflow.runtime.threads import share
+from aeflow.runtime.threads import threads
 
 DOMAINS = ("", "ai.onnx")  # of operations that every runtime has
 
@@ -56,7 +56,7 @@ class OnnxBackend(GraphBackend):
         part.graph.output.extend(kept)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only: it warns of shapes that it cannot infer
-        options.intra_op_num_threads = share() or 0  # 0: as many as there are cores
+        options.intra_op_num_threads = threads()  # left to itself it binds each to a core, as another process does
         return onnxruntime.InferenceSession(part.SerializeToString(), options, ["CPUExecutionProvider"])
 
 

@@ -97,6 +97,7 @@ class OpenVINOBackend(GraphBackend):
         streams = min(threads(), MAX_STREAMS)
         # By itself OpenVINO takes bfloat16 where the processor has it, and a score near the threshold changes sides.
         hints = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams}
+        hints["ENABLE_CPU_PINNING"] = False  # two processes would be bound to the same cores, at half the speed of both
         if (given := share()) is not None:
             hints["INFERENCE_NUM_THREADS"] = given
         compiled = self._core.compile_model(part, "CPU", hints)
