@@ -37,12 +37,15 @@ def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
     The inverse of ``crop`` inside the box, up to interpolation; the box's edge is one pixel soft.
     """
     low, high = box[:, :2], box[:, 2:]
-    rows, columns = (
-        ((at - low[:, i : i + 1]) * side + 0.5).clamp(0, 1) * ((high[:, i : i + 1] - at) * side + 0.5).clamp(0, 1)
-        for i, (side, at) in enumerate((side, _centres(side, box)) for side in size)
-    )
+    rows, columns = (_inside(low[:, i : i + 1], high[:, i : i + 1], side) for i, side in enumerate(size))
     laid = _sample(maps[:, None], -low / (high - low), 1 / (high - low), size)[:, 0]
     return laid * rows[:, :, None] * columns[:, None, :]
+
+
+def _inside(low: Tensor, high: Tensor, side: int) -> Tensor:
+    """Return how far each pixel of a side lies from ``low`` to ``high``, (B, 1) in sides: (B, side) in [0, 1]."""
+    at = _centres(side, low)
+    return ((at - low) * side + 0.5).clamp(0, 1) * ((high - at) * side + 0.5).clamp(0, 1)
 
 
 def _ends(mass: Tensor) -> tuple[Tensor, Tensor]:

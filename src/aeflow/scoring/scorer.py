@@ -72,6 +72,10 @@ class Measured:
     region_statistics: NDArray[np.float64] | None = None  # (T,) of a learnt region
     original: Original | None = None
 
+    def without_pixels(self) -> Self:
+        """Return the measures alone, for those who keep many."""
+        return replace(self, maps={}, pictures=(), image=None, region=None, original=None)
+
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Score:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def _measured(net: AEFlow, held_out: Sequence[Record]) -> _Measured:
                 raise measured
             if record in mapped:
                 found.mapped.append((measured.maps, measured.region))
-            found.images.append(replace(measured, maps={}, pictures=(), image=None, region=None))
+            found.images.append(measured.without_pixels())
     return found
 
 

@@ -131,7 +131,7 @@ def _measure(
                 continue
             if record in mapped:
                 pixels.add(found.maps, found.region)
-            measured.append((record, replace(found, maps={}, pictures=())))
+            measured.append((record, found.without_pixels()))
     return measured, refusals_among(refusals), pixels.scales()
 
 
