@@ -18,26 +18,24 @@ from torch import nn
 
 from aeflow.backends import openvino
 
-TRACED_IMAGES = 2  # images to trace a graph for any number of images with; 1 would become a constant
+TRACED_IMAGES = 2  # images to trace a graph for any number of images with; a graph of 1 might hold it as a constant
 
 
-def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path, one_by_one: bool = False) -> None:
-    """Trace a module for any number of images and write it as OpenVINO's ``.xml`` and ``.bin``, or as ``.onnx``.
-
-    A graph for images that come ``one_by_one`` is made in half the time.
-    """
-    x = torch.rand(1 if one_by_one else TRACED_IMAGES, 3, size, size)
-    free = None if one_by_one else ({0: torch.export.Dim("batch", max=4096)},)
+def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path) -> None:
+    """Trace a module for any number of images and write it as OpenVINO's ``.xml`` and ``.bin``, or as ``.onnx``."""
+    x = torch.rand(TRACED_IMAGES, 3, size, size)
     with _quiet(), torch.no_grad():
-        program = torch.export.export(graph, (x,), dynamic_shapes=free)
         if path.suffix == ".onnx":
+            free = {0: torch.export.Dim("batch", max=4096)}
+            program = torch.export.export(graph, (x,), dynamic_shapes=(free,))
             written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(outputs))
             if written is None:
                 raise RuntimeError("torch.onnx wrote no program")
             path.write_bytes(_anonymous(written.model_proto).SerializeToString())
             return
         ov = openvino.openvino()
-        model = ov.convert_model(program)
+        # It traces by itself in a quarter of the time that it takes for a program of torch.export.
+        model = ov.convert_model(graph, example_input=x, input=[[-1, 3, size, size]])
         for output, name in zip(model.outputs, outputs, strict=True):
             output.get_tensor().set_names({name})
         try:
@@ -46,12 +44,10 @@ def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path,
             raise OSError(errno.EIO, "the graph cannot be written whole", str(path)) from error
 
 
-def graph_files(
-    graph: nn.Module, outputs: Sequence[str], size: int, name: str, one_by_one: bool = False
-) -> dict[str, bytes]:
+def graph_files(graph: nn.Module, outputs: Sequence[str], size: int, name: str) -> dict[str, bytes]:
     """Trace a module as ``write_graph`` does; return the files of the graph by name, which is that of the first."""
     with tempfile.TemporaryDirectory(prefix="aeflow-") as folder:
-        write_graph(graph, outputs, size, Path(folder) / name, one_by_one)
+        write_graph(graph, outputs, size, Path(folder) / name)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
 
 

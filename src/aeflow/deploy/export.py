@@ -136,24 +136,17 @@ def unequal(where: object, parity: Parity) -> ArtifactError:
     return ArtifactError(where, found, "score with --backend torch")
 
 
-def make(
-    artifact: Artifact,
-    run: Path,
-    model: dict[str, Any],
-    to: str,
-    folder: Path,
-    one_by_one: bool = False,
-) -> Parity:
+def make(artifact: Artifact, run: Path, model: dict[str, Any], to: str, folder: Path) -> Parity:
     """Make an export in an empty folder; return its parity, which says if it may be used.
 
-    ``model`` is the content of the run's ``model.json``; ``one_by_one``: see ``write_graph``.
+    ``model`` is the content of the run's ``model.json``.
     """
     backend = GRAPH_BACKENDS[to]
     if not backend.installed():
         raise missing(to)
     graph = ScoreGraph(artifact.net, artifact.calibration).eval()
     size = artifact.settings.image_size
-    write_graph(graph, graph.outputs, size, folder / backend.graph_file, one_by_one)
+    write_graph(graph, graph.outputs, size, folder / backend.graph_file)
     exported_graph.save_arrays(folder, artifact.input_guard, test_images(artifact))
     content = {
         "schema": EXPORT_SCHEMA,

@@ -150,11 +150,11 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path, wanted: Wante
         from aeflow.artifacts.run import load_run  # imports torch
         from aeflow.deploy import export
 
-    kind, model = GRAPH_BACKENDS[backend], metadata["sha256"][:12]
+    model = metadata["sha256"][:12]
     artifact = load_run(run, metadata=metadata)  # a damaged run is an error before anything is said of its graph
     make_room(cache_root(), sum(file.stat().st_size for file in run.glob("*.safetensors")))  # a graph holds the weights
     with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:
-        parity = export.make(artifact, run, metadata, backend, folder, kind.one_by_one)
+        parity = export.make(artifact, run, metadata, backend, folder)
         if parity.passes:
             seal(folder, f"{backend} of model {model}")
             scorer = load_export(folder, backend, wanted=wanted)  # opened before anyone can clear it

@@ -39,7 +39,7 @@ class EncoderGraph:
         outputs = [f"features {stage}" for stage in range(len(widths))]
         failures = openvino().frontend
         try:
-            files = graph_files(encoder, outputs, x.shape[-1], OpenVINOBackend.graph_file, one_by_one=True)
+            files = graph_files(encoder, outputs, x.shape[-1], OpenVINOBackend.graph_file)
             graph = cls(OpenVINOBackend(files, x.shape[-1], outputs), outputs)
             away = difference(graph(x), features, widths)
         # torch's tracer and OpenVINO's runtime; no room for the graph; OpenVINO's converter

@@ -33,7 +33,7 @@ from aeflow.model.priors.flowgmm import FlowGMMPrior
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
-from aeflow.model.resizing import averaged, bilinear
+from aeflow.model.resizing import averaged, bilinear, sides
 from aeflow.model.terms import TERMS
 from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.scored_batch import ScoredBatch
@@ -251,12 +251,12 @@ class AEFlow(nn.Module):
         so that no scale of normals colours it.
         """
         least = -UNCOUNTED * sum(TERMS[name].weight(self.settings) for name in measures.maps)
-        above = bilinear(self.cells_map(measures), measures.x_hat.shape[-2:]) - least
+        above = bilinear(self.cells_map(measures), sides(measures.x_hat)) - least
         return self.in_picture(above, measures.encoded) + least
 
     def cells_map(self, measures: Measures) -> Tensor:
         """Return the same sum in cells of the box, (B, h, w), at the size of the finest of the maps."""
-        size = max((m.shape[-2:] for m in measures.maps.values()), key=lambda shape: shape[-1])
+        size = max(map(sides, measures.maps.values()))
         parts = [TERMS[name].weight(self.settings) * bilinear(m, size) for name, m in measures.maps.items()]
         return torch.stack(parts).sum(dim=0)
 
@@ -269,15 +269,15 @@ class AEFlow(nn.Module):
         """Return maps (B, H, W) of the box laid back into the whole picture, and 0 where nothing counts."""
         if encoded.region is None or encoded.box is None:
             return maps
-        inside = bilinear(self.front.core(encoded.region)[:, 0], maps.shape[-2:])
-        return paste(maps * inside, encoded.box, (maps.shape[-2], maps.shape[-1]))
+        inside = bilinear(self.front.core(encoded.region)[:, 0], sides(maps))
+        return paste(maps * inside, encoded.box, sides(maps))
 
     def laid_into(self, x: Tensor, pictures: Tensor, encoded: Encoded) -> Tensor:
         """Return images ``x`` (B, 3, H, W) with ``pictures`` (B, 3, H, W) of what is in their boxes laid there."""
         box = encoded.box
         if box is None or not self.front.boxed:
             return pictures
-        size = (x.shape[-2], x.shape[-1])
+        size = sides(x)
         inside = paste(torch.ones_like(x[:, 0]), box, size)[:, None]
         laid = torch.stack([paste(channel, box, size) for channel in pictures.unbind(dim=1)], dim=1)
         return laid + (1 - inside) * x

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aeflow.model.resizing import sides
+
 CUT = 0.005  # share of the region's mass beyond each side of the box, before it is padded
 PAD = 0.08  # of the box's size, at each side: 6 % to see what lies beside, and 2 %, which CUT takes of an ellipse
 FEW, ENOUGH = 0.005, 0.02  # shares of the picture below which a region is none, and above which it is one
@@ -28,7 +30,7 @@ def box_of(region: Tensor) -> Tensor:
 def crop(x: Tensor, box: Tensor) -> Tensor:
     """Return images (B, C, H, W) as seen in their boxes (B, 4), at their own size; beyond the edge pixels repeat."""
     low, high = box[:, :2], box[:, 2:]
-    return _sample(x, low, high - low, (x.shape[2], x.shape[3]))
+    return _sample(x, low, high - low, sides(x))
 
 
 def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aeflow.model.resizing import averaged
+from aeflow.model.resizing import averaged, sides
 
 STRIDE = 16
 BRIGHTNESS_SCALES = (2.0, 4.0, 8.0)  # pixels: spread of the Gaussians whose mean is a brightness
@@ -60,11 +60,11 @@ def describe_appearance(features: Sequence[Tensor]) -> Tensor:
 
     Each stage's vector has unit length at each of its positions: directions without strength.
     """
-    size = features[-1].shape[-2:]
+    width = sides(features[-1])[1]
     parts = []
     for z in features:
         unit = F.normalize(z.float(), dim=1)
-        stride = unit.shape[-1] // size[-1]
+        stride = sides(unit)[1] // width
         parts.append(F.avg_pool2d(unit, stride) if stride > 1 else unit)
     return torch.cat(parts, dim=1)
 
@@ -114,7 +114,7 @@ def blurred(x: Tensor, sigma: float, spreads: float = 2.0) -> Tensor:
     takes OpenVINO half the time, if it does as ``_blurred_down`` does.
     """
     window = _window(sigma, spreads).to(x)
-    if not torch.compiler.is_exporting():
+    if not (torch.compiler.is_exporting() or torch.jit.is_tracing()):  # type: ignore[attr-defined,no-untyped-call]
         return _banded(window, x.shape[2]) @ x @ _banded(window, x.shape[3]).T
     images = x.flatten(0, 1)
     across = _blurred_down(_blurred_down(images, window).transpose(1, 2), window).transpose(1, 2)

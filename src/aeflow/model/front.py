@@ -25,7 +25,7 @@ from aeflow.model.pooling import pool, statistics
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
 from aeflow.model.regions.plausibility import region_statistics
-from aeflow.model.resizing import averaged
+from aeflow.model.resizing import averaged, sides
 
 CELL = 4  # side in pixels of the cells in which a region is kept
 SHRUNK = 5  # cells of the square whose least value a region has where maps are drawn: its edge is uncertain by a cell
@@ -120,7 +120,8 @@ class Front(nn.Module):
     def see(self, x: Tensor) -> Seen:
         """Return images ``x`` (B, 3, H, W) as seen in the box around their region."""
         assert self.region is not None, "the whole image counts"
-        found = averaged(self.region(x, self.encoder), (x.shape[2] // CELL, x.shape[3] // CELL))
+        height, width = sides(x)
+        found = averaged(self.region(x, self.encoder), (height // CELL, width // CELL))
         box = box_of(found)
         if not self.boxed:
             box = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(x.shape[0], 4)

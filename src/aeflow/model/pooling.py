@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from aeflow.model.resizing import sides
+
 
 def pool(features: Sequence[Tensor], region: Tensor | None = None) -> Tensor:
     """Return ``s`` (B, 2 * sum of C): mean and spread over the positions of unit-length features (B, C, h, w).
@@ -31,7 +33,7 @@ def statistics(z: Tensor, region: Tensor | None = None) -> tuple[Tensor, Tensor]
     """Return mean and spread (B, C) each of ``z`` (B, C, h, w) over its positions, or within a region."""
     if region is None:
         return z.mean(dim=(2, 3)), z.std(dim=(2, 3), correction=0)
-    share = F.avg_pool2d(region, region.shape[-1] // z.shape[-1])
+    share = F.avg_pool2d(region, sides(region)[1] // sides(z)[1])
     weight = share / share.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
     mean = (weight * z).sum(dim=(2, 3), keepdim=True)
     variance = (weight * (z - mean).square()).sum(dim=(2, 3))

@@ -7,13 +7,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def sides(x: Tensor) -> tuple[int, int]:
+    """Return height and width of images or maps (..., h, w) as numbers; while a graph is traced, they are tensors."""
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
 def bilinear(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return images or maps (..., h, w) at another size, (..., *size), bilinear between the centres of pixels.
 
     Interpolation of rows and columns is linear, so two matrices do it: OpenVINO takes a quarter of the time of its own
     interpolation, which is made for many channels.
     """
-    rows, columns = (_interpolation(n, m, x) for n, m in zip(x.shape[-2:], size, strict=True))
+    rows, columns = (_interpolation(n, m, x) for n, m in zip(sides(x), map(int, size), strict=True))
     return rows @ x @ columns.T
 
 
@@ -22,10 +27,10 @@ def averaged(x: Tensor, size: tuple[int, ...]) -> Tensor:
 
     As ``adaptive_avg_pool2d`` does, for which OpenVINO takes many times as long.
     """
-    height, width = x.shape[-2:]
-    if height % size[0] == 0 and width % size[1] == 0:
-        return F.avg_pool2d(x, (height // size[0], width // size[1]))
-    rows, columns = (_averages(n, m, x) for n, m in zip((height, width), size, strict=True))
+    (height, width), (h, w) = sides(x), map(int, size)
+    if height % h == 0 and width % w == 0:
+        return F.avg_pool2d(x, (height // h, width // w))
+    rows, columns = _averages(height, h, x), _averages(width, w, x)
     return rows @ x @ columns.T
 
 

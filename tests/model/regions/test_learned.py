@@ -62,7 +62,7 @@ def test_an_organ_that_is_not_learnt_for_an_encoder_is_refused_with_the_remedy(e
 @pytest.mark.parametrize("kind", [LearnedRegion, lambda encoder: Body()], ids=["learned", "body"])
 def test_region_box_and_crop_are_the_same_in_a_graph(encoder: Encoder, kind: type[LearnedRegion]) -> None:
     net = SeenInBox(kind(encoder), encoder).eval()
-    files = graph_files(net, OUTPUTS, SIZE, OpenVINOBackend.graph_file, one_by_one=True)
+    files = graph_files(net, OUTPUTS, SIZE, OpenVINOBackend.graph_file)
     x = torch.rand(2, 3, SIZE // 4, SIZE // 4)
     x = nn.functional.interpolate(x, size=SIZE, mode="bicubic").clamp(0, 1)
     found = OpenVINOBackend(files, SIZE, OUTPUTS).outputs(x.numpy(), OUTPUTS)

@@ -12,7 +12,7 @@ from torch import Tensor
 from aeflow.model.described import blurred
 from aeflow.model.encoder import Encoder
 from aeflow.model.regions.base import Region
-from aeflow.model.resizing import bilinear
+from aeflow.model.resizing import bilinear, sides
 
 NORMAL_SIDE = 224  # pixels of the picture that the lengths below are for; they scale with the shorter side
 SMOOTHING = 3.0  # spread of the Gaussian that takes noise and gaps out of the background
@@ -37,12 +37,12 @@ class Body(Region):
     def forward(self, x: Tensor, encoder: Encoder) -> Tensor:
         """Return tissue without strokes, (B, 1, H, W)."""
         whole = x.mean(dim=1, keepdim=True)
-        grey = F.max_pool2d(whole, COARSE) if min(whole.shape[2:]) >= NORMAL_SIDE else whole  # keeps bright strokes
+        grey = F.max_pool2d(whole, COARSE) if min(sides(whole)) >= NORMAL_SIDE else whole  # keeps bright strokes
         square = _odd(STROKE * _scale(grey))
         thick = _dilated(-_dilated(-grey, square), square)
         left_out = strokes(grey, thick)
         found = tissue(grey - left_out * (grey - thick)) * (1 - left_out)  # or a letter would glow into the background
-        return bilinear(found, whole.shape[2:])
+        return bilinear(found, sides(whole))
 
 
 def tissue(grey: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ def _along(x: Tensor, step: tuple[int, int], positions: int, pick: Callable[[Ten
 
 
 def _scale(grey: Tensor) -> float:
-    return min(grey.shape[2:]) / NORMAL_SIDE
+    return min(sides(grey)) / NORMAL_SIDE
 
 
 def _odd(side: float) -> int:

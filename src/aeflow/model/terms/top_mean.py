@@ -15,7 +15,7 @@ def top_mean(values: Tensor, share: float, weight: Tensor | None = None) -> Tens
     """
     flat = values.flatten(1)
     if weight is None:
-        highest, _ = torch.topk(flat, max(1, round(share * flat.shape[1])), dim=1)
+        highest, _ = torch.topk(flat, max(1, round(share * int(flat.shape[1]))), dim=1)
         return highest.mean(dim=1)
     falling, order = torch.sort(flat, dim=1, descending=True)
     weights = weight.flatten(1).gather(1, order)
