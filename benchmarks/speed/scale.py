@@ -1,12 +1,13 @@
 """Speed and memory of archives: images/s by number of images, workers, engine and store.
 
     python -m benchmarks.speed.scale RUN IMAGES --page docs/scale.md [--counts 1000 10000 100000]
-        [--moto ENVIRONMENT/bin/moto_server] [--out benchmarks/results]
+        [--ways table local ray] [--moto ENVIRONMENT/bin/moto_server] [--add] [--out benchmarks/results]
 
 The images of the folder IMAGES are taken again and again under new names (hard links, or objects of a store on the
-loopback); each way starts as a user starts it, in a process of its own. Beside the archives stands the same score into
-one table, by one process. `--moto` names a moto server, which needs an environment of its own (the extra `store`);
-without it nothing is read from a store. Writes scale.json, and the table of `--page`.
+loopback); each way starts as a user starts it, in a process of its own. `table` is the same score into one table, by
+one process. `--moto` names a moto server, which needs an environment of its own (the extra `store`); without it nothing
+is read from a store. `--add` keeps the rows of the former scale.json that are not measured anew. Writes scale.json, and
+the table of `--page`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ try:
 finally:
     print(json.dumps({"driver_mb": own_peak_mb()}))
 """
-TABLE = "one process, one table"
+TABLE = "table"
+ORDER = (TABLE, "local", "ray")
+NAMES = {TABLE: "one process, one table"}
 IN_A_FOLDER = 1000
 DRIVEN = 1_000_000  # rows of the driver alone
 BUCKET, PORT = "scale", 5991
@@ -58,16 +61,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folder", type=Path, metavar="IMAGES")
     parser.add_argument("--counts", type=int, nargs="*", default=[1000, 10_000], help="numbers of images")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--engines", nargs="+", default=["local", "ray"])
+    parser.add_argument("--ways", nargs="+", default=ORDER, choices=ORDER)
     parser.add_argument("--driven", type=int, default=DRIVEN, help="rows of the driver alone; 0: not measured")
     parser.add_argument("--moto", type=Path, help="moto_server")
+    parser.add_argument("--add", action="store_true", help="keep the former rows that are not measured anew")
     parser.share("--out", "--page")
     options = parser.parse_args(arguments)
     images = [record.path for record in find_images([options.folder])]
-    found: dict[str, Any] = {"machine": machine(), "runs": []}
+    former = json.loads((options.out / "scale.json").read_text()) if options.add else {"runs": []}
+    found: dict[str, Any] = {**former, "machine": machine()}
 
     def note(**row: Any) -> None:
-        found["runs"].append(row)
+        found["runs"] = sorted([*(one for one in found["runs"] if key(one) != key(row)), row], key=key)
         write_results(options.out / "scale.json", found)
         print(json.dumps(row), file=sys.stderr)
 
@@ -78,8 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             found["driver"] = {"rows": options.driven, **json.loads(driven.output.splitlines()[-1])}
         for count in options.counts:
             source = linked(images, count, work / f"{count}")
-            note(store="disk", way=TABLE, workers=1, images=count, **score(options.run, source, work / "t.csv"))
-            for engine, workers in itertools.product(options.engines, options.workers):
+            if TABLE in options.ways:
+                note(store="disk", way=TABLE, workers=1, images=count, **score(options.run, source, work / "t.csv"))
+            for engine, workers in itertools.product([way for way in options.ways if way != TABLE], options.workers):
                 how = ["--engine", engine, "--workers", workers]
                 row = score(options.run, source, work / "archive", how)
                 note(store="disk", way=engine, workers=workers, images=count, **row)
@@ -92,6 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_results(options.out / "scale.json", found)
     if options.page is not None:
         write_text(options.page, with_table(options.page.read_text(), "scale", table(found)))
+
+
+def key(row: Mapping[str, Any]) -> tuple[int, bool, int, int]:
+    """Return what tells a row from the others, in the order of the table: a table and disks come first."""
+    return row["images"], row["store"] != "disk", ORDER.index(row["way"]), row["workers"]
 
 
 def score(run: Path, source: Path | str, out: Path, how: Sequence[object] = (), store: str = "") -> dict[str, float]:
@@ -165,8 +176,9 @@ def table(found: dict[str, Any]) -> str:
     ]
     for row in found["runs"]:
         pace = row["images"] / row["seconds"]
-        cells = [row["store"], row["way"], row["workers"], f"{row['images']:,}", f"{pace:.1f}"]
-        cells += [f"{pace / alone[row['images']]:.2f}", row["driver_mb"], row["peak_mb"]]
+        cells = [row["store"], NAMES.get(row["way"], row["way"]), row["workers"], f"{row['images']:,}", f"{pace:.1f}"]
+        over = f"{pace / alone[row['images']]:.2f}" if row["images"] in alone else "not measured"
+        cells += [over, row["driver_mb"], row["peak_mb"]]
         cells.append(", ".join(f"{row[name] / row['images']:.0f}" for name in ("table_bytes", "plan_bytes")))
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     if not found["runs"]:

@@ -25,8 +25,9 @@ def test_each_way_is_measured_on_as_many_images(
     monkeypatch.setattr(scale, "run_process", run_here)
     page = tmp_path / "page.md"
     page.write_text("<!-- scale: written by benchmarks/speed/scale.py -->\n<!-- /scale -->\n")
-    images = ["--counts", "5", "--engines", "local", "--workers", "1", "--driven", "0"]
-    scale.main([str(openvino_export), str(data / "test/normal"), *images, "--out", str(tmp_path), "--page", str(page)])
+    options = ["--workers", "1", "--driven", "0", "--out", str(tmp_path), "--page", str(page)]
+    measure = [str(openvino_export), str(data / "test/normal"), *options]
+    scale.main([*measure, "--counts", "5", "--ways", "table", "local"])
     found = json.loads((tmp_path / "scale.json").read_text())
     assert [(row["way"], row["images"], row["driver_mb"]) for row in found["runs"]] == [
         (scale.TABLE, 5, 99),
@@ -34,6 +35,10 @@ def test_each_way_is_measured_on_as_many_images(
     ]
     assert "| disk | local | 1 | 5 | 2.5 | 1.00 | 99 | 300 | " in page.read_text()
     assert all(row["table_bytes"] > 0 for row in found["runs"])
+    scale.main([*measure, "--counts", "5", "6", "--ways", "local", "--add"])
+    added = json.loads((tmp_path / "scale.json").read_text())["runs"]
+    assert [(row["way"], row["images"]) for row in added] == [("table", 5), ("local", 5), ("local", 6)]
+    assert "| disk | local | 1 | 6 | 3.0 | not measured | " in page.read_text()
 
 
 def test_a_driver_does_all_its_work_on_rows_that_come_from_elsewhere(
