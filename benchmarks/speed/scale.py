@@ -29,6 +29,7 @@ from typing import Any
 
 from aeflow.data.records import find_images
 from aeflow.deploy.benchmark_table import describe
+from aeflow.errors import count
 from aeflow.runtime.files import write_text
 from aeflow.runtime.machine import machine
 from benchmarks.common import with_table, write_results
@@ -167,6 +168,22 @@ def _put(url: str, content: bytes, server: subprocess.Popen[bytes]) -> None:
             time.sleep(0.1)
 
 
+def of_ways(rows: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Return the rows of each way that is measured at several numbers of images, the fewest first."""
+    ways: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
+    for row in sorted(rows, key=key):
+        ways.setdefault((row["store"], row["way"], row["workers"]), []).append(row)
+    return list(ways.values())
+
+
+def grown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Say what an image costs where they are most over where they are fewest, the start included."""
+    few, many = rows[0], rows[-1]
+    ratio = (many["seconds"] / many["images"]) / (few["seconds"] / few["images"])
+    way = f"{many['way']}, {count(many['workers'], 'worker')}, from {many['store']}"
+    return f"- {way}: an image of {many['images']:,} costs {ratio:.2f} of one of {few['images']:,}, the start included."
+
+
 def table(found: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     alone = {row["images"]: row["images"] / row["seconds"] for row in found["runs"] if row["way"] == TABLE}
@@ -183,6 +200,7 @@ def table(found: dict[str, Any]) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     if not found["runs"]:
         lines = ["Images per second have not been measured yet."]
+    lines += [""] + [grown(rows) for rows in of_ways(found["runs"]) if len(rows) > 1]
     if driver := found.get("driver"):
         held = f"{driver['driver_mb']:.0f} MiB, {driver['seconds']:.0f} s"
         lines += ["", f"The driver alone, with {driver['rows']:,} rows that come at once from elsewhere: {held}."]

@@ -30,6 +30,7 @@ from aeflow.data.records import Record, of_label, read_records
 from aeflow.data.splits import evenly, hold_out, leave_out_patients
 from aeflow.data.synthetic_anomalies import with_mask
 from aeflow.model.aeflow import AEFlow
+from aeflow.model.maps import residual_map
 from aeflow.runtime.process import prepare
 from benchmarks.common import SETS, machine_line, write_results
 from benchmarks.inputs import pixels_of
@@ -133,7 +134,7 @@ def parts(net: AEFlow, drawn: Iterator[Drawn]) -> tuple[Maps, NDArray[np.bool_]]
         assert latent is not None, "the preset has a flow"
         measures = net.measure(encoded, latent, net.decode(net.code(encoded, latent)))
         flows: Stages = {weight: latent.negative_log_likelihood(net.prior, weight) for weight in LOG_DET_WEIGHTS}
-        others: Stages = {"residual": [net.residual_map(measures)], "brightness": [measures.maps["reconstruction"]]}
+        others: Stages = {"residual": [residual_map(net, measures)], "brightness": [measures.maps["reconstruction"]]}
         for name, stages in (flows | others).items():
             of_size = [F.interpolate(m[:, None], x.shape[-2:], mode="bilinear")[:, 0] for m in stages]
             found.setdefault(name, []).append(thinned(torch.stack(of_size).mean(dim=0)))

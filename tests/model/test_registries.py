@@ -24,6 +24,7 @@ from aeflow.model.aeflow import AEFlow
 from aeflow.model.decoders import DECODERS
 from aeflow.model.decoders.transposed import TransposedDecoder
 from aeflow.model.encoder import Encoder
+from aeflow.model.maps import anomaly_map
 from aeflow.model.priors import PRIORS
 from aeflow.model.priors.standard_normal import StandardNormal
 from aeflow.model.regions import REGIONS
@@ -134,7 +135,7 @@ def test_a_new_prior_decoder_and_region_are_chosen_by_their_names(monkeypatch: p
     half = wide[..., : wide.shape[-1] // 2].mean(dim=(1, 2))
     torch.testing.assert_close(after.terms["flow"][:, 0], half)
     assert not torch.allclose(after.terms["flow"], before.terms["flow"])
-    anomaly = other.anomaly_map(after)
+    anomaly = anomaly_map(other, after)
     assert torch.allclose(anomaly[..., SIZE // 2 + 4 :], torch.tensor(-3.0))  # nothing counts there
     assert (anomaly[..., : SIZE // 2 - 4] != 0).all()
 

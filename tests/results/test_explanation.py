@@ -23,6 +23,7 @@ from aeflow.errors import SettingsError
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.generate import healthy, pulled_into_ball, with_class_statistics
+from aeflow.model.maps import anomaly_map, laid_into
 from aeflow.model.pooling import pool
 from aeflow.results.explanation import contributions, words_of
 from aeflow.results.network_explanation import LEAST_SHOWN
@@ -109,8 +110,8 @@ def test_what_is_not_anomalous_is_reconstructed_as_it_is(model: aeflow.Model, im
     net, (low, high) = model.artifact.net, limits(model)
     with torch.no_grad():
         measures = net(images)
-        plain = net.laid_into(images, measures.x_hat, measures.encoded)
-        top = float(net.anomaly_map(measures).max())
+        plain = laid_into(net, images, measures.x_hat, measures.encoded)
+        top = float(anomaly_map(net, measures).max())
     torch.testing.assert_close(healthy(net, images, (top + 1, top + 2)), plain, rtol=1e-4, atol=1e-4)
     repaired = healthy(net, images, (low, high))
     moved = (repaired - plain).abs().mean(dim=(1, 2, 3))

@@ -15,6 +15,7 @@ from aeflow.calibration.term_scale import TermScale
 from aeflow.model import output_names
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.input_statistics import measure_input_statistics
+from aeflow.model.maps import anomaly_map, laid_into, region_map, residual_map
 from aeflow.model.terms import TERMS
 
 
@@ -29,13 +30,13 @@ def measured(net: AEFlow, x: Tensor, maps: bool, pictures: bool) -> dict[str, Te
     if m.log_ratios is not None:
         found[output_names.LOG_RATIOS] = m.log_ratios
     if maps:
-        found[output_names.of_map("anomaly")] = net.anomaly_map(m)
+        found[output_names.of_map("anomaly")] = anomaly_map(net, m)
         if m.encoded.region is not None:
-            found[output_names.REGION] = net.region_map(m.encoded)
+            found[output_names.REGION] = region_map(net, m.encoded)
     if pictures:
-        found[output_names.X_HAT] = net.laid_into(x, m.x_hat, m.encoded)
+        found[output_names.X_HAT] = laid_into(net, x, m.x_hat, m.encoded)
         if maps:
-            found[output_names.of_map("residual")] = net.residual_map(m)
+            found[output_names.of_map("residual")] = residual_map(net, m)
     return found
 
 

@@ -24,6 +24,7 @@ from aeflow.imageio.image import Acquisition
 from aeflow.model.encoder import Encoder
 from aeflow.model.generate import sample
 from aeflow.model.input_statistics import measure_input_statistics
+from aeflow.model.maps import anomaly_map
 from aeflow.model.pooling import pool
 from aeflow.scoring.scorer import Measured, Scorer, calibrated
 
@@ -97,7 +98,7 @@ def in_stages(
     input_statistics = measure_input_statistics(encoded.x, pool(net.flow_features(encoded))).double().cpu().numpy()
     terms = {name: measure.double().cpu().numpy() for name, measure in measures.terms.items()}
     clock.lap("terms")
-    net.anomaly_map(measures).cpu().numpy()
+    anomaly_map(net, measures).cpu().numpy()
     clock.lap("maps")
     scorer = artifact.scorer
     values = [

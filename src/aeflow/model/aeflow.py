@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from aeflow.config import PAINTED, Settings
 from aeflow.errors import SettingsError
-from aeflow.model.box import paste
 from aeflow.model.class_mixture import ClassMixture
 from aeflow.model.decoders import DECODERS
 from aeflow.model.described import STRIDE
@@ -33,7 +32,7 @@ from aeflow.model.priors.flowgmm import FlowGMMPrior
 from aeflow.model.regions import REGIONS
 from aeflow.model.regions.base import Region
 from aeflow.model.regions.learned import LearnedRegion
-from aeflow.model.resizing import averaged, bilinear, sides
+from aeflow.model.resizing import averaged
 from aeflow.model.terms import TERMS
 from aeflow.model.terms.base import Layout, TermModule
 from aeflow.model.terms.scored_batch import ScoredBatch
@@ -58,9 +57,6 @@ class Measures:
     x_hat: Tensor  # (B, 3, H, W) in the box
     pooled: Tensor  # (B, D) of the flows' features, see ``pool``; (B, 0) unless ``forward`` made it
     log_ratios: Tensor | None = None  # (B, kinds), each kind of abnormality against normal
-
-
-UNCOUNTED = 3.0  # standard deviations below the mean of normals that the map of each term has where nothing counts
 
 
 class AEFlow(nn.Module):
@@ -244,52 +240,10 @@ class AEFlow(nn.Module):
             pooled=encoded.x.new_empty(encoded.x.shape[0], 0),
         )
 
-    def anomaly_map(self, measures: Measures) -> Tensor:
-        """Return ``sum_i weight_i map_i`` over the terms, as the score is composed, in the whole picture, (B, H, W).
-
-        Each map is in standard deviations of held-out normals; it is UNCOUNTED below their mean where nothing counts,
-        so that no scale of normals colours it.
-        """
-        least = -UNCOUNTED * sum(TERMS[name].weight(self.settings) for name in measures.maps)
-        above = bilinear(self.cells_map(measures), sides(measures.x_hat)) - least
-        return self.in_picture(above, measures.encoded) + least
-
-    def cells_map(self, measures: Measures) -> Tensor:
-        """Return the same sum in cells of the box, (B, h, w), at the size of the finest of the maps."""
-        size = max(map(sides, measures.maps.values()))
-        parts = [TERMS[name].weight(self.settings) * bilinear(m, size) for name, m in measures.maps.items()]
-        return torch.stack(parts).sum(dim=0)
-
-    def residual_map(self, measures: Measures) -> Tensor:
-        """Return the absolute difference of image and reconstruction, mean over the colours, (B, H, W)."""
-        residual = (measures.encoded.x - measures.x_hat).abs().mean(dim=1)
-        return self.in_picture(residual, measures.encoded)
-
-    def in_picture(self, maps: Tensor, encoded: Encoded) -> Tensor:
-        """Return maps (B, H, W) of the box laid back into the whole picture, and 0 where nothing counts."""
-        if encoded.region is None or encoded.box is None:
-            return maps
-        inside = bilinear(self.front.core(encoded.region)[:, 0], sides(maps))
-        return paste(maps * inside, encoded.box, sides(maps))
-
-    def laid_into(self, x: Tensor, pictures: Tensor, encoded: Encoded) -> Tensor:
-        """Return images ``x`` (B, 3, H, W) with ``pictures`` (B, 3, H, W) of what is in their boxes laid there."""
-        box = encoded.box
-        if box is None or not self.front.boxed:
-            return pictures
-        size = sides(x)
-        inside = paste(torch.ones_like(x[:, 0]), box, size)[:, None]
-        laid = torch.stack([paste(channel, box, size) for channel in pictures.unbind(dim=1)], dim=1)
-        return laid + (1 - inside) * x
-
     def seen(self, x: Tensor) -> Encoded:
         """Return what the frozen front gives of images ``x`` (B, 3, H, W) in [0, 1]."""
         boxed, *parts = self.front(x)
         return self.encoded(parts, boxed)
-
-    def region_map(self, encoded: Encoded) -> Tensor:
-        """Return how far each pixel of the whole picture counts, (B, H, W) in [0, 1]."""
-        return self.in_picture(torch.ones_like(encoded.x[:, 0]), encoded)
 
     @torch.no_grad()
     def scale_maps(self, batches: Iterable[Encoded]) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from aeflow.model.aeflow import AEFlow
 from aeflow.model.counterpart import anomaly_share, healthy_counterpart, shares
 from aeflow.model.front import Encoded
+from aeflow.model.maps import cells_map, laid_into
 from aeflow.model.pooling import pool, unit_length, with_statistics
 from aeflow.model.priors.flowgmm import FlowGMMPrior
 
@@ -31,7 +32,7 @@ def healthy(net: AEFlow, x: Tensor, limits: tuple[float, float]) -> Tensor:
     """
     encoded = net.seen(x)
     if net.decoder.reads_features:
-        return net.laid_into(x, repaired(net, encoded, limits), encoded)
+        return laid_into(net, x, repaired(net, encoded, limits), encoded)
     z = net.of_flows(encoded)[-1]
     if net.classes is not None:
         s = net.classes.moved_to_normal(net.pooled_of_classes(encoded))
@@ -149,7 +150,7 @@ def repaired(net: AEFlow, encoded: Encoded, limits: tuple[float, float]) -> Tens
     the nearest that the normals' principal directions reach.
     """
     code, latent = net.code(encoded, None), net.encode(encoded)
-    deviations = net.cells_map(net.measure(encoded, latent, net.needed_x_hat(encoded, latent)))
+    deviations = cells_map(net, net.measure(encoded, latent, net.needed_x_hat(encoded, latent)))
     normal = net.latent_pca.nearest(code)
     if net.settings.mirrors and net.settings.mirror_axis != "up-down":
         return net.decode(healthy_counterpart(code, [z.flip(3) for z in code], normal, *shares(deviations, *limits)))

@@ -15,6 +15,7 @@ from aeflow.imageio.errors import ImageError, ImageLimitError
 from aeflow.imageio.image import Slice
 from aeflow.privacy import shown_key
 from aeflow.serve import audit, measured, pictures
+from aeflow.serve.filters import Filters
 from aeflow.serve.intake import BusyError, Upload
 from aeflow.serve.schemas import (
     SOURCE,
@@ -29,7 +30,7 @@ from aeflow.serve.schemas import (
     filters,
 )
 from aeflow.serve.service import Service, service_of, who_of
-from aeflow.serve.worklist import Filters, shown_row
+from aeflow.serve.worklist import shown_row
 
 MOST_FILES = 200  # of one request
 FOREVER = {"cache-control": "private, max-age=31536000, immutable"}  # an identifier never shows anything else

@@ -21,6 +21,7 @@ from aeflow.serve.accounts import LOCAL, SESSION_HOURS, TooManyError
 from aeflow.serve.api import image_of, place_of
 from aeflow.serve.charts import over_time as plot
 from aeflow.serve.charts import place_among_normals
+from aeflow.serve.filters import Filters, words
 from aeflow.serve.guard import COOKIE
 from aeflow.serve.recalibration import LEAST
 from aeflow.serve.schemas import Identifier, filters
@@ -28,7 +29,7 @@ from aeflow.serve.service import Service, service_of, who_of
 from aeflow.serve.suggestions import suggested
 from aeflow.serve.trends import MOST
 from aeflow.serve.trends import trends as over_time
-from aeflow.serve.worklist import PAGE, Filters, words
+from aeflow.serve.worklist import PAGE
 
 HERE = Path(__file__).parent
 SUGGESTED = 12

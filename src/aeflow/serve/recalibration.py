@@ -21,10 +21,10 @@ from sqlalchemy import select
 
 from aeflow.artifacts.layout import is_export
 from aeflow.errors import SettingsError
+from aeflow.serve.filters import Filters
 from aeflow.serve.intake import Intake
 from aeflow.serve.labels import Labels
 from aeflow.serve.tables import images, studies
-from aeflow.serve.worklist import Filters
 
 PLACE = "recalibration-"  # beginning of the name of the folder with links to the images
 LEAST = 20  # normals, as ``training.recalibrate`` asks for

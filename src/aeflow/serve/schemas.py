@@ -9,8 +9,8 @@ from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from aeflow.errors import printable
+from aeflow.serve.filters import Filters
 from aeflow.serve.labels import Label
-from aeflow.serve.worklist import Filters
 
 Identifier = Annotated[str, Field(pattern="^[0-9a-f]{16}$", description="As an earlier answer gave it.")]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -17,8 +17,8 @@ from aeflow.drift.source import Source
 from aeflow.drift.words import Finding, findings
 from aeflow.errors import DataError
 from aeflow.serve.database import Database
+from aeflow.serve.filters import Filters
 from aeflow.serve.tables import images, studies
-from aeflow.serve.worklist import Filters
 
 MOST = 20_000  # images, the last ones: who looks waits for them (docs/review.md)
 SOURCE, AT = "source", "received"  # columns beside those of `aeflow score`

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, insert, select, tuple_, update
 
-from aeflow.errors import count
 from aeflow.scoring.scorer import Score, Scorer
 from aeflow.scoring.studies import TOP_SHARE, simes
 from aeflow.serve import audit
 from aeflow.serve.database import Database
+from aeflow.serve.filters import Filters
 from aeflow.serve.tables import images, models, new_id, now, pictures, studies
 
 PAGE = 50  # rows
-LABELS = ("normal", "abnormal", "unsure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,41 +36,6 @@ class NewImage:
     features: bytes
     height: int
     width: int
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What of the worklist is shown; empty: all."""
-
-    verdict: str = ""  # normal, abnormal
-    label: str = ""  # normal, abnormal, unsure; any: labelled; none: not labelled
-    outside: str = ""  # yes, no
-    since: str = ""  # a day, YYYY-MM-DD
-    until: str = ""  # the last day
-    source: str = ""
-
-    def query(self) -> dict[str, str]:
-        """Return those that are set, as an address has them."""
-        return {name: value for name, value in asdict(self).items() if value}
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the conditions on a study."""
-        found: list[ColumnElement[bool]] = []
-        if self.verdict:
-            found.append(studies.c.verdict == self.verdict)
-        if self.label == "any":
-            found.append(studies.c.label != "")
-        elif self.label:
-            found.append(studies.c.label == ("" if self.label == "none" else self.label))
-        if self.outside:
-            found.append(studies.c.outside.is_(self.outside == "yes"))
-        if self.since:
-            found.append(studies.c.at >= self.since)
-        if self.until:
-            found.append(studies.c.at < f"{self.until}U")  # U follows T, which ends a day in a time
-        if self.source:
-            found.append(studies.c.source == self.source)
-        return found
 
 
 class Worklist:
@@ -245,12 +209,6 @@ def shown_row(row: Row[Any]) -> dict[str, Any]:
         "map": f"/api/images/{row.id}/map.png",
         "page": f"/studies/{row.study}?image={row.id}",
     }
-
-
-def words(filters: Filters, counted: dict[str, int]) -> str:
-    """Return how much of the worklist is shown."""
-    every = count(counted["all"], "study", "studies")
-    return f"{counted['shown']:,} of {every}" if filters.query() else every
 
 
 def _image_row(image: NewImage, content: str, study: str, model: int, at: str) -> dict[str, Any]:
