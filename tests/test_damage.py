@@ -106,6 +106,26 @@ def test_an_export_is_refused(exported_run: Path, tmp_path: Path, number: int, r
         record_property("flips in an export", number)
 
 
+@pytest.mark.parametrize("number", [FEW, MANY])
+def test_a_compiled_graph_heals(
+    openvino_export: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    capsys: pytest.CaptureFixture[str],
+    record_property: Record,
+) -> None:
+    monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path / "cache"))
+    load_export(openvino_export)
+    [place] = (tmp_path / "cache" / "graphs").iterdir()
+    for name in ("compiled.bin", "about.json"):
+        for seed in range(number):
+            flip(place / name, seed)
+            load_export(openvino_export)  # which tries its test images
+            assert capsys.readouterr().err.startswith("note: a part of the cache is damaged, and made anew")
+        record_property("flips in the cache", number)
+
+
 @pytest.mark.parametrize("number", [20, MANY])
 def test_an_export_in_one_file_is_refused(
     openvino_export: Path, tmp_path: Path, number: int, record_property: Record

@@ -68,7 +68,7 @@ def load_export(
         if images.shape != (len(export["self_test"]), 3, settings.image_size, settings.image_size):
             raise ValueError("other test images")
         guard = InputGuard.of(arrays, model["intended"])
-        graph = open_graph(files, export, settings.image_size, backend)
+        graph = open_graph(files, export, settings.image_size, backend, keep=True)
         metadata = {key: value for key, value in model.items() if key not in WRITTEN_BY_SAVE}
         scorer = Scorer(settings, calibration, guard, graph, metadata, model["sha256"])
         check(scorer, images, export, place, wanted)
@@ -91,9 +91,14 @@ def _checked(place: Path, read: Read, checksums: Mapping[str, str]) -> dict[str,
     return files
 
 
-def open_graph(files: Mapping[str, bytes], export: dict[str, Any], size: int, backend: str = "auto") -> GraphBackend:
-    """Return the backend of an export, not yet tried; raises SettingsError if ``backend`` cannot run it."""
-    return running(export["format"], backend)(files, size, export["outputs"])
+def open_graph(
+    files: Mapping[str, bytes], export: dict[str, Any], size: int, backend: str = "auto", keep: bool = False
+) -> GraphBackend:
+    """Return the backend of an export, not yet tried; raises SettingsError if ``backend`` cannot run it.
+
+    ``keep``: see ``GraphBackend``.
+    """
+    return running(export["format"], backend)(files, size, export["outputs"], keep)
 
 
 def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path, wanted: Wanted = PLAIN) -> None:

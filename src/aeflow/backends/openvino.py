@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 
 from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
+from aeflow.backends.compiled_graph import compiled
 from aeflow.backends.onnx import OnnxBackend
 from aeflow.runtime.threads import share, threads
 
@@ -41,11 +44,13 @@ class OpenVINOBackend(GraphBackend):
     install = "openvino"
     one_by_one = True
 
-    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str], keep: bool = False) -> None:
         super().__init__(files, size, outputs)
         self._ov = openvino()
         self._core = self._ov.Core()
-        self._model = self._read(files)
+        own = self.graph_file in files
+        self._files = [files[name] for name in (self.files() if own else (OnnxBackend.graph_file,))]
+        self._keep = keep
         self._one = threading.Lock()  # a queue gives its requests' results to one caller at a time
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
@@ -54,10 +59,10 @@ class OpenVINOBackend(GraphBackend):
         """Return the name of the graph, and of its weights."""
         return (cls.graph_file, "graph.bin")
 
-    def _read(self, files: Mapping[str, bytes]) -> Any:
-        """Read a graph from memory, so that it can name no other file. Raises ValueError for loops and states."""
-        own = self.graph_file in files
-        model = self._core.read_model(*(files[name] for name in (self.files() if own else (OnnxBackend.graph_file,))))
+    @cached_property
+    def _model(self) -> Any:
+        """The graph, read from memory, so that it can name no other file. Raises ValueError for loops and states."""
+        model = self._core.read_model(*self._files)
         kinds = {node.get_type_name() for node in model.get_ops()}
         if found := sorted(kinds & {"Loop", "TensorIterator", "If", "ReadValue", "Assign"}):
             raise ValueError(f"{found[0]}: no operation of a score")
@@ -87,6 +92,21 @@ class OpenVINOBackend(GraphBackend):
 
     def _queue(self, names: tuple[str, ...]) -> tuple[Any, list[tuple[int, ...]]]:
         """Compile some outputs; return the queue that computes them, and their shapes without the batch."""
+        streams = min(threads(), MAX_STREAMS)
+        # By itself OpenVINO takes bfloat16 where the processor has it, and a score near the threshold changes sides.
+        hints = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams}
+        hints["ENABLE_CPU_PINNING"] = False  # two processes would be bound to the same cores, at half the speed of both
+        if (given := share()) is not None:
+            hints["INFERENCE_NUM_THREADS"] = given
+        if self._keep:
+            of = [*(hashlib.sha256(content).hexdigest() for content in self._files), self.size, names]
+            found = compiled(self._core, lambda: self._part(names), hints, of)
+        else:
+            found = self._core.compile_model(self._part(names), "CPU", hints)
+        return self._ov.AsyncInferQueue(found, streams), [tuple(output.shape)[1:] for output in found.outputs]
+
+    def _part(self, names: tuple[str, ...]) -> Any:
+        """Return the part of the graph that computes some outputs of one image; ValueError for one too large."""
         model = self._model.clone()
         part = self._ov.Model([model.output(name).get_node() for name in names], model.get_parameters())
         part.reshape([1, 3, self.size, self.size])
@@ -94,11 +114,4 @@ class OpenVINOBackend(GraphBackend):
             shape = output.get_partial_shape()
             if shape.is_static and math.prod(shape.to_shape()) > MAX_ELEMENTS:
                 raise ValueError(f"{output.get_node().get_type_name()}: larger than anything that a score computes")
-        streams = min(threads(), MAX_STREAMS)
-        # By itself OpenVINO takes bfloat16 where the processor has it, and a score near the threshold changes sides.
-        hints = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": streams}
-        hints["ENABLE_CPU_PINNING"] = False  # two processes would be bound to the same cores, at half the speed of both
-        if (given := share()) is not None:
-            hints["INFERENCE_NUM_THREADS"] = given
-        compiled = self._core.compile_model(part, "CPU", hints)
-        return self._ov.AsyncInferQueue(compiled, streams), [tuple(output.shape)[1:] for output in compiled.outputs]
+        return part

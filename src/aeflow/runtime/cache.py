@@ -5,7 +5,7 @@
     CACHE/features/<key>/shard-<name>/     features of up to 256 images, and about.json
     CACHE/features/<key>/writing-<name>/   a shard that is being written, or was when its process was killed
     CACHE/features/<key>/using-<name>      locked by a process that reads shards here (``cache_limit``)
-    CACHE/graphs/<key>/                    the graph of one model, and about.json
+    CACHE/graphs/<key>/                    the graph of one model, or what it was compiled to, and about.json
     CACHE/graphs/.export-<name>/           a graph that is being made, or was when its process was killed
     CACHE/deleted-<name>/                  what is being deleted, or was when its process was killed
 
