@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from aeflow.serve.training_labels import labelled_records
 from helpers import dicom_files
 from helpers.browser import BROWSER, needs_browser
 from helpers.data import lesion, texture
-from helpers.service import Running, serving
+from helpers.service import Running, send, serving
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
 pytestmark = needs_browser
@@ -82,8 +83,7 @@ def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -
     page.set_input_files("#files", [tmp_path / "one.png", tmp_path / "two.png"])
     page.wait_for_selector("#sent li:has-text('two.png') .warned")
     page.wait_for_selector("#sent li:has-text('one.png') :text('called')")
-    page.fill("[name=source]", f"room {name}")
-    page.press("[name=source]", "Tab")
+    page.select_option("[name=source]", f"room {name}")
     page.wait_for_selector("#words:has-text('1 of')")
     page.keyboard.press("Escape")
     page.focus("a.open")
@@ -114,6 +114,134 @@ def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -
     with service.client() as client:
         study = page.url.partition("/studies/")[2][:16]
         assert client.get(f"/api/studies/{study}").json()["label"] == "abnormal"
+
+
+@pytest.fixture
+def three(page, service: Running, tmp_path: Path) -> tuple[str, list[str]]:
+    """The source of three new studies, and their images from the most abnormal down."""
+    seed = 9000 + page.viewport_size["width"] + 10 * next(NUMBERS)
+    source = f"three {seed}"
+    with service.client() as client:
+        rows = []
+        for number in range(3):
+            place = tmp_path / f"{number}.png"
+            Image.fromarray(texture(seed + number)).save(place)
+            rows += send(client, place, source=source).json()["results"]
+    page.goto(f"{service.address}/?source={source}")
+    rows.sort(key=lambda row: (row["p_value"], -row["score"]))
+    page.evaluate("localStorage.clear(); sessionStorage.clear()")
+    return source, [row["id"] for row in rows]
+
+
+NUMBERS = itertools.count()
+
+
+def labels_of(service: Running, source: str) -> list[str | None]:
+    with service.client() as client:
+        return [study["label"] for study in client.get("/api/studies", params={"source": source}).json()["studies"]]
+
+
+def opened(page, image: str) -> None:
+    """Wait until the page of an image is there, with it on the canvas."""
+    page.wait_for_selector(f"canvas[data-shown='{image}']")
+
+
+def test_a_held_key_labels_one_study(page, service: Running, three) -> None:
+    source, ids = three
+    page.locator("a.open").first.click()
+    opened(page, ids[0])
+    page.keyboard.down("u")
+    for _ in range(3):
+        page.wait_for_timeout(300)
+        page.keyboard.down("u")  # as an operating system repeats it
+    page.keyboard.up("u")
+    opened(page, ids[1])
+    assert labels_of(service, source) == ["unsure", None, None]
+
+
+def test_what_is_typed_in_full_screen_is_a_kind_and_no_command(page, service: Running, three) -> None:
+    source, ids = three
+    page.locator("a.open").first.click()
+    opened(page, ids[0])
+    page.keyboard.press("f")
+    page.wait_for_function("document.fullscreenElement !== null")
+    page.keyboard.press("t")
+    page.wait_for_function("document.activeElement.id === 'kind'")
+    page.keyboard.type("banana")
+    page.keyboard.press("Enter")
+    opened(page, ids[1])
+    assert labels_of(service, source) == ["abnormal", None, None]
+    with service.client() as client:
+        [study] = client.get("/api/studies", params={"source": source, "label": "abnormal"}).json()["studies"]
+        assert client.get(f"/api/studies/{study['id']}").json()["results"][0]["id"] == ids[0]
+    page.keyboard.press("z")  # back to the one that was labelled last
+    opened(page, ids[0])
+    assert page.input_value("#kind") == "banana"
+    page.keyboard.press("x")
+    page.wait_for_selector("#said:has-text('taken back')")
+    assert labels_of(service, source) == [None, None, None]
+
+
+def test_a_region_that_is_not_kept_is_not_lost_without_a_word(page, service: Running, three) -> None:
+    source, ids = three
+    page.locator("a.open").first.click()
+    opened(page, ids[0])
+    for key in ("d", "Enter", "Shift+ArrowRight", "Shift+ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.wait_for_selector("#drawn:has-text('1 region drawn')")
+    page.keyboard.press("j")
+    page.wait_for_selector("#said.warned:has-text('This loses the region')")
+    page.keyboard.press("a")
+    opened(page, ids[1])
+    page.keyboard.press("k")
+    opened(page, ids[0])
+    page.wait_for_selector("#drawn:has-text('1 region drawn')")
+    page.keyboard.press("n")
+    page.wait_for_selector("#said.warned:has-text('This loses the region')")
+    assert labels_of(service, source)[0] == "abnormal"
+    page.keyboard.press("n")
+    opened(page, ids[1])
+    assert labels_of(service, source)[0] == "normal"
+
+
+def test_where_no_other_follows_it_says_what_is_left(page, service: Running, three) -> None:
+    _, ids = three
+    page.locator("a.open").last.click()
+    opened(page, ids[2])
+    assert "3 of 3" in page.inner_text("#last")
+    page.keyboard.press("m")
+    page.keyboard.press("n")
+    page.wait_for_selector("#said:has-text('kept: normal. No other follows here') a[href='/?label=none']")
+    page.keyboard.press("l")
+    page.wait_for_selector("h1:has-text('Worklist')")
+    page.wait_for_function("document.activeElement.matches('a.open')")
+    assert page.evaluate("document.activeElement === [...document.querySelectorAll('a.open')].at(-1)")
+    page.keyboard.press("Enter")
+    opened(page, ids[2])
+    assert page.get_attribute("#mapped", "aria-pressed") == "false"  # as it was left
+    page.evaluate("localStorage.clear()")
+
+
+def test_proposals_follow_one_another(page, service: Running, three) -> None:
+    page.goto(f"{service.address}/next")
+    proposed = page.locator(".tiles a").count()
+    page.locator(".tiles a").first.click()
+    first = shown(page)
+    page.keyboard.press("u")
+    page.wait_for_selector(f"canvas[data-shown]:not([data-shown='{first}'])")
+    assert "proposed=yes" in page.url
+    page.keyboard.press("l")
+    page.wait_for_selector("h1:has-text('Label next')")
+    assert proposed > 1
+
+
+def test_an_address_that_is_none_is_a_page(page, service: Running) -> None:
+    for place in ("/nonsense", "/studies/ffff", "/studies/ffffffffffffffff"):
+        assert page.goto(service.address + place).status == 404
+        assert "There is no such page" in page.inner_text("h1")
+    page.complaints.clear()  # the browser's own, of the 404
+    with service.client() as client:
+        assert client.get("/api/nonsense").headers["content-type"] == "application/json"
 
 
 def nifti(place: Path, seed: int) -> None:

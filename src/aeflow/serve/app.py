@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI, Request
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from aeflow._version import __version__
@@ -43,14 +45,30 @@ def make_app(service: Service) -> ASGIApp:
     inner.include_router(pages.router)
     inner.mount("/static", StaticFiles(directory=STATIC), name="static")
     inner.add_exception_handler(RequestValidationError, _refused)
+    inner.add_exception_handler(HTTPException, _missing)
     for kind in (OSError, OperationalError):
         inner.add_exception_handler(kind, _unwritable)
     return Guard(inner, service)
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _missing(request: Request, error: Exception) -> Response:
+    """Show people a page where there is none; programs get it as JSON, as any other refusal."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404 and _for_people(request):
+        return pages.rendered(request, "missing.html", 404)
+    return await http_exception_handler(request, error)
+
+
+def _for_people(request: Request) -> bool:
+    """Return if a request is a browser's for a page."""
+    return "text/html" in request.headers.get("accept", "") and not request.url.path.startswith("/api/")
+
+
+async def _refused(request: Request, error: Exception) -> Response:
     """Say what is wrong with a request, without what was sent: it may hold a name."""
     assert isinstance(error, RequestValidationError)
+    if request.method == "GET" and _for_people(request):  # an address that somebody typed
+        return pages.rendered(request, "missing.html", 404)
     found = [{"where": list(map(str, one["loc"])), "found": one["msg"]} for one in error.errors()]
     return JSONResponse({"detail": found}, 422)
 

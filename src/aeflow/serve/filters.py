@@ -20,13 +20,18 @@ class Filters:
     since: str = ""  # a day, YYYY-MM-DD
     until: str = ""  # the last day
     source: str = ""
+    former: str = ""  # yes: studies that former models scored, instead of those of the present one
 
     def query(self) -> dict[str, str]:
         """Return those that are set, as an address has them."""
         return {name: value for name, value in asdict(self).items() if value}
 
+    def of_model(self, model: int) -> list[ColumnElement[bool]]:
+        """Return the conditions on a study where ``model`` is the present one: p-values of two have no common order."""
+        return [studies.c.model != model if self.former else studies.c.model == model, *self.conditions()]
+
     def conditions(self) -> list[ColumnElement[bool]]:
-        """Return the conditions on a study."""
+        """Return the conditions on a study, whichever model scored it."""
         found: list[ColumnElement[bool]] = []
         if self.verdict:
             found.append(studies.c.verdict == self.verdict)

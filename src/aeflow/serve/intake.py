@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,16 @@ class Upload:
     content: bytes
     source: str
     who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """What is known of an image that a former model scored; its name is not."""
+
+    patient: str  # pseudonyms
+    study: str
+    source: str
+    path: str
 
 
 class Intake:
@@ -106,6 +116,24 @@ class Intake:
             return self._new(upload, content, coming)
         finally:
             coming.unlink(missing_ok=True)
+
+    def again(self, content: str, former: Mapping[int, Former], who: str) -> None:
+        """Score a file that is kept, which former models have scored; raises ImageError for the whole file."""
+        path = self.path_of(content)
+        opened = decoders().submit(open_file, path, self.scorer.backend.size, self.scorer.settings.slice_axis).result()
+        record = Record(path, content, None, None, content, None, None)
+        new, sources = [], set()
+        for part, image, result in self._results(record, opened):
+            if isinstance(result, ImageError) or (known := former.get(part.slice_number or 0)) is None:
+                continue
+            made = self._image(part, image, result, content)
+            row = {**made.row, "path": known.path, "patient": known.patient}
+            row["study"] = row["study"] and known.study
+            new.append(replace(made, patient=known.patient, study=known.study, row=row))
+            sources.add(known.source)
+        if not new:
+            raise ImageError(path, "holds no image that was scored before", "send it again")
+        self.worklist.add(content, new, sources.pop(), who)
 
     def _new(self, upload: Upload, content: str, coming: Path) -> list[dict[str, Any]]:
         """Keep, score and store a file that is not known."""

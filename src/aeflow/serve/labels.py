@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from aeflow.serve import audit
 from aeflow.serve.database import Database
@@ -16,13 +16,14 @@ from aeflow.serve.worklist import summarise
 
 Region = tuple[float, float, float, float]  # left, top, right, bottom, as shares of the image's sides
 CONFLICT = "unsure"  # of an image about which readers do not agree
+TAKEN_BACK = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Label:
     """What a reader says of an image."""
 
-    label: str  # normal, abnormal, unsure
+    label: str  # normal, abnormal, unsure; none: the reader takes back what was said
     kind: str = ""  # of abnormality
     regions: tuple[Region, ...] = ()
 
@@ -49,8 +50,7 @@ class Labels:
         The same label sent again, as after a broken connection, is the one that is there.
         """
         with self.database.writing() as connection:
-            found = connection.execute(select(images.c.study).where(images.c.id == image)).first()
-            if found is None:
+            if connection.scalar(select(images.c.id).where(images.c.id == image)) is None:
                 return None
             chosen = select(labels).where(labels.c.image == image, labels.c.reader == reader)
             last = connection.execute(chosen.order_by(labels.c.id.desc()).limit(1)).first()
@@ -60,8 +60,10 @@ class Labels:
             values = {"image": image, "reader": reader, "label": given.label, "kind": given.kind, "regions": regions}
             made = connection.execute(insert(labels).values(**values, at=now()).returning(*labels.c)).one()
             agreed = agreed_of(of_image(connection, image))
-            connection.execute(update(images).where(images.c.id == image).values(label=agreed))
-            summarise(connection, found.study)
+            same = images.c.id.in_(list(connection.scalars(same_image(image))))
+            connection.execute(update(images).where(same).values(label=agreed))
+            for study in connection.scalars(select(images.c.study).where(same).distinct()).all():
+                summarise(connection, study)
             detail = {"label": given.label, "kind": given.kind, "regions": len(regions), "number": made.id}
             audit.record(connection, reader, "labelled", image, **detail)
             return kept(made)
@@ -92,7 +94,9 @@ class Labels:
                 given[one[label.image]][label.reader] = label
         found, disputed = [], 0
         for key, row in {one[row.id]: row for row in read}.items():
-            last = list(given[key].values())
+            last = [label for label in given[key].values() if label.label != TAKEN_BACK]
+            if not last:
+                continue
             if (agreed := agreed_of(last)) not in ("normal", "abnormal"):
                 disputed += 1
                 continue
@@ -102,14 +106,20 @@ class Labels:
         return found, disputed
 
 
+def same_image(image: str) -> Select[Any]:
+    """Return the query for an image as each model scored it: its labels are the image's, whoever scores."""
+    one = select(images.c.content, images.c.slice).where(images.c.id == image).subquery()
+    return select(images.c.id).where(images.c.content == one.c.content, images.c.slice == one.c.slice)
+
+
 def of_image(connection: Connection, image: str) -> list[Row[Any]]:
     """Return the last label of each reader of an image, in the order in which they were given."""
-    found = connection.execute(select(labels).where(labels.c.image == image).order_by(labels.c.id))
+    found = connection.execute(select(labels).where(labels.c.image.in_(same_image(image))).order_by(labels.c.id))
     last: dict[str, Row[Any]] = {}
     for row in found:
         last.pop(row.reader, None)
         last[row.reader] = row
-    return list(last.values())
+    return [row for row in last.values() if row.label != TAKEN_BACK]
 
 
 def agreed_of(found: Sequence[Row[Any]]) -> str:

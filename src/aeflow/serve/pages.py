@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
@@ -15,23 +17,39 @@ from aeflow._version import __version__
 from aeflow.artifacts.layout import read_metadata
 from aeflow.errors import SettingsError, count
 from aeflow.imageio.errors import ImageError
+from aeflow.metrics.image import Metric
 from aeflow.reporting.score_page import in_script
 from aeflow.serve import audit, pictures
 from aeflow.serve.accounts import LOCAL, SESSION_HOURS, TooManyError
 from aeflow.serve.api import image_of, place_of
 from aeflow.serve.charts import over_time as plot
 from aeflow.serve.charts import place_among_normals
+from aeflow.serve.database import FILE
 from aeflow.serve.filters import Filters, words
 from aeflow.serve.guard import COOKIE
 from aeflow.serve.recalibration import LEAST
+from aeflow.serve.rounds import rounds
 from aeflow.serve.schemas import Identifier, filters
-from aeflow.serve.service import Service, service_of, who_of
+from aeflow.serve.service import Options, Service, service_of, who_of
 from aeflow.serve.suggestions import suggested
 from aeflow.serve.trends import MOST
 from aeflow.serve.trends import trends as over_time
 from aeflow.serve.worklist import PAGE
 
 HERE = Path(__file__).parent
+
+
+def with_interval(metric: Metric) -> str:
+    """Return a figure with its interval, as pages write it; of few images it may have none.
+
+    >>> with_interval({"value": 0.9, "low": 0.8, "high": 0.95}), with_interval({"value": 1, "low": None, "high": None})
+    ('0.900 (0.800 to 0.950)', '1.000 (too few for an interval)')
+    """
+    if metric["low"] is None:
+        return f"{metric['value']:.3f} (too few for an interval)"
+    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
+
+
 SUGGESTED = 12
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 environment = Environment(
@@ -46,6 +64,7 @@ environment.filters |= {
     "p": lambda value: f"{value:.2g}",
     "minute": lambda text: f"{text[:10]} {text[11:16]}",
     "number_of": count,
+    "interval": with_interval,
     "json": in_script,
 }
 
@@ -84,21 +103,44 @@ def worklist(
         return rendered(request, "rows.html", **values)
     found = service.worklist.counted(chosen)
     shown: dict[str, Any] = {"chosen": chosen, "words": words(chosen, found), "empty": not found["all"]}
+    shown |= {"former": found["former"], "sources": service.worklist.sources()}
+    shown |= {"unscored": service.rescoring.waiting() if found["former"] else 0, "again": service.rescoring.progress}
     return rendered(request, "worklist.html", **values, **shown, calibration=service.scorer.calibration)
+
+
+@router.post("/rescore")
+def rescore(request: Request) -> Response:
+    """Begin to score with this model what only former ones have scored."""
+    service, who = service_of(request), who_of(request)
+    service.rescoring.start(who.name)
+    return RedirectResponse("/", 303)
 
 
 @router.get("/studies/{study}")
 def study_page(
-    request: Request, study: Identifier, chosen: Annotated[Filters, Depends(filters)], image: str = ""
+    request: Request,
+    study: Identifier,
+    chosen: Annotated[Filters, Depends(filters)],
+    image: str = "",
+    proposed: Literal["", "yes"] = "",
 ) -> HTMLResponse:
-    """Show the images of a study with their maps."""
+    """Show the images of a study with their maps; of a ``proposed`` one the next proposal follows."""
     service = service_of(request)
     found = service.worklist.study(study)
     if found is None:
         return rendered(request, "missing.html", 404)
     row, images = found
     model = service.worklist.model_of(row.model)
-    before, following = service.worklist.beside(study, chosen)
+    if row.model != service.worklist.model:
+        chosen = replace(chosen, former="yes")
+    query = urlencode(chosen.query() | ({"proposed": proposed} if proposed else {}))
+    before, following, number = service.worklist.beside(study, chosen)
+    if proposed:
+        others = (one for one in _suggested(service, 2) if one.study != study)
+        before, following = None, next((f"{one.study}?image={one.id}&{query}" for one in others), None)
+    elif following:
+        following += f"?{query}" * bool(query)
+    counted = service.worklist.counted(chosen)
     highest = max(range(len(images)), key=lambda i: images[i].score)
     at = next((i for i, one in enumerate(images) if one.id == image), highest)
     with service.database.writing() as connection:
@@ -110,12 +152,19 @@ def study_page(
         images=images,
         at=at,
         model_row=model,
-        facts=[_facts(service, one) for one in images],
+        facts={
+            "reader": who_of(request).name,
+            "labelled": bool(row.label),
+            "images": [_facts(service, one) for one in images],
+        },
         strips=[place_among_normals(model.normals, one.score, model.threshold) for one in images],
         kinds=sorted({*service.labels.kinds(), *model.kinds}),
         before=before,
         following=following,
-        query=urlencode(chosen.query()),
+        place=f"{number + 1:,} of {counted['shown']:,}" if not proposed else "proposed",
+        left=service.worklist.counted(Filters(label="none"))["shown"],
+        list="/next" if proposed else f"/?{query}",
+        query=query,
         lacks=service.nearest.lacks(),
         bar=pictures.colour_bar(),
         limits=service.scorer.calibration.map_limits["anomaly"] if row.model == service.worklist.model else None,
@@ -137,10 +186,20 @@ def nearest(request: Request, image: Identifier) -> HTMLResponse:
 def next_to_label(request: Request) -> HTMLResponse:
     """Show which images are worth most to label next."""
     service = service_of(request)
-    found = suggested(service.database, service.scorer.settings.false_positive_rate, SUGGESTED)
+    found = _suggested(service, SUGGESTED)
     agreed, disputed = service.labels.agreed()
     given = {label: sum(one.label == label for one in agreed) for label in ("normal", "abnormal")}
-    return rendered(request, "next.html", found=found, given=given, disputed=disputed, folder=service.folder)
+    marked = sum(bool(one.regions) for one in agreed)
+    values: dict[str, Any] = {
+        "found": found,
+        "none_left": not service.worklist.counted(Filters(label="none"))["shown"],
+        "given": given,
+        "disputed": disputed,
+        "marked": marked,
+        "rounds": rounds(service.database),
+        "file": service.folder / FILE,
+    }
+    return rendered(request, "next.html", **values)
 
 
 @router.get("/trends")
@@ -222,10 +281,26 @@ def _recalibration(request: Request, chosen: Filters, refused: str, status: int 
         "normals": len(service.recalibration.normals(chosen)),
         "least": LEAST,
         "state": service.recalibration.state,
-        "run": service.run,
+        "serve": _command(service),
         "refused": refused,
     }
-    return rendered(request, "recalibrate.html", status, **values)
+    answer = rendered(request, "recalibrate.html", status, **values)
+    if service.recalibration.state.running:
+        answer.headers["refresh"] = "3"
+    return answer
+
+
+def _command(service: Service) -> str:
+    """Return the command that serves the run that was made last, with what is kept here."""
+    options, out = service.options, service.recalibration.state.out
+    words = ["aeflow", "serve", str(out), "--data", str(service.folder), "--port", str(options.port)]
+    if options.host != Options().host:
+        words += ["--host", options.host]
+    return shlex.join([*words, *(["--tls"] if options.secure else [])])
+
+
+def _suggested(service: Service, number: int) -> list[Row[Any]]:
+    return suggested(service.database, service.worklist.model, service.scorer.settings.false_positive_rate, number)
 
 
 def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:

@@ -78,7 +78,7 @@ class LabelIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    label: Literal["normal", "abnormal", "unsure"]
+    label: Literal["normal", "abnormal", "unsure", "none"] = Field(description="none takes back what was said")
     kind: str = Field("", max_length=60, description="of abnormality, if it is abnormal")
     regions: list[tuple[Share, Share, Share, Share]] = Field(
         default=[],
@@ -130,6 +130,7 @@ def filters(
     since: Day = "",
     until: Day = "",
     source: Annotated[str, Query(max_length=40)] = "",
+    former: Annotated[Literal["", "yes"], Query(description="yes: studies of former models instead")] = "",
 ) -> Filters:
     """Return what of the worklist is asked for."""
-    return Filters(verdict, label, outside, since, until, source)
+    return Filters(verdict, label, outside, since, until, source, former)

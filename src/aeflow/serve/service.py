@@ -16,6 +16,7 @@ from aeflow.serve.labels import Labels
 from aeflow.serve.measured import Measures
 from aeflow.serve.nearest import NearestNormals
 from aeflow.serve.recalibration import Recalibration
+from aeflow.serve.rescoring import Rescoring
 from aeflow.serve.worklist import Worklist
 
 
@@ -49,6 +50,7 @@ class Service:
     health: Health
     nearest: NearestNormals
     recalibration: Recalibration
+    rescoring: Rescoring
 
     @classmethod
     def of(
@@ -72,10 +74,12 @@ class Service:
             health=Health(scorer, intake.queue),
             nearest=NearestNormals(run, scorer.backend.size),
             recalibration=Recalibration(run, folder, labels, intake),
+            rescoring=Rescoring(database, intake),
         )
 
     def close(self) -> None:
         """End all threads, after what waits."""
+        self.rescoring.close()
         self.intake.close()
         self.database.close()
 

@@ -22,12 +22,12 @@ MOST_CANDIDATES = 4000  # those with the smallest p-values
 MOST_LABELLED = 2000  # the last ones
 
 
-def suggested(database: Database, rate: float, number: int) -> list[Row[Any]]:
-    """Return the images that are worth most to label next, the most valuable first."""
+def suggested(database: Database, model: int, rate: float, number: int) -> list[Row[Any]]:
+    """Return the images of a model that are worth most to label next, the most valuable first; none that is outside."""
     columns = (images.c.id, images.c.study, images.c.p_value, images.c.score, images.c.outside, images.c.features)
     with database.reading() as connection:
-        chosen = select(*columns).where(images.c.label == "").order_by(images.c.p_value)
-        free: list[Row[Any]] = list(connection.execute(chosen.limit(MOST_CANDIDATES)))
+        chosen = select(*columns).where(images.c.model == model, images.c.label == "", images.c.outside == "")
+        free: list[Row[Any]] = list(connection.execute(chosen.order_by(images.c.p_value).limit(MOST_CANDIDATES)))
         known = select(images.c.features).where(images.c.label != "").order_by(images.c.at.desc())
         labelled = list(connection.scalars(known.limit(MOST_LABELLED)))
     if not free:

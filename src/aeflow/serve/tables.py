@@ -71,7 +71,7 @@ studies = Table(  # one row of the worklist; an image of no study is one by itse
     Column("at", String(32), nullable=False),
     UniqueConstraint("key", "model", name="one_row_a_study"),
     # holds all that the worklist filters by, so that no row is read that is not shown
-    Index("worklist", "p_value", "order", "id", "verdict", "outside", "label", "at", "source"),
+    Index("worklist", "p_value", "order", "id", "model", "verdict", "outside", "label", "at", "source"),
     Index("studies_by_time", "at"),
 )
 
@@ -115,7 +115,7 @@ labels = Table(  # never changed: the last of a reader counts
     Column("id", Integer, primary_key=True),
     Column("image", ForeignKey("images.id"), nullable=False, index=True),
     Column("reader", String(64), nullable=False),
-    Column("label", String(8), nullable=False),
+    Column("label", String(8), nullable=False),  # normal, abnormal, unsure; none: taken back
     Column("kind", String(64), nullable=False),
     Column("regions", JSON, nullable=False),  # [[left, top, right, bottom], ...] as shares of the image's sides
     Column("at", String(32), nullable=False),

@@ -64,7 +64,13 @@ class Worklist:
             chosen = select(images.c.slice).where(images.c.content == content, images.c.model == self.model)
             known = set(connection.scalars(chosen))  # sent twice at a time
             study = self._study(connection, new[0], source, at)
-            rows = [_image_row(image, content, study, self.model, at) for image in new if image.slice not in known]
+            read = select(images.c.slice, images.c.label).where(images.c.content == content, images.c.label != "")
+            labels = {row.slice: row.label for row in connection.execute(read)}  # an image keeps its label
+            rows = [
+                {**_image_row(image, content, study, self.model, at), "label": labels.get(image.slice, "")}
+                for image in new
+                if image.slice not in known
+            ]
             if rows:
                 connection.execute(insert(images), rows)
                 drawn = {image.slice: image for image in new}
@@ -83,30 +89,38 @@ class Worklist:
     def page(self, filters: Filters, after: str = "", limit: int = PAGE) -> list[Row[Any]]:
         """Return the rows that follow the study ``after``, or the first ones; one more than ``limit`` if there are."""
         with self.database.reading() as connection:
-            chosen = _ordered(select(studies.c.id).where(*filters.conditions()))
+            chosen = _ordered(select(studies.c.id).where(*filters.of_model(self.model)))
             if after and (place := _place(connection, after)) is not None:
                 chosen = chosen.where(_key() > place)
             ids = list(connection.scalars(chosen.limit(limit + 1)))
             rows = connection.execute(_ordered(select(studies).where(studies.c.id.in_(ids)))).all()
         return list(rows)
 
-    def beside(self, study: str, filters: Filters) -> tuple[str | None, str | None]:
-        """Return the studies before and after one in the order of the worklist."""
+    def beside(self, study: str, filters: Filters) -> tuple[str | None, str | None, int]:
+        """Return the studies before and after one in the order of the worklist, and how many come before it."""
         with self.database.reading() as connection:
             place = _place(connection, study)
             if place is None:
-                return None, None
-            kept = select(studies.c.id).where(*filters.conditions())
+                return None, None, 0
+            conditions = filters.of_model(self.model)
+            kept = select(studies.c.id).where(*conditions)
+            number = select(func.count()).select_from(studies).where(*conditions, _key() < place)
             order = (studies.c.p_value, studies.c.order, studies.c.id)
             before = kept.where(_key() < place).order_by(*(one.desc() for one in order)).limit(1)
-            return connection.scalar(before), connection.scalar(_ordered(kept.where(_key() > place)).limit(1))
+            following = connection.scalar(_ordered(kept.where(_key() > place)).limit(1))
+            return connection.scalar(before), following, connection.scalar(number) or 0
 
     def counted(self, filters: Filters) -> dict[str, int]:
-        """Return the number of studies under the filters, and in all."""
+        """Return the number of studies under the filters, of this model, and of former ones."""
         with self.database.reading() as connection:
             every = select(func.count()).select_from(studies)
-            shown = connection.scalar(every.where(*filters.conditions())) or 0
-            return {"shown": shown, "all": connection.scalar(every) or 0}
+            of = {"shown": filters, "all": Filters(former=filters.former), "former": Filters(former="yes")}
+            return {name: connection.scalar(every.where(*one.of_model(self.model))) or 0 for name, one in of.items()}
+
+    def sources(self) -> list[str]:
+        """Return the names of all sources."""
+        with self.database.reading() as connection:
+            return list(connection.scalars(select(studies.c.source).distinct().order_by(studies.c.source)))
 
     def study(self, study: str) -> tuple[Row[Any], list[Row[Any]]] | None:
         """Return a study and its images, in the order of their slices; None if there is none."""

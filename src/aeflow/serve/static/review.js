@@ -2,13 +2,14 @@
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
-  const images = JSON.parse($("facts").textContent);
+  const facts = JSON.parse($("facts").textContent), images = facts.images;
   const canvas = $("canvas"), pen = canvas.getContext("2d"), KEPT = 16;
   const view = { zoom: 1, x: 0, y: 0, level: 0.5, window: 1 };
   const loaded = new Map(); // of an image's place: a promise of its pixels and map
   let at = $("slice") ? Number($("slice").value) - 1 : images.findIndex((one, i) => !document.querySelector(`[data-strip="${i}"]`).hidden);
   let shown = null; // what is on the canvas: pixels, map, and the picture of both window and level
   let drawing = false, corner = null, cursor = { x: 0.5, y: 0.5 }, frame = 0;
+  let warned = ""; // what a key would lose, and was warned of: pressed again it does
 
   // ---- loading ----
   async function load(index) {
@@ -123,6 +124,7 @@
     }
   }
 
+  const flipped = (key) => (key === key.toLowerCase() ? key.toUpperCase() : key.toLowerCase());
   const ordered = (a, b) => [Math.min(a.x, b.x), Math.min(a.y, b.y), Math.max(a.x, b.x), Math.max(a.y, b.y)];
   const between = (value, low, high) => Math.max(low, Math.min(high, value));
 
@@ -203,17 +205,25 @@
     } else {
       const region = ordered(corner, cursor);
       draws(false);
-      if (region[2] - region[0] > 0.002 && region[3] - region[1] > 0.002) images[at].regions.push(region);
-      describe();
-      say("Press a to label it abnormal with this region");
+      if (region[2] - region[0] > 0.002 && region[3] - region[1] > 0.002) changed(() => images[at].regions.push(region));
+      else say("Too small: draw it again", true);
     }
     redraw();
   }
 
   function undo() {
-    images[at].regions.pop();
+    if (images[at].regions.length) changed(() => images[at].regions.pop());
+  }
+
+  // What is drawn on an image that is abnormal already is kept at once.
+  async function changed(change) {
+    const one = images[at];
+    change();
     describe();
     redraw();
+    one.unkept = one.regions.length > 0;
+    if (mine() && mine().label === "abnormal") await kept("abnormal");
+    else if (one.unkept) say("Press a to label it abnormal with what is drawn");
   }
 
   // ---- labels ----
@@ -232,25 +242,67 @@
       throw new Error(reason);
     }
     const kept = await answer.json();
-    one.mine = label;
     if (!abnormal) one.regions = [];
-    one.given = [...one.given.filter((other) => other.reader !== kept.reader), { reader: kept.reader, label, kind: kept.kind }];
+    one.unkept = false;
+    $("kind").dataset.filled = body.kind;
+    one.given = one.given.filter((other) => other.reader !== kept.reader);
+    if (label !== "none") one.given.push({ reader: kept.reader, label, kind: kept.kind });
   }
 
-  async function label(given) {
+  const mine = () => images[at].given.find((one) => one.reader === facts.reader);
+
+  // True if something that is not kept would be lost: says what, and lets the same key do it the second time.
+  function stops(key) {
+    const one = images[at], given = mine();
+    const typed = $("kind").value.trim(), replaced = key === "label" && given && given.label === "abnormal";
+    const lost = [];
+    if (one.unkept || (replaced && one.regions.length)) lost.push(one.regions.length > 1 ? "the regions" : "the region");
+    if (typed && (typed !== $("kind").dataset.filled || (replaced && given.kind))) lost.push(`the kind "${typed}"`);
+    if (!lost.length || warned === key) { warned = ""; return false; }
+    warned = key;
+    say(`This loses ${lost.join(" and ")}: press it again, or a to keep it as abnormal`, true);
+    return true;
+  }
+
+  async function kept(given) {
     say("being kept");
     try {
       await keep(at, given);
     } catch (error) {
       say(`not kept: ${error.message}`, true);
-      return;
+      return false;
     }
+    warned = "";
     describe();
     redraw();
     say(`kept: ${given}`);
-    if (!$("onwards").checked) return;
-    if (at + 1 < images.length) show(at + 1);
-    else go("next");
+    return true;
+  }
+
+  async function label(given) {
+    if (given !== "abnormal" && stops("label")) return;
+    if (given !== "abnormal") $("kind").value = "";
+    if (!(await kept(given)) || !$("onwards").checked) return;
+    if (at + 1 < images.length) { show(at + 1); return; }
+    try { sessionStorage.setItem("aeflow-last", JSON.stringify({ address: location.href, label: given })); } catch { /* a private window keeps nothing */ }
+    if ($("next")) location.assign($("next").href);
+    else end(`kept: ${given}. `);
+  }
+
+  async function takeBack() {
+    if (!mine()) return;
+    if (await kept("none")) say("taken back");
+  }
+
+  // No other study follows: what is left, and where.
+  function end(before) {
+    const left = Number($("last").dataset.left) - (images.every((one) => one.given.length) && !facts.labelled ? 1 : 0);
+    say(`${before}No other follows here; ${left > 0 ? `${left} not labelled remain: ` : "every study is labelled."}`);
+    if (left <= 0) return;
+    const link = document.createElement("a");
+    link.href = "/?label=none";
+    link.textContent = "show them";
+    $("said").append(link);
   }
 
   async function allNormal() {
@@ -268,9 +320,23 @@
   }
 
   function go(id) {
+    if (stops(id)) return;
     if ($(id)) location.assign($(id).href);
-    else if (id === "next") say("This is the last one.");
+    else if (id === "next") end("");
+    else say("This is the first one of its list.");
   }
+
+  // The study that was labelled before this one: said here, since it may have left the list.
+  const link = $("last").querySelector("a");
+  try {
+    const last = JSON.parse(sessionStorage.getItem("aeflow-last"));
+    sessionStorage.removeItem("aeflow-last");
+    if (last && last.address !== location.href) {
+      link.href = last.address;
+      link.textContent = `before: ${last.label}, kept (z: back to it)`;
+      link.hidden = false;
+    }
+  } catch { /* a private window keeps nothing */ }
 
   function describe() {
     const one = images[at], last = one.given[one.given.length - 1];
@@ -282,16 +348,18 @@
     $("outside").querySelector("span").textContent = one.outside;
     document.querySelectorAll("[data-strip]").forEach((strip) => { strip.hidden = Number(strip.dataset.strip) !== at; });
     document.querySelectorAll("[data-label]").forEach((button) => button.setAttribute("aria-pressed", Boolean(last) && button.dataset.label === last.label));
-    if (last && last.kind && !$("kind").value) $("kind").value = last.kind;
+    if (last && last.kind && !$("kind").value) $("kind").value = $("kind").dataset.filled = last.kind;
     const drawn = one.regions.length;
     $("drawn").textContent = drawn ? `${drawn} region${drawn > 1 ? "s" : ""} drawn` : "No region drawn";
     $("undo").disabled = !drawn;
-    say(one.given.map((other) => `${other.reader}: ${other.label}${other.kind ? ` (${other.kind})` : ""}`).join(", "));
+    $("take-back").hidden = !mine();
+    const who = (other) => (other.reader === facts.reader ? "you" : other.reader);
+    say(one.given.map((other) => `${who(other)}: ${other.label}${other.kind ? ` (${other.kind})` : ""}`).join(", "));
     if ($("slice")) { $("slice").value = at + 1; $("slice-number").textContent = at + 1; }
   }
 
   // ---- controls ----
-  const toggle = (id) => { $(id).setAttribute("aria-pressed", $(id).getAttribute("aria-pressed") !== "true"); redraw(); };
+  const toggle = (id) => { $(id).setAttribute("aria-pressed", $(id).getAttribute("aria-pressed") !== "true"); remember(); redraw(); };
   const full = () => (document.fullscreenElement ? document.exitFullscreen() : $("viewer").requestFullscreen());
   function fainter(by) { $("opacity").value = Number($("opacity").value) + by; remember(); redraw(); }
   function compare() {
@@ -301,16 +369,17 @@
     htmx.ajax("GET", `/images/${images[at].id}/nearest`, { target: "#near", swap: "innerHTML" });
   }
   function remember() {
-    try { localStorage.setItem("aeflow-view", JSON.stringify({ opacity: $("opacity").value, onwards: $("onwards").checked })); } catch { /* a private window keeps nothing */ }
+    try { localStorage.setItem("aeflow-view", JSON.stringify({ opacity: $("opacity").value, onwards: $("onwards").checked, mapped: $("mapped").getAttribute("aria-pressed") })); } catch { /* a private window keeps nothing */ }
   }
   try {
     const kept = JSON.parse(localStorage.getItem("aeflow-view"));
-    if (kept) { $("opacity").value = kept.opacity; $("onwards").checked = kept.onwards; }
+    if (kept) { $("opacity").value = kept.opacity; $("onwards").checked = kept.onwards; $("mapped").setAttribute("aria-pressed", kept.mapped || "true"); }
   } catch { /* likewise */ }
 
   $("opacity").addEventListener("input", () => { remember(); redraw(); });
   $("onwards").addEventListener("change", remember);
   $("mapped").addEventListener("click", () => toggle("mapped"));
+  $("take-back").addEventListener("click", takeBack);
   $("draw").addEventListener("click", () => draws(!drawing));
   $("smaller").addEventListener("click", () => zoom(1 / 1.25));
   $("larger").addEventListener("click", () => zoom(1.25));
@@ -337,7 +406,18 @@
     return true;
   }
 
+  // In full screen the field cannot be seen: it is left first, and what is typed meanwhile is no command.
+  async function type() {
+    typing = true;
+    if (document.fullscreenElement) await document.exitFullscreen();
+    $("kind").focus();
+    typing = false;
+  }
+
+  let typing = false;
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
   addEventListener("keydown", (event) => {
+    if (typing) { event.preventDefault(); return; }
     if (event.ctrlKey || event.altKey || event.metaKey || $("help").open) return;
     if (event.target.matches("#kind")) {
       if (event.key === "Enter") { event.preventDefault(); event.target.blur(); label("abnormal"); }
@@ -346,18 +426,20 @@
     }
     if (drawing && whileDrawing(event)) { event.preventDefault(); return; }
     if (event.target.matches("input[type=range]") && /^(Arrow|Page|Home|End)/.test(event.key)) return;
+    const key = event.getModifierState("CapsLock") && event.key.length === 1 ? flipped(event.key) : event.key;
+    if (event.repeat && /^[nauNxz]$/.test(key)) { event.preventDefault(); return; } // a held key labels one study, not the next ones
     const keys = {
       j: () => go("next"), ArrowRight: () => go("next"), k: () => go("previous"), ArrowLeft: () => go("previous"),
       n: () => label("normal"), a: () => label("abnormal"), u: () => label("unsure"), N: () => { if (images.length > 1) allNormal(); },
-      t: () => $("kind").focus(), d: () => draws(!drawing), Backspace: undo, m: () => toggle("mapped"),
+      t: type, x: takeBack, l: () => go("up"), z: () => { if (!link.hidden) location.assign(link.href); }, d: () => draws(!drawing), Backspace: undo, m: () => toggle("mapped"),
       "[": () => fainter(-10), "]": () => fainter(10), "+": () => zoom(1.25), "=": () => zoom(1.25), "-": () => zoom(1 / 1.25),
       b: () => shade(0.05, 0), v: () => shade(-0.05, 0), B: () => shade(0, -0.05), V: () => shade(0, 0.05),
       0: reset, f: full, c: compare, "?": () => $("help").showModal(),
       PageDown: () => show(at + 1), PageUp: () => show(at - 1),
     };
-    if (!(event.key in keys)) return;
+    if (!(key in keys)) return;
     event.preventDefault();
-    keys[event.key]();
+    keys[key]();
   });
   show(at);
 })();

@@ -12,7 +12,15 @@
     state.textContent = " waiting";
     item.append(name, state);
     $("sent").prepend(item);
-    return (text, kind) => { state.textContent = ` ${text}`; state.className = kind || ""; };
+    return (text, kind, page) => {
+      state.textContent = ` ${text}`;
+      state.className = kind || "";
+      if (!page) return;
+      const link = document.createElement("a");
+      link.href = page;
+      link.append(...item.childNodes);
+      item.append(link);
+    };
   }
 
   async function send({ file, say }) {
@@ -29,8 +37,10 @@
       const rows = found.results || [], good = rows.filter((row) => !row.error), bad = rows.find((row) => row.error);
       if (!good.length) { say(`refused: ${bad ? bad.error : found.detail}`, "warned"); return; }
       const worst = good.reduce((one, other) => (other.p_value < one.p_value ? other : one));
-      say(`${good.length > 1 ? `${good.length} images, the smallest ` : ""}p ${worst.p_value.toPrecision(2)}, called ${worst.verdict}`, worst.verdict);
+      say(`${good.length > 1 ? `${good.length} images, the smallest ` : ""}p ${worst.p_value.toPrecision(2)}, called ${worst.verdict}`, worst.verdict, worst.page);
       scored++;
+      const sources = document.querySelector("[name=source]"), name = form.get("source");
+      if (![...sources.options].some((one) => one.value === name)) sources.append(new Option(name, name));
       return;
     }
     say("not sent: the service is busy", "warned");
@@ -69,6 +79,18 @@
     const to = links[Math.max(0, Math.min(links.length - 1, at === -1 ? 0 : at + by))];
     if (to) to.focus();
   }
+
+  // Back from a study: the row that was opened has the focus again, and the rows are what they are now.
+  const OPENED = "aeflow-opened";
+  document.addEventListener("click", (event) => {
+    const opened = event.target.closest("a.open");
+    try { if (opened) sessionStorage.setItem(OPENED, opened.pathname); } catch { /* a private window keeps nothing */ }
+  });
+  try {
+    const opened = sessionStorage.getItem(OPENED), row = opened && [...document.querySelectorAll("a.open")].find((one) => one.pathname === opened);
+    if (row) row.focus();
+  } catch { /* likewise */ }
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.altKey || event.metaKey || $("help").open) return;
