@@ -219,7 +219,7 @@ def test_info(trained: Trained, run: Path) -> None:
     shown, _ = within("info", run)
     assert "tf_efficientnet_lite0" in shown
     names = [line[:20].strip() for line in shown.splitlines()]
-    assert names[:6] == ["region", "looks for", "terms", "normals", "threshold", "smallest p-value"]
+    assert names[:7] == ["model", "region", "looks for", "terms", "normals", "threshold", "smallest p-value"]
     assert "of them held out" in shown
     assert names.index("epochs") < names.index("versions") < names.index("seconds")
     assert json.loads(within("info", run, "--json")[0])["schema"] == 7

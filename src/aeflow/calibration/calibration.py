@@ -91,8 +91,8 @@ class Calibration:
         """Return the calibration with a threshold that the user names; raises SettingsError if it is not finite."""
         if not math.isfinite(threshold):
             raise SettingsError("threshold", f"{threshold:g} is no score", "give a number")
-        normals = count(len(self.scores), "held-out normal")
-        rule = f"named by the user: {self.above(threshold):,} of {normals} score higher"
+        above, normals = self.above(threshold), count(len(self.scores), "held-out normal")
+        rule = f"named by the user: {above:,} of {normals} {'scores' if above == 1 else 'score'} higher"
         return replace(self, threshold=threshold, rule=rule)
 
     def _at_rate(self, rate: float) -> Self:

@@ -37,7 +37,7 @@ def info(
         _check(run, as_json)
         return
     if run is None:
-        raise SettingsError("RUN", "no model is named", "name one, or check the installation with --check")
+        raise SettingsError("RUN", "no model or archive is named", "name one, or check the installation with --check")
     if is_archive(run):
         from aeflow.cli.archive import lines_of
 
@@ -72,6 +72,7 @@ def _facts(metadata: dict[str, Any]) -> dict[str, str]:
         return {name.replace("_", " "): str(value) for name, value in values.items()}
 
     return {
+        "model": metadata["sha256"][:12],
         "region": str(settings["region"]),
         "looks for": str(settings["looks_for"]),
         "terms": ", ".join(calibration["term_scales"]),

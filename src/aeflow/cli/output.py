@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,18 +19,22 @@ from aeflow.runtime.terminal import print
 if TYPE_CHECKING:
     from aeflow.data.records import Record
 
+    Refusal = tuple[Record, ImageError]
+
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
-def end(refusals: list[tuple[Record, ImageError]]) -> None:
-    """List the refused images, and exit with code 1 if there are any."""
-    if not refusals:
+def end(refusals: Sequence[Refusal], unwritten: Sequence[Refusal] = ()) -> None:
+    """List the refused images, and those that have a score but no DICOM result; exit with code 1 if there are any."""
+    if not refusals and not unwritten:
         return
-    print(f"{count(len(refusals), 'image')} refused:", file=sys.stderr)
-    for line, times in Counter(str(error) for _, error in refusals).items():
-        print(f"  {line}" + (f" ({times:,} times)" if times > 1 else ""), file=sys.stderr)
-    if not os.environ.get(NAMES) and any(error.where not in str(error) for _, error in refusals):
+    for listed, what in ((refusals, "refused"), (unwritten, "scored, but without DICOM results")):
+        if listed:
+            print(f"{count(len(listed), 'image')} {what}:", file=sys.stderr)
+        for line, times in Counter(str(error) for _, error in listed).items():
+            print(f"  {line}" + (f" ({times:,} times)" if times > 1 else ""), file=sys.stderr)
+    if not os.environ.get(NAMES) and any(error.where not in str(error) for _, error in (*refusals, *unwritten)):
         print("  (--identify shows their names)", file=sys.stderr)
     raise typer.Exit(1)

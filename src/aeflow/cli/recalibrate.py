@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from aeflow.cli.added_graph import Graph, add_graph
 from aeflow.cli.options import Device, Identify, Json, Normals, Run, app, refuse_swapped
 from aeflow.cli.output import end, print_json
 from aeflow.errors import count
@@ -21,6 +22,7 @@ def recalibrate(
     normals: Normals,
     out: Annotated[Path, typer.Option(help="Folder to write the recalibrated model into.")],
     device: Device = "auto",
+    graph: Graph = True,
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
@@ -47,4 +49,7 @@ def recalibrate(
         )
     for note in done.notes:
         print(f"note: {note}", file=sys.stderr)
+    sys.stdout.flush()  # the model is complete
+    if graph:
+        add_graph(out)
     end(done.refusals)

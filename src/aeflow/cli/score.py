@@ -13,7 +13,7 @@ import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
 from aeflow.cli.output import end
-from aeflow.errors import DataError, SettingsError, count
+from aeflow.errors import DataError, OutputError, SettingsError, count
 from aeflow.privacy import NAMES, SALT_OF, pseudonym
 from aeflow.runtime.files import digest, encodable
 from aeflow.runtime.terminal import print
@@ -122,6 +122,9 @@ def score(
             url, "a URL, whose scores go to a file", "name a table or the folder of an archive with --out"
         )
     files = find_images(paths)
+    for folder in (maps, dicom, nifti):
+        if folder is not None:
+            _keep_out(folder, paths)
     decoders().start()
     drawn = maps is not None or report is not None
     wanted = Wanted(maps=drawn or dicom is not None or nifti is not None, pictures=drawn)
@@ -178,7 +181,8 @@ def score(
         refused_dicom = objects.refused
         if objects.not_dicom:
             are = f"{count(objects.not_dicom, 'image')} {'is' if objects.not_dicom == 1 else 'are'}"
-            print(f"note: {are} not DICOM: no DICOM results for them", file=sys.stderr)
+            them = "it" if objects.not_dicom == 1 else "them"
+            print(f"note: {are} not DICOM: no DICOM results for {them}", file=sys.stderr)
     if done.outside:
         verb, images = "is" if done.outside.total() == 1 else "are", count(done.verdicts.total(), "image")
         reasons = "; ".join(f"{number} by {', '.join(names)}" for names, number in done.outside.most_common())
@@ -187,7 +191,16 @@ def score(
             f"({reasons}); do not rely on their scores",
             file=sys.stderr,
         )
-    end([*done.refusals, *refused_dicom])
+    end(done.refusals, refused_dicom)
+
+
+def _keep_out(folder: Path, sources: Sequence[Path]) -> None:
+    """Raise OutputError if results would lie below a folder that is scored, and be scored as new images next time."""
+    above = folder.resolve().parents
+    for source in sources:
+        if source.is_dir() and source.resolve() in above:
+            found = f"lies in {source}, where the next score would take its files for new images"
+            raise OutputError(folder, found, "name a folder elsewhere")
 
 
 def _task(scorer: Scorer, files: Sequence[Record], uids: bool) -> dict[str, str | float | bool]:

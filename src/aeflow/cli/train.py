@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aeflow.cli.added_graph import Graph, add_graph
 from aeflow.cli.options import Changes, Device, Identify, Json, Preset, TrainData, Weights, app
 from aeflow.cli.output import end, print_json
-from aeflow.errors import ArtifactError, count
+from aeflow.errors import count
 from aeflow.runtime import ranks
 from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
@@ -72,10 +74,7 @@ def train(
     device: Device = "auto",
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was stopped.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the folder holds.")] = False,
-    graph: Annotated[
-        bool,
-        typer.Option("--graph/--no-graph", help="Put into the model the graph that scores faster and without torch."),
-    ] = True,
+    graph: Graph = True,
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
@@ -83,15 +82,10 @@ def train(
 
     Started by torchrun, several processes share the work.
     """
+    from aeflow.artifacts.free_place import check_run
     from aeflow.config import make_settings, parse_changes, region_and_folder
     from aeflow.data.plain_folders import implied_settings, training_data
-
-    with extra("train"):
-        import numpy as np
-
-        from aeflow.calibration.calibration import conformal_threshold
-        from aeflow.training.promise import promise
-        from aeflow.training.train import train as train_run
+    from aeflow.data.records import read_records
 
     named = {
         "encoder": encoder,
@@ -113,6 +107,15 @@ def train(
             named["region"], painted = region_and_folder(region)
         given = {name: value for name, value in named.items() if value is not None}
         settings = make_settings(preset, **parse_changes(changes or []), **{**implied_settings(source), **given})
+        check_run(out, resume, overwrite)
+        if not os.path.isdir(data):
+            read_records(data)  # says what is wrong with it before torch takes its seconds to import
+        with extra("train"):
+            import numpy as np
+
+            from aeflow.calibration.calibration import conformal_threshold
+            from aeflow.training.promise import promise
+            from aeflow.training.train import train as train_run
         trained = train_run(
             source,
             out,
@@ -157,7 +160,7 @@ def train(
     for note in [*read, *trained.notes]:
         print(f"note: {note}", file=sys.stderr)
     if graph:
-        _add_graph(out)
+        add_graph(out)
     end(trained.refusals)
 
 
@@ -186,27 +189,12 @@ def _resumable(run: Path) -> Iterator[None]:
         raise
 
 
-def _add_graph(run: Path) -> None:
-    """Export the graph that scores fastest into the run; a note says why there is none."""
-    from aeflow.deploy.export import export
-    from aeflow.deploy.open_model import AUTO_FORMAT
-    from aeflow.runtime.progress import working
-
-    try:
-        with working("Making the graph that scores faster (optional)"):
-            export(run, AUTO_FORMAT)
-    except ArtifactError as error:
-        print(f"note: no graph is in the model: {error}", file=sys.stderr)
-    except KeyboardInterrupt as stop:
-        stop.add_note(f"the model in {run} is complete, without the graph that scores faster")
-        raise
-
-
 def _taught(labelled_set: dict[str, Any], settings: Settings) -> str:
     """Return what taught the classes, and the way they are learnt."""
     labelled = count(sum(labelled_set["labelled_images"].values()), "labelled abnormal image")
     pool = labelled_set["unlabelled"]
-    unlabelled = "" if pool is None else f" and {pool['images']:,} unlabelled ones"
+    not_used = "" if pool is None or pool["used"] else ", which are not used"
+    unlabelled = "" if pool is None else f" and {pool['images']:,} unlabelled ones{not_used}"
     way = f"prior {settings.prior}" if settings.classifier == "none" else f"classifier {settings.classifier}"
     return f"learns classes from {labelled}{unlabelled} ({way})"
 

@@ -58,6 +58,8 @@ def stream_table(
     try:
         with opened(path) as (file, _):
             text = _decoded(file.read())
+    except FileNotFoundError as error:
+        raise DataError(path, "there is no such file", "check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({type(error).__name__})", remedy) from error
     delimiter, text, skipped = _delimiter(text, needed)

@@ -139,6 +139,8 @@ def _parquet(path: Path, needed: Sequence[str]) -> tuple[Columns, int]:
 
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
+    except FileNotFoundError as error:
+        raise DataError(path, "there is no such file", "check the path") from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(path, f"cannot be read as Parquet ({type(error).__name__})", GIVE) from error
     missing = [f"'{name}'" for name in needed if name not in table.column_names]

@@ -1,40 +1,23 @@
-"""Run folder of a training: what it must not replace, the inputs it keeps clear of, and its writing as a whole."""
+"""Run folder of a training: the inputs it keeps clear of, and its writing as a whole."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from aeflow.artifacts.layout import CHECKPOINT, EPOCH_SCORES, HISTORY, MODEL_JSON, OF_TRAINING, holds, of_run
+from aeflow.artifacts.layout import EPOCH_SCORES, HISTORY, of_run
 from aeflow.artifacts.reference_normals import ReferenceNormals
 from aeflow.artifacts.run import Artifact, save_run
 from aeflow.data.folder_files import MANIFEST
 from aeflow.data.plain_folders import TrainingData, records_of
-from aeflow.errors import REPLACE, ArtifactError
 from aeflow.runtime.files import file_digest, write_text
 from aeflow.runtime.folders import together
 from aeflow.runtime.inputs import Inputs
 from aeflow.training.checkpoint import Progress
 from aeflow.training.loop import Material
-
-
-def check_run(run: Path, resume: bool, overwrite: bool) -> None:
-    """Raise ArtifactError if the run folder holds what this training must not replace."""
-    if run.exists() and not run.is_dir():
-        raise ArtifactError(run, "is a file", "give a folder with --out")
-    if overwrite or resume:
-        return
-    if holds(run, MODEL_JSON):
-        raise ArtifactError(run, "already holds a model", f"choose another --out, or {REPLACE}")
-    if (run / CHECKPOINT).exists():
-        raise ArtifactError(run, "holds an unfinished training", f"go on with --resume (resume=True), or {REPLACE}")
-    if taken := [name for name in OF_TRAINING if os.path.lexists(run / name)]:
-        found = f"holds {taken[0]}, which is of no model here"
-        raise ArtifactError(run, found, f"choose another --out, or {REPLACE}")
 
 
 def inputs_of(data: TrainingData, run: Path, *given: Path | None) -> Inputs:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aeflow.artifacts.free_place import check_run
 from aeflow.artifacts.run import Artifact
 from aeflow.calibration.calibration import MIN_NORMALS, Calibration, too_few, too_few_patients
 from aeflow.config import FLOWGMM, Settings
@@ -39,7 +40,7 @@ from aeflow.training.fit_terms import fit_terms
 from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
-from aeflow.training.run_folder import check_run, inputs_of, write_run
+from aeflow.training.run_folder import inputs_of, write_run
 from aeflow.training.training_images import TrainingImages, more_normals, read_images
 
 

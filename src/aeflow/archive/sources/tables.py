@@ -66,5 +66,7 @@ def _parquet_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
                 for row in batch.to_pylist():
                     number += 1
                     yield number, {name: str(value) for name, value in row.items() if value is not None}
+    except FileNotFoundError as error:
+        raise DataError(table, "there is no such file", "check the path") from error
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(table, f"cannot be read ({type(error).__name__})", "write it as Parquet again") from error
