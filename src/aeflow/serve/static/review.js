@@ -260,7 +260,7 @@
     if (typed && (typed !== $("kind").dataset.filled || (replaced && given.kind))) lost.push(`the kind "${typed}"`);
     if (!lost.length || warned === key) { warned = ""; return false; }
     warned = key;
-    say(`This loses ${lost.join(" and ")}: press it again, or a to keep it as abnormal`, true);
+    say(`This loses ${lost.join(" and ")}: press the key again to go on, or a to keep it as abnormal`, true);
     return true;
   }
 
