@@ -45,6 +45,7 @@ def test_scores_are_those_of_the_command(client: httpx.Client, openvino_export: 
 def test_a_file_sent_again_is_the_same_image(client: httpx.Client, service: Running) -> None:
     content = new_image(4000)
     first, again = put(client, content, "a.png").json(), put(client, content, "other name.png").json()
+    assert [row.pop("sent_before", False) for answer in (first, again) for row in answer["results"]] == [False, True]
     assert first == again
     with sqlite3.connect(service.folder / "worklist.db") as database:
         found = database.execute("SELECT count(*) FROM images WHERE id = ?", (first["results"][0]["id"],))

@@ -38,6 +38,7 @@ class ImageRow(BaseModel):
     error: str | None = None
     map: str | None = Field(None, description="address of the anomaly map")
     page: str | None = Field(None, description="address of the page that shows it")
+    sent_before: bool = Field(False, description="the same file was here already")
 
 
 class Scored(BaseModel):

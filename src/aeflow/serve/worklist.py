@@ -55,7 +55,7 @@ class Worklist:
             return []
         with self.database.writing() as connection:
             audit.record(connection, who, "sent again", found[0].study, images=len(found))
-        return [shown_row(row) for row in found]
+        return [{**shown_row(row), "sent_before": True} for row in found]
 
     def add(self, content: str, new: Sequence[NewImage], source: str, who: str) -> list[dict[str, Any]]:
         """Put the images of a file into the worklist, all of them or none; return their rows."""

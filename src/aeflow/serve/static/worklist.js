@@ -37,7 +37,8 @@
       const rows = found.results || [], good = rows.filter((row) => !row.error), bad = rows.find((row) => row.error);
       if (!good.length) { say(`refused: ${bad ? bad.error : found.detail}`, "warned"); return; }
       const worst = good.reduce((one, other) => (other.p_value < one.p_value ? other : one));
-      say(`${good.length > 1 ? `${good.length} images, the smallest ` : ""}p ${worst.p_value.toPrecision(2)}, called ${worst.verdict}`, worst.verdict, worst.page);
+      const before = good.every((row) => row.sent_before) ? "here already: " : "";
+      say(`${before}${good.length > 1 ? `${good.length} images, the smallest ` : ""}p ${worst.p_value.toPrecision(2)}, called ${worst.verdict}`, worst.verdict, worst.page);
       scored++;
       const sources = document.querySelector("[name=source]"), name = form.get("source");
       if (![...sources.options].some((one) => one.value === name)) sources.append(new Option(name, name));
