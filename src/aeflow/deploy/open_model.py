@@ -23,9 +23,9 @@ from aeflow.runtime.progress import working
 from aeflow.runtime.terminal import print
 from aeflow.scoring.scorer import Scorer
 
-# Number of images from which a graph is made first. That takes as long as some 800 images with torch; it saves a third
-# of each image's time, and four seconds at every start after this one (docs/performance.md).
-GRAPH_FROM_IMAGES = 500
+# Number of images from which a graph is made first. That takes as long as some 300 images with torch, of whose time it
+# saves half and more, and four seconds at every start after this one (docs/performance.md).
+GRAPH_FROM_IMAGES = 300
 AUTO_FORMAT = "openvino"  # the format of that graph
 REFUSED = "refused"  # file in place of a graph in the cache that says why it was not kept
 
