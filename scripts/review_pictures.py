@@ -12,13 +12,13 @@ import tempfile
 from pathlib import Path
 
 import httpx
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 
 from aeflow.data.records import find_images
 
 IMAGES = Path(__file__).parent.parent / "docs" / "images"
 SHOWN, LABELLED = 40, 12  # images; the first of the list are labelled as the model calls them
-SIZE = {"width": 1280, "height": 800}
+SIZE: ViewportSize = {"width": 1280, "height": 800}
 
 
 def main() -> None:

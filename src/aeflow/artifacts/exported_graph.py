@@ -98,7 +98,9 @@ def open_graph(
 
     ``keep``: see ``GraphBackend``.
     """
-    return running(export["format"], backend)(files, size, export["outputs"], keep)
+    graph = running(export["format"], backend)(files, size, export["outputs"])
+    graph.keep = keep
+    return graph
 
 
 def check(scorer: Scorer, images: Pictures, export: dict[str, Any], where: Path, wanted: Wanted = PLAIN) -> None:

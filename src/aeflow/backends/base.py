@@ -92,12 +92,10 @@ class GraphBackend(ABC):
     packages: ClassVar[tuple[str, ...]]  # they write and run its format; the version of the last decides the results
     install: ClassVar[str]  # argument of pip install
     one_by_one: ClassVar[bool]  # if images are handed over one at a time
+    keep: bool = False  # if what a runtime compiles it to stays in the cache, for the next process
 
-    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str], keep: bool = False) -> None:
-        """Open a graph of images (B, 3, size, size) that computes ``outputs``, from the files of its format by name.
-
-        With ``keep`` what a runtime compiles it to may stay in the cache, for the next process.
-        """
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
+        """Open a graph of images (B, 3, size, size) that computes ``outputs``, from the files of its format by name."""
         self.size = size
         self._outputs = tuple(outputs)
 

@@ -25,10 +25,10 @@ class OnnxBackend(GraphBackend):
     install = "aeflow[onnx]"
     one_by_one = False
 
-    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str], keep: bool = False) -> None:
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
         import onnx
 
-        super().__init__(files, size, outputs, keep)
+        super().__init__(files, size, outputs)
         self._model = onnx.load_model_from_string(files[self.graph_file])  # so it can name no other file
         _check(self._model)
         self._sessions: dict[tuple[str, ...], Any] = {}

@@ -44,13 +44,12 @@ class OpenVINOBackend(GraphBackend):
     install = "openvino"
     one_by_one = True
 
-    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str], keep: bool = False) -> None:
+    def __init__(self, files: Mapping[str, bytes], size: int, outputs: Sequence[str]) -> None:
         super().__init__(files, size, outputs)
         self._ov = openvino()
         self._core = self._ov.Core()
         own = self.graph_file in files
         self._files = [files[name] for name in (self.files() if own else (OnnxBackend.graph_file,))]
-        self._keep = keep
         self._one = threading.Lock()  # a queue gives its requests' results to one caller at a time
         self._queues: dict[tuple[str, ...], tuple[Any, list[tuple[int, ...]]]] = {}
 
@@ -98,7 +97,7 @@ class OpenVINOBackend(GraphBackend):
         hints["ENABLE_CPU_PINNING"] = False  # two processes would be bound to the same cores, at half the speed of both
         if (given := share()) is not None:
             hints["INFERENCE_NUM_THREADS"] = given
-        if self._keep:
+        if self.keep:
             of = [*(hashlib.sha256(content).hexdigest() for content in self._files), self.size, names]
             found = compiled(self._core, lambda: self._part(names), hints, of)
         else:
