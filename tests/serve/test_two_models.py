@@ -121,3 +121,12 @@ def test_a_round_counts_what_was_labelled_while_its_model_served(kept, recalibra
     assert (first.normal + first.abnormal, first.auroc is None) == (6, False)  # its images, labelled since it began
     assert last.normal + last.abnormal == 2
     assert 0 <= first.share_right["low"] <= first.share_right["value"] <= first.share_right["high"] <= 1
+
+
+def test_an_image_stands_beside_its_mirror_image_and_train_normals(kept, recalibrated_run: Path) -> None:
+    folder, rows = kept
+    with serving(recalibrated_run, folder) as running, running.client() as client:
+        shown = client.get(f"/images/{rows[0]['id']}/nearest").text
+    assert shown.count("<figure>") >= 3
+    assert 'class="mirrored"' in shown
+    assert "Train normal number" in shown
