@@ -81,6 +81,12 @@ def test_the_next_model_has_its_own_list_and_the_labels_of_the_images(kept, reca
         label(client, one["id"], label="none")
         assert len(studies(client, label="any")) == len(studies(client, label="any", former="yes")) == 4
         label(client, one["id"], label="normal")
+        # what was said of it under the other model counts as the last word, too
+        for image, given in ((rows[0]["id"], "unsure"), (one["id"], "normal"), (rows[0]["id"], "unsure")):
+            label(client, image, label=given)
+            assert len(studies(client, label=given)) == len(studies(client, label=given, former="yes"))
+        assert len(studies(client, label="unsure")) == 1
+        label(client, one["id"], label="normal")
     database = Database(folder / "worklist.db")
     try:
         agreed, disputed = Labels(database).agreed()

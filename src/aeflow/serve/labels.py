@@ -52,7 +52,7 @@ class Labels:
         with self.database.writing() as connection:
             if connection.scalar(select(images.c.id).where(images.c.id == image)) is None:
                 return None
-            chosen = select(labels).where(labels.c.image == image, labels.c.reader == reader)
+            chosen = select(labels).where(labels.c.image.in_(same_image(image)), labels.c.reader == reader)
             last = connection.execute(chosen.order_by(labels.c.id.desc()).limit(1)).first()
             regions = [list(region) for region in given.regions]
             if last is not None and (last.label, last.kind, last.regions) == (given.label, given.kind, regions):

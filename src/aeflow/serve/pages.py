@@ -140,7 +140,6 @@ def study_page(
         before, following = None, next((f"{one.study}?image={one.id}&{query}" for one in others), None)
     elif following:
         following += f"?{query}" * bool(query)
-    counted = service.worklist.counted(chosen)
     highest = max(range(len(images)), key=lambda i: images[i].score)
     at = next((i for i, one in enumerate(images) if one.id == image), highest)
     with service.database.writing() as connection:
@@ -161,8 +160,8 @@ def study_page(
         kinds=sorted({*service.labels.kinds(), *model.kinds}),
         before=before,
         following=following,
-        place=f"{number + 1:,} of {counted['shown']:,}" if not proposed else "proposed",
-        left=service.worklist.counted(Filters(label="none"))["shown"],
+        place=f"{number + 1:,} of {service.worklist.number(chosen):,}" if not proposed else "proposed",
+        left=service.worklist.number(Filters(label="none")),
         list="/next" if proposed else f"/?{query}",
         query=query,
         lacks=service.nearest.lacks(),
@@ -192,7 +191,7 @@ def next_to_label(request: Request) -> HTMLResponse:
     marked = sum(bool(one.regions) for one in agreed)
     values: dict[str, Any] = {
         "found": found,
-        "none_left": not service.worklist.counted(Filters(label="none"))["shown"],
+        "none_left": not service.worklist.number(Filters(label="none")),
         "given": given,
         "disputed": disputed,
         "marked": marked,

@@ -112,10 +112,14 @@ class Worklist:
 
     def counted(self, filters: Filters) -> dict[str, int]:
         """Return the number of studies under the filters, of this model, and of former ones."""
+        of = {"shown": filters, "all": Filters(former=filters.former), "former": Filters(former="yes")}
+        return {name: self.number(one) for name, one in of.items()}
+
+    def number(self, filters: Filters) -> int:
+        """Return the number of studies under the filters."""
         with self.database.reading() as connection:
-            every = select(func.count()).select_from(studies)
-            of = {"shown": filters, "all": Filters(former=filters.former), "former": Filters(former="yes")}
-            return {name: connection.scalar(every.where(*one.of_model(self.model))) or 0 for name, one in of.items()}
+            chosen = select(func.count()).select_from(studies).where(*filters.of_model(self.model))
+            return connection.scalar(chosen) or 0
 
     def sources(self) -> list[str]:
         """Return the names of all sources."""
