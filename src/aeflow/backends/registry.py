@@ -17,6 +17,13 @@ GRAPH_BACKENDS: dict[str, type[GraphBackend]] = {  # the faster ones first
 BACKENDS = ("auto", "torch", *GRAPH_BACKENDS)
 
 
+def of_format(name: str) -> type[GraphBackend]:
+    """Return the backend of a format that a graph is to be written in; raises SettingsError for an unknown one."""
+    if name not in GRAPH_BACKENDS:
+        raise SettingsError("--to", f"{name!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
+    return GRAPH_BACKENDS[name]
+
+
 def running(graph_format: str, backend: str = "auto") -> type[GraphBackend]:
     """Return the backend that runs graphs of a format: the one that is named, else the format's own, else another.
 

@@ -9,7 +9,7 @@ import typer
 
 from aeflow.cli.options import Json, Overwrite, Run, app
 from aeflow.cli.output import print_json
-from aeflow.errors import SettingsError, count
+from aeflow.errors import count
 from aeflow.runtime.extras import extra
 from aeflow.runtime.terminal import print
 
@@ -28,10 +28,9 @@ def export(
     """Write a model as one graph, from pixels to scores and maps, after proving that it gives the same scores."""
     from dataclasses import asdict
 
-    from aeflow.backends.registry import GRAPH_BACKENDS
+    from aeflow.backends.registry import of_format
 
-    if to not in GRAPH_BACKENDS:
-        raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
+    of_format(to)  # said before torch takes its seconds to import
     with extra("train"):
         from aeflow.deploy.export import export as write
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aeflow.errors import DataError, count, nearest
+from aeflow.errors import DataError, check_path, count, nearest
 from aeflow.runtime.files import opened
 
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -59,7 +59,7 @@ def stream_table(
         with opened(path) as (file, _):
             text = _decoded(file.read())
     except FileNotFoundError as error:
-        raise DataError(path, "there is no such file", "check the path") from error
+        raise DataError(path, "there is no such file", check_path(path)) from error
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(path, f"cannot be read ({type(error).__name__})", remedy) from error
     delimiter, text, skipped = _delimiter(text, needed)

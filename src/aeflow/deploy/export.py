@@ -30,10 +30,10 @@ from aeflow.artifacts.run import Artifact, load_run
 from aeflow.artifacts.schema import ARRAYS_FILE
 from aeflow.backends.base import BackendOutput
 from aeflow.backends.graph_file import write_graph
-from aeflow.backends.registry import GRAPH_BACKENDS, missing
+from aeflow.backends.registry import missing, of_format
 from aeflow.backends.score_graph import ScoreGraph
 from aeflow.data.splits import evenly
-from aeflow.errors import REPLACE, ArtifactError, SettingsError
+from aeflow.errors import REPLACE, ArtifactError
 from aeflow.model import output_names
 from aeflow.model.generate import sample
 from aeflow.runtime.files import file_digest, replacing
@@ -77,8 +77,7 @@ def export(run: Path, to: str, out: Path | None = None, overwrite: bool = False)
     than ``TOLERANCE``, a verdict flips, or ``out`` holds something else than an export, or one that is not to be
     overwritten. The files of a former export are replaced together; others beside it stay.
     """
-    if to not in GRAPH_BACKENDS:
-        raise SettingsError("--to", f"{to!r} is no format", f"choose {' or '.join(GRAPH_BACKENDS)}")
+    of_format(to)
     place = run / to if out is None else out
     one_file = place.suffix == ONE_FILE
     _check_place(place, one_file, overwrite)
@@ -141,7 +140,7 @@ def make(artifact: Artifact, run: Path, model: dict[str, Any], to: str, folder: 
 
     ``model`` is the content of the run's ``model.json``.
     """
-    backend = GRAPH_BACKENDS[to]
+    backend = of_format(to)
     if not backend.installed():
         raise missing(to)
     graph = ScoreGraph(artifact.net, artifact.calibration).eval()

@@ -11,7 +11,7 @@ import numpy as np
 
 from aeflow._types import Floats
 from aeflow.data.table import read_table
-from aeflow.errors import DataError, count, nearest
+from aeflow.errors import DataError, check_path, count, nearest
 
 NEEDED = ("path", "score", "p_value")
 STUDIES = ".studies.csv"  # ending of the name of a table of studies, which lies beside a table of scores
@@ -140,7 +140,7 @@ def _parquet(path: Path, needed: Sequence[str]) -> tuple[Columns, int]:
     try:
         table = pq.ParquetFile(path, page_checksum_verification=True).read()
     except FileNotFoundError as error:
-        raise DataError(path, "there is no such file", "check the path") from error
+        raise DataError(path, "there is no such file", check_path(path)) from error
     except (OSError, pa.ArrowException) as error:
         raise DataError(path, f"cannot be read as Parquet ({type(error).__name__})", GIVE) from error
     missing = [f"'{name}'" for name in needed if name not in table.column_names]

@@ -8,7 +8,7 @@ from pathlib import Path
 from aeflow.archive.item import Item, scheme_of
 from aeflow.data.records import WRITTEN_LABELS
 from aeflow.data.table import stream_table
-from aeflow.errors import DataError
+from aeflow.errors import DataError, check_path
 from aeflow.privacy import shown_key
 from aeflow.runtime.extras import extra
 
@@ -67,6 +67,6 @@ def _parquet_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     number += 1
                     yield number, {name: str(value) for name, value in row.items() if value is not None}
     except FileNotFoundError as error:
-        raise DataError(table, "there is no such file", "check the path") from error
+        raise DataError(table, "there is no such file", check_path(table)) from error
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(table, f"cannot be read ({type(error).__name__})", "write it as Parquet again") from error
