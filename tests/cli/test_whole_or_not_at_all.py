@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import signal
@@ -10,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import helpers.writers_of_models
 import helpers.writers_of_pages
 import helpers.writers_of_scores
 import helpers.writers_of_services  # noqa: F401
+from helpers import writers_of_models
 from helpers.command import every_command
 from helpers.killing import Commands, Ended, commands
 from helpers.writers import BY_OTHERS, READERS, WRITERS, Case, World, leftovers, tree
@@ -79,7 +80,12 @@ def test_a_killed_command_leaves_the_old_or_the_new_and_the_next_prints_the_same
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_writes_nothing_and_prints_the_same_in_a_terminal(warm: Commands, world: World, name: str) -> None:
     arguments = READERS[name](world)
-    plain, shown = (warm.run(*arguments, under=world.run.parents[1], terminal=one) for one in (False, True))
+    under = Path(os.path.commonpath([world.tmp, world.run]))
+    own = world.tmp / "cache"  # tests beside this one write into the shared cache between the two runs
+    writers_of_models.filled(world, own)
+    plain, shown = (
+        warm.run(*arguments, under=under, terminal=one, variables={"AEFLOW_CACHE": str(own)}) for one in (False, True)
+    )
     assert (plain.code, plain.events, shown.code, shown.events) == (0, 0, 0, 0)
     assert plain.out
     assert words(shown.out) == words(plain.out)
