@@ -150,6 +150,22 @@ def test_a_label_is_kept_once_and_the_last_of_a_reader_counts(client: httpx.Clie
         assert database.execute("SELECT count(*) FROM labels WHERE image = ?", (row["id"],)).fetchone() == (2,)
 
 
+def test_a_label_replaces_none_that_its_sender_has_not_seen(client: httpx.Client) -> None:
+    [row] = put(client, new_image(4010)).json()["results"]
+    place = f"/api/images/{row['id']}/label"
+    abnormal = {"label": "abnormal", "kind": "nodule", "regions": [[0.1, 0.2, 0.5, 0.6]]}
+    first = client.post(place, json={**abnormal, "follows": 0}).json()
+    assert client.post(place, json={**abnormal, "follows": 0}).json() == first  # sent again
+    stale = client.post(place, json={"label": "normal", "follows": 0})
+    assert (stale.status_code, stale.json()["now"]) == (409, first)
+    assert client.get(f"/api/studies/{row['study_id']}").json()["label"] == "abnormal"
+    assert client.post(place, json={"label": "none", "follows": first["id"]}).status_code == 200
+    gone = client.post(place, json={"label": "normal", "follows": first["id"]})
+    assert (gone.status_code, gone.json()["now"]) == (409, None)
+    assert client.post(place, json={"label": "normal", "follows": 0}).status_code == 200
+    assert client.post(place, json={"label": "unsure"}).status_code == 200  # a program may leave it out
+
+
 @pytest.mark.parametrize(
     "body",
     [

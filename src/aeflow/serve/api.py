@@ -17,8 +17,10 @@ from aeflow.privacy import shown_key
 from aeflow.serve import audit, measured, pictures
 from aeflow.serve.filters import Filters
 from aeflow.serve.intake import BusyError, Upload
+from aeflow.serve.labels import ChangedError
 from aeflow.serve.schemas import (
     SOURCE,
+    Changed,
     Identifier,
     LabelIn,
     LabelOut,
@@ -53,6 +55,9 @@ def refusals(*codes: int) -> dict[int | str, dict[str, Any]]:
 
 KNOWN = refusals(401, 403, 404)
 PNG: dict[int | str, dict[str, Any]] = {200: {"content": {"image/png": {}}, "description": "PNG"}}
+CHANGED: dict[int | str, dict[str, Any]] = {
+    409: {"model": Changed, "description": "The sender labelled it elsewhere meanwhile; what is there now."}
+}
 UPLOAD = {
     "requestBody": {
         "required": True,
@@ -196,16 +201,22 @@ def get_pixels(request: Request, image: Identifier) -> Response:
     "/api/images/{image}/label",
     summary="Label an image",
     response_model=LabelOut,
-    responses=KNOWN | refusals(400, 413, 422),
+    responses=KNOWN | refusals(400, 413, 422) | CHANGED,
 )
-def label_image(request: Request, image: Identifier, given: LabelIn) -> dict[str, Any]:
-    """Keep what a reader says of an image. The last label of a reader counts; sent again, it is the same one."""
+def label_image(request: Request, image: Identifier, given: LabelIn) -> Any:
+    """Keep what a reader says of an image. The last label of a reader counts; sent again, it is the same one.
+
+    With ``follows`` it replaces no label that its sender has not seen.
+    """
     service, who = service_of(request), who_of(request)
     try:
         label = given.checked()
     except ValueError as error:
         raise HTTPException(422, str(error)) from error
-    found = service.labels.give(image, who.name, label)
+    try:
+        found = service.labels.give(image, who.name, label, given.follows)
+    except ChangedError as error:
+        return JSONResponse({"detail": str(error), "now": error.now}, 409)
     if found is None:
         raise HTTPException(404, "no such image")
     service.measures.labelled(label.label)

@@ -38,16 +38,25 @@ class AgreedLabel:
     regions: tuple[Region, ...]  # of all readers
 
 
+class ChangedError(Exception):
+    """Error of a label that would replace one its reader has not seen."""
+
+    def __init__(self, now: dict[str, Any] | None) -> None:
+        super().__init__("labelled elsewhere meanwhile")
+        self.now = now  # what is there; None: nothing
+
+
 class Labels:
     """Labels in the worklist."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    def give(self, image: str, reader: str, given: Label) -> dict[str, Any] | None:
+    def give(self, image: str, reader: str, given: Label, follows: int | None = None) -> dict[str, Any] | None:
         """Add a label, and return it as kept; None if there is no such image.
 
-        The same label sent again, as after a broken connection, is the one that is there.
+        The same label sent again, as after a broken connection, is the one that is there. ``follows`` is the number of
+        the reader's label that it replaces, 0 for none: ChangedError if that is not the last one.
         """
         with self.database.writing() as connection:
             if connection.scalar(select(images.c.id).where(images.c.id == image)) is None:
@@ -57,6 +66,9 @@ class Labels:
             regions = [list(region) for region in given.regions]
             if last is not None and (last.label, last.kind, last.regions) == (given.label, given.kind, regions):
                 return kept(last)
+            there = None if last is None or last.label == TAKEN_BACK else last
+            if follows is not None and follows != (0 if there is None else there.id):
+                raise ChangedError(None if there is None else kept(there))
             values = {"image": image, "reader": reader, "label": given.label, "kind": given.kind, "regions": regions}
             made = connection.execute(insert(labels).values(**values, at=now()).returning(*labels.c)).one()
             agreed = agreed_of(of_image(connection, image))

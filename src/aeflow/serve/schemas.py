@@ -18,6 +18,7 @@ Verdict = Literal["", "normal", "abnormal"]
 LabelFilter = Literal["", "any", "none", "normal", "abnormal", "unsure"]
 Day = Annotated[str, Query(pattern=r"^(\d{4}-\d{2}-\d{2})?$", description="YYYY-MM-DD")]
 MOST_REGIONS = 50
+MOST_NUMBER = 2**53 - 1  # of a label; the largest that JavaScript counts to
 SOURCE = re.compile(r"[\w .-]{1,40}")
 
 
@@ -87,6 +88,14 @@ class LabelIn(BaseModel):
         description="left, top, right and bottom of what is abnormal, as shares of the image's sides",
     )
 
+    follows: int | None = Field(
+        None,
+        ge=0,
+        le=MOST_NUMBER,
+        description="number (`id`) of the sender's label of this image that this one replaces, as it was last seen; "
+        "0: none was there. If it is another one by now, the answer is 409. Left out: whatever is there is replaced",
+    )
+
     @field_validator("kind")
     @classmethod
     def _plain(cls, value: str) -> str:
@@ -116,6 +125,13 @@ class LabelOut(BaseModel):
     kind: str | None
     regions: list[list[float]]
     at: str
+
+
+class Changed(BaseModel):
+    """Why a label was not kept: its sender has labelled the image elsewhere meanwhile."""
+
+    detail: str
+    now: LabelOut | None = Field(description="the label that is there; none if it was taken back")
 
 
 class Problem(BaseModel):
