@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,45 +15,15 @@ from aeflow.data.slices import unfold
 from aeflow.imageio.masks import read_mask_of
 from aeflow.serve.training_labels import labelled_records
 from helpers import dicom_files
-from helpers.browser import BROWSER, needs_browser
+from helpers.browser import needs_browser
 from helpers.data import lesion, texture
-from helpers.service import Running, send, serving
+from helpers.service import Running, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: no page is opened")
 pytestmark = needs_browser
 
 AXE = Path(__file__).parent / "axe-core" / "axe.min.js"
-TABLET, DESKTOP = {"width": 820, "height": 1180}, {"width": 1280, "height": 800}
+DESKTOP = {"width": 1280, "height": 800}
 TOKEN = "a token that is long enough for tests"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with playwright.sync_playwright() as started:
-        options = ["--headless", "--no-sandbox", "--disable-gpu"]
-        opened = started.chromium.launch(executable_path=BROWSER, args=options)
-        yield opened
-        opened.close()
-
-
-@pytest.fixture(scope="module", params=[DESKTOP, TABLET], ids=["desktop", "tablet"])
-def page(browser, request: pytest.FixtureRequest) -> Iterator[object]:
-    """A page that may ask nothing of anybody else, and complain of nothing."""
-    opened = browser.new_page(viewport=request.param)
-    opened.set_default_timeout(60_000)
-    opened.complaints = []
-    opened.on("console", lambda said: opened.complaints.append(said.text) if said.type == "error" else None)
-    refused = "status of 422"  # the browser notes a refused upload, too
-    opened.on("pageerror", lambda error: opened.complaints.append(str(error)))
-    opened.foreign = []
-    opened.on("request", lambda one: opened.foreign.append(one.url) if not one.url.startswith(LOCAL) else None)
-    yield opened
-    assert [one for one in opened.complaints if refused not in one] == []
-    assert opened.foreign == []
-    opened.close()
-
-
-LOCAL = ("http://127.0.0.1", "blob:", "data:")
 
 
 def serious(page) -> list[str]:
@@ -91,7 +59,7 @@ def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -
     image = shown(page)
     # window and level by dragging, map off and on: the picture changes
     before = page.evaluate("document.querySelector('canvas').toDataURL()")
-    box = page.locator("canvas").bounding_box()
+    box = page.locator("#canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x, y)
     page.mouse.down()
@@ -114,26 +82,6 @@ def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -
     with service.client() as client:
         study = page.url.partition("/studies/")[2][:16]
         assert client.get(f"/api/studies/{study}").json()["label"] == "abnormal"
-
-
-@pytest.fixture
-def three(page, service: Running, tmp_path: Path) -> tuple[str, list[str]]:
-    """The source of three new studies, and their images from the most abnormal down."""
-    seed = 9000 + page.viewport_size["width"] + 10 * next(NUMBERS)
-    source = f"three {seed}"
-    with service.client() as client:
-        rows = []
-        for number in range(3):
-            place = tmp_path / f"{number}.png"
-            Image.fromarray(texture(seed + number)).save(place)
-            rows += send(client, place, source=source).json()["results"]
-    page.goto(f"{service.address}/?source={source}")
-    rows.sort(key=lambda row: (row["p_value"], -row["score"]))
-    page.evaluate("localStorage.clear(); sessionStorage.clear()")
-    return source, [row["id"] for row in rows]
-
-
-NUMBERS = itertools.count()
 
 
 def labels_of(service: Running, source: str) -> list[str | None]:
@@ -159,17 +107,18 @@ def test_a_held_key_labels_one_study(page, service: Running, three) -> None:
     assert labels_of(service, source) == ["unsure", None, None]
 
 
-def test_what_is_typed_in_full_screen_is_a_kind_and_no_command(page, service: Running, three) -> None:
+def test_what_is_typed_while_the_image_fills_the_window_is_a_kind_and_no_command(page, service: Running, three) -> None:
     source, ids = three
     page.locator("a.open").first.click()
     opened(page, ids[0])
     page.keyboard.press("f")
-    page.wait_for_function("() => document.fullscreenElement !== null")
+    page.wait_for_selector("body.filled")
     page.keyboard.press("t")
     page.wait_for_function("() => document.activeElement.id === 'kind'")
     page.keyboard.type("banana")
     page.keyboard.press("Enter")
     opened(page, ids[1])
+    page.wait_for_selector("body.filled")  # study after study
     assert labels_of(service, source) == ["abnormal", None, None]
     with service.client() as client:
         [study] = client.get("/api/studies", params={"source": source, "label": "abnormal"}).json()["studies"]
@@ -178,7 +127,11 @@ def test_what_is_typed_in_full_screen_is_a_kind_and_no_command(page, service: Ru
     opened(page, ids[0])
     assert page.input_value("#kind") == "banana"
     page.keyboard.press("x")
+    page.wait_for_selector("#said.warned:has-text('This loses the kind \"banana\"')")
+    page.keyboard.press("x")
     page.wait_for_selector("#said:has-text('taken back')")
+    page.keyboard.press("f")
+    page.wait_for_selector("aside h1")
     assert labels_of(service, source) == [None, None, None]
 
 
@@ -267,7 +220,7 @@ def test_a_region_drawn_on_a_slice_goes_all_the_way_to_its_mask(page, service, t
         rows = client.post("/api/score", files={"files": (name, (tmp_path / name).read_bytes())}).json()["results"]
     page.goto(service.address + rows[0]["page"])
     assert shown(page) == rows[0]["id"]
-    page.hover("canvas")
+    page.hover("#canvas")
     page.mouse.wheel(0, 100)
     page.wait_for_selector(f"canvas[data-shown='{rows[1]['id']}']")
     page.keyboard.press("PageUp")
@@ -277,7 +230,7 @@ def test_a_region_drawn_on_a_slice_goes_all_the_way_to_its_mask(page, service, t
     page.wait_for_selector(f"canvas[data-shown='{rows[2]['id']}']")
     page.uncheck("#onwards")
     page.click("#draw")
-    box = page.locator("canvas").bounding_box()
+    box = page.locator("#canvas").bounding_box()
     middle, side = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2), min(box["width"], box["height"])
     page.mouse.click(middle[0] - side / 8, middle[1] - side / 8)
     page.mouse.click(middle[0] + side / 8, middle[1] + side / 8)

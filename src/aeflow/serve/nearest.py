@@ -31,6 +31,7 @@ class Neighbour:
     number: int
     distance: float
     address: str  # of its picture, which is in it
+    side: int  # of the picture, in pixels
 
 
 class NearestNormals:
@@ -67,7 +68,7 @@ class NearestNormals:
             s = pool(net.flow_features(net.seen(torch.from_numpy(image.pixels[None]))))[0]
         table = ReferenceNormals.load(self.run, len(s))
         found = [] if table is None else table.nearest(s, SHOWN)
-        return [Neighbour(one.number, one.distance, _address(one.picture)) for one in found]
+        return [Neighbour(one.number, one.distance, _address(one.picture), len(one.picture)) for one in found]
 
 
 def _address(picture: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> str:

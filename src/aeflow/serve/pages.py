@@ -154,6 +154,8 @@ def study_page(
         facts={
             "reader": who_of(request).name,
             "labelled": bool(row.label),
+            "left": service.worklist.number(Filters(label="none")),
+            "at": at,
             "images": [_facts(service, one) for one in images],
         },
         strips=[place_among_normals(model.normals, one.score, model.threshold) for one in images],
@@ -161,7 +163,6 @@ def study_page(
         before=before,
         following=following,
         place=f"{number + 1:,} of {service.worklist.number(chosen):,}" if not proposed else "proposed",
-        left=service.worklist.number(Filters(label="none")),
         list="/next" if proposed else f"/?{query}",
         query=query,
         lacks=service.nearest.lacks(),
@@ -178,7 +179,7 @@ def nearest(request: Request, image: Identifier) -> HTMLResponse:
         found = service.nearest.of(service.intake.path_of(row.content), place_of(row))
     except ImageError as error:
         raise HTTPException(422, error.found) from error
-    return rendered(request, "nearest.html", image=image, found=found)
+    return rendered(request, "nearest.html", found=found)
 
 
 @router.get("/next")
@@ -313,7 +314,7 @@ def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:
         "verdict": row.verdict,
         "outside": row.outside,
         "label": row.label,
-        "given": [{"reader": one.reader, "label": one.label, "kind": one.kind} for one in given],
+        "given": [{"number": one.id, "reader": one.reader, "label": one.label, "kind": one.kind} for one in given],
         "regions": [region for one in given for region in one.regions],
     }
 
