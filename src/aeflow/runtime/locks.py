@@ -17,12 +17,14 @@ WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
 
 
 @contextmanager
-def exclusive(path: Path, what: Path, *, surely: bool = False) -> Iterator[BinaryIO]:
+def exclusive(
+    path: Path, what: Path, *, surely: bool = False, remedy: str = "wait for it, or name another"
+) -> Iterator[BinaryIO]:
     """Yield a new empty file that no other process can open so until it is closed, renamed or removed.
 
     The system ends the lock with the process, however it ends; the file of such a process is replaced. Raises
-    OutputError, naming ``what``, if another process holds it, OSError, naming it, too, if no file can be there. Where
-    there are no locks that is not noticed, and an OSError if it must be known ``surely``.
+    OutputError, naming ``what`` and the ``remedy``, if another process holds it, OSError, naming it, too, if no file
+    can be there. Where there are no locks that is not noticed, and an OSError if it must be known ``surely``.
     """
     while True:
         # opened without following links or cutting short: what is there may be another name of something else
@@ -34,7 +36,7 @@ def exclusive(path: Path, what: Path, *, surely: bool = False) -> Iterator[Binar
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise OutputError(what, "another process is writing there", "wait for it, or name another") from error
+                raise OutputError(what, "another process is writing there", remedy) from error
             except OSError as error:
                 if surely or error.errno not in WITHOUT_LOCKS:
                     raise

@@ -19,6 +19,7 @@ from aeflow.serve.database import Database, in_folder
 from aeflow.serve.service import Options, Service
 
 LOCK = ".aeflow-serve"
+TAKEN = "a service runs there: stop it first, or name another folder with --data"
 MANY = 10**6  # images that are expected: a graph pays for itself
 
 
@@ -26,7 +27,7 @@ def serve(run: Path, folder: Path, database: str | None, options: Options, backe
     """Serve a model until the process is stopped; SettingsError for a host that needs a credential and has none."""
     where = in_folder(folder) if database is None else database
     in_folder(folder)
-    with exclusive(folder / LOCK, folder):
+    with exclusive(folder / LOCK, folder, remedy=TAKEN):
         token = token_of_environment()
         opened = Database(where)
         try:
