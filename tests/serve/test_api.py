@@ -7,6 +7,7 @@ import json
 import resource
 import socket
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from aeflow.serve.server import open_socket
 from aeflow.serve.service import Options
 from helpers.command import within
 from helpers.data import texture
-from helpers.service import Running, send
+from helpers.service import Running, send, serving
 
 
 def new_image(seed: int) -> bytes:
@@ -214,6 +215,24 @@ def test_nobody_is_named_in_what_is_kept_but_in_the_images(client: httpx.Client,
         assert b"CANARY" not in path.read_bytes()
     assert not any("CANARY" in str(path) for path in service.folder.rglob("*"))
     assert "CANARY" not in client.get("/").text + client.get("/metrics").text + "".join(service.said)
+
+
+def test_a_sender_who_goes_away_is_no_error_of_the_service(client: httpx.Client, service: Running) -> None:
+    begin = "POST /api/score HTTP/1.1\r\nhost: {}\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=30) as connection:
+        connection.sendall(f"{begin.format(client.base_url.host)}content-length: 5000\r\n\r\n--x\r\n".encode())
+        time.sleep(0.5)
+    time.sleep(0.5)
+    assert client.get("/health").status_code == 200
+    assert not [line for line in service.said if "Traceback" in line or "ClientDisconnect" in line]
+
+
+def test_a_second_service_in_one_folder_is_told_to_stop_the_first(service: Running, openvino_export: Path) -> None:
+    with (
+        pytest.raises(AssertionError, match="a service runs there: stop it first"),
+        serving(openvino_export, service.folder),
+    ):
+        pass
 
 
 def test_an_export_is_not_recalibrated_and_says_so(client: httpx.Client) -> None:

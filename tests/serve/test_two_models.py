@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from pathlib import Path
 from typing import Any
@@ -68,8 +69,12 @@ def test_the_next_model_has_its_own_list_and_the_labels_of_the_images(kept, reca
     with serving(recalibrated_run, folder) as running, running.client() as client:
         assert studies(client) == []  # p-values of two models have no common order
         assert len(studies(client, former="yes")) == len(rows)
+        before = {study["id"]: study for study in studies(client, former="yes")}
         assert "8 files scored by former models alone" in client.get("/").text
+        assert "Nothing is here yet" not in client.get("/").text
         found = scored_again(client, len(rows))
+        # an image came when it came, whichever model scored it when
+        assert sorted(study["at"] for study in found) == sorted(study["at"] for study in before.values())
         assert "former models alone" not in client.get("/").text
         assert sorted(study["source"] for study in found) == ["abnormal"] * 4 + ["normal"] * 4
         assert len(studies(client, label="any")) == 5
@@ -118,7 +123,9 @@ def test_a_round_counts_what_was_labelled_while_its_model_served(kept, recalibra
             [image] = client.get(f"/api/studies/{study}").json()["results"]
             for one in given:
                 label(client, image["id"], label=one)
-        assert "What the labels brought" in client.get("/next").text
+        brought = client.get("/next").text
+        assert "What the labels brought" in brought
+        assert "No image was labelled since it began to serve" not in brought
     database = Database(folder / "worklist.db")
     try:
         last, first = rounds(database)
@@ -127,6 +134,22 @@ def test_a_round_counts_what_was_labelled_while_its_model_served(kept, recalibra
     assert (first.normal + first.abnormal, first.auroc is None) == (6, False)  # its images, labelled since it began
     assert last.normal + last.abnormal == 2
     assert 0 <= first.share_right["low"] <= first.share_right["value"] <= first.share_right["high"] <= 1
+
+
+def test_the_page_sees_a_rescoring_come_to_its_end(kept, recalibrated_run: Path, browser, tmp_path: Path) -> None:
+    folder, rows = kept
+    shutil.copytree(folder, tmp_path / "kept")
+    with sqlite3.connect(tmp_path / "kept" / "worklist.db") as database:  # as before this model came
+        database.execute("DELETE FROM pictures WHERE image IN (SELECT id FROM images WHERE model > 1)")
+        database.execute("DELETE FROM images WHERE model > 1")
+        database.execute("DELETE FROM studies WHERE model > 1")
+    with serving(recalibrated_run, tmp_path / "kept") as running:
+        page = browser.new_page()
+        page.goto(running.address)
+        page.wait_for_selector("text=This model has scored none of the images that are here")
+        page.click("#again button")
+        page.wait_for_function("n => document.querySelectorAll('a.open').length === n", arg=len(rows))
+        page.close()
 
 
 def test_an_image_stands_beside_its_mirror_image_and_train_normals(kept, recalibrated_run: Path) -> None:

@@ -14,12 +14,14 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 
 from aeflow._version import __version__
 from aeflow.runtime.terminal import print
-from aeflow.serve import api, pages
+from aeflow.serve import api, pages, recalibration_pages
 from aeflow.serve.guard import Guard
+from aeflow.serve.rendering import rendered
 from aeflow.serve.service import Service
 
 STATIC = Path(__file__).parent / "static"
@@ -43,9 +45,11 @@ def make_app(service: Service) -> ASGIApp:
     inner.state.service = service
     inner.include_router(api.router)
     inner.include_router(pages.router)
+    inner.include_router(recalibration_pages.router)
     inner.mount("/static", StaticFiles(directory=STATIC), name="static")
     inner.add_exception_handler(RequestValidationError, _refused)
     inner.add_exception_handler(HTTPException, _missing)
+    inner.add_exception_handler(ClientDisconnect, _gone)
     for kind in (OSError, OperationalError):
         inner.add_exception_handler(kind, _unwritable)
     return Guard(inner, service)
@@ -55,7 +59,7 @@ async def _missing(request: Request, error: Exception) -> Response:
     """Show people a page where there is none; programs get it as JSON, as any other refusal."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404 and _for_people(request):
-        return pages.rendered(request, "missing.html", 404)
+        return rendered(request, "missing.html", 404)
     return await http_exception_handler(request, error)
 
 
@@ -68,9 +72,15 @@ async def _refused(request: Request, error: Exception) -> Response:
     """Say what is wrong with a request, without what was sent: it may hold a name."""
     assert isinstance(error, RequestValidationError)
     if request.method == "GET" and _for_people(request):  # an address that somebody typed
-        return pages.rendered(request, "missing.html", 404)
+        return rendered(request, "missing.html", 404)
     found = [{"where": list(map(str, one["loc"])), "found": one["msg"]} for one in error.errors()]
     return JSONResponse({"detail": found}, 422)
+
+
+async def _gone(_: Request, error: Exception) -> Response:
+    """End the request of a sender who went away, as by closing the page: nobody reads the answer."""
+    assert isinstance(error, ClientDisconnect)
+    return Response(status_code=400)
 
 
 async def _unwritable(_: Request, error: Exception) -> JSONResponse:

@@ -99,7 +99,8 @@ def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
             for alarm in curve.alarms
         ]
     parts += [
-        f'<text x="{x(i):.1f}" y="{height - 5}" text-anchor="{anchor}">{escape(at[source.rows[i]])}</text>'
+        f'<text x="{x(i):.1f}" y="{height - 5}" text-anchor="{anchor}">'
+        f"{escape(at[source.rows[i]])}, no. {i + 1:,}</text>"
         for i, anchor in ((0, "start"), (count - 1, "end"))
     ]
     found = ", ".join(f"{len(curve.alarms)} of other {name}" for name, curve in reversed(curves.items()))

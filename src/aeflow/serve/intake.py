@@ -58,6 +58,7 @@ class Former:
     study: str
     source: str
     path: str
+    at: str  # when it came
 
 
 class Intake:
@@ -129,7 +130,7 @@ class Intake:
             made = self._image(part, image, result, content)
             row = {**made.row, "path": known.path, "patient": known.patient}
             row["study"] = row["study"] and known.study
-            new.append(replace(made, patient=known.patient, study=known.study, row=row))
+            new.append(replace(made, patient=known.patient, study=known.study, row=row, at=known.at))
             sources.add(known.source)
         if not new:
             raise ImageError(path, "holds no image that was scored before", "send it again")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, and_, insert, select, update
 
 from aeflow.serve import audit
 from aeflow.serve.database import Database
@@ -36,6 +36,14 @@ class AgreedLabel:
     label: str
     kind: str
     regions: tuple[Region, ...]  # of all readers
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """What readers said of the abnormal images of a study."""
+
+    kinds: list[str]
+    regions: int
 
 
 class ChangedError(Exception):
@@ -84,6 +92,25 @@ class Labels:
         """Return the last label of each reader of an image."""
         with self.database.reading() as connection:
             return of_image(connection, image)
+
+    def marks(self, studies: Sequence[str]) -> dict[str, Marks]:
+        """Return what readers said of the abnormal images of each study; nothing of a study without any."""
+        own = select(images.c.study, images.c.content, images.c.slice).where(images.c.study.in_(studies)).subquery()
+        same = and_(images.c.content == own.c.content, images.c.slice == own.c.slice)
+        columns = (own.c.study, own.c.content, own.c.slice, labels.c.reader, labels.c.label)
+        chosen = select(*columns, labels.c.kind, labels.c.regions).select_from(own).join(images, same)
+        with self.database.reading() as connection:
+            chosen = chosen.join(labels, labels.c.image == images.c.id).order_by(labels.c.id)
+            given: list[Row[Any]] = list(connection.execute(chosen))
+        last = {(row.study, row.content, row.slice, row.reader): row for row in given}
+        found: dict[str, list[Row[Any]]] = defaultdict(list)
+        for row in last.values():
+            if row.label == "abnormal":
+                found[row.study].append(row)
+        return {
+            study: Marks(sorted({row.kind for row in rows if row.kind}), sum(len(row.regions) for row in rows))
+            for study, rows in found.items()
+        }
 
     def kinds(self) -> list[str]:
         """Return the kinds of abnormality that readers have named."""

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from sqlalchemy import Row
 
-from aeflow._version import __version__
 from aeflow.artifacts.layout import read_metadata
-from aeflow.errors import SettingsError, count
 from aeflow.imageio.errors import ImageError
-from aeflow.metrics.image import Metric
-from aeflow.reporting.score_page import in_script
 from aeflow.serve import audit, pictures
-from aeflow.serve.accounts import LOCAL, SESSION_HOURS, TooManyError
+from aeflow.serve.accounts import SESSION_HOURS, TooManyError
 from aeflow.serve.api import image_of, place_of
 from aeflow.serve.charts import over_time as plot
 from aeflow.serve.charts import place_among_normals
@@ -28,58 +22,19 @@ from aeflow.serve.database import FILE
 from aeflow.serve.filters import Filters, words
 from aeflow.serve.guard import COOKIE
 from aeflow.serve.recalibration import LEAST
+from aeflow.serve.recalibration_pages import kept_at
+from aeflow.serve.rendering import meaning, rendered
 from aeflow.serve.rounds import rounds
 from aeflow.serve.schemas import Identifier, filters
-from aeflow.serve.service import Options, Service, service_of, who_of
+from aeflow.serve.service import Service, service_of, who_of
 from aeflow.serve.suggestions import suggested
 from aeflow.serve.trends import MOST
 from aeflow.serve.trends import trends as over_time
 from aeflow.serve.worklist import PAGE
 
-HERE = Path(__file__).parent
-
-
-def with_interval(metric: Metric) -> str:
-    """Return a figure with its interval, as pages write it; of few images it may have none.
-
-    >>> with_interval({"value": 0.9, "low": 0.8, "high": 0.95}), with_interval({"value": 1, "low": None, "high": None})
-    ('0.900 (0.800 to 0.950)', '1.000 (too few for an interval)')
-    """
-    if metric["low"] is None:
-        return f"{metric['value']:.3f} (too few for an interval)"
-    return f"{metric['value']:.3f} ({metric['low']:.3f} to {metric['high']:.3f})"
-
-
 SUGGESTED = 12
+FAR = 5.0  # times the rate of false alarms, or a part of it: a p-value beyond is far from the boundary
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
-environment = Environment(
-    loader=FileSystemLoader(HERE / "templates"),
-    autoescape=True,
-    undefined=StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
-environment.filters |= {
-    "short": lambda value: f"{value:.3g}",
-    "p": lambda value: f"{value:.2g}",
-    "minute": lambda text: f"{text[:10]} {text[11:16]}",
-    "number_of": count,
-    "interval": with_interval,
-    "json": in_script,
-}
-
-
-def rendered(request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-    """Return a page; every text is escaped, a missing value is an error."""
-    service, who = service_of(request), who_of(request)
-    frame = {
-        "version": __version__,
-        "model": service.scorer.fingerprint,
-        "who": who,
-        "may_leave": who not in (LOCAL,) and bool(who.role),
-        "here": request.url.path,
-    }
-    return HTMLResponse(environment.get_template(template).render(**frame, **values), status)
 
 
 @router.get("/")
@@ -96,6 +51,7 @@ def worklist(
     values: dict[str, Any] = {
         "rows": rows,
         "first": service.worklist.first_images([row.id for row in rows]),
+        "marks": service.labels.marks([row.id for row in rows]),
         "query": urlencode(chosen.query()),
         "more": urlencode({**chosen.query(), "after": rows[-1].id}) if more else "",
     }
@@ -135,11 +91,13 @@ def study_page(
         chosen = replace(chosen, former="yes")
     query = urlencode(chosen.query() | ({"proposed": proposed} if proposed else {}))
     before, following, number = service.worklist.beside(study, chosen)
+    every = service.worklist.number(chosen)
+    # who labels what has no label sees the list get shorter, and no position in it
+    place = f"{every:,} not labelled" if chosen.label == "none" else f"{number + 1:,} of {every:,}"
     if proposed:
-        others = (one for one in _suggested(service, 2) if one.study != study)
-        before, following = None, next((f"{one.study}?image={one.id}&{query}" for one in others), None)
-    elif following:
-        following += f"?{query}" * bool(query)
+        before, following, place = _among_proposals(service, study, image, query)
+    elif query:
+        before, following = (one and f"{one}?{query}" for one in (before, following))
     highest = max(range(len(images)), key=lambda i: images[i].score)
     at = next((i for i, one in enumerate(images) if one.id == image), highest)
     with service.database.writing() as connection:
@@ -162,9 +120,8 @@ def study_page(
         kinds=sorted({*service.labels.kinds(), *model.kinds}),
         before=before,
         following=following,
-        place=f"{number + 1:,} of {service.worklist.number(chosen):,}" if not proposed else "proposed",
-        list="/next" if proposed else f"/?{query}",
-        query=query,
+        place=place,
+        list="/next" if proposed else f"/?{query}#{study}",
         lacks=service.nearest.lacks(),
         bar=pictures.colour_bar(),
         limits=service.scorer.calibration.map_limits["anomaly"] if row.model == service.worklist.model else None,
@@ -197,7 +154,10 @@ def next_to_label(request: Request) -> HTMLResponse:
         "disputed": disputed,
         "marked": marked,
         "rounds": rounds(service.database),
+        "rate": (rate := service.scorer.settings.false_positive_rate),
+        "far": bool(found) and all(max(row.p_value / rate, rate / row.p_value) > FAR for row in found),
         "file": service.folder / FILE,
+        "verify": shlex.join(["aeflow", "serve", *kept_at(service), "--verify-audit"]),
     }
     return rendered(request, "next.html", **values)
 
@@ -210,28 +170,6 @@ def trends(request: Request) -> HTMLResponse:
     rate = service.scorer.settings.false_positive_rate
     plots = [] if found is None else [(one, plot(one, found.drift.at, rate)) for one in found.drift.sources]
     return rendered(request, "trends.html", found=found, plots=plots, rate=rate, most=MOST, least=LEAST)
-
-
-@router.get("/recalibrate")
-def recalibration(request: Request, chosen: Annotated[Filters, Depends(filters)]) -> HTMLResponse:
-    """Show how many normals are confirmed, and how the last recalibration went."""
-    return _recalibration(request, chosen, "")
-
-
-@router.post("/recalibrate")
-def recalibrate(request: Request, chosen: Annotated[Filters, Depends(filters)]) -> HTMLResponse:
-    """Begin a recalibration, as an admin may."""
-    if not who_of(request).is_admin:
-        return _recalibration(request, chosen, "Only an admin may make a new run.", 403)
-    service = service_of(request)
-    try:
-        state = service.recalibration.start(chosen)
-    except SettingsError as error:
-        return _recalibration(request, chosen, f"{error.found}: {error.remedy}", 422)
-    with service.database.writing() as connection:
-        name = state.out.name if state.out else ""
-        audit.record(connection, who_of(request).name, "recalibrated", "", out=name)
-    return _recalibration(request, chosen, "")
 
 
 @router.get("/sign-in")
@@ -272,31 +210,23 @@ def sign_out(request: Request) -> Response:
     return answer
 
 
-def _recalibration(request: Request, chosen: Filters, refused: str, status: int = 200) -> HTMLResponse:
-    service = service_of(request)
-    values = {
-        "lacks": service.recalibration.lacks(),
-        "chosen": chosen,
-        "query": urlencode(chosen.query()),
-        "normals": len(service.recalibration.normals(chosen)),
-        "least": LEAST,
-        "state": service.recalibration.state,
-        "serve": _command(service),
-        "refused": refused,
-    }
-    answer = rendered(request, "recalibrate.html", status, **values)
-    if service.recalibration.state.running:
-        answer.headers["refresh"] = "3"
-    return answer
+def _among_proposals(service: Service, study: str, image: str, query: str) -> tuple[str | None, str | None, str]:
+    """Return the addresses of the proposals before and after a study, and its place among them.
 
+    A label takes its image off the proposals, and leaves the others in their order: whatever follows one that was
+    passed over follows it still. One that is labelled already is followed by the first.
+    """
+    found = _suggested(service, SUGGESTED)
+    own = [i for i, one in enumerate(found) if one.study == study]
+    at = next((i for i in own if found[i].id == image), own[0] if own else -1)
+    before = [one for one in found[: max(at, 0)] if one.study != study]
+    others = [one for one in found[at + 1 :] if one.study != study]
+    place = f"proposal {at + 1} of {len(found)}" if own else "proposed"
 
-def _command(service: Service) -> str:
-    """Return the command that serves the run that was made last, with what is kept here."""
-    options, out = service.options, service.recalibration.state.out
-    words = ["aeflow", "serve", str(out), "--data", str(service.folder), "--port", str(options.port)]
-    if options.host != Options().host:
-        words += ["--host", options.host]
-    return shlex.join([*words, *(["--tls"] if options.secure else [])])
+    def address(one: Row[Any]) -> str:
+        return f"{one.study}?image={one.id}&{query}"
+
+    return (address(before[-1]) if before else None), (address(others[0]) if others else None), place
 
 
 def _suggested(service: Service, number: int) -> list[Row[Any]]:
@@ -309,10 +239,11 @@ def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:
     return {
         "id": row.id,
         "slice": row.slice,
+        "file": row.row["path"],
         "score": row.score,
         "p": row.p_value,
         "verdict": row.verdict,
-        "outside": row.outside,
+        "outside": meaning(row.outside),
         "label": row.label,
         "given": [{"number": one.id, "reader": one.reader, "label": one.label, "kind": one.kind} for one in given],
         "regions": [region for one in given for region in one.regions],

@@ -21,6 +21,8 @@ from sqlalchemy import select
 
 from aeflow.artifacts.layout import is_export
 from aeflow.errors import SettingsError
+from aeflow.serve.before_after import PLACE as COMPARED
+from aeflow.serve.before_after import Change, change_by
 from aeflow.serve.filters import Filters
 from aeflow.serve.intake import Intake
 from aeflow.serve.labels import Labels
@@ -38,6 +40,7 @@ class State:
     out: Path | None = None
     found: str = ""  # what the command said
     failed: bool = False
+    change: Change | None = None  # beside the model that serves
 
 
 class Recalibration:
@@ -47,8 +50,9 @@ class Recalibration:
         self.run, self.folder, self.labels, self.intake = run, folder, labels, intake
         self.state = State()
         self._one = threading.Lock()
-        for left in folder.glob(f"{PLACE}*"):  # by a process that was killed
-            shutil.rmtree(left)
+        for name in (PLACE, COMPARED):
+            for left in folder.glob(f"{name}*"):  # by a process that was killed
+                shutil.rmtree(left)
 
     def lacks(self) -> str | None:
         """Return in a sentence why there can be none, None if there can."""
@@ -91,9 +95,18 @@ class Recalibration:
                 os.link(self.intake.path_of(content), place / f"{number:06}")
             command = [sys.executable, "-m", "aeflow", "recalibrate", str(self.run), str(place), "--out", str(out)]
             done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            said = (done.stdout if done.returncode == 0 else done.stderr).strip()
-            self.state = replace(self.state, running=False, found=said, failed=done.returncode != 0)
+            self.state = replace(self.state, found=(done.stdout if done.returncode == 0 else done.stderr).strip())
+            if done.returncode:
+                self.state = replace(self.state, running=False, failed=True)
+                return
+            threshold = self.intake.scorer.calibration.threshold
+            change = change_by(out, self.labels.database, self.intake, threshold)
+            self.state = replace(self.state, running=False, change=change)
+        except subprocess.CalledProcessError as error:  # the run is there, and its images could not be scored
+            said = f"{self.state.found}\nwhat it changes is not known: {error.stderr.strip()}"
+            self.state = replace(self.state, running=False, found=said)
         except OSError as error:
             self.state = replace(self.state, running=False, found=error.strerror or "failed", failed=True)
         finally:
+            self.state = replace(self.state, running=False)  # whatever else went wrong is in the log
             shutil.rmtree(place, ignore_errors=True)

@@ -44,7 +44,9 @@ class Rescoring:
             if self.progress.running:
                 return
             with self.database.reading() as connection:
-                contents = list(connection.scalars(select(images.c.content).where(self._former()).distinct()))
+                # in the order in which they came: a study came with the first of its files
+                chosen = select(images.c.content).where(self._former()).group_by(images.c.content)
+                contents = list(connection.scalars(chosen.order_by(func.min(images.c.at))))
             self.progress = Progress(True, of=len(contents))
             self._thread = threading.Thread(target=self._run, args=(contents, who), name="rescoring", daemon=True)
             self._thread.start()
@@ -74,9 +76,10 @@ class Rescoring:
         return images.c.content.not_in(own)
 
     def _of(self, content: str) -> dict[int, Former]:
-        """Return what is known of each image of a file from the last model that scored it."""
-        columns = (images.c.slice, images.c.patient, studies.c.key, studies.c.source, images.c.row)
+        """Return what is known of each image of a file from the last model that scored it, and when it first came."""
+        columns = (images.c.slice, images.c.patient, studies.c.key, studies.c.source, images.c.row, images.c.at)
         chosen = select(*columns).join(studies, studies.c.id == images.c.study).where(images.c.content == content)
         with self.database.reading() as connection:
             found = connection.execute(chosen.order_by(images.c.model)).all()
-        return {row.slice: Former(row.patient, row.key, row.source, row.row["path"]) for row in found}
+        came = min(row.at for row in found)
+        return {row.slice: Former(row.patient, row.key, row.source, row.row["path"], came) for row in found}

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from aeflow.metrics.image import Metric, auroc_metric
 from aeflow.metrics.intervals import wilson
 from aeflow.serve.database import Database
-from aeflow.serve.tables import images, labels, models
+from aeflow.serve.tables import audit, images, labels, models, studies
 
 READ = ("normal", "abnormal")
 
@@ -37,6 +37,13 @@ class Round:
         return {"value": self.right / n, "low": low, "high": high, "interval": "wilson"}
 
 
+def _began(connection: Connection, model: int) -> str | None:
+    """Return when a model scored its first image, None if it has not; an image that is scored again came before."""
+    first = select(audit.c.at).join(studies, studies.c.id == audit.c.subject)
+    chosen = first.where(studies.c.model == model, audit.c.what == "scored").order_by(audit.c.number).limit(1)
+    return connection.scalar(chosen)
+
+
 def rounds(database: Database) -> list[Round]:
     """Return the rounds in which something was labelled, the last one first."""
     with database.reading() as connection:
@@ -46,7 +53,9 @@ def rounds(database: Database) -> list[Round]:
         columns = (*key, images.c.score, images.c.verdict, images.c.label, images.c.patient)
         found = []
         for model in connection.execute(select(models).order_by(models.c.id.desc())):
-            since = connection.scalar(select(func.min(images.c.at)).where(images.c.model == model.id))
+            since = _began(connection, model.id)
+            if since is None:
+                continue
             chosen = select(*columns).where(images.c.model == model.id, images.c.label.in_(READ))
             rows = [row for row in connection.execute(chosen) if last[row.content, row.slice] >= since]
             if not rows:

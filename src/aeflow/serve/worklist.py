@@ -36,6 +36,7 @@ class NewImage:
     features: bytes
     height: int
     width: int
+    at: str = ""  # when it came, if not now
 
 
 class Worklist:
@@ -59,7 +60,7 @@ class Worklist:
 
     def add(self, content: str, new: Sequence[NewImage], source: str, who: str) -> list[dict[str, Any]]:
         """Put the images of a file into the worklist, all of them or none; return their rows."""
-        at = now()
+        at = new[0].at or now()
         with self.database.writing() as connection:
             chosen = select(images.c.slice).where(images.c.content == content, images.c.model == self.model)
             known = set(connection.scalars(chosen))  # sent twice at a time
@@ -67,7 +68,7 @@ class Worklist:
             read = select(images.c.slice, images.c.label).where(images.c.content == content, images.c.label != "")
             labels = {row.slice: row.label for row in connection.execute(read)}  # an image keeps its label
             rows = [
-                {**_image_row(image, content, study, self.model, at), "label": labels.get(image.slice, "")}
+                {**_image_row(image, content, study, self.model, image.at or at), "label": labels.get(image.slice, "")}
                 for image in new
                 if image.slice not in known
             ]
@@ -146,11 +147,13 @@ class Worklist:
             found: bytes | None = connection.scalar(select(pictures.c[kind]).where(pictures.c.image == image))
             return found
 
-    def first_images(self, found: Sequence[str]) -> dict[str, str]:
+    def first_images(self, found: Sequence[str]) -> dict[str, Row[Any]]:
         """Return of each study the image that scores highest, which stands for it."""
         with self.database.reading() as connection:
-            chosen = select(images.c.study, images.c.id).where(images.c.study.in_(found)).order_by(images.c.score)
-            return {row.study: row.id for row in connection.execute(chosen)}
+            columns = (images.c.study, images.c.id, images.c.row)
+            chosen = select(*columns).where(images.c.study.in_(found)).order_by(images.c.score)
+            rows: list[Row[Any]] = list(connection.execute(chosen))
+        return {row.study: row for row in rows}
 
     def model_of(self, number: int) -> Row[Any]:
         """Return a model that scored something here."""

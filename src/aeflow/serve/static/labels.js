@@ -115,6 +115,7 @@ export function describe() {
   $("called").className = one.verdict;
   $("p").textContent = Number(one.p.toPrecision(2));
   $("score").textContent = Number(one.score.toPrecision(3));
+  $("file").textContent = one.file;
   $("outside").hidden = !one.outside;
   $("outside").querySelector("span").textContent = one.outside;
   document.querySelectorAll("[data-strip]").forEach((strip) => { strip.hidden = Number(strip.dataset.strip) !== state.at; });

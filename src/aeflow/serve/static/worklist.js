@@ -1,4 +1,4 @@
-// Worklist: files that are added, one state each, and keys. Nothing of it is fetched from anywhere else.
+// Worklist: files that are added, one state each, and rows that come. Nothing of it is fetched from anywhere else.
 "use strict";
 (() => {
   const $ = (id) => document.getElementById(id);
@@ -65,6 +65,9 @@
     for (let i = 0; i < AT_ONCE; i++) work();
   }
 
+  // Files that wait are this page's alone: whoever leaves it is asked first.
+  addEventListener("beforeunload", (event) => { if (sending || waiting.length) event.preventDefault(); });
+
   $("files").addEventListener("change", () => { add($("files").files); $("files").value = ""; });
   addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
   addEventListener("dragleave", (event) => { if (!event.relatedTarget) document.body.classList.remove("over"); });
@@ -74,32 +77,8 @@
     add(event.dataTransfer.files);
   });
 
-  function step(by) {
-    const links = [...document.querySelectorAll("a.open")];
-    const at = links.indexOf(document.activeElement);
-    const to = links[Math.max(0, Math.min(links.length - 1, at === -1 ? 0 : at + by))];
-    if (to) to.focus();
-  }
-
-  // Back from a study: the row that was opened has the focus again, and the rows are what they are now.
-  const OPENED = "aeflow-opened";
-  document.addEventListener("click", (event) => {
-    const opened = event.target.closest("a.open");
-    try { if (opened) sessionStorage.setItem(OPENED, opened.pathname); } catch { /* a private window keeps nothing */ }
+  // Once a rescoring is over, the list has its studies.
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.requestConfig.elt.id === "again" && !$("again").dataset.running) refresh();
   });
-  try {
-    const opened = sessionStorage.getItem(OPENED), row = opened && [...document.querySelectorAll("a.open")].find((one) => one.pathname === opened);
-    if (row) row.focus();
-  } catch { /* likewise */ }
-  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
-
-  addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.altKey || event.metaKey || $("help").open) return;
-    if (event.target.matches("input, select, textarea")) return;
-    const keys = { j: () => step(1), ArrowDown: () => step(1), k: () => step(-1), ArrowUp: () => step(-1), "?": () => $("help").showModal() };
-    if (!(event.key in keys)) return;
-    event.preventDefault();
-    keys[event.key]();
-  });
-  document.querySelectorAll("[data-opens]").forEach((button) => button.addEventListener("click", () => $(button.dataset.opens).showModal()));
 })();
