@@ -273,6 +273,12 @@ def test_nothing_keeps_a_reader_out(page, service: Running, place: str) -> None:
     assert serious(page) == []
     wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
     assert wide <= 0
+    if place == "study":
+        page.keyboard.press("c")
+        page.wait_for_selector("#mirror")
+        page.keyboard.press("f")
+        assert serious(page) == []
+        page.keyboard.press("f")
 
 
 def test_a_reader_signs_in(browser, openvino_export: Path, tmp_path: Path) -> None:

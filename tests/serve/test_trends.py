@@ -77,6 +77,9 @@ def test_the_page_says_what_to_do_and_leads_there(changed) -> None:
     with running.client() as client:
         page = client.get("/trends").text
         assert "room 1: normal images do not look as they did" in page
+        called = sum(row["verdict"] == "abnormal" for row in scored)
+        assert f"Called abnormal: {100 * called / len(scored):.0f} % of them" in page
+        assert f", no. {len(scored)}<" in page  # images of one minute are told apart
         assert f'href="/?since={day}&amp;source=room+1&amp;label=none"' in page
         assert f'href="/recalibrate?since={day}&amp;source=room+1"' in page
         for row in scored[-20:]:

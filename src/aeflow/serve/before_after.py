@@ -78,7 +78,8 @@ def _scored(out: Path, paths: list[Path], folder: Path) -> dict[int, dict[str, A
     """Return the rows of `aeflow score` by the number of the path; a file that cannot be read any more has none."""
     with tempfile.TemporaryDirectory(dir=folder, prefix=PLACE) as place:
         for number, path in enumerate(paths):
-            os.link(path, Path(place) / f"{number:06}")
+            if path.is_file():
+                os.link(path, Path(place) / f"{number:06}")
         command = [sys.executable, "-m", "aeflow", "score", str(out), place, "--json"]
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     found = [json.loads(line) for line in done.stdout.splitlines()]

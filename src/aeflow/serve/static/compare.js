@@ -22,9 +22,14 @@ export function compareNothing() {
 async function look() {
   asked = present().id;
   const wanted = asked;
-  await htmx.ajax("GET", `/images/${wanted}/nearest`, { target: "#normals", swap: "innerHTML" });
+  const failed = () => {}; // then there are no figures
+  await htmx.ajax("GET", `/images/${wanted}/nearest`, { target: "#normals", swap: "innerHTML" }).catch(failed);
   if (wanted !== asked) return;
-  if (!figures().length) { $("beside-words").textContent = "The train normals could not be looked for"; return; }
+  if (!figures().length) {
+    asked = null; // the next press tries again
+    $("beside-words").textContent = "The train normals could not be looked for";
+    return;
+  }
   turn(at);
 }
 

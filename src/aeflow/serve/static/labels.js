@@ -1,6 +1,6 @@
 // Labels: kept one after another; none replaces what came from elsewhere, or takes a region with it, without a word.
 import { isShown, redraw, show } from "./image.js";
-import { goOn, lastLabel } from "./leaving.js";
+import { goOn, lastLabel, slipped } from "./leaving.js";
 import { replaced, stops, warn } from "./losses.js";
 import { $, facts, fresh, images, mine, present, say, state } from "./study.js";
 
@@ -25,6 +25,7 @@ async function send(one, label) {
   if (answer.status === 409) { takeOver(one, found.now); throw new Changed(inWords(found.now, one)); }
   if (!answer.ok) throw new Error(JSON.stringify(found.detail || answer.status));
   one.regions = found.regions;
+  if (abnormal) $("kind").value = found.kind || ""; // as the service writes it
   took(one, found);
 }
 
@@ -74,13 +75,18 @@ export async function kept(given) {
 export async function label(given) {
   if (!isShown()) { say("Nothing was kept: the image is not shown", true); return; }
   if (Date.now() - labelled < SLIP) {
+    slipped();
     say(`Nothing was kept: too soon after the last label. To correct that one: ${labelled === lastLabel ? "z" : "PageUp"}`, true);
     return;
   }
   if (given !== "abnormal" && stops(given, replaced(), ", or a to keep it as abnormal")) return;
+  if (!(await kept(given))) return;
   if (given !== "abnormal") $("kind").value = "";
-  if (!(await kept(given)) || !$("onwards").checked) return;
-  if (state.at + 1 < images.length) { labelled = Date.now(); show(state.at + 1); } else goOn(given);
+  if (!$("onwards").checked) return;
+  const another = state.at + 1 < images.length;
+  if (another || $("next")) labelled = Date.now();
+  if (another) show(state.at + 1);
+  else goOn(given);
 }
 
 export async function takeBack() {
@@ -120,7 +126,8 @@ export function describe() {
   $("outside").querySelector("span").textContent = one.outside;
   document.querySelectorAll("[data-strip]").forEach((strip) => { strip.hidden = Number(strip.dataset.strip) !== state.at; });
   document.querySelectorAll("[data-label]").forEach((button) => button.setAttribute("aria-pressed", Boolean(last) && button.dataset.label === last.label));
-  if (last && last.kind && !$("kind").value) $("kind").value = $("kind").dataset.filled = last.kind;
+  // a kind goes on to the next slice, unless that has one of its own
+  if (last && last.kind && $("kind").value === $("kind").dataset.filled) $("kind").value = $("kind").dataset.filled = last.kind;
   const drawn = one.regions.length;
   $("drawn").textContent = drawn ? `${drawn} region${drawn > 1 ? "s" : ""} drawn` : "No region drawn";
   $("undo").disabled = !drawn;

@@ -31,6 +31,14 @@ export function goOn(label) {
   else end(`kept: ${label}. `);
 }
 
+// A key came while the page of the next study was on its way: that page says so.
+export function slipped() {
+  try {
+    const last = JSON.parse(sessionStorage.getItem("aeflow-last"));
+    if (last) sessionStorage.setItem("aeflow-last", JSON.stringify({ ...last, slipped: true }));
+  } catch { /* likewise */ }
+}
+
 // No other study follows: what is left, and where.
 function end(before) {
   const left = facts.left - (images.every((one) => one.given.length) && !facts.labelled ? 1 : 0);
@@ -50,7 +58,7 @@ try {
   if (last && last.address !== location.href) {
     lastLabel = last.at;
     back.href = last.address;
-    back.textContent = `before: ${last.label}, kept (z: back to it)`;
+    back.textContent = `before: ${last.label}, kept${last.slipped ? "; the key after it came too soon and was not" : ""} (z: back to it)`;
     back.hidden = false;
   }
 } catch { /* likewise */ }
