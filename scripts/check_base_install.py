@@ -4,9 +4,9 @@
 
 Trains a small model on the bundled X-rays with the environment that runs this, installs the package without any extra
 into a new environment, and scores in both by the graph that the training left. As root it also scores as the container
-does: as another user, without a home, with nothing to write to but the place of the results. Exit code 1 if the
-environment is larger than it may be, holds a package of an extra, or gives another score. The new environment goes,
-unless it lies in a FOLDER.
+does: as another user, without a home, with nothing to write to but the place of the results. Then the extra `serve` is
+added. Exit code 1 if the environment or what the extra adds is larger than it may be, if the base holds a package of an
+extra, or gives another score. The new environment goes, unless it lies in a FOLDER.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from aeflow.runtime.extras import IN_EXTRAS
 
 ROOT = Path(__file__).parent.parent
-MOST_MEGABYTES = 450
+MOST_MEGABYTES, MOST_OF_SERVE = 450, 80
 SMALL = {"image_size": 96, "hidden": 16, "flow_steps": 2, "epochs": 1}
 
 
@@ -53,13 +53,22 @@ def faults(folder: Path) -> list[str]:
     if os.getuid() == 0:
         as_in_a_container(python, run, images, folder)
         tables.append(folder / "nobody" / "scores.csv")
-    megabytes = sum(path.lstat().st_size for path in environment.rglob("*")) / 2**20
+    megabytes = size(environment)
     print(f"the base environment takes {megabytes:.0f} MiB, {MOST_MEGABYTES} allowed")
     found = [] if megabytes <= MOST_MEGABYTES else ["it is too large"]
     installed = [name for name in IN_EXTRAS if any((environment / "lib").glob(f"*/site-packages/{name}"))]
     found += [f"{name} is installed" for name in installed]
+    call(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", f"{ROOT}[serve]")
+    added = size(environment) - megabytes
+    print(f"the extra serve adds {added:.0f} MiB, {MOST_OF_SERVE} allowed")
+    found += [] if added <= MOST_OF_SERVE else ["the extra serve is too large"]
     whole, *others = (scores(table) for table in tables)
     return found + [f"scores differ: {whole[:3]} and {other[:3]}" for other in others if not whole or whole != other]
+
+
+def size(environment: Path) -> float:
+    """Return the size of a folder in MiB."""
+    return sum(path.lstat().st_size for path in environment.rglob("*")) / 2**20
 
 
 def as_in_a_container(python: Path, run: Path, images: Path, folder: Path) -> None:

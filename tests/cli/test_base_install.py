@@ -43,15 +43,40 @@ except aeflow.SettingsError as error:
 """
 
 
-def test_in_python_scores_show_themselves_and_a_frame_names_what_it_lacks(openvino_export: Path) -> None:
+def ran(program: str, *arguments: object) -> str:
+    """What a program in Python prints that imports the helpers."""
     tests = str(Path(base_install.__file__).parents[1])
     found = {**os.environ, "PYTHONPATH": os.pathsep.join([tests, *filter(None, [os.environ.get("PYTHONPATH")])])}
-    command = [sys.executable, "-c", IN_PYTHON, str(openvino_export), str(IMAGES[0])]
+    command = [sys.executable, "-c", program, *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=found)
     assert done.returncode == 0, done.stderr
-    shown, error = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_in_python_scores_show_themselves_and_a_frame_names_what_it_lacks(openvino_export: Path) -> None:
+    shown, error = ran(IN_PYTHON, openvino_export, IMAGES[0]).splitlines()
     assert shown.count("data:image/png;base64,") == 1
     assert error == "pandas: is not installed; pip install 'aeflow[pandas]'"
+
+
+SERVE = """
+from helpers.base_install import hide_extras
+hide_extras("fastapi", "starlette", "uvicorn", "jinja2", "python_multipart", "sqlalchemy", "alembic", "argon2")
+import importlib, pkgutil
+import numpy as np
+import aeflow.serve
+for module in pkgutil.walk_packages(aeflow.serve.__path__, "aeflow.serve."):
+    importlib.import_module(module.name)
+from aeflow.drift.statistics import compare
+from aeflow.metrics.image import auroc_metric
+print(compare({"a": np.arange(20.0)}, {"a": np.arange(20.0)})[0].p)
+print(auroc_metric([1.0, 2.0, 3.0, 4.0], [0, 1, 0, 1], list("abcd"))["value"])
+"""
+
+
+def test_the_service_needs_its_own_extra_alone() -> None:
+    """Its pages take statistics of images over time and intervals: scipy would be most of what it installs."""
+    assert ran(SERVE).splitlines() == ["1.0", "0.75"]
 
 
 def scores_of(table: Path) -> list[float]:

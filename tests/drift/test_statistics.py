@@ -15,7 +15,10 @@ def test_a_shift_is_found_with_its_size_and_the_p_value_of_welch() -> None:
     [found] = compare({"a": old}, {"a": new})
     assert found.shift == pytest.approx((new.mean() - old.mean()) / old.std(ddof=1))
     assert found.spread == pytest.approx(new.std(ddof=1) / old.std(ddof=1))
-    assert found.p == ttest_ind(new, old, equal_var=False).pvalue
+    theirs = ttest_ind(new, old, equal_var=False)
+    assert found.p == pytest.approx(theirs.pvalue, rel=1e-9)
+    interval = [bound / old.std(ddof=1) for bound in theirs.confidence_interval()]
+    assert [found.low, found.high] == pytest.approx(interval, rel=1e-9)
     assert found.low < found.shift < found.high
 
 

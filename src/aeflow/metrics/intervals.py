@@ -6,17 +6,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit
-from scipy.stats import norm, rankdata
 
 from aeflow._types import Floats
 from aeflow.errors import DataError, count
+from aeflow.metrics.distributions import midranks, normal_quantile, normal_tail
 
 Bools = NDArray[np.bool_]
 Statistic = Callable[[Floats, Bools, Floats], Floats]
 """(scores (N,), labels (N,), weights (R, N)) -> (R, ...): one value a row of weights, NaN if it is not defined."""
 
-Z = float(norm.ppf(0.975))
+Z = normal_quantile(0.975)
 RESAMPLES_AT_ONCE = 64  # resamples in memory at once: 64 x 5,000 weights fit a core's cache
 
 
@@ -102,8 +101,8 @@ def auroc_interval(area: float, variance: float, n: int) -> tuple[float, float]:
     """Return the interval of an AUROC in the logit; with no variance Wilson's over the ``n`` of the smaller class."""
     if variance == 0:
         return wilson(area * n, n)
-    half = Z * np.sqrt(variance) / (area * (1 - area))
-    return float(expit(logit(area) - half)), float(expit(logit(area) + half))
+    half, logit = Z * np.sqrt(variance) / (area * (1 - area)), np.log(area / (1 - area))
+    return float(1 / (1 + np.exp(half - logit))), float(1 / (1 + np.exp(-half - logit)))
 
 
 def difference_interval(difference: float, variance: float) -> tuple[float, float, float]:
@@ -111,7 +110,7 @@ def difference_interval(difference: float, variance: float) -> tuple[float, floa
     if variance == 0:
         return difference, difference, float(difference == 0)
     error = float(np.sqrt(variance))
-    p_value = float(2 * norm.sf(abs(difference) / error))
+    p_value = 2 * normal_tail(abs(difference) / error)
     return max(-1.0, difference - Z * error), min(1.0, difference + Z * error), p_value
 
 
@@ -161,7 +160,7 @@ def _placements(scores: ArrayLike, labels: ArrayLike) -> tuple[float, Floats, Fl
     if min(y.sum(), (~y).sum()) < 2:
         found = f"{(~y).sum():,} normal and {count(int(y.sum()), 'abnormal image')}"
         raise DataError("delong", found, "its variance needs two of each at least")
-    ranks = rankdata(x)
-    v10 = (ranks[y] - rankdata(x[y])) / (~y).sum()
-    v01 = 1 - (ranks[~y] - rankdata(x[~y])) / y.sum()
+    ranks = midranks(x)
+    v10 = (ranks[y] - midranks(x[y])) / (~y).sum()
+    v01 = 1 - (ranks[~y] - midranks(x[~y])) / y.sum()
     return float(v10.mean()), v10, v01
