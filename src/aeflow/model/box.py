@@ -44,6 +44,14 @@ def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
     return laid * rows[:, :, None] * columns[:, None, :]
 
 
+def shown(box: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return how far each position of boxes (B, 4) lies within the picture, (B, *size) in [0, 1]."""
+    low, high = box[:, :2], box[:, 2:]
+    start, end = -low / (high - low), (1 - low) / (high - low)
+    rows, columns = (_inside(start[:, i : i + 1], end[:, i : i + 1], side) for i, side in enumerate(size))
+    return rows[:, :, None] * columns[:, None, :]
+
+
 def _inside(low: Tensor, high: Tensor, side: int) -> Tensor:
     """Return how far each pixel of a side lies from ``low`` to ``high``, (B, 1) in sides: (B, side) in [0, 1]."""
     at = _centres(side, low)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aeflow.config import Settings
-from aeflow.model.box import box_of, crop
+from aeflow.model.box import box_of, crop, shown
 from aeflow.model.described import INTENSITIES, STRIDE, Described, describe_appearance, describe_intensity
 from aeflow.model.encoder import Encoder
 from aeflow.model.pooling import pool, statistics
@@ -126,7 +126,7 @@ class Front(nn.Module):
         if not self.boxed:
             box = x.new_tensor([0.0, 0.0, 1.0, 1.0]).expand(x.shape[0], 4)
             return Seen(x, found, box, region_statistics(found))
-        inside = crop(F.max_pool2d(found, GROWN, stride=1, padding=GROWN // 2), box)
+        inside = crop(grown(found), box)
         return Seen(crop(x, box), inside, box, region_statistics(found))
 
     def of_seen(self, seen: Seen) -> Encoded:
@@ -152,11 +152,16 @@ class Front(nn.Module):
         intensities = encoded.described.z[:, -INTENSITIES:]
         return torch.cat([s, *statistics(intensities, encoded.described.weight[:, None])], dim=1)
 
-    def core(self, region: Tensor) -> Tensor:
-        """Return regions (B, 1, h, w) as maps are drawn in them: one that was grown is shrunk to within its edge."""
+    def core(self, region: Tensor, box: Tensor) -> Tensor:
+        """Return regions (B, 1, h, w) in boxes (B, 4) as maps are drawn in them.
+
+        One that was grown is shrunk to within its edge, and within that of the picture where it is cut off: beyond it
+        a box repeats pixels, so a peak there would be of no tissue.
+        """
         if not self.boxed:
             return region
-        return -F.max_pool2d(-region, SHRUNK, stride=1, padding=SHRUNK // 2)
+        known = region * grown(shown(box, sides(region))[:, None])
+        return -F.max_pool2d(-known, SHRUNK, stride=1, padding=SHRUNK // 2)
 
     def encoded(self, parts: Sequence[Tensor], x: Tensor) -> Encoded:
         """Return the parts that ``forward`` gave after the first, and images ``x`` as seen, taken apart."""
@@ -180,6 +185,11 @@ class Front(nn.Module):
 
     def _of_stages(self, features: Sequence[Tensor], stages: Sequence[int]) -> list[Tensor]:
         return [features[self.encoder.stages.index(stage)] for stage in stages]
+
+
+def grown(region: Tensor) -> Tensor:
+    """Return regions (B, 1, h, w) with the cells around their edge."""
+    return F.max_pool2d(region, GROWN, stride=1, padding=GROWN // 2)
 
 
 def described_of(z: Tensor, region: Tensor, mirror_axis: str) -> Described:

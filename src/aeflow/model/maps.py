@@ -47,7 +47,7 @@ def in_picture(net: AEFlow, maps: Tensor, encoded: Encoded) -> Tensor:
     """Return maps (B, H, W) of the box laid back into the whole picture, and 0 where nothing counts."""
     if encoded.region is None or encoded.box is None:
         return maps
-    inside = bilinear(net.front.core(encoded.region)[:, 0], sides(maps))
+    inside = bilinear(net.front.core(encoded.region, encoded.box)[:, 0], sides(maps))
     return paste(maps * inside, encoded.box, sides(maps))
 
 
