@@ -116,8 +116,25 @@ def test_nor_do_they_for_the_flow() -> None:
 @pytest.mark.parametrize("name", POSITIONS)
 def test_the_measure_is_the_mean_over_the_hottest_positions_of_the_map(terms: dict[str, TermModule], name: str) -> None:
     seen, share = images(), settings().top_share
+    if name == "mirror_filter":  # sides as alike as those of any normal
+        seen = of((seen.z + seen.mirrored) / 2 + 0.1 * (seen.z - seen.mirrored))
     expected = top_mean(terms[name].map(batch(seen)), share, seen.weight)
     torch.testing.assert_close(terms[name](batch(seen)), expected)
+
+
+def test_the_mirror_filter_trusts_an_image_less_whose_sides_differ_everywhere(terms: dict[str, TermModule]) -> None:
+    """Another contrast or noise multiplies all differences; a lesion adds to a few of them."""
+    term, seen = terms["mirror_filter"], images()
+    half = (seen.z - seen.mirrored) / 2
+    unlike, more = of(seen.z + 2 * half), of(seen.z + 4 * half)
+    shown, shown_more = (top_mean(term.map(batch(one)), settings().top_share, one.weight) for one in (unlike, more))
+    assert (term(batch(unlike)) < shown).all()
+    grown, grown_as_shown = term(batch(more)) - term(batch(unlike)), shown_more - shown
+    assert (grown < 0.5 * grown_as_shown).all()
+    place = torch.zeros(1, 1, SIDE, SIDE)
+    place[..., 3:5, 2:4] = 1
+    spot = 4 * place * random(1, D, 1, 1, seed=98).abs()
+    assert (term(batch(of(seen.z + spot))) > term(batch(seen))).all()
 
 
 @pytest.mark.parametrize("name", POSITIONS)

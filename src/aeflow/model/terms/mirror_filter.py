@@ -13,6 +13,8 @@ from aeflow.model.terms.base import Layout
 from aeflow.model.terms.examples import Examples, covariance, rows_of
 from aeflow.model.terms.mirror_difference import difference
 from aeflow.model.terms.neighbours import beyond, neighbours
+from aeflow.model.terms.scored_batch import ScoredBatch
+from aeflow.model.terms.top_mean import top_mean
 from aeflow.model.terms.weighed_positions import WeighedPositions
 
 CHANNELS = slice(-INTENSITIES, None)
@@ -22,22 +24,33 @@ class Module(WeighedPositions):
     """``x_p = min_q w (z_p - z'_q - m_p)`` with ``w = (C + C_recapture)^-1 mean(delta)``: a Fisher direction.
 
     q is the position p of the mirror image z' or one beside it. Signed, and what another exposure or sharpness does
-    counts less: its covariance is added to that of the normals.
+    counts less: its covariance is added to that of the normals. The measure takes ``x_p / max(1, s / s_0)``: s is how
+    far the sides of the image differ along w on average, s_0 that of normals. Where all of an image differs more, for
+    its contrast, noise or a turned head, that proves less; where it differs most is the same, and the map's.
     """
 
     mean: Tensor
     weights: Tensor
+    usual: Tensor
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
         """Take descriptions of ``shape`` (D, h, w)."""
         super().__init__((shape[1], shape[2]))
         self.register_buffer("mean", torch.zeros(1, INTENSITIES, *shape[1:]))
         self.register_buffer("weights", torch.zeros(INTENSITIES))
+        self.register_buffer("usual", torch.ones(()))  # how far the sides of a normal differ
 
     @classmethod
     def of(cls, settings: Settings, layout: Layout) -> Self:
         """Build for a model of this layout."""
         return cls(layout.shape)
+
+    def forward(self, batch: ScoredBatch) -> Tensor:
+        """Return the measure of each image, (B,)."""
+        described = batch.needed_description()
+        beyond_usual = (self._unlikeness(described) / self.usual).clamp_min(1)
+        values = self.raw(described) / beyond_usual[:, None, None]
+        return top_mean((values - self.level) / self.variance, batch.settings.top_share, batch.weight)
 
     def raw(self, described: Described) -> Tensor:
         """Return the filter at each position, (B, h, w)."""
@@ -55,7 +68,14 @@ class Module(WeighedPositions):
         recapture = examples.recapture_changes(self._differences)
         spread = covariance(normal / scale, recapture / scale)
         self.weights.copy_((torch.linalg.solve(spread, mean_delta) / scale).float())
+        self.usual.copy_(self._unlikeness(examples.clean).mean().clamp_min(1e-6))
         self.weigh(examples)
+
+    def _unlikeness(self, described: Described) -> Tensor:
+        """Return how far the sides differ along the weights on average, over positions that count on both, (B,)."""
+        both = torch.minimum(described.weight, described.mirrored_weight)
+        along = self._along(self._differences(described) - self.mean)[:, 0]
+        return (both * along.abs()).sum(dim=(1, 2)) / both.sum(dim=(1, 2)).clamp_min(1e-6)
 
     @staticmethod
     def _differences(described: Described) -> Tensor:
