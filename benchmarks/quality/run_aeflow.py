@@ -93,7 +93,7 @@ def scored(scorer: Scorer, test: Sequence[Record]) -> tuple[Floats, dict[str, An
     pixels = {name: PixelMetrics(calibration.map_limits[name], calibration.maps[name].threshold) for name in MAPS}
     where = WhereMapsLook(scorer.settings.seed)
     scores, counting = [], 0.0
-    for record, result in scores_of(scorer, test, maps=masks or regions):
+    for record, result in scores_of(scorer, test, maps=masks or regions, pictures=masks):  # the residual needs them
         scores.append(result.value)
         tic = time.perf_counter()
         mask, region = mask_of(record, size), region_of(record, size)
