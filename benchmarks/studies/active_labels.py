@@ -1,6 +1,6 @@
 """Worth of the images that the review page proposes to label next, against images drawn at random.
 
-    python -m benchmarks.studies.active_labels --data DIR --work FOLDER [--page docs/review.md]
+    python -m benchmarks.studies.active_labels --data DIR --work FOLDER [--only MODEL ...] [--page docs/review.md]
 
 On the train side of each data set alone. A third of the patients gives normals to a model, as a site has them before it
 reads anything. The others are divided at random in each draw: one half is the unread archive, with one abnormal image
@@ -13,6 +13,7 @@ active_labels.json, and the table of the page.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ from aeflow.runtime.machine import machine
 from aeflow.scoring.scorer import Scorer, calibrated, measure
 from aeflow.serve.pictures import features
 from aeflow.serve.suggestions import most_valuable
-from aeflow.training.plan import DIFFUSE, FOCAL
+from aeflow.training.plan import COMPARED, DIFFUSE, FOCAL, UNKNOWN
 from benchmarks.common import BRAIN, CHEST, machine_line, with_table, write_results
 from benchmarks.inputs import labels_of
 from benchmarks.options import Parser
@@ -41,9 +42,16 @@ from benchmarks.studies.label_curve.world import PLANS, Base, Plan, Rows, World,
 ROUNDS, LABELS = 3, 10
 ABNORMAL = 0.2  # share of the unread archive
 NONE = np.zeros(0, np.int64)
-SETTINGS = {  # what a user would say of each set; trained without a flow, which none of these terms reads
-    CHEST: Plan(make_settings("default", region="lungs", terms=DIFFUSE), PLANS["lungs"].learnt),
-    BRAIN: Plan(make_settings("default", terms=FOCAL), PLANS["focal"].learnt),
+UNTOLD = tuple(name for name in UNKNOWN if name not in COMPARED)  # as planned where all of the image counts
+# Data set of each model, and how it is trained: by who says what is sought, without a flow, which none of these terms
+# reads; and by who says nothing.
+MODELS = {
+    "lungs, diffuse": (CHEST, Plan(make_settings("default", region="lungs", terms=DIFFUSE), PLANS["lungs"].learnt)),
+    "default": (
+        CHEST,
+        Plan(make_settings("default", terms=UNTOLD), make_settings("default", terms=UNTOLD, classifier="mixture")),
+    ),
+    "focal": (BRAIN, Plan(make_settings("default", terms=FOCAL), PLANS["focal"].learnt)),
 }
 Choice = Callable[[Rows, Rows], Rows]  # the rows that are free and those labelled: which to label next
 
@@ -66,33 +74,36 @@ class Unread:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run all draws of all sets, and write what they gave."""
+    """Run all draws of all models, and write what they gave."""
     parser = Parser("studies.active_labels", __doc__)
     parser.share("--data", "--work", required=True)
-    parser.share("--sets", "--page", "--out")
+    parser.share("--page", "--out")
+    parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
     parser.add_argument("--draws", type=int, default=5)
     parser.add_argument("--first", type=int, default=0, help="number of the first draw")
     options = parser.parse_args(arguments)
     numbers = range(options.first, options.first + options.draws)
-    found = {}
-    for name in options.sets:
-        unread = read(name, options.data / name, options.work / name)
+    path = options.out / "active_labels.json"
+    found: dict[str, list[dict[str, Any]]] = json.loads(path.read_text())["models"] if path.exists() else {}
+    for name in options.only:
+        data, plan = MODELS[name]
+        unread = read(plan, options.data / data, options.work / name)
         found[name] = [one_draw(unread, number) for number in numbers]
         print(name, *interval(gains(found[name])), flush=True)
-    results = {"labels": ROUNDS * LABELS, "abnormal": ABNORMAL, "sets": found, "machine": machine()}
+    results = {"labels": ROUNDS * LABELS, "abnormal": ABNORMAL, "models": found, "machine": machine()}
     results["gained"] = {name: named(interval(gains(draws))) for name, draws in found.items()}
-    write_results(options.out / "active_labels.json", results)
+    write_results(path, results)
     if options.page is not None:
         page = options.page.read_text(encoding="utf-8")
         options.page.write_text(with_table(page, "active labels", table(found)), encoding="utf-8")
 
 
-def read(name: str, data: Path, work: Path) -> Unread:
-    """Train the model of a set on a third of its patients, and measure the others as the page does; kept in ``work``.
+def read(plan: Plan, data: Path, work: Path) -> Unread:
+    """Train a model on a third of a set's patients, and measure the others as the page does; kept in ``work``.
 
     Of abnormal images there are as many as normal ones, at most.
     """
-    world = read_world(data, SETTINGS[name])
+    world = read_world(data, plan)
     label = np.array([-1 if record.label is None else record.label for record in world.records])
     train = np.flatnonzero(np.array([record.split == "train" for record in world.records]) & (label >= 0))
     known, others = divided(world, train, 1 / 3, 0)
@@ -198,7 +209,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     ]
     head = f"| AUROC | {' | '.join(columns)} |"
     lines = [f"{machine_line()}.", "", head, "|---" * (1 + len(columns)) + "|"]
-    for name, draws in found.items():
+    for name in (name for name in MODELS if name in found):
+        draws = found[name]
         before, random, proposed = (
             np.mean([draw[choice]["auroc"][at] for draw in draws])
             for choice, at in (("random", 0), ("random", -1), ("proposed", -1))
@@ -209,7 +221,8 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
         cells = [f"{value:.3f}" for value in (before, random, proposed, every)] + [
             f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
         ]
-        lines.append(f"| {name} | {' | '.join(cells)} | {abnormal[0]:.0f} and {abnormal[1]:.0f} |")
+        told = f"| {MODELS[name][0]}, `{name}` | {' | '.join(cells)} |"
+        lines.append(f"{told} {abnormal[0]:.0f} and {abnormal[1]:.0f} |")
     return "\n".join(lines) + "\n"
 
 
