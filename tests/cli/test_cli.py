@@ -227,7 +227,7 @@ def test_info(trained: Trained, run: Path) -> None:
 
 def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     """Real X-rays from the command line; a short training, so only its soundness is judged."""
-    settings = ["--epochs", "2", "--set", "image_size=96", "--set", "hidden=32"]
+    settings = ["--epochs", "2", "--set", "image_size=64", "--set", "hidden=32"]
     facts = json.loads(within("train", SAMPLE, "--out", tmp_path / "run", "--no-graph", *settings, "--json")[0])
     assert facts["normal_images"] + facts["held_out_images"] == 300
     assert 0 <= facts["log_det_weight"] <= 1
