@@ -1,8 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Processes of the tests: one more than there are cores, since much of their time is waiting for processes; 4 at most.
-TESTERS = $(shell $(PYTHON) -c 'import os; print(min(4, 1 + len(os.sched_getaffinity(0))))')
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test light torture coverage check format wheel image clean
@@ -26,17 +24,17 @@ docs: $(INSTALLED) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: check ## Check the code, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n $(TESTERS) --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
 	$(BIN)/python -m pytest -m timing
 
 light: $(INSTALLED) ## Install the base package alone into a new environment: its size, and its scores
 	$(BIN)/python scripts/check_base_install.py
 
 torture: $(INSTALLED) ## Kill commands at every event on the file system, flip bits, fill disks, read hostile files: hours
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n $(TESTERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n auto --maxprocesses 4
 
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n $(TESTERS) --dist worksteal --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal --cov
 
 check: $(INSTALLED) ## Style (ruff), types (mypy strict) and the direction of imports
 	$(BIN)/ruff check .
