@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from aeflow.archive.folder import STATE, ArchiveFolder, Revision, State, read_state
+from aeflow.archive.former import FormerFiles
 from aeflow.archive.item import Item
 from aeflow.archive.plan import Plan, write_plan
 from aeflow.artifacts.exported_graph import load_export
@@ -201,6 +204,28 @@ def test_the_cells_of_a_part_of_an_archive_are_refused(
                 continue
             assert found == whole  # in the header of a page there is what no reader needs
         record_property("flips in an archive", number)
+
+
+@pytest.mark.parametrize("number", [FEW * 10, MANY])
+def test_what_lies_after_the_cells_of_a_part_may_be_taken_for_another_and_breaks_nothing(
+    archive: ArchiveFolder, number: int
+) -> None:
+    """The format has no checksum there: most flips are refused, and none ends a reader in any other way."""
+    [part] = archive.parts()
+    reads: list[Callable[[], object]] = [
+        lambda: list(rows_of(part, ["path", "score", "sha256"])),
+        lambda: read_columns(part, ["path"]),
+        lambda: FormerFiles([part]),
+    ]
+    cells = pages_of(part)
+    whole = part.read_bytes()
+    for seed in range(number):
+        content, rng = bytearray(whole), np.random.default_rng(seed)
+        content[int(rng.integers(cells, len(whole)))] ^= 1 << int(rng.integers(8))
+        part.write_bytes(content)
+        for read in reads:
+            with suppress(ArtifactError, DataError):
+                read()
 
 
 def test_damaged_weights_are_refused_although_a_graph_lies_there(

@@ -12,8 +12,9 @@ import numpy as np
 
 from aeflow.archive.item import Item
 from aeflow.archive.part_scorer import UNCHANGED
-from aeflow.errors import printable
-from aeflow.results.table_rows import rows_of
+from aeflow.data.parquet import names_in, notes_in
+from aeflow.errors import ArtifactError, printable
+from aeflow.results.table_rows import REMEDY, rows_of
 from aeflow.runtime.files import encodable
 
 READ = ["path", "sha256", "bytes", "version"]
@@ -49,14 +50,20 @@ class FormerFiles:
 
 
 def _files_of(part: Path) -> Iterator[tuple[int, int, int, bytes]]:
-    """Yield name, length, state and content of the files of a part, also of those whose content was found unchanged."""
-    import pyarrow.parquet as pq
+    """Yield name, length, state and content of the files of a part, also of those whose content was found unchanged.
 
-    rows = [tuple(row[name] for name in READ) for row in rows_of(part, READ)]
-    unchanged = json.loads((pq.read_schema(part).metadata or {}).get(UNCHANGED, b"[]"))
-    for (path, sha256, size, version), _ in groupby([*rows, *map(tuple, unchanged)]):
-        if sha256 is not None:
-            yield _hash(path), size, _hash(path, version), bytes.fromhex(sha256)
+    Raises ArtifactError if it is damaged: also by columns of other names or kinds, which Parquet has no checksum of.
+    """
+    try:
+        if missing := set(READ).difference(names_in(part)):
+            raise ValueError(f"no column {', '.join(sorted(missing))}")
+        rows = [tuple(row[name] for name in READ) for row in rows_of(part, READ)]
+        unchanged = json.loads(notes_in(part).get(UNCHANGED, b"[]"))
+        for (path, sha256, size, version), _ in groupby([*rows, *map(tuple, unchanged)]):
+            if sha256 is not None:
+                yield _hash(path), int(size), _hash(path, version), bytes.fromhex(sha256)
+    except (OSError, ValueError, TypeError) as error:
+        raise ArtifactError(part, f"damaged ({type(error).__name__})", REMEDY) from error
 
 
 def _hash(*parts: object) -> int:

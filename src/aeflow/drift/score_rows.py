@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from aeflow._types import Floats
+from aeflow.data.parquet import whole_of
 from aeflow.data.table import read_table
 from aeflow.errors import DataError, check_path, count, nearest
 
@@ -135,10 +136,9 @@ def _files(table: Path) -> list[Path]:
 
 def _parquet(path: Path, needed: Sequence[str]) -> tuple[Columns, int]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.ParquetFile(path, page_checksum_verification=True).read()
+        table = whole_of(path)
     except FileNotFoundError as error:
         raise DataError(path, "there is no such file", check_path(path)) from error
     except (OSError, pa.ArrowException) as error:

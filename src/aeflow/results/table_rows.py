@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from aeflow.data.parquet import batches_of
 from aeflow.data.records import Record
 from aeflow.errors import ArtifactError
 from aeflow.imageio.errors import ImageError
@@ -25,14 +26,11 @@ def rows_of(table: Path, names: list[str]) -> Iterator[Row]:
                 yield {name: row.get(name) for name in names}
         return
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(table, page_checksum_verification=True) as parquet:
-            there = [name for name in names if name in parquet.schema_arrow.names]
-            for batch in parquet.iter_batches(columns=there):
-                yield from (dict.fromkeys(names) | row for row in batch.to_pylist())
-    except (OSError, pa.ArrowInvalid) as error:
+        for batch in batches_of(table, names):
+            yield from (dict.fromkeys(names) | row for row in batch.to_pylist())
+    except (OSError, pa.ArrowException) as error:
         raise ArtifactError(table, f"damaged ({type(error).__name__})", REMEDY) from error
 
 

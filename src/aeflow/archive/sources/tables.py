@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aeflow.archive.item import Item, scheme_of
+from aeflow.data.parquet import batches_of, names_in
 from aeflow.data.records import WRITTEN_LABELS
 from aeflow.data.table import stream_table
 from aeflow.errors import DataError, check_path
@@ -55,18 +56,13 @@ def _parquet_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number of each row from 1, and its values as text."""
     with extra("parquet"):
         import pyarrow as pa
-        import pyarrow.parquet as pq
     try:
-        with pq.ParquetFile(table) as file:
-            names = [name for name in READ if name in file.schema_arrow.names]
-            if "path" not in names:
-                raise DataError(table, "no column 'path'", "name the column that holds the files path")
-            number = 0
-            for batch in file.iter_batches(BATCH, columns=names):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, {name: str(value) for name, value in row.items() if value is not None}
+        if "path" not in names_in(table):
+            raise DataError(table, "no column 'path'", "name the column that holds the files path")
+        rows = (row for batch in batches_of(table, READ, BATCH) for row in batch.to_pylist())
+        for number, row in enumerate(rows, 1):
+            yield number, {name: str(value) for name, value in row.items() if value is not None}
     except FileNotFoundError as error:
         raise DataError(table, "there is no such file", check_path(table)) from error
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise DataError(table, f"cannot be read ({type(error).__name__})", "write it as Parquet again") from error
