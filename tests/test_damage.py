@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -217,12 +216,7 @@ def test_what_lies_after_the_cells_of_a_part_may_be_taken_for_another_and_breaks
         lambda: read_columns(part, ["path"]),
         lambda: FormerFiles([part]),
     ]
-    cells = pages_of(part)
-    whole = part.read_bytes()
-    for seed in range(number):
-        content, rng = bytearray(whole), np.random.default_rng(seed)
-        content[int(rng.integers(cells, len(whole)))] ^= 1 << int(rng.integers(8))
-        part.write_bytes(content)
+    for _ in flips(part, number, begin=pages_of(part)):
         for read in reads:
             with suppress(ArtifactError, DataError):
                 read()

@@ -209,7 +209,7 @@ def table(found: dict[str, list[dict[str, Any]]]) -> str:
     ]
     head = f"| AUROC | {' | '.join(columns)} |"
     lines = [f"{machine_line()}.", "", head, "|---" * (1 + len(columns)) + "|"]
-    for name in (name for name in MODELS if name in found):
+    for name in filter(found.__contains__, MODELS):
         draws = found[name]
         before, random, proposed = (
             np.mean([draw[choice]["auroc"][at] for draw in draws])

@@ -16,6 +16,11 @@ BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium here: the page is not opened")
 
 
+def opened(page: Any, image: str) -> None:
+    """Wait until the page of an image is there, with it on the canvas."""
+    page.wait_for_selector(f"#canvas[data-shown='{image}']")
+
+
 def found_in(page: Path, script: str, tmp_path: Path) -> dict[str, Any]:
     """Open a copy of a page, run a script in it that fills ``found``, and return that."""
     text = re.sub(r"script-src '[^']*'", "script-src 'unsafe-inline'", page.read_text(encoding="utf-8"))

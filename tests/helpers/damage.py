@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 
 
-def flip(path: Path, seed: int = 0, until: int | None = None) -> None:
-    """Flip one bit of a file, or of its first bytes up to ``until``."""
+def flip(path: Path, seed: int = 0, until: int | None = None, begin: int = 0) -> None:
+    """Flip one bit of a file, or of its bytes from ``begin`` to ``until``."""
     content = bytearray(path.read_bytes())
     rng = np.random.default_rng([seed, len(content)])
-    content[int(rng.integers(until or len(content)))] ^= 1 << int(rng.integers(8))
+    content[int(rng.integers(begin, until or len(content)))] ^= 1 << int(rng.integers(8))
     path.write_bytes(content)
 
 
-def flips(path: Path, number: int, until: int | None = None) -> Iterator[int]:
-    """Yield with one bit of a file, or of its first bytes, flipped, another each time; it is whole again at the end."""
+def flips(path: Path, number: int, until: int | None = None, begin: int = 0) -> Iterator[int]:
+    """Yield with one bit of a file, or of a part of it, flipped, another each time; it is whole again at the end."""
     whole = path.read_bytes()
     for seed in range(number):
         path.write_bytes(whole)
-        flip(path, seed, until)
+        flip(path, seed, until, begin)
         yield seed
     path.write_bytes(whole)
 

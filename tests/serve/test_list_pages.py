@@ -7,16 +7,11 @@ from pathlib import Path
 from PIL import Image
 
 from aeflow.privacy import pseudonym
-from helpers.browser import needs_browser
+from helpers.browser import needs_browser, opened
 from helpers.data import texture
 from helpers.service import Running
 
 pytestmark = needs_browser
-
-
-def opened(page, image: str) -> None:
-    """Wait until an image is on the canvas."""
-    page.wait_for_selector(f"#canvas[data-shown='{image}']")
 
 
 def test_the_list_has_its_focus_on_the_study_that_was_reached(page, service: Running, three) -> None:

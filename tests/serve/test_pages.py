@@ -15,7 +15,7 @@ from aeflow.data.slices import unfold
 from aeflow.imageio.masks import read_mask_of
 from aeflow.serve.training_labels import labelled_records
 from helpers import dicom_files
-from helpers.browser import needs_browser
+from helpers.browser import needs_browser, opened
 from helpers.data import lesion, texture
 from helpers.service import Running, serving
 
@@ -87,11 +87,6 @@ def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -
 def labels_of(service: Running, source: str) -> list[str | None]:
     with service.client() as client:
         return [study["label"] for study in client.get("/api/studies", params={"source": source}).json()["studies"]]
-
-
-def opened(page, image: str) -> None:
-    """Wait until the page of an image is there, with it on the canvas."""
-    page.wait_for_selector(f"canvas[data-shown='{image}']")
 
 
 def test_a_held_key_labels_one_study(page, service: Running, three) -> None:

@@ -7,16 +7,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from helpers.browser import needs_browser
+from helpers.browser import needs_browser, opened
 from helpers.service import Running
 
 pytestmark = needs_browser
 ONE_REGION = ("d", "Enter", "Shift+ArrowRight", "Shift+ArrowDown", "Enter")
-
-
-def opened(page, image: str) -> None:
-    """Wait until an image is on the canvas."""
-    page.wait_for_selector(f"#canvas[data-shown='{image}']")
 
 
 def begin(page, ids: list[str], at: int = 0) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from aeflow.archive.item import Item
 from aeflow.archive.part_scorer import UNCHANGED
-from aeflow.data.parquet import names_in, notes_in
+from aeflow.data.parquet import schema_of
 from aeflow.errors import ArtifactError, printable
 from aeflow.results.table_rows import REMEDY, rows_of
 from aeflow.runtime.files import encodable
@@ -55,10 +55,11 @@ def _files_of(part: Path) -> Iterator[tuple[int, int, int, bytes]]:
     Raises ArtifactError if it is damaged: also by columns of other names or kinds, which Parquet has no checksum of.
     """
     try:
-        if missing := set(READ).difference(names_in(part)):
+        schema = schema_of(part)
+        if missing := set(READ).difference(schema.names):
             raise ValueError(f"no column {', '.join(sorted(missing))}")
         rows = [tuple(row[name] for name in READ) for row in rows_of(part, READ)]
-        unchanged = json.loads(notes_in(part).get(UNCHANGED, b"[]"))
+        unchanged = json.loads((schema.metadata or {}).get(UNCHANGED, b"[]"))
         for (path, sha256, size, version), _ in groupby([*rows, *map(tuple, unchanged)]):
             if sha256 is not None:
                 yield _hash(path), int(size), _hash(path, version), bytes.fromhex(sha256)

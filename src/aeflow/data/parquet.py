@@ -13,20 +13,14 @@ if TYPE_CHECKING:
 ROWS = 65_536  # of a batch
 
 
-def names_in(table: Path) -> list[str]:
-    """Return the names of a table's columns; raises OSError or pyarrow.ArrowException if it is none."""
+def schema_of(table: Path) -> pa.Schema:
+    """Return a table's columns and what its writer noted; raises OSError or pyarrow.ArrowException if it is none."""
     import pyarrow.parquet as pq
 
     with _damage_named():
-        names: list[str] = pq.read_schema(table).names
-    return names
-
-
-def notes_in(table: Path) -> dict[bytes, bytes]:
-    """Return what a table's writer noted beside its columns; raises as ``names_in``."""
-    import pyarrow.parquet as pq
-
-    return pq.read_schema(table).metadata or {}
+        schema = pq.read_schema(table)
+        _ = schema.names  # pyarrow decodes them when they are asked for
+    return schema
 
 
 def batches_of(table: Path, names: Sequence[str] | None = None, rows: int = ROWS) -> Iterator[pa.RecordBatch]:
@@ -52,9 +46,8 @@ def batches_of(table: Path, names: Sequence[str] | None = None, rows: int = ROWS
 def whole_of(table: Path) -> pa.Table:
     """Return all of a table; raises as ``batches_of``."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    return pa.Table.from_batches(batches_of(table), schema=pq.read_schema(table))
+    return pa.Table.from_batches(batches_of(table), schema=schema_of(table))
 
 
 @contextmanager

@@ -39,7 +39,7 @@ def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
     The inverse of ``crop`` inside the box, up to interpolation; the box's edge is one pixel soft.
     """
     low, high = box[:, :2], box[:, 2:]
-    rows, columns = (_inside(low[:, i : i + 1], high[:, i : i + 1], side) for i, side in enumerate(size))
+    rows, columns = _sides_inside(low, high, size)
     laid = _sample(maps[:, None], -low / (high - low), 1 / (high - low), size)[:, 0]
     return laid * rows[:, :, None] * columns[:, None, :]
 
@@ -47,9 +47,13 @@ def paste(maps: Tensor, box: Tensor, size: tuple[int, int]) -> Tensor:
 def shown(box: Tensor, size: tuple[int, int]) -> Tensor:
     """Return how far each position of boxes (B, 4) lies within the picture, (B, *size) in [0, 1]."""
     low, high = box[:, :2], box[:, 2:]
-    start, end = -low / (high - low), (1 - low) / (high - low)
-    rows, columns = (_inside(start[:, i : i + 1], end[:, i : i + 1], side) for i, side in enumerate(size))
+    rows, columns = _sides_inside(-low / (high - low), (1 - low) / (high - low), size)
     return rows[:, :, None] * columns[:, None, :]
+
+
+def _sides_inside(low: Tensor, high: Tensor, size: tuple[int, int]) -> list[Tensor]:
+    """Return how far the rows (B, h) and the columns (B, w) of a ``size`` lie from ``low`` to ``high``, (B, 2)."""
+    return [_inside(low[:, i : i + 1], high[:, i : i + 1], side) for i, side in enumerate(size)]
 
 
 def _inside(low: Tensor, high: Tensor, side: int) -> Tensor:

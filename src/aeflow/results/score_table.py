@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from aeflow.calibration.input_guard import INPUT_COLUMNS
+from aeflow.data.parquet import schema_of
 from aeflow.data.records import Record
 from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
@@ -214,10 +215,9 @@ def _replaceable(path: Path) -> bool:
         with path.open(encoding="utf-8", errors="replace", newline="") as file:
             return set(KNOWN_BY) <= set(next(csv.reader([file.readline()]), []))
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return set(KNOWN_BY) <= set(pq.read_schema(path).names)
+        return set(KNOWN_BY) <= set(schema_of(path).names)
     except pa.ArrowInvalid:
         return False
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aeflow.archive.item import Item, scheme_of
-from aeflow.data.parquet import batches_of, names_in
+from aeflow.data.parquet import batches_of, schema_of
 from aeflow.data.records import WRITTEN_LABELS
 from aeflow.data.table import stream_table
 from aeflow.errors import DataError, check_path
@@ -57,7 +57,7 @@ def _parquet_rows(table: Path) -> Iterator[tuple[int, dict[str, str]]]:
     with extra("parquet"):
         import pyarrow as pa
     try:
-        if "path" not in names_in(table):
+        if "path" not in schema_of(table).names:
             raise DataError(table, "no column 'path'", "name the column that holds the files path")
         rows = (row for batch in batches_of(table, READ, BATCH) for row in batch.to_pylist())
         for number, row in enumerate(rows, 1):

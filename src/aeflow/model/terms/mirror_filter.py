@@ -50,7 +50,7 @@ class Module(WeighedPositions):
         described = batch.needed_description()
         beyond_usual = (self._unlikeness(described) / self.usual).clamp_min(1)
         values = self.raw(described) / beyond_usual[:, None, None]
-        return top_mean((values - self.level) / self.variance, batch.settings.top_share, batch.weight)
+        return top_mean(self.weighed(values), batch.settings.top_share, batch.weight)
 
     def raw(self, described: Described) -> Tensor:
         """Return the filter at each position, (B, h, w)."""

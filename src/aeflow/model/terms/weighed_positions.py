@@ -43,7 +43,11 @@ class WeighedPositions(TermModule):
 
     def map(self, batch: ScoredBatch) -> Tensor:
         """Return what the measure is the highest mean of, (B, h, w)."""
-        return (self.raw(batch.needed_description()) - self.level) / self.variance
+        return self.weighed(self.raw(batch.needed_description()))
+
+    def weighed(self, values: Tensor) -> Tensor:
+        """Return raw values (B, h, w) above their level, over how much normals vary there."""
+        return (values - self.level) / self.variance
 
     def weigh(self, examples: Examples) -> None:
         """Set level and variances from the normals' raw values; last, since these follow from all else."""
