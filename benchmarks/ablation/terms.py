@@ -3,7 +3,8 @@
     python -m benchmarks.ablation.terms --data FOLDER [--work FOLDER] [--seeds 0 1]
     python -m benchmarks.ablation.terms                    # only write the tables again
 
-A model with every term is trained once a set and seed: on the chest in the lungs, on the brain in the body. Terms are
+A model with every term is trained once a set, region and seed: on the chest in the lungs and in the body, on the brain
+in the body. Terms are
 fitted apart from one another, so that a sum of some of them is what a model of these alone would have. Measured are
 held-out normals as they are, the same as another scanner would give them (``recapture``), the same with a synthetic
 anomaly each in the region, abnormal images of the train folder whose patients are not tested, and the test split, which
@@ -49,9 +50,9 @@ from benchmarks.common import BRAIN, CHEST, machine_line, spread, write_results
 from benchmarks.inputs import features_of, labels_of, measures_of, measures_of_encoded
 from benchmarks.options import Parser
 
-REGIONS = {CHEST: "lungs", BRAIN: "body"}
+REGIONS = {CHEST: ("lungs", "body"), BRAIN: ("body",)}
 PLANS = {"diffuse": DIFFUSE, "focal": FOCAL, "unknown": UNKNOWN}
-NO_REFERENCE = {BRAIN: ("pooled_filter",)}  # no tissue lies beside the body, so that the plan leaves these out
+NO_REFERENCE = {"body": ("pooled_filter",)}  # no tissue lies beside the body, so that the plan leaves these out
 ALL = tuple(name for name in TERMS if name != "reconstruction")
 COLUMNS = ("real", "real, recaptured", "synthetic", "recaptured above", "test")
 FALSE_ALARMS = 0.05
@@ -73,23 +74,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prepare()
         results["machine"] = machine_line()
         for data, seed in itertools.product(options.sets, options.seeds):
-            figures = measured(options.data / data, options.work / f"{data} {seed}", seed)
-            results["sets"].setdefault(data, {})[str(seed)] = figures
-            write_results(path, results)
+            for region in REGIONS[data]:
+                run = options.work / f"{data} {region} {seed}"
+                found = measured(options.data / data, run, settings_of(region, seed))
+                results["sets"].setdefault(data, {}).setdefault(region, {})[str(seed)] = found
+                write_results(path, results)
     (options.out / "terms.md").write_text(table(results))
 
 
-def settings_of(data: str, seed: int) -> Settings:
+def settings_of(region: str, seed: int) -> Settings:
     """Return the settings of the model with every term."""
-    terms = [name for name in ALL if name not in NO_REFERENCE.get(data, ())]
-    return make_settings("default", region=REGIONS[data], terms=tuple(terms), seed=seed)
+    terms = [name for name in ALL if name not in NO_REFERENCE.get(region, ())]
+    return make_settings("default", region=region, terms=tuple(terms), seed=seed)
 
 
-def measured(data: Path, run: Path, seed: int) -> dict[str, dict[str, float]]:
+def measured(data: Path, run: Path, settings: Settings) -> dict[str, dict[str, float]]:
     """Train, unless that was done, and return the figures of each sum of terms, by their names joined."""
     if not (run / MODEL_JSON).exists():
         run.parent.mkdir(parents=True, exist_ok=True)
-        training.train(data, run, settings_of(data.name, seed))
+        training.train(data, run, settings)
     artifact = load_run(run)
     groups = groups_of(artifact, data)
     terms = {group: standardised(measures, groups["clean"]) for group, measures in groups.items()}
@@ -160,14 +163,15 @@ def table(results: Mapping[str, Any]) -> str:
         "threshold and the scales are of the very normals that *real* is measured against, which flatters all alike.",
         "",
     ]
-    for data, seeds in results["sets"].items():
-        known = [name for name in ALL if name in next(iter(seeds.values()))]
-        lines += [f"## {data}, region {REGIONS[data]}, seeds {', '.join(seeds)}", "", *_head("terms")]
-        lines += [_line(name, [name], seeds, known) for name in known]
-        for plan, terms in PLANS.items():
-            lines += ["", f"### {plan}", "", *_head("sum")]
-            lines += [_line(name, some, seeds, known) for name, some in rows_of(terms, known).items()]
-        lines += ["", *ranks(seeds), ""]
+    for data, regions in results["sets"].items():
+        for region, seeds in regions.items():
+            known = [name for name in ALL if name in next(iter(seeds.values()))]
+            lines += [f"## {data}, region {region}, seeds {', '.join(seeds)}", "", *_head("terms")]
+            lines += [_line(name, [name], seeds, known) for name in known]
+            for plan, terms in PLANS.items():
+                lines += ["", f"### {plan}", "", *_head("sum")]
+                lines += [_line(name, some, seeds, known) for name, some in rows_of(terms, known).items()]
+            lines += ["", *ranks(seeds), ""]
     return "\n".join(lines)
 
 

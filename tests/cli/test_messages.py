@@ -31,6 +31,39 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
     return err.removeprefix("error: ").rstrip()
 
 
+@pytest.mark.parametrize(
+    ("typed", "command", "found"),
+    [
+        ("trian", "aeflow", "no such command 'trian'. Did you mean 'train'?"),
+        ("train", "aeflow train", "missing argument 'data'"),
+        ("data split", "aeflow data split", "missing argument 'data'"),
+        ("cache lst", "aeflow cache", "no such command 'lst'. Did you mean 'list'?"),
+        ("score --ot x", "aeflow score", "no such option: --ot (Possible options: --json, --out, --report)"),
+        ("serve --port x", "aeflow serve", "invalid value for '--port': Input should be a valid integer"),
+    ],
+)
+def test_wrong_use_is_one_line_that_names_the_help(
+    capsys: pytest.CaptureFixture[str], typed: str, command: str, found: str
+) -> None:
+    line = error_of(capsys, *typed.split())
+    assert line.startswith(f"{command}: {found}")
+    assert line.endswith(f"; see {command} --help")
+
+
+def test_a_second_folder_of_train_is_told_its_option(capsys: pytest.CaptureFixture[str], folder: Path) -> None:
+    line = error_of(capsys, "train", folder, folder, "--out", folder / "run")
+    assert "abnormal images go behind --abnormal" in line
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    out, err = capsys.readouterr()
+    assert "recalibrate" in out
+    assert err == ""
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for name in ("train/normal/a", "train/normal/b", "test/normal/a", "test/abnormal/b"):

@@ -11,12 +11,15 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from aeflow.backends import openvino
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 TRACED_IMAGES = 2  # images to trace a graph for any number of images with; a graph of 1 might hold it as a constant
 
@@ -28,9 +31,12 @@ def write_graph(graph: nn.Module, outputs: Sequence[str], size: int, path: Path)
         if path.suffix == ".onnx":
             free = {0: torch.export.Dim("batch", max=4096)}
             program = torch.export.export(graph, (x,), dynamic_shapes=(free,))
-            written = torch.onnx.export(program, dynamo=True, input_names=["x"], output_names=list(outputs))
+            written = torch.onnx.export(
+                program, dynamo=True, optimize=False, input_names=["x"], output_names=list(outputs)
+            )
             if written is None:
                 raise RuntimeError("torch.onnx wrote no program")
+            _optimise(written.model)
             path.write_bytes(_anonymous(written.model_proto).SerializeToString())
             return
         ov = openvino.openvino()
@@ -49,6 +55,29 @@ def graph_files(graph: nn.Module, outputs: Sequence[str], size: int, name: str) 
     with tempfile.TemporaryDirectory(prefix="aeflow-") as folder:
         write_graph(graph, outputs, size, Path(folder) / name)
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _optimise(model: onnx_ir.Model) -> None:
+    """Compute what is constant in an ONNX model, fuse what goes together, and join what is computed twice, in place.
+
+    torch's own way to do the same takes four times as long: it looks for what to fuse before it drops unused nodes.
+    """
+    from onnx_ir.passes import Sequential, common
+    from onnxscript import optimizer, rewriter
+
+    optimizer.inline(model)
+    optimizer.fold_constants(model)
+    optimizer.remove_unused_nodes(model)
+    rewriter.rewrite(model)
+    optimizer.fold_constants(model)
+    Sequential(
+        common.RemoveUnusedNodesPass(),
+        common.RemoveUnusedOpsetsPass(),
+        common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+        common.DeduplicateInitializersPass(),
+        common.CommonSubexpressionEliminationPass(),
+        common.NameFixPass(),
+    )(model)
 
 
 def _anonymous(message: Any) -> Any:

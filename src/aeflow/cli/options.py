@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from aeflow.cli.usage import on_one_line
 from aeflow.errors import DataError, SettingsError, check_path
 from aeflow.privacy import identify, show_typed
 
@@ -33,7 +34,17 @@ class Command(PlainFlags, TyperCommand):
 
 
 class Group(PlainFlags, TyperGroup):
-    """Group of commands with plain flags."""
+    """Group of commands with plain flags, which says on one line what is wrong with how one was called."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        """Return the context of the group's own arguments."""
+        with on_one_line():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command that the arguments name."""
+        with on_one_line():
+            return super().invoke(ctx)
 
 
 class Program(typer.Typer):
