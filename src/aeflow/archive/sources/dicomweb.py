@@ -23,8 +23,6 @@ from email.message import Message
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from pydicom.datadict import keyword_for_tag, tag_for_keyword
-
 from aeflow.archive.item import SCHEME, Item
 from aeflow.archive.sources.fetched import Fetched
 from aeflow.archive.sources.tries import FinalError, PassingError, copied, reason, tried
@@ -278,6 +276,8 @@ def _matches(name: str) -> bool:
 
 def _keyword(name: str) -> str:
     """Return the keyword of an attribute that is named by it or by its tag; empty if there is none."""
+    from pydicom.datadict import keyword_for_tag, tag_for_keyword  # half a second, which other sources do without
+
     if re.fullmatch(r"[0-9a-fA-F]{8}", name):
         return keyword_for_tag(int(name, 16)) or name
     return name if tag_for_keyword(name) is not None else ""
