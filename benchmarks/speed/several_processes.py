@@ -3,8 +3,8 @@
     python -m benchmarks.speed.several_processes [--data sample] [--work DIR] [--out benchmarks/results]
 
 Each number of processes trains from an empty cache as ``torchrun --nproc-per-node N -m aeflow train`` does, with one
-thread a process; the test split is scored by each model, by torch. Several processes train in float32, and so does the
-one that they are compared with; beside it stands one as it trains by itself, in bfloat16 where the processor has it.
+thread a process; the test split is scored by each model, by torch. All are compared with the one process that torchrun
+starts; the row of 1 is ``aeflow train`` without it, in bfloat16 where the processor has it, and without lanes.
 """
 
 from __future__ import annotations
@@ -27,15 +27,12 @@ from benchmarks.common import ROOT, write_results
 from benchmarks.options import Parser
 
 LAUNCHER = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
-FLOAT32 = (
-    "from aeflow.runtime.device import Plan; Plan.of = classmethod(lambda cls, device: cls()); "
-    "from aeflow.cli import main; main()"
-)
+AEFLOW = ("-m", "aeflow")
 PHASES = ("features", "terms", "decoder", "training", "calibration")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train and score with each number of processes, and write how far the models are from that of one."""
+    """Train and score with each number of processes, and write how far the models are from torchrun's of one."""
     parser = Parser("speed.several_processes", __doc__)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
     parser.share("--data", default=ROOT / "sample")
@@ -43,10 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(dir=options.work) as folder:
-        first = trained([sys.executable, "-c", FLOAT32], options, Path(folder, "float32"))
+        first = trained([*LAUNCHER, "1", *AEFLOW], options, Path(folder, "first"))
         for number in options.processes:
-            launcher = [*LAUNCHER, str(number), "-m", "aeflow"]
-            found = trained(launcher, options, Path(folder, str(number)))
+            launcher = [sys.executable] if number == 1 else [*LAUNCHER, str(number)]
+            found = trained([*launcher, *AEFLOW], options, Path(folder, str(number)))
             rows.append({"processes": number, "seconds": found["seconds"], **apart(first, found)})
             print(json.dumps(rows[-1]), flush=True)
     result = {"rows": rows, "test_images": len(first["scores"]), "epochs": len(first["losses"]), "machine": machine()}
@@ -59,8 +56,8 @@ def trained(launcher: Sequence[str], options: argparse.Namespace, work: Path) ->
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "AEFLOW_CACHE": str(work / "cache")}
     settings = [part for change in options.changes for part in ("--set", change)]
     train = ["train", options.data, "--out", run, "--device", "cpu", "--no-graph", *settings]
-    score = ["-m", "aeflow", "score", run, options.data / "test", "--out", table, "--backend", "torch"]
-    for command in ([*launcher, *train], [sys.executable, *score]):
+    score = ["score", run, options.data / "test", "--out", table, "--backend", "torch"]
+    for command in ([*launcher, *train], [sys.executable, *AEFLOW, *score]):
         subprocess.run([*map(str, command)], env=environment, check=True, stdout=subprocess.DEVNULL)
     facts = json.loads((run / "model.json").read_text())
     with (run / "history.csv").open() as file:

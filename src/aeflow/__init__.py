@@ -14,6 +14,10 @@ from aeflow._version import __version__ as __version__
 # Before torch is loaded: idle threads of OpenMP sleep. By default they spin, which costs nine tenths of the speed on a
 # shared machine, or if two threads run on one core.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# torchrun gives each of several processes one thread, unless told otherwise, but a single one all cores, whose sums
+# have other bits: the model would depend on the number of processes.
+if os.environ.get("WORLD_SIZE") == "1":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from aeflow.api import Model, load, train

@@ -16,15 +16,17 @@ def among(number: int, size: int) -> ranks._Ranks:
     return ranks._Ranks(number, size, number, None, None, None)
 
 
-@given(st.lists(st.integers(), max_size=40), st.integers(1, 9))
-def test_shares_are_all_that_there_is_in_order(items: list[int], size: int) -> None:
+@given(st.lists(st.integers(), max_size=40), st.integers(1, 9), st.integers(1, 9))
+def test_shares_are_all_that_there_is_in_order_and_in_whole_batches(items: list[int], size: int, batch: int) -> None:
     parts = []
     for number in range(size):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(ranks, "_ranks", among(number, size))
-            parts.append(ranks.share(items))
+            parts.append(ranks.share(items, batch))
     assert [item for part in parts for item in part] == items
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+    batches = [-(-len(part) // batch) for part in parts]
+    assert sum(batches) == -(-len(items) // batch)
+    assert max(batches) - min(batches) <= 1
 
 
 def test_alone_nothing_is_divided_and_nothing_changes() -> None:

@@ -38,10 +38,10 @@ class Plan:
     def of(cls, device: torch.device) -> Self:
         """Return the plan for a device, with bfloat16 for training if the hardware has it.
 
-        Several processes train in float32: in bfloat16 the gradient of each share is rounded to eight bits by itself,
-        and the model would depend on their number.
+        What torchrun started trains in float32: in bfloat16 the gradient of each share is rounded to eight bits by
+        itself, and the model would depend on the number of processes.
         """
-        if ranks.size() > 1:
+        if ranks.launched():
             return cls()
         if device.type == "cuda":
             return cls(train_bfloat16=torch.cuda.get_device_capability(device) >= (8, 0))

@@ -36,6 +36,7 @@ Items = TypeVar("Items", bound=Sequence[Any])
 MEETING = timedelta(minutes=10)  # until all processes are there
 PATIENCE = timedelta(days=7)  # of the others, while rank 0 works alone
 HEARD = 1.0  # seconds until a silent process ends: torchrun then ends the others, and one of them has to say why
+FEW = 4  # processes whose tensors are added by pairs
 FAILED = "aeflow/failed"  # key of the number of processes that have failed, in the store where they met
 
 
@@ -59,6 +60,11 @@ def size() -> int:
     return 1 if _ranks is None else _ranks.size
 
 
+def launched() -> bool:
+    """Return if torchrun started this process, alone or with others."""
+    return bool(os.environ.get("WORLD_SIZE"))
+
+
 def first() -> bool:
     """Return if this process is the one that reads, writes and prints; it is if there is no other."""
     return _ranks is None or _ranks.number == 0
@@ -69,11 +75,15 @@ def of_node() -> int:
     return 0 if _ranks is None else _ranks.of_node
 
 
-def share(items: Items) -> Items:
-    """Return this process's part of items, those of all processes one after the other; it may be empty."""
+def share(items: Items, batch: int = 1) -> Items:
+    """Return this process's part of items, those of all processes one after the other; it may be empty.
+
+    With ``batch`` each has whole batches of that size, but for the last one: the same batches that one process has.
+    """
     if _ranks is None:
         return items
-    start, stop = (number * len(items) // _ranks.size for number in (_ranks.number, _ranks.number + 1))
+    batches = -(-len(items) // batch)
+    start, stop = (number * batches // _ranks.size * batch for number in (_ranks.number, _ranks.number + 1))
     part: Items = items[start:stop]  # type: ignore[assignment]
     return part
 
@@ -124,15 +134,33 @@ def to_first(value: T) -> list[T]:
 
 
 def add_up(tensors: Sequence[Tensor]) -> None:
-    """Add to tensors those of all other processes, in place; all have the same device and type."""
+    """Add to tensors those of all other processes, in place; all have the same device and type.
+
+    On processors FEW processes, or fewer, add in the order of ``added_by_pairs``; others in any.
+    """
     if _ranks is None or not tensors:
         return
+    import torch
     import torch.distributed as dist
 
     flat = _flat(tensors)
-    with _talking():
-        dist.all_reduce(flat, group=_ranks.gpu if flat.is_cuda else _ranks.cpu)
+    if flat.is_cuda or _ranks.size > FEW:
+        with _talking():
+            dist.all_reduce(flat, group=_ranks.gpu if flat.is_cuda else _ranks.cpu)
+    else:
+        parts = [torch.empty_like(flat) for _ in range(_ranks.size)]
+        with _talking():
+            dist.all_gather(parts, flat, group=_ranks.cpu)
+        flat = added_by_pairs(parts)
     _unflatten(flat, tensors)
+
+
+def added_by_pairs(parts: Sequence[Tensor]) -> Tensor:
+    """Return the sum of tensors, at least one, in the order ``(a + b) + (c + d)``."""
+    while len(parts) > 1:
+        pairs = [parts[i : i + 2] for i in range(0, len(parts), 2)]
+        parts = [pair[0] + pair[1] if len(pair) == 2 else pair[0] for pair in pairs]
+    return parts[0]
 
 
 def add_up_gradients(parameters: Sequence[Tensor]) -> None:

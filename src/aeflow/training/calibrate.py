@@ -20,7 +20,7 @@ from aeflow.imageio.errors import ImageError
 from aeflow.model.aeflow import AEFlow
 from aeflow.runtime import ranks
 from aeflow.runtime.progress import bar
-from aeflow.scoring.scorer import Measured, measure
+from aeflow.scoring.scorer import BATCH, Measured, measure
 from aeflow.training.class_mixture_em import MixtureFit
 from aeflow.training.learn_classes import LabelledSet, LearntClasses
 
@@ -30,7 +30,7 @@ def calibrate_on(
 ) -> tuple[Calibration, MeasuredNormals]:
     """Calibrate a model on normal images it was not trained on, read and scored as any other; return their measures.
 
-    Several processes (``runtime.ranks``) measure a share each; rank 0 does the rest.
+    Several processes (``runtime.ranks``) measure whole batches each; rank 0 does the rest.
     """
     parts = ranks.to_first(_measured(net, held_out))
     return ranks.from_first(lambda: _calibrated(net, held_out, parts, learnt))
@@ -46,7 +46,7 @@ class _Measured:
 
 def _measured(net: AEFlow, held_out: Sequence[Record]) -> _Measured:
     """Measure this process's share of the held-out normals."""
-    found, mapped, mine = _Measured(), set(evenly(held_out, MAX_MAPPED_NORMALS)), ranks.share(held_out)
+    found, mapped, mine = _Measured(), set(evenly(held_out, MAX_MAPPED_NORMALS)), ranks.share(held_out, BATCH)
     with bar("Calibrating", len(mine)) as advance:
         for record, measured in measure(TorchBackend(net), mine, maps=True, pictures=True):
             advance()

@@ -2,7 +2,7 @@
 
 Adam's moments, the weights and the best weights so far are tensors; the rest is JSON in the file's header. Since
 shuffling and learning rate are functions of seed and epoch, nothing else is needed to continue bit for bit. Another
-number of processes may continue it, too, on other cores and with other threads; the last bits are then others.
+number of processes may continue it, too, on other cores and with other threads; the last bits may then be others.
 """
 
 from __future__ import annotations

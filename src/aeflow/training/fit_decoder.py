@@ -16,6 +16,7 @@ from aeflow.model.decoders.upsampling import UpsamplingDecoder
 from aeflow.model.ssim import ssim
 from aeflow.runtime import ranks
 from aeflow.runtime.progress import bar
+from aeflow.training.lanes import gradients, lanes
 from aeflow.training.schedule import one_cycle
 
 EPOCHS, MOST_UPDATES = 12, 200  # whichever is fewer: half a minute on two cores; 100 more steps gain 0.004 of SSIM
@@ -37,8 +38,8 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
     """Train ``decoder`` on all images of ``feed``, whose batches hold the stages it reads; return the last loss.
 
     Adam with one cycle of the learning rate. The same seed gives the same weights on one kind of machine. Several
-    processes (``runtime.ranks``) have a share of each batch. Raises NumericalError if the loss leaves the finite
-    numbers.
+    processes (``runtime.ranks``) have lanes of each batch (``lanes``). Raises NumericalError if the loss leaves the
+    finite numbers.
     """
     if ranks.first():
         decoder.initialise(*feed.batch(evenly(range(len(feed)), START_FROM_IMAGES)))
@@ -56,7 +57,6 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
             rows, order = order[:BATCH], order[BATCH:]
             for group in optimizer.param_groups:
                 group["lr"] = LEARNING_RATE * one_cycle(step, steps)
-            optimizer.zero_grad()
             loss = _gradients(decoder, feed, rows)
             ranks.add_up_gradients(list(decoder.parameters()))
             ranks.add_up([loss])
@@ -75,11 +75,16 @@ def fit_decoder(decoder: UpsamplingDecoder, feed: Feed, seed: int) -> float:
 def _gradients(decoder: UpsamplingDecoder, feed: Feed, rows: list[int]) -> Tensor:
     """Set the gradients of the mean loss of ``rows`` from this process's share of them; return its part of the loss."""
     features, x = feed.batch(ranks.share(rows))
-    if not len(x):
-        return x.new_zeros(())
-    loss = reconstruction_loss(decoder(features), x).mean() * (len(x) / len(rows))
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach()
+
+    def backward(lane: slice) -> Tensor:
+        part = x[lane]
+        if not len(part):
+            return x.new_zeros(())
+        loss = reconstruction_loss(decoder([z[lane] for z in features]), part).mean() * (len(part) / len(rows))
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    return ranks.added_by_pairs(gradients(list(decoder.parameters()), lanes(len(rows), x.device), backward))
 
 
 def paint(net: AEFlow, normals: Features, seed: int) -> None:

@@ -26,6 +26,7 @@ from aeflow.runtime import ranks
 from aeflow.runtime.device import Plan, halving
 from aeflow.runtime.progress import bar
 from aeflow.training.checkpoint import Progress, State, load_checkpoint, save_checkpoint
+from aeflow.training.lanes import gradients, lanes
 from aeflow.training.numerics import check_finite, check_gradients
 from aeflow.training.schedule import one_cycle
 
@@ -162,11 +163,12 @@ class _Step:
     """One step of the optimizer, in parts if the device's memory does not hold a batch.
 
     The gradient is that of the whole batch either way (but for BatchNorm of the ``resnet`` sub-networks, which sees the
-    parts), also if several processes have a share of it each.
+    parts), also if several processes have a share of it each, in ``lanes``.
     """
 
     def __init__(self, net: AEFlow, settings: Settings, optimizer: torch.optim.Optimizer, plan: Plan) -> None:
         self.net, self.settings, self.optimizer, self.plan = net, settings, optimizer, plan
+        self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self.size = settings.batch_size
         self.losses = torch.compile(self._losses, backend=plan.compiler) if plan.compiler else self._losses
 
@@ -178,7 +180,7 @@ class _Step:
         net = self.net
         with net.in_bfloat16(self.plan.train_bfloat16):
             losses, self.size = halving(lambda size: self._gradients(features, x, images, size), self.size)
-        ranks.add_up_gradients([p for group in self.optimizer.param_groups for p in group["params"]])
+        ranks.add_up_gradients(self.parameters)
         # Apart: the flows' far larger gradients would silence the decoder.
         parts = (net.flows,) if net.decoder.reads_features else (net.flows, net.decoder)
         norms = [nn.utils.clip_grad_norm_(part.parameters(), self.settings.max_grad_norm) for part in parts]
@@ -191,18 +193,21 @@ class _Step:
         return losses
 
     def _gradients(self, features: list[Tensor], x: Tensor, images: int, size: int) -> Tensor:
-        """Set a share's part of the gradients of the mean loss of so many images, in parts of ``size``.
+        """Set a share's part of the gradients of the mean loss of so many images, lane by lane in parts of ``size``.
 
         Return the losses (3, B) of the share, which may be empty.
         """
-        self.optimizer.zero_grad()
-        found = [x.new_zeros(3, 0)]
-        for start in range(0, len(x), size):
-            rows = slice(start, start + size)
-            losses = self.losses([z[rows] for z in features], x[rows])
-            (losses[0].sum() / images).backward()  # type: ignore[no-untyped-call]
-            found.append(losses.detach())
-        return torch.cat(found, dim=1)
+
+        def backward(lane: slice) -> Tensor:
+            found = [x.new_zeros(3, 0)]
+            for start in range(lane.start, lane.stop, size):
+                rows = slice(start, min(start + size, lane.stop))
+                losses = self.losses([z[rows] for z in features], x[rows])
+                (losses[0].sum() / images).backward()  # type: ignore[no-untyped-call]
+                found.append(losses.detach())
+            return torch.cat(found, dim=1)
+
+        return torch.cat(gradients(self.parameters, lanes(images, x.device), backward), dim=1)
 
     def _losses(self, features: list[Tensor], x: Tensor) -> Tensor:
         encoded = self.net.encoded(features, x)
@@ -240,12 +245,12 @@ def learning_rate(settings: Settings, step: int, steps: int) -> float:
 def measure_all(net: AEFlow, feed: Feed, batch_size: int) -> tuple[Floats, dict[str, Floats]]:
     """Return the mean losses (3,), and the raw measures (n, ...) of each term, in evaluation mode.
 
-    Several processes measure a share each, and all get what rank 0 makes of them.
+    Several processes measure whole batches each, and all get what rank 0 makes of them.
     """
     net.eval()
     losses = [torch.zeros(3, 0)]
     measured: dict[str, list[Tensor]] = {name: [] for name in net.terms}
-    for z, x in feed.batches(batch_size, ranks.share(range(len(feed)))):
+    for z, x in feed.batches(batch_size, ranks.share(range(len(feed)), net.settings.batch_size)):
         encoded = net.encoded(z, x)
         latent = net.encode(encoded)
         x_hat = net.needed_x_hat(encoded, latent)

@@ -206,10 +206,10 @@ def _trained(
 
 
 def check_divisible(settings: Settings) -> None:
-    """Raise SettingsError if several processes cannot divide a batch as one would see it."""
-    if ranks.size() > 1 and settings.subnet == "resnet":
-        found = "'resnet' normalises over a batch, which several processes divide"
-        raise SettingsError("subnet", found, "choose conv, or train in one process")
+    """Raise SettingsError if torchrun cannot divide a batch as one process without it would see it."""
+    if ranks.launched() and settings.subnet == "resnet":
+        found = "'resnet' normalises over a batch, which torchrun divides"
+        raise SettingsError("subnet", found, "choose conv, or train without torchrun")
 
 
 def _learn_classes(
