@@ -10,9 +10,9 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from aeflow.artifacts.exported_graph import load_export
-from aeflow.backends import compiled_graph
 from aeflow.backends.base import Wanted
 from aeflow.backends.openvino import openvino
+from aeflow.runtime import kept_files
 from aeflow.runtime.cache import cache_root, entries
 from helpers.data import SIZE
 
@@ -91,14 +91,14 @@ def test_a_cache_that_cannot_be_written_changes_nothing(
 
 
 def test_a_process_that_was_faster_keeps_its_own(openvino_export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    publish = compiled_graph.publish
+    publish = kept_files.publish
 
     def twice(folder: Path, place: Path) -> None:
         place.mkdir()
         (place / "of the other").write_text("")
         publish(folder, place)
 
-    monkeypatch.setattr(compiled_graph, "publish", twice)
+    monkeypatch.setattr(kept_files, "publish", twice)
     load_export(openvino_export)
     [place] = (cache_root() / "graphs").iterdir()
     assert [path.name for path in place.iterdir()] == ["of the other"]

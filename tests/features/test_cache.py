@@ -224,7 +224,13 @@ def counted(encoder: Encoder | Pooled, monkeypatch: pytest.MonkeyPatch) -> list[
 
 @pytest.mark.parametrize(("pooled", "view"), [(False, 0), (True, 1)])
 def test_openvino_gives_the_same_features(
-    data: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pooled: bool, view: int
+    data: Path,
+    encoder: Encoder,
+    own_graphs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    pooled: bool,
+    view: int,
 ) -> None:
     net = pooled_of(encoder) if pooled else encoder
     records = read_records(data, "train")[:20]
@@ -251,6 +257,31 @@ def test_openvino_gives_the_same_features(
     assert len(seen) == until_traced + 1  # where nothing is missing no graph is made
 
 
+@pytest.fixture
+def own_graphs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache in which no graph is kept yet."""
+    monkeypatch.setenv("AEFLOW_CACHE", str(tmp_path / "own"))
+    return tmp_path / "own"
+
+
+def test_a_graph_is_made_once_and_gives_the_same_bits_from_the_cache(
+    encoder: Encoder, own_graphs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    x = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    made, files_of = [], encoder_graph.graph_files
+    monkeypatch.setattr(encoder_graph, "graph_files", lambda *given: made.append(given) or files_of(*given))
+    first, second = (RowEncoder(encoder, SIZE, fast())(x) for _ in range(2))
+    assert len(made) == 1
+    np.testing.assert_array_equal(first, second)
+    [weights] = (own_graphs / "graphs").glob("*/graph.bin")
+    content = bytearray(weights.read_bytes())
+    content[len(content) // 2] ^= 1
+    weights.write_bytes(content)
+    np.testing.assert_array_equal(RowEncoder(encoder, SIZE, fast())(x), first)
+    assert len(made) == 2
+    assert "a part of the cache is damaged, and made anew" in capsys.readouterr().err
+
+
 def test_a_graph_gives_features_to_single_precision(encoder: Encoder) -> None:
     x = torch.rand(5, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
     want = torch.cat([z.flatten(1) for z in encoder(x)], dim=1).numpy()
@@ -273,7 +304,7 @@ def test_few_images_stay_with_torch() -> None:
 
 
 def test_a_graph_with_other_features_is_refused_once(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path, own_graphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That of the same network, one weight moved a little."""
     torch.manual_seed(0)
@@ -304,7 +335,12 @@ def test_a_graph_with_other_features_is_refused_once(
 
 
 def test_an_encoder_that_openvino_cannot_run_stays_with_torch(
-    data: Path, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    data: Path,
+    encoder: Encoder,
+    own_graphs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     records, forward = read_records(data, "train"), encoder.forward
     monkeypatch.setattr(encoder, "forward", lambda x: [torch.special.i0e(z) for z in forward(x)])

@@ -156,6 +156,7 @@ def one_line(processes: list[Ended]) -> str:
     return line
 
 
+@pytest.mark.torture
 def test_a_full_disk_ends_all_with_one_line_and_leaves_the_checkpoint(
     left: Path, arguments: list[object], shared: Path
 ) -> None:

@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from aeflow.runtime.cache import MAKING, cache_root, discard, graph_folder, mark_used, note_damage, seal, verify
-from aeflow.runtime.cache_limit import make_room
 from aeflow.runtime.files import digest
-from aeflow.runtime.folders import publish, scratch
+from aeflow.runtime.kept_files import drop, keep, read_kept
 
 COMPILED = "compiled.bin"
 
@@ -23,24 +21,13 @@ def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: 
     """
     processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     release = core.get_versions("CPU")["CPU"].build_number
-    place = graph_folder(cache_root(), digest([COMPILED, release, processor, dict(hints), of]))
-    if place.exists():
+    key = digest([COMPILED, release, processor, dict(hints), of])
+    if (kept := read_kept(key, COMPILED)) is not None:
         try:
-            verify(place, COMPILED)
-            found = core.import_model(io.BytesIO((place / COMPILED).read_bytes()), "CPU", hints)
-        except (OSError, ValueError, RuntimeError) as error:
-            if place.exists():  # else the cache was cleared just now
-                note_damage(place, error)
-                discard(place, cache_root())
-        else:
-            mark_used(place)
-            return found
+            return core.import_model(io.BytesIO(kept[COMPILED]), "CPU", hints)
+        except RuntimeError as error:
+            drop(key, error)
     found = core.compile_model(build(), "CPU", hints)
-    with suppress(OSError):  # a cache that is full, read-only or nobody's: it is compiled again next time
-        content = found.export_model().getvalue()
-        make_room(cache_root(), len(content))
-        with scratch(place.parent, MAKING) as folder:
-            (folder / COMPILED).write_bytes(content)
-            seal(folder, f"a graph as compiled for {processor[0]}")
-            publish(folder, place)  # refused if another process was faster
+    with suppress(OSError):  # no memory to write it into: it is compiled again next time
+        keep(key, {COMPILED: found.export_model().getvalue()}, f"a graph as compiled for {processor[0]}")
     return found

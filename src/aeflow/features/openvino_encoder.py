@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Self
 
 import numpy as np
-from torch import nn
 
 from aeflow._types import Floats32
 from aeflow.backends.graph_file import graph_files
 from aeflow.backends.openvino import OpenVINOBackend, openvino
+from aeflow.model.encoder import Encoder
+from aeflow.model.front import Front, Pooled
+from aeflow.runtime.files import digest
+from aeflow.runtime.kept_files import keep, read_kept
 from aeflow.runtime.terminal import print
+
+GRAPH_VERSION = 1  # of what is frozen, as code: another number makes graphs that are kept unused
 
 # Largest difference that counts as equal, in root mean squares of a stage's features: four roundings of float16, in
 # which the cache keeps them, for a feature of that size. Float32 in another order differs by a hundredth of it; behind
@@ -31,16 +37,23 @@ class EncoderGraph:
         return np.concatenate([z.reshape(len(x), -1) for z in stages], axis=1)
 
     @classmethod
-    def proven(cls, encoder: nn.Module, widths: Sequence[int], x: Floats32, features: Floats32) -> Self | None:
+    def proven(
+        cls, encoder: Encoder | Front | Pooled, widths: Sequence[int], x: Floats32, features: Floats32
+    ) -> Self | None:
         """Return the graph of an encoder that gave ``features`` of ``x``, ``widths`` of them a stage, or None.
 
-        None comes with a note on stderr: OpenVINO cannot run the encoder, or gives other features.
+        None comes with a note on stderr: OpenVINO cannot run the encoder, or gives other features. The graph is kept in
+        the cache for the next training.
         """
         outputs = [f"features {stage}" for stage in range(len(widths))]
-        failures = openvino().frontend
+        failures, size = openvino().frontend, x.shape[-1]
+        name = f"{encoder.name} {','.join(map(str, encoder.stages))}"
+        versions = [GRAPH_VERSION, version("openvino"), version("torch")]
+        key = digest([versions, type(encoder).__name__, name, encoder.fingerprint(), size])
         try:
-            files = graph_files(encoder, outputs, x.shape[-1], OpenVINOBackend.graph_file)
-            graph = cls(OpenVINOBackend(files, x.shape[-1], outputs), outputs)
+            kept = read_kept(key, *OpenVINOBackend.files())
+            files = kept or graph_files(encoder, outputs, size, OpenVINOBackend.graph_file)
+            graph = cls(OpenVINOBackend(files, size, outputs), outputs)
             away = difference(graph(x), features, widths)
         # torch's tracer and OpenVINO's runtime; no room for the graph; OpenVINO's converter
         except (RuntimeError, OSError, failures.OpConversionFailure, failures.OpValidationFailure) as error:
@@ -50,6 +63,8 @@ class EncoderGraph:
             found = f"off by {away:.2g} of their size where {TOLERANCE:.2g} is allowed"
             print(f"note: features by torch: those by OpenVINO are {found}", file=sys.stderr)
             return None
+        if kept is None:
+            keep(key, files, f"the graph of {name}, {size} px")
         return graph
 
 
