@@ -124,7 +124,6 @@ def study_page(
         list="/next" if proposed else f"/?{query}#{study}",
         lacks=service.nearest.lacks(),
         bar=pictures.colour_bar(),
-        limits=service.scorer.calibration.map_limits["anomaly"] if row.model == service.worklist.model else None,
     )
 
 

@@ -1,8 +1,8 @@
 """Folder of NIfTI maps, each named by the first row of the table that it shows: ``00001.nii.gz``.
 
 A NIfTI volume's map has its shape and its space. DICOM slices and frames of one series become a volume where they are
-parallel and evenly spaced. A voxel is 0 where nothing counts and where its slice was refused: of the scale of standard
-deviations of normals that is the middle, and viewers and programs of neuroimaging take it for nothing.
+parallel and evenly spaced. A voxel is 0 where nothing counts and where its slice was refused: the mean of
+normals, since each term is standardised, and viewers and programs of neuroimaging take it for nothing.
 """
 
 from __future__ import annotations
