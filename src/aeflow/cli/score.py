@@ -77,6 +77,7 @@ def score(
     from aeflow.results.table_rows import summary_of
     from aeflow.results.unfinished_table import UnfinishedTable
     from aeflow.scoring.score_files import Sink, score_files
+    from aeflow.scoring.studies import hardly_ever
 
     paths = [Path(source) for source in sources]
     refuse_swapped(run, paths)
@@ -161,7 +162,7 @@ def score(
     done = score_files(scorer, files, sinks, 0 if former is None else former.files)
     keyed = study_row
     if out is not None and former is not None and former.rows:
-        done, keyed = summary_of(out, scorer.settings.false_positive_rate), row_as_keyed
+        done, keyed = summary_of(out, scorer.calibration.rate), row_as_keyed
     if out is not None and done.studies:
         write_studies(done.studies, study_table_of(out), keyed)
     if out is not None and not as_json:
@@ -177,6 +178,8 @@ def score(
         abnormal = sum(study.verdict == "abnormal" for study in done.studies)
         studies = count(len(done.studies), "study", "studies")
         print(f"{studies}, {abnormal:,} called abnormal" + (f": {study_table_of(out)}" if out else ""))
+        if (seldom := hardly_ever(scorer.calibration)) is not None:
+            print(f"note: {seldom}", file=sys.stderr)
     if dicom is not None:
         refused_dicom = objects.refused
         if objects.not_dicom:

@@ -62,7 +62,7 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
     Each result goes to every sink, which are checked, entered and left here, and replace none of the files. A file of
     one image is opened and decoded once. The first files are passed over, if they were scored before (``after``).
     """
-    done, studies = Summary(), Studies(scorer.settings.false_positive_rate)
+    done, studies = Summary(), Studies(scorer.calibration.rate)
     inputs = Inputs(record.path for record in files)
     maps, pictures, original = (
         any(getattr(sink, need) for sink in sinks) for need in ("needs_maps", "needs_pictures", "needs_original")

@@ -44,17 +44,11 @@ class Scorer:
 
         Raises SettingsError if the held-out normals are too few to promise it.
         """
-        return self._with(self.calibration.at_rate(rate, self.settings.held_out), rate)
+        return replace(self, calibration=self.calibration.at_rate(rate, self.settings.held_out))
 
     def at_threshold(self, threshold: float) -> Self:
         """Return a scorer with a threshold that the user names; studies have the rate at which normals exceed it."""
-        calibration = self.calibration.at_threshold(threshold)
-        rate = (1 + calibration.above(threshold)) / (1 + len(calibration.scores))  # the p-value just above it
-        return self._with(calibration, rate)
-
-    def _with(self, calibration: Calibration, rate: float) -> Self:
-        settings = self.settings.model_copy(update={"false_positive_rate": rate})
-        return replace(self, settings=settings, calibration=calibration)
+        return replace(self, calibration=self.calibration.at_threshold(threshold))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

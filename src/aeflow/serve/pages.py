@@ -153,7 +153,7 @@ def next_to_label(request: Request) -> HTMLResponse:
         "disputed": disputed,
         "marked": marked,
         "rounds": rounds(service.database),
-        "rate": (rate := service.scorer.settings.false_positive_rate),
+        "rate": (rate := service.scorer.calibration.rate),
         "far": bool(found) and all(max(row.p_value / rate, rate / row.p_value) > FAR for row in found),
         "file": service.folder / FILE,
         "verify": shlex.join(["aeflow", "serve", *kept_at(service), "--verify-audit"]),
@@ -166,7 +166,7 @@ def trends(request: Request) -> HTMLResponse:
     """Show if normal images still look the same, over time and by source, and what to do if they do not."""
     service = service_of(request)
     found = over_time(service.database, service.worklist.model, read_metadata(service.run))
-    rate = service.scorer.settings.false_positive_rate
+    rate = service.scorer.calibration.rate
     plots = [] if found is None else [(one, plot(one, found.drift.at, rate)) for one in found.drift.sources]
     return rendered(request, "trends.html", found=found, plots=plots, rate=rate, most=MOST, least=LEAST)
 
@@ -229,7 +229,7 @@ def _among_proposals(service: Service, study: str, image: str, query: str) -> tu
 
 
 def _suggested(service: Service, number: int) -> list[Row[Any]]:
-    return suggested(service.database, service.worklist.model, service.scorer.settings.false_positive_rate, number)
+    return suggested(service.database, service.worklist.model, service.scorer.calibration.rate, number)
 
 
 def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:
