@@ -77,7 +77,8 @@ class Score:
 
     ``value`` is higher for more abnormal; ``p_value`` is the share of held-out normals at least as abnormal; ``maps``
     are to be shown on the model's fixed scale (``map_limits``): ``anomaly`` is a weighted sum of the terms' maps,
-    as the score is of terms, each in standard deviations of held-out normals; ``residual``, which comes with ``pictures``, in grey values.
+    as the score is of terms, each in standard deviations of held-out normals; ``residual``, which comes with
+    ``pictures``, is in grey values.
 
     Two scores are equal if all that they hold is, maps and pictures to the last bit. A notebook shows its picture.
     """
