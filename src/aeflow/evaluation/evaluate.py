@@ -146,7 +146,7 @@ def _written(
     }
     metrics["notes"] += notes_on(scorer.metadata, metrics, data, listed)
     if metrics["study"] is not None and (seldom := hardly_ever(calibration)) is not None:
-        metrics["notes"].append(seldom)
+        metrics["notes"].append(f"{seldom[:1].upper()}{seldom[1:]}.")
     write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
