@@ -106,7 +106,7 @@ def evaluate(
     """
     if out.is_file():
         raise OutputError(out, "is a file", "name a folder for the results with --out")
-    listed = read_records(data, split)
+    listed = read_records(data, split, unsplit=True)
     records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
