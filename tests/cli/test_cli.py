@@ -158,6 +158,10 @@ def test_bad_images_are_listed_and_the_rest_is_scored(trained: Trained, run: Pat
     assert all(f"image {pseudonym(path)}: " in error for path in bad)
     assert "bad_" not in error
     assert re.search(r"30000", rows["bad_bomb.png"]["error"])
+    lines, again = within("score", run, tmp_path, ok=1)
+    refused = [line for line in lines.splitlines() if line.startswith("refused ")]
+    assert refused == [f"refused   {row['path']}: {row['error']}" for row in rows.values() if row["error"]]
+    assert "bad_" not in again, "what is answered names files, stderr does not"
 
 
 def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:

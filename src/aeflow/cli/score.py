@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
-from aeflow.cli.output import end
+from aeflow.cli.output import called, end
 from aeflow.errors import DataError, OutputError, SettingsError, count
 from aeflow.privacy import NAMES, SALT_OF, pseudonym
 from aeflow.runtime.files import digest, encodable
@@ -166,8 +166,7 @@ def score(
     if out is not None and done.studies:
         write_studies(done.studies, study_table_of(out), keyed)
     if out is not None and not as_json:
-        normal = count(done.verdicts["normal"], "image")
-        print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
+        print(f"{called(done.verdicts, done.outside_called)}\ntable: {out}")
         if threshold is not None or false_positive_rate is not None:
             print(f"threshold {scorer.calibration.threshold:.4f}: {scorer.calibration.rule}")
     if maps is not None and not as_json:

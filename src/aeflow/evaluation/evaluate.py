@@ -153,7 +153,8 @@ def _written(
     (out / PLOTS).mkdir()
     for name, picture in pictures.items():
         write_bytes(out / PLOTS / f"{name}.png", picture)
-    metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
+    settings = scorer.settings.model_dump(mode="json")
+    metadata = {**scorer.metadata, "settings": settings, "version": __version__, "rate": calibration.rate}
     write_report(
         out / "report.html",
         title=f"Split {split}, {count(len(records), 'image')}",

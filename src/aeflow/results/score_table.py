@@ -191,17 +191,24 @@ class ScoreTable(Sink):
 
 
 class ScoreLines(Sink):
-    """Lines on stdout: JSON objects for programs, or the scores alone for people; refusals go to stderr elsewhere."""
+    """Lines on stdout, by the names that the user gave: JSON objects for programs, scores and refusals for people."""
 
     def __init__(self, as_json: bool = False, maps: bool = False, uids: bool = False) -> None:
         self.as_json, self.maps, self.uids = as_json, maps, uids
+        self._refused: Path | None = None  # the file that was refused as a whole last
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         row = score_row(record, result, picture=picture_name(number) if self.maps else None, uids=self.uids)
         if self.as_json:
             print(json.dumps(row, allow_nan=False))
+            return
+        at = f", slice {row['slice']}" if row["slice"] else ""
+        if row["refusal"] == "image":
+            print(f"refused   {row['path']}{at}: {row['error']}")
+        elif row["refusal"] == "file" and record.path != self._refused:
+            self._refused = record.path
+            print(f"refused   {row['path']}: {row['error']}")
         elif row["score"] is not None:
-            at = f", slice {row['slice']}" if row["slice"] else ""
             outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
             found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
             print(found + at + outside)

@@ -52,6 +52,7 @@ class Summary:
 
     verdicts: Counter[str] = field(default_factory=lambda: Counter(normal=0, abnormal=0))
     outside: Counter[tuple[str, ...]] = field(default_factory=Counter)  # images outside the intended input, by reasons
+    outside_called: Counter[str] = field(default_factory=Counter)  # the same by verdict
     refusals: list[tuple[Record, ImageError]] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
 
@@ -96,5 +97,6 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
             done.verdicts[result.verdict] += 1
             if result.outside:
                 done.outside[result.outside] += 1
+                done.outside_called[result.verdict] += 1
     done.studies.extend(studies.results())
     return done
