@@ -111,6 +111,11 @@ def test_score_to_a_terminal_and_as_json(trained: Trained, run: Path, data: Path
     assert all(re.match(r"(normal|abnormal) +score +-?\d+\.\d{3}  p [01]\.\d{4}  .+\.png", line) for line in lines)
     rows = [json.loads(line) for line in within("score", run, folder, "--json")[0].splitlines()]
     assert [row["verdict"] for row in rows] == [line.split()[0] for line in lines]
+    ill, least = data / "test" / "abnormal", trained.artifact.calibration.smallest_p
+    rows = [json.loads(line) for line in within("score", run, ill, "--json")[0].splitlines()]
+    bounds = [f"p≤{least:.4f}" in line for line in within("score", run, ill)[0].splitlines()]
+    assert bounds == [row["p_value"] == pytest.approx(least) for row in rows]
+    assert any(bounds)
 
 
 def test_evaluate_and_score_and_python_agree(evaluated: Path, run: Path, data: Path) -> None:

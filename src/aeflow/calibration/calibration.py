@@ -70,6 +70,11 @@ class Calibration:
         return (1 + n - int(np.searchsorted(self.scores, value, side="left"))) / (n + 1)
 
     @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that so many held-out normals allow, ``1 / (n + 1)``."""
+        return 1 / (len(self.scores) + 1)
+
+    @property
     def rate(self) -> float:
         """Share of new normals that exceed the threshold on average: the p-value of a score just above it.
 

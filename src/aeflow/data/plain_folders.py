@@ -169,7 +169,8 @@ def _refuse_data_folder(folders: PlainFolders, mixed: bool) -> None:
         raise DataError(normals, found, f"name it alone: {_command(normals, *learns)}")
     if (around := data_folder_around(normals)) is not None:
         raise DataError(normals, "is a part of a data folder", f"name that: {_command(around, *learns)}")
-    inside = PlainFolders(normals / "normal", *(_there(normals / name) for name in ("abnormal", "unlabelled")))
+    abnormal, unlabelled = (_there(normals / name) for name in ("abnormal", "unlabelled"))
+    inside = PlainFolders(normals / "normal", abnormal, unlabelled)
     if os.path.isdir(inside.normals):
         raise DataError(normals, "holds a folder of each class, and no split", f"name them: {inside.command()}")
 

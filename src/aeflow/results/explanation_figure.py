@@ -32,7 +32,7 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, beside.healthy))
-    title = panel_title(result.value, result.p_value, result.verdict, outside=result.outside)
+    title = panel_title(result)
     lines = [title, f"threshold {explanation.threshold:.3g}   ·   {explanation.finding}"]
     lines += textwrap.wrap(";   ".join(explanation.readings), LETTERS)
     if result.posterior:

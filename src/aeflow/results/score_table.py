@@ -19,6 +19,7 @@ from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_key
+from aeflow.reporting.p_value import p_words
 from aeflow.results.pictures import picture_name
 from aeflow.results.study_table import check_studies, remove_studies, study_table_of
 from aeflow.results.unfinished_table import Row, UnfinishedTable, rows_file, task_file
@@ -208,9 +209,10 @@ class ScoreLines(Sink):
         elif row["refusal"] == "file" and record.path != self._refused:
             self._refused = record.path
             print(f"refused   {row['path']}: {row['error']}")
-        elif row["score"] is not None:
+        elif isinstance(result, Score):
+            p = p_words(result.p_value, result.smallest_p, ".4f").replace("≤ ", "≤")
             outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
-            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
+            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p{p:>7}  {row['path']}"
             print(found + at + outside)
 
 

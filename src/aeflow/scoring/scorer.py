@@ -97,6 +97,7 @@ class Score:
     image: NDArray[np.uint8] | None = None  # as the network saw it, (H, W) or (H, W, 3); None without maps
     map_limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each map's colours; see Calibration
     inputs: dict[str, float] = field(default_factory=dict)  # input statistics by column, see INPUT_COLUMNS
+    smallest_p: float = field(default=0.0, compare=False)  # that the model can give: a p-value of it is a bound
     model: str = field(default="", compare=False)  # first digits of the model's fingerprint; empty if it was not saved
 
     def __repr__(self) -> str:
@@ -211,6 +212,7 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
             for name, value in scorer.input_guard.columns(measured.input_statistics[None]).items()
             if np.isfinite(value[0])
         },
+        smallest_p=calibration.smallest_p,
         model=scorer.fingerprint[:MODEL_DIGITS],
     )
 

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from aeflow.artifacts.layout import read_metadata
 from aeflow.imageio.errors import ImageError
+from aeflow.reporting.p_value import p_words
 from aeflow.serve import audit, pictures
 from aeflow.serve.accounts import SESSION_HOURS, TooManyError
 from aeflow.serve.api import image_of, place_of
@@ -114,7 +115,7 @@ def study_page(
             "labelled": bool(row.label),
             "left": service.worklist.number(Filters(label="none")),
             "at": at,
-            "images": [_facts(service, one) for one in images],
+            "images": [_facts(service, one, 1 / (len(model.normals) + 1)) for one in images],
         },
         strips=[place_among_normals(model.normals, one.score, model.threshold) for one in images],
         kinds=sorted({*service.labels.kinds(), *model.kinds}),
@@ -232,15 +233,15 @@ def _suggested(service: Service, number: int) -> list[Row[Any]]:
     return suggested(service.database, service.worklist.model, service.scorer.calibration.rate, number)
 
 
-def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:
-    """Return what the script of a study's page needs of an image."""
+def _facts(service: Service, row: Row[Any], least: float) -> dict[str, Any]:
+    """Return what the script of a study's page needs of an image; ``least`` is the smallest p-value of its model."""
     given = service.labels.of(row.id) if row.label else []
     return {
         "id": row.id,
         "slice": row.slice,
         "file": row.row["path"],
         "score": row.score,
-        "p": row.p_value,
+        "p": p_words(row.p_value, least),
         "verdict": row.verdict,
         "outside": meaning(row.outside),
         "label": row.label,
