@@ -108,7 +108,7 @@ def test_score_to_a_terminal_and_as_json(trained: Trained, run: Path, data: Path
     folder = data / "test" / "normal"
     lines = within("score", run, folder)[0].splitlines()
     assert len(lines) == 12
-    assert all(re.match(r"(normal|abnormal) +score +-?\d+\.\d{3}  p [01]\.\d{4}  .+\.png", line) for line in lines)
+    assert all(re.match(r"(normal|abnormal) +score +-?\d+\.\d{3}  p[ ≤][01]\.\d{4}  .+\.png", line) for line in lines)
     rows = [json.loads(line) for line in within("score", run, folder, "--json")[0].splitlines()]
     assert [row["verdict"] for row in rows] == [line.split()[0] for line in lines]
     ill, least = data / "test" / "abnormal", trained.artifact.calibration.smallest_p

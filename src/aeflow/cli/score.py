@@ -136,21 +136,25 @@ def score(
         scorer = scorer.at_threshold(threshold)
     pictured = maps is not None
     sinks: list[Sink] = []
+    volumes = None
+    if nifti is not None:
+        from aeflow.results.nifti import NiftiFolder  # nibabel takes a while to import
+
+        volumes = NiftiFolder(nifti, overwrite)
     if as_json or out is None:
         sinks.append(ScoreLines(as_json, pictured, uids))
     former: UnfinishedTable | None = None  # pictures, pages and the like are made in one go
     if out is not None and not (as_json or maps or report or dicom or nifti):
         former = UnfinishedTable(out, _task(scorer, files, uids), files, overwrite)
     if out is not None:
-        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite, former=former))
+        named = None if volumes is None else volumes.names
+        sinks.append(ScoreTable(out, True, pictured, uids, overwrite, former, named))
     if maps is not None:
         sinks.append(PictureFolder(maps, scorer, overlay, overwrite))
     if report is not None:
         sinks.append(ScorePage(report, scorer, overwrite))
-    if nifti is not None:
-        from aeflow.results.nifti import NiftiFolder  # nibabel takes a while to import
-
-        sinks.append(NiftiFolder(nifti, overwrite))
+    if volumes is not None:
+        sinks.append(volumes)
     refused_dicom = []
     if dicom is not None:
         from aeflow.results.dicom import DicomFolder, ModelIdentity  # highdicom takes a second to import
@@ -173,6 +177,10 @@ def score(
         print(f"pictures: {maps}")
     if report is not None and not as_json:
         print(f"report: {report}")
+    if nifti is not None and not as_json:
+        print(f"maps of volumes: {nifti}")
+    if dicom is not None and not as_json:
+        print(f"DICOM results: {dicom}")
     if done.studies and not as_json:
         abnormal = sum(study.verdict == "abnormal" for study in done.studies)
         studies = count(len(done.studies), "study", "studies")
