@@ -175,7 +175,7 @@ def test_what_a_page_shows_of_scores_and_metrics_is_what_commands_print(tiny_run
     text = (ROOT / "docs" / "index.md").read_text()
     image = next((data / "test" / "normal").iterdir())
     line, _ = within("score", tiny_run, image)
-    form = re.compile(r"(normal  |abnormal)  score +-?\d+\.\d{3}  p [01]\.\d{4}  \S+")
+    form = re.compile(r"(normal  |abnormal)  score +-?\d+\.\d{3}  p[ ≤][01]\.\d{4}  \S+")
     shown = text.partition("$ aeflow score RUN IMAGES\n")[2].partition("```")[0].splitlines()
     assert len(shown) == 2
     assert all(form.fullmatch(one.partition("  (outside")[0]) for one in [*shown, line.rstrip()])

@@ -108,8 +108,16 @@ def test_the_map_of_a_volume_is_hottest_at_the_lesion_in_world_coordinates(
             oblique = nibabel.Nifti1Image(np.asarray(image.dataobj), affine).as_reoriented(np.roll(turned, i, axis=0))
             (tmp_path / kind).mkdir(exist_ok=True)
             nibabel.save(oblique, tmp_path / kind / f"a{i}.nii.gz")
-    _, err = within("score", mixed_run, tmp_path / "abnormal", "--nifti", tmp_path / "maps")
+    (tmp_path / "abnormal/b.nii.gz").write_bytes(b"no volume")
+    options = ("--nifti", tmp_path / "maps", "--out", tmp_path / "s.csv")
+    out, err = within("score", mixed_run, tmp_path / "abnormal", *options, ok=1)
     assert "no NIfTI map" not in err
+    assert f"maps of volumes: {tmp_path / 'maps'}\n" in out
+    named = [row["map"] for row in csv.DictReader((tmp_path / "s.csv").open())]
+    firsts = (f"{1 + SLICES * i:05}.nii.gz" for i in range(3))
+    assert named == [*(name for name in firsts for _ in range(SLICES)), ""], (
+        "the file of each row's volume; none if refused"
+    )
     for i, row in enumerate((1, 1 + SLICES, 1 + 2 * SLICES)):
         made = nibabel.load(tmp_path / f"maps/{row:05}.nii.gz")
         mask = nibabel.load(tmp_path / f"mask/a{i}.nii.gz")

@@ -276,6 +276,7 @@ def train(
     *,
     abnormal: Folders = (),
     unlabelled: Folders = (),
+    all_normal: bool = False,
     preset: str | Path = "default",
     region: Path | str | None = None,
     encoder_weights: Path | str | None = None,
@@ -288,7 +289,8 @@ def train(
     """Train on the normal images of ``data`` into the run folder ``out``; ``changes`` are settings of the preset.
 
     ``data`` is a data folder, or a folder of normal images and nothing else. Beside the latter, folders of ``abnormal``
-    and of ``unlabelled`` images teach it classes (``classifier="mixture"`` unless another way is named).
+    and of ``unlabelled`` images teach it classes (``classifier="mixture"`` unless another way is named). With
+    ``all_normal`` the folder holds a folder a patient, and all below it is normal.
     ``region`` is what counts: none, body, lungs, or a folder with masks of 20 to 50 painted train normals.
     With ``classifier="mixture"`` it also learns from abnormal images (``labels`` of them) and from unlabelled ones,
     with ``prior="flowgmm"`` the flow itself does.
@@ -305,7 +307,7 @@ def train(
         found, remedy = f"a {type(given).__name__} where a folder is read", "name the folder that holds the images"
         raise DataError("data", found, remedy)
     with listening(progress), ranks.joined():
-        source = training_data(data, abnormal, unlabelled)
+        source = training_data(data, abnormal, unlabelled, all_normal)
         painted = None
         if region is not None:
             changes["region"], painted = region_and_folder(region)

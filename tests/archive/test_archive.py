@@ -76,6 +76,8 @@ def test_the_command_counts_and_info_tells_what_it_is(openvino_export: Path, ima
     counts = json.loads(out)
     assert (counts["files"], counts["images"], counts["refused"]) == (9, 8, 1)
     assert counts["normal"] + counts["abnormal"] == 8
+    shown, _ = within("score", openvino_export, images, "--out", tmp_path / "new", "--overwrite", ok=1)
+    assert f"archive: {tmp_path / 'new'}, a folder of Parquet parts: pandas.read_parquet('{tmp_path / 'new'}')" in shown
     assert "1 image refused:" in err
     assert "broken" not in err
     out, _ = within("info", tmp_path / "new")
@@ -87,6 +89,9 @@ def test_a_complete_one_is_refused_with_both_remedies(archive: Path, openvino_ex
     before = {path.name: path.read_bytes() for path in archive.iterdir()}
     line = error_of("score", openvino_export, images, "--out", archive)
     assert line.startswith(f"{archive}: is complete: 9 files, model ")
+    (other := archive.parent / "elsewhere").mkdir()
+    line = error_of("score", openvino_export, other, "--out", archive)
+    assert line.startswith(f"{archive}: is an archive of other images: {images}; name another folder with --out, ")
     assert "--since" in line
     assert "--overwrite" in line
     assert {path.name: path.read_bytes() for path in archive.iterdir()} == before

@@ -109,9 +109,14 @@ def test_score_to_a_terminal_and_as_json(trained: Trained, run: Path, data: Path
     folder = data / "test" / "normal"
     lines = within("score", run, folder)[0].splitlines()
     assert len(lines) == 12
-    assert all(re.match(r"(normal|abnormal) +score +-?\d+\.\d{3}  p [01]\.\d{4}  .+\.png", line) for line in lines)
+    assert all(re.match(r"(normal|abnormal) +score +-?\d+\.\d{3}  p[ ≤][01]\.\d{4}  .+\.png", line) for line in lines)
     rows = [json.loads(line) for line in within("score", run, folder, "--json")[0].splitlines()]
     assert [row["verdict"] for row in rows] == [line.split()[0] for line in lines]
+    ill, least = data / "test" / "abnormal", trained.artifact.calibration.smallest_p
+    rows = [json.loads(line) for line in within("score", run, ill, "--json")[0].splitlines()]
+    bounds = [f"p≤{least:.4f}" in line for line in within("score", run, ill)[0].splitlines()]
+    assert bounds == [row["p_value"] == pytest.approx(least) for row in rows]
+    assert any(bounds)
 
 
 def test_evaluate_and_score_and_python_agree(evaluated: Path, run: Path, data: Path) -> None:
@@ -159,6 +164,10 @@ def test_bad_images_are_listed_and_the_rest_is_scored(trained: Trained, run: Pat
     assert all(f"image {pseudonym(path)}: " in error for path in bad)
     assert "bad_" not in error
     assert re.search(r"30000", rows["bad_bomb.png"]["error"])
+    lines, again = within("score", run, tmp_path, ok=1)
+    refused = [line for line in lines.splitlines() if line.startswith("refused ")]
+    assert refused == [f"refused   {row['path']}: {row['error']}" for row in rows.values() if row["error"]]
+    assert "bad_" not in again, "what is answered names files, stderr does not"
 
 
 def test_wrong_use_is_one_line(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:

@@ -80,7 +80,8 @@ def test_a_model_in_the_place_of_the_images_is_recognised(folder, tmp_path, caps
     (model / "model.json").touch()
     out = ["--out", tmp_path / "out"] if command != "score" else []
     found = error_of(capsys, command, folder, model, *out)
-    assert found == f"{folder}: is no model, but {model} is one; name the model first, then the images"
+    what = "data folder" if command == "evaluate" else "images"
+    assert found == f"{folder}: is no model, but {model} is one; name the model first, then the {what}"
 
 
 def test_what_does_not_exist_is_wrong_use_and_named(folder, tmp_path, capsys):

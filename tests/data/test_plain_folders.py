@@ -12,6 +12,7 @@ import aeflow
 from aeflow.config import make_settings
 from aeflow.data.plain_folders import PlainFolders, implied_settings, place_of, records_of, training_data
 from aeflow.data.records import read_records
+from aeflow.data.splits import hold_out
 from aeflow.errors import DataError
 from helpers.command import error_of
 from helpers.data import SIZE, TINY
@@ -41,6 +42,25 @@ def test_each_image_has_the_label_of_its_folder_and_is_a_patient_of_its_own(fold
     assert [record.name for record in records if record.label == 0] == [record.name for record in alone]
 
 
+def test_a_folder_per_patient_is_normal_if_the_user_says_so(folders: Path) -> None:
+    for place in ("TREE/a/scan 1/0.png", "TREE/3.png", "TREE/b/person7_1.jpeg"):
+        Path(place).parent.mkdir(exist_ok=True)
+        Path(place).write_text(place)
+    found = training_data("TREE", all_normal=True)
+    records = records_of(found, "train")
+    assert {record.label for record in records} == {0}
+    assert Counter(record.patient for record in records) == {"a": 4, "b": 4, "3.png": 1}
+    assert len({record.name for record in records}) == 9
+    for seed in range(5):
+        kept, held_out = hold_out(records, 0.4, seed)
+        assert held_out
+        assert not {one.patient for one in kept} & {one.patient for one in held_out}
+    assert make_settings(**implied_settings(found)).classifier == "none"
+    Path("TREE/Abnormal").mkdir()
+    with pytest.raises(DataError, match="holds a folder named Abnormal, and --all-normal says"):
+        training_data("TREE", all_normal=True)
+
+
 def test_patients_of_public_sets_are_known_in_every_folder(folders: Path) -> None:
     for folder in ("NORMALS", "ILL"):
         Path(folder, f"person7_{folder}.jpeg").write_text(folder)
@@ -65,7 +85,14 @@ SLIPS = {
     ("FLAT/abnormal",): "aeflow train FLAT/normal --abnormal FLAT/abnormal --out RUN",
     ("FLAT/abnormal", "--abnormal", "FLAT/normal"): "aeflow train FLAT/normal --abnormal FLAT/abnormal --out RUN",
     ("ILL", "--abnormal", "FLAT/normal"): "aeflow train FLAT/normal --abnormal ILL --out RUN",
-    ("TREE",): "as in aeflow train TREE/NORMALS --abnormal TREE/OTHERS --out RUN; if all are normal, make it",
+    (
+        "TREE",
+    ): "belong; if each is a patient and all are normal: aeflow train TREE --all-normal --out RUN; else name them,",
+    (
+        "FLAT",
+        "--all-normal",
+    ): "aeflow train FLAT/normal --abnormal FLAT/abnormal --unlabelled FLAT/unlabelled --out RUN",
+    ("DATA", "--all-normal"): "which say themselves what is abnormal; name it alone: aeflow train DATA --out RUN",
     ("NORMALS", "--abnormal", "TREE"): "TREE: holds 2 folders (folder ",
     ("NORMALS", "--abnormal", "NORMALS"): "NORMALS: is named twice; name a folder once",
     ("NORMALS", "--abnormal", "ILL", "--unlabelled", "./ILL/"): "ILL: is named twice",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -336,11 +337,16 @@ def test_a_backslash_in_a_file_name_stays_one(manifest, data):
     assert [r.name for r in read_records(manifest("path\na\\b.png\n"))] == ["a\\b.png"]
 
 
-def test_one_missing_file_is_refused_later_and_all_missing_at_once(manifest):
-    data = manifest("path,split\ngone.png,train\nnotes.txt,train\nlost.png,test\n")
-    gone, _ = read_records(data, "train")
+def test_missing_files_of_a_split_are_an_error_at_once_that_names_the_line(manifest):
+    data = manifest("path,split,mask\nnotes.txt,train,\ngone.png,train,\nlost.png,train,\ntrain/normal/b.png,val,no\n")
+    correct = f"correct the path, which starts at {data}"
+    expected = f"{data}/manifest.csv, line 3: its image is no file, as of 1 further row; {correct}"
+    assert error_of(read_records, data, "train") == expected
+    assert error_of(read_records, data, "val") == f"{data}/manifest.csv, line 5: its mask is no file; {correct}"
+    gone = read_records(data)[1]  # of all splits they are left to who reads them, such as an audit
     with pytest.raises(ImageError, match=r"^image [0-9a-f]{12}: cannot be opened \(No such file"):
         read_image(gone.path)
+    data = manifest("path,split\nnotes.txt,train\nlost.png,test\n")
     expected = f"{data}: of 1 listed file none exists; paths in manifest.csv start here"
     assert error_of(read_records, data, "test") == expected
     assert error_of(read_records, manifest("path\nnotes.txt\n"), "test").endswith(
@@ -410,7 +416,7 @@ def test_the_sample_is_what_it_says():
 # Images without a split, and positions
 
 
-def test_class_folders_without_splits_hold_images_without_a_split(tmp_path):
+def test_class_folders_without_splits_hold_images_without_a_split(tmp_path, capsys):
     for name in ("normal/a.png", "abnormal/b.png", "abnormal/c.png", "mask/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -420,6 +426,14 @@ def test_class_folders_without_splits_hold_images_without_a_split(tmp_path):
         ("abnormal/b.png", None, 1, tmp_path / "mask/b.png"),
         ("abnormal/c.png", None, 1, None),
     ]
+    assert error_of(read_records, tmp_path, "test").endswith("give the images one with aeflow data split")
+    assert read_records(tmp_path, "test", unsplit=True) == read_records(tmp_path)
+    taken = "its 3 images are taken for test images, of which the model must not have learnt from any"
+    assert f"note: {tmp_path} has no split: {taken}" in capsys.readouterr().err
+    (tmp_path / "test/normal").mkdir(parents=True)
+    (tmp_path / "test/normal/d.png").touch()
+    assert [r.name for r in read_records(tmp_path, "test", unsplit=True)] == ["test/normal/d.png"]
+    shutil.rmtree(tmp_path / "test")
     (tmp_path / "Normal2").mkdir()
     assert error_of(read_records, tmp_path).endswith("rename or move it; --identify shows names")
 

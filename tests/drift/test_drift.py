@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aeflow.artifacts.layout import read_metadata
 from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.drift.drift import drift
 from aeflow.drift.report import write_report
+from aeflow.drift.words import findings, share
 from aeflow.serve.charts import over_time
 from helpers.command import error_of, within
 from helpers.data import NORMALS, lesion, texture
@@ -83,6 +85,9 @@ def test_normals_like_the_trainings_give_no_alarm(model: Path, scored, write) ->
     out, err = within("drift", model, write("scores.csv", scored["plain"]))
     assert "150 images of 150 patients" in out
     assert "no alarm" in " ".join(out.split())
+    assert "where 5.0 % of normal images would be" in out.splitlines()[1], (
+        "the share promised of normal images stands beside the one found"
+    )
     assert "alarm  normal images do not look" not in out
     assert err == ""
 
@@ -107,13 +112,24 @@ def test_another_scanner_is_exit_code_3_and_a_page_says_since_when(model: Path, 
     within("drift", model, table, "--report", page, "--overwrite", ok=3)
 
 
-def test_more_abnormal_images_are_no_other_scanner(model: Path, scored, write) -> None:
+def test_more_abnormal_images_are_no_other_scanner(model: Path, scored, write, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     plain, ill = scored["plain"], iter(scored["ill"])
     mixed = [next(ill) if number > 75 and rng.random() < 0.4 else row for number, row in enumerate(plain)]
     found = drift(model, [write("scores.csv", mixed)])
     assert not found.broken
     assert found.sources[0].flagged.low > 0.05
+    both = f"{share(found.sources[0].flagged)}, where {100 * found.promised:.1f} % of normal images would be"
+    words = " ".join(f"{one.title} {one.text}" for one in findings(found))
+    assert "called abnormal than of normal ones alone" in words
+    assert both in words
+    out, _ = within("drift", model, tmp_path / "scores.csv", "--report", tmp_path / "drift.html")
+    assert both in " ".join(out.split())
+    page = (tmp_path / "drift.html").read_text()
+    assert found.sources[0].other_scores.alarms
+    assert "images look abnormal than those before them" in page
+    assert "<dt>Alarms</dt><dd>0</dd>" in page
+    assert not re.search(r"[1-9]\d* alarms", words + page), "a change of the share of abnormal images is none"
 
 
 def test_a_budget_of_fewer_than_are_called_abnormal_is_broken(model: Path, scored, write) -> None:
@@ -183,4 +199,4 @@ def test_what_cannot_be_compared_is_one_line(model: Path, tiny_run: Path, scored
     assert error_of("drift", model, table, "--report", tmp_path / "page.pdf").endswith("end it in .html")
     same = write("scores.html", scored["plain"])
     assert "is one of the inputs" in error_of("drift", model, same, "--report", same)
-    assert "name the model first" in error_of("drift", table, model)
+    assert error_of("drift", table, model).endswith("name the model first, then the tables of scores")

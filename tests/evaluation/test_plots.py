@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import matplotlib as mpl
@@ -22,6 +22,7 @@ from aeflow.reporting.gallery import OUTLINE, gallery
 from aeflow.reporting.palette import ABNORMAL, NORMAL, PAPER
 from aeflow.reporting.panels import Panel, panel_title
 from aeflow.reporting.style import png
+from aeflow.scoring.scorer import Score
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,13 @@ def panel(seed: int, factor: float = 1.0, colour: bool = False, mask: bool = Fal
     marked = np.zeros((48, 48), bool)
     marked[10:20, 12:30] = mask
     maps = {"residual": factor * generator.random((48, 48)), "anomaly": factor * 5 * generator.random((12, 12))}
-    return Panel(image, image**2, maps, panel_title(1.23, 0.045, "abnormal", "normal"), marked if mask else None)
+    return Panel(
+        image,
+        image**2,
+        maps,
+        panel_title(Score(1.23, 0.045, "abnormal", 1.0, {}, {}, {}, ()), "normal"),
+        marked if mask else None,
+    )
 
 
 def test_every_map_of_a_kind_shares_the_fixed_scale() -> None:
@@ -305,10 +312,14 @@ def test_galleries_take_colour_other_shapes_and_missing_parts() -> None:
 
 
 def test_titles_say_score_p_value_verdict_and_truth() -> None:
-    title = panel_title(1.2345, 0.00371, "abnormal", "normal")
+    result = Score(1.2345, 0.00371, "abnormal", 1.0, {}, {}, {}, (), smallest_p=0.001)
+    title = panel_title(result, "normal")
     for part in ("score 1.23", "p = 0.0037", "called abnormal", "truth: normal"):
         assert part in title
-    assert "truth" not in panel_title(1.0, 0.5, "normal")
+    assert "truth" not in panel_title(result)
+    assert "p ≤ 0.0037" in panel_title(replace(result, smallest_p=0.00371)), (
+        "the smallest that a model gives is a bound"
+    )
 
 
 def test_wrong_use_of_galleries_is_named() -> None:

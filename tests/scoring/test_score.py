@@ -62,7 +62,12 @@ def test_a_notebook_shows_the_picture_and_every_figure(score: aeflow.Score) -> N
     assert kind == "data:image/png"
     with Image.open(io.BytesIO(base64.b64decode(data))) as shown:
         np.testing.assert_array_equal(np.asarray(shown), np.asarray(score.plot()))
-    for said in (f"{score.value:.3g}", f"p = {score.p_value:.2g}", score.verdict, f"threshold {score.threshold:.3g}"):
+    for said in (
+        f"{score.value:.3g}",
+        f"p ≤ {score.smallest_p:.2g}",
+        score.verdict,
+        f"threshold {score.threshold:.3g}",
+    ):
         assert said in page.text
     assert "Research use, not a medical device." in page.text
     for kind, share in score.posterior.items():

@@ -108,9 +108,10 @@ def test_another_threshold_is_one_replacement_for_scores_studies_and_tables(trai
     assert [s.verdict for s in found] == ["abnormal" if s.value > middle else "normal" for s in found]
     assert [s.value for s in found] == [s.value for s in scores(scorer, records)]
     above = sum(value > middle for value in scorer.calibration.scores)
-    assert named.settings.false_positive_rate == (1 + above) / (1 + len(scorer.calibration.scores))
-    assert scorer.at_rate(0.2).settings.false_positive_rate == 0.2
-    assert scorer.settings.false_positive_rate == 0.05  # the one it came from is as it was
+    assert named.calibration.rate == (1 + above) / (1 + len(scorer.calibration.scores))
+    n = 1 + len(scorer.calibration.scores)
+    assert scorer.at_rate(0.3).calibration.rate == int(0.3 * n) / n
+    assert scorer.calibration.rate == scorer.calibration.smallest_p  # the one it came from is as it was
 
 
 def test_a_threshold_is_named_on_the_command_line(trained: Trained, run: Path, data: Path, tmp_path: Path) -> None:

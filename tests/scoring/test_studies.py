@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aeflow.calibration.calibration import Calibration, conformal_threshold
 from aeflow.data.records import Record
 from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.imageio.image import Slice
 from aeflow.privacy import identify, pseudonym
 from aeflow.results.study_table import study_row
 from aeflow.scoring.scorer import Score
-from aeflow.scoring.studies import Studies, simes
+from aeflow.scoring.studies import Studies, hardly_ever, simes
 
 RECORD = Record(Path("v"), "v", None, None, "Jane", None, None, study="S1")
 
@@ -63,6 +64,23 @@ def test_a_study_of_one_image_is_none() -> None:
     studies = Studies(0.05)
     studies.add(1, RECORD, scored(1.0, 0.5))
     assert studies.results() == []
+
+
+@pytest.mark.parametrize("normals", [9, 19, 268])
+def test_a_studys_verdict_is_at_the_rate_that_the_threshold_really_has(normals: int) -> None:
+    """Three slices that are all as rare make a study abnormal exactly where each of them is."""
+    scores = np.random.default_rng(0).standard_normal(normals)
+    rank, threshold = conformal_threshold(scores, 0.05)
+    fitted = Calibration(True, {}, sorted(scores.tolist()), threshold, "", {})
+    assert fitted.rate == pytest.approx(max(1 - rank / (normals + 1), 1 / (normals + 1)))
+    for value in (*sorted(scores)[-30:], 9.0):
+        studies = Studies(fitted.rate)
+        for number in range(3):
+            studies.add(number, RECORD, scored(value, fitted.p_value(value)))
+        assert studies.results()[0].verdict == fitted.verdict(value)
+    sentence = hardly_ever(fitted)  # of 19 at most one twentieth is above the highest one, of 268 above the 13th
+    assert (sentence is None) == (normals == 268)
+    assert sentence is None or f"above all {normals} held-out normals" in sentence
 
 
 def test_the_label_is_that_of_the_most_abnormal_slice() -> None:

@@ -48,6 +48,16 @@ def test_a_host_that_others_reach_needs_a_credential(openvino_export: Path, tmp_
     assert line.startswith("--host: 0.0.0.0 is open to others")
     assert "--add-user" in line
     assert "TLS belongs in front" in line
+    assert not (tmp_path / "kept").exists()
+
+
+def test_a_start_that_is_refused_leaves_no_worklist(openvino_export: Path, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        place = f"127.0.0.1:{(port := taken.getsockname()[1])}"
+        line = error_of("serve", openvino_export, "--data", tmp_path / "kept", "--port", port)
+    assert line == f"{place}: Address already in use; name another --port or --host"
+    assert "no such folder" in error_of("serve", tmp_path / "no", "--data", tmp_path / "kept", "--port", 0)
+    assert not (tmp_path / "kept").exists()
 
 
 def test_a_page_elsewhere_cannot_reach_it_by_a_name_that_leads_here(client: httpx.Client) -> None:

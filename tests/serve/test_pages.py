@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import aeflow
 from aeflow.data.slices import unfold
 from aeflow.imageio.masks import read_mask_of
 from aeflow.serve.training_labels import labelled_records
@@ -241,17 +240,13 @@ def test_a_region_drawn_on_a_slice_goes_all_the_way_to_its_mask(page, service, t
     assert abs(marked.max(axis=0) - 39).max() <= 2
 
 
-def test_the_bar_says_what_the_colours_mean_while_the_map_is_seen(page, service, openvino_export) -> None:
+def test_the_bar_says_what_the_colours_mean_while_the_map_is_seen(page, service) -> None:
     with service.client() as client:
         study = client.get("/api/studies").json()["studies"][0]["id"]
     page.goto(f"{service.address}/studies/{study}")
     shown(page)
-    assert "1 in 1,000 places of normal images" in page.inner_text("#scale")
-    low, high = aeflow.load(openvino_export).scorer.calibration.map_limits["anomaly"]
-    assert [float(text.split()[0]) for text in page.locator("#scale b").all_inner_texts()] == [
-        pytest.approx(high, rel=0.01),
-        pytest.approx(low, rel=0.01),
-    ]
+    ends = page.locator("#scale span").all_inner_texts()  # how rare, and no number: a sum of terms has no unit
+    assert ends == ["1 in 1,000 places of normal images, or rarer", "1 in 10; what is more common, clear"]
     page.keyboard.press("m")
     page.wait_for_selector("#scale", state="hidden")
     page.keyboard.press("m")

@@ -46,6 +46,12 @@ def assert_same_bits(a: Path, b: Path) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
+def test_it_is_said_that_a_model_of_normals_alone_leaves_the_labelled_ones_aside(trained, taught) -> None:
+    of_all = "with --classifier mixture it does (--labels N: from N of them)"
+    assert trained.notes[-1] == f"the model does not learn from 6 abnormal train images: {of_all}"
+    assert not any("does not learn from" in note for note in taught[1].notes)
+
+
 def test_run_folder_holds_what_it_should(trained: Trained, run: Path) -> None:
     assert {path.name for path in run.iterdir()} >= {"model.safetensors", "model.json", "history.csv"}
     assert not (run / checkpoint.CHECKPOINT).exists()

@@ -33,6 +33,7 @@ class Counts:
     images: int = 0
     verdicts: Counter[str] = field(default_factory=lambda: Counter(normal=0, abnormal=0))
     outside: Counter[str] = field(default_factory=Counter)  # by reasons
+    outside_called: Counter[str] = field(default_factory=Counter)  # the same by verdict
     refused: int = 0
     refusals: list[tuple[str, str]] = field(default_factory=list)  # path and error of the first ones
     studies: int = 0
@@ -46,6 +47,7 @@ class Counts:
                 self.verdicts[row["verdict"]] += 1
                 if row["outside"]:
                     self.outside[row["outside"]] += 1
+                    self.outside_called[row["verdict"]] += 1
             elif row["refusal"] != "empty":
                 self.refused += 1
                 if len(self.refusals) < MAX_REFUSALS:

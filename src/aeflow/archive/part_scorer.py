@@ -102,7 +102,7 @@ class PartScorer:
             version(package),
             calibration.threshold,
             calibration.rule,
-            scorer.settings.false_positive_rate,
+            scorer.calibration.rate,
         )
 
     def __call__(self, items: Sequence[Item]) -> pa.Table:

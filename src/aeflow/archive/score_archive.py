@@ -112,6 +112,10 @@ def _begun(
         anew = True
     elif state is not None and not request.since:
         remedy = "add what is new with --since, or score all again with --overwrite"
+        if set(sources) not in [set(one.sources) for one in state.revisions]:
+            found = f"is an archive of other images: {', '.join(state.revisions[-1].sources)}"
+            remedy = "name another folder with --out, add these images with --since, or replace it with --overwrite"
+            raise OutputError(archive.path, found, remedy)
         scored = count(sum(one.files for one in state.revisions), "file")
         raise OutputError(archive.path, f"is complete: {scored}, model {str(state.task['model'])[:12]}", remedy)
     return _new_revision(archive, request, sources, folders, started, anew)

@@ -69,6 +69,19 @@ class Calibration:
         n = len(self.scores)
         return (1 + n - int(np.searchsorted(self.scores, value, side="left"))) / (n + 1)
 
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that so many held-out normals allow, ``1 / (n + 1)``."""
+        return 1 / (len(self.scores) + 1)
+
+    @property
+    def rate(self) -> float:
+        """Share of new normals that exceed the threshold on average: the p-value of a score just above it.
+
+        That is at most the rate asked for, but ``1 / (n + 1)`` where n held-out normals resolve no less.
+        """
+        return (1 + self.above(self.threshold)) / (len(self.scores) + 1)
+
     def verdict(self, value: float) -> str:
         """Return ``abnormal`` above the threshold, else ``normal``."""
         return "abnormal" if value > self.threshold else "normal"

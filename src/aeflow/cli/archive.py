@@ -12,7 +12,7 @@ from aeflow.archive.finish import Counts
 from aeflow.archive.folder import STUDIES, State
 from aeflow.archive.one_table import score_table
 from aeflow.archive.score_archive import Request, score_archive
-from aeflow.cli.output import print_json
+from aeflow.cli.output import called, print_json
 from aeflow.errors import count
 from aeflow.privacy import shown
 from aeflow.results.study_table import study_table_of
@@ -28,9 +28,12 @@ def score_into(request: Request, out: Path, as_json: bool, to_table: bool) -> No
     elif not done.files:
         print(f"nothing is new: {_files(done.state)} are as they were\narchive: {out}")
     else:
-        normal = count(counts.verdicts["normal"], "image")
-        print(f"{normal} called normal, {counts.verdicts['abnormal']:,} abnormal")
-        print(f"{'table' if to_table else 'archive'}: {out}")
+        print(called(counts.verdicts, counts.outside_called))
+        print(
+            f"table: {out}"
+            if to_table
+            else f"archive: {out}, a folder of Parquet parts: pandas.read_parquet({str(out)!r})"
+        )
         if request.threshold is not None or request.rate is not None:
             print(f"threshold {done.state.task['threshold']:.4f}: {done.state.rule}")
         if counts.studies:

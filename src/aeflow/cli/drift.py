@@ -44,7 +44,7 @@ def drift(
         from aeflow.drift.report import check, write_report
         from aeflow.drift.terminal import print_drift, to_json
 
-    refuse_swapped(run, scores)
+    refuse_swapped(run, scores, "tables of scores")
     inputs = [*scores, *([] if join is None else [join])]
     if report is not None:
         check(report, inputs, overwrite)

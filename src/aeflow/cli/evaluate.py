@@ -34,8 +34,8 @@ def evaluate(
         from aeflow.evaluation.evaluate import evaluate as measure_on
         from aeflow.evaluation.terminal import print_table
 
-    refuse_swapped(run, [data])
-    scorer = open_model(run, backend, device, len(read_records(data, split)))
+    refuse_swapped(run, [data], "data folder")
+    scorer = open_model(run, backend, device, len(read_records(data, split, unsplit=True)))
     result = measure_on(scorer, data, split=split, out=out or run, run=run, overwrite=overwrite)
     if as_json:
         print_json(result.metrics)

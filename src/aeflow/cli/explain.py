@@ -27,6 +27,7 @@ def explain(
 ) -> None:
     """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
     from aeflow.api import load
+    from aeflow.reporting.p_value import p_words
 
     refuse_swapped(run, [image])
     model = load(run, device)
@@ -34,7 +35,8 @@ def explain(
     if as_json:
         print_json(found.to_json())
         return
-    print(f"{found.score.verdict}  score {found.score.value:.3f}  p {found.score.p_value:.4f}\n{found.finding}")
+    p = p_words(found.score.p_value, found.score.smallest_p, ".4f")
+    print(f"{found.score.verdict}  score {found.score.value:.3f}  p {p}\n{found.finding}")
     for reading in found.readings:
         print(f"  {reading}")
     if found.score.outside:

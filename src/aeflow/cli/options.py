@@ -89,8 +89,8 @@ def _typed_sources(sources: list[str]) -> list[str]:
     return sources
 
 
-def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
-    """Raise SettingsError if a model stands where the data should, and no model where it should."""
+def refuse_swapped(run: Path, others: Sequence[Path], what: str = "images") -> None:
+    """Raise SettingsError if a model stands where ``what`` should, and no model where it should."""
     from aeflow.artifacts.layout import is_model
 
     def readable_model(folder: Path) -> bool:
@@ -101,7 +101,7 @@ def refuse_swapped(run: Path, others: Sequence[Path]) -> None:
 
     model = next((path for path in others if readable_model(path)), None)
     if model is not None and not readable_model(run):
-        raise SettingsError(run, f"is no model, but {model} is one", "name the model first, then the images")
+        raise SettingsError(run, f"is no model, but {model} is one", f"name the model first, then the {what}")
 
 
 # No path is tried before it is opened (``readable``): what cannot be read is one line, or one image of a batch.

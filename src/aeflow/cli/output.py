@@ -26,6 +26,20 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
+def called(verdicts: Counter[str], outside: Counter[str]) -> str:
+    """Return how many images were called what, and how many of these are outside the intended input.
+
+    >>> called(Counter(normal=12, abnormal=5), Counter(abnormal=3))
+    '12 images called normal, 5 abnormal (3 of these outside the intended input)'
+    """
+
+    def beside(verdict: str) -> str:
+        return f" ({outside[verdict]:,} of these outside the intended input)" if outside[verdict] else ""
+
+    normal, abnormal = count(verdicts["normal"], "image"), f"{verdicts['abnormal']:,}"
+    return f"{normal} called normal{beside('normal')}, {abnormal} abnormal{beside('abnormal')}"
+
+
 def end(refusals: Sequence[Refusal], unwritten: Sequence[Refusal] = ()) -> None:
     """List the refused images, and those that have a score but no DICOM result; exit with code 1 if there are any."""
     if not refusals and not unwritten:

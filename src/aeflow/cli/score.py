@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aeflow.cli.options import Backend, Device, Identify, Overwrite, Run, Sources, app, refuse_swapped
-from aeflow.cli.output import end
+from aeflow.cli.output import called, end
 from aeflow.errors import DataError, OutputError, SettingsError, count
 from aeflow.privacy import NAMES, SALT_OF, pseudonym
 from aeflow.runtime.files import digest, encodable
@@ -77,6 +77,7 @@ def score(
     from aeflow.results.table_rows import summary_of
     from aeflow.results.unfinished_table import UnfinishedTable
     from aeflow.scoring.score_files import Sink, score_files
+    from aeflow.scoring.studies import hardly_ever
 
     paths = [Path(source) for source in sources]
     refuse_swapped(run, paths)
@@ -135,21 +136,25 @@ def score(
         scorer = scorer.at_threshold(threshold)
     pictured = maps is not None
     sinks: list[Sink] = []
+    volumes = None
+    if nifti is not None:
+        from aeflow.results.nifti import NiftiFolder  # nibabel takes a while to import
+
+        volumes = NiftiFolder(nifti, overwrite)
     if as_json or out is None:
         sinks.append(ScoreLines(as_json, pictured, uids))
     former: UnfinishedTable | None = None  # pictures, pages and the like are made in one go
     if out is not None and not (as_json or maps or report or dicom or nifti):
         former = UnfinishedTable(out, _task(scorer, files, uids), files, overwrite)
     if out is not None:
-        sinks.append(ScoreTable(out, maps=pictured, uids=uids, overwrite=overwrite, former=former))
+        named = None if volumes is None else volumes.names
+        sinks.append(ScoreTable(out, True, pictured, uids, overwrite, former, named))
     if maps is not None:
         sinks.append(PictureFolder(maps, scorer, overlay, overwrite))
     if report is not None:
         sinks.append(ScorePage(report, scorer, overwrite))
-    if nifti is not None:
-        from aeflow.results.nifti import NiftiFolder  # nibabel takes a while to import
-
-        sinks.append(NiftiFolder(nifti, overwrite))
+    if volumes is not None:
+        sinks.append(volumes)
     refused_dicom = []
     if dicom is not None:
         from aeflow.results.dicom import DicomFolder, ModelIdentity  # highdicom takes a second to import
@@ -161,22 +166,27 @@ def score(
     done = score_files(scorer, files, sinks, 0 if former is None else former.files)
     keyed = study_row
     if out is not None and former is not None and former.rows:
-        done, keyed = summary_of(out, scorer.settings.false_positive_rate), row_as_keyed
+        done, keyed = summary_of(out, scorer.calibration.rate), row_as_keyed
     if out is not None and done.studies:
         write_studies(done.studies, study_table_of(out), keyed)
     if out is not None and not as_json:
-        normal = count(done.verdicts["normal"], "image")
-        print(f"{normal} called normal, {done.verdicts['abnormal']:,} abnormal\ntable: {out}")
+        print(f"{called(done.verdicts, done.outside_called)}\ntable: {out}")
         if threshold is not None or false_positive_rate is not None:
             print(f"threshold {scorer.calibration.threshold:.4f}: {scorer.calibration.rule}")
     if maps is not None and not as_json:
         print(f"pictures: {maps}")
     if report is not None and not as_json:
         print(f"report: {report}")
+    if nifti is not None and not as_json:
+        print(f"maps of volumes: {nifti}")
+    if dicom is not None and not as_json:
+        print(f"DICOM results: {dicom}")
     if done.studies and not as_json:
         abnormal = sum(study.verdict == "abnormal" for study in done.studies)
         studies = count(len(done.studies), "study", "studies")
         print(f"{studies}, {abnormal:,} called abnormal" + (f": {study_table_of(out)}" if out else ""))
+        if (seldom := hardly_ever(scorer.calibration)) is not None:
+            print(f"note: {seldom}", file=sys.stderr)
     if dicom is not None:
         refused_dicom = objects.refused
         if objects.not_dicom:

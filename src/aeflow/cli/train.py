@@ -36,6 +36,9 @@ def train(
     unlabelled: Annotated[
         list[Path] | None, typer.Option(help="The same for images of which nobody knows; repeatable.")
     ] = None,
+    all_normal: Annotated[
+        bool, typer.Option("--all-normal", help="All below the folder is normal; each folder in it is a patient.")
+    ] = False,
     preset: Preset = "default",
     labels_from: Annotated[
         Path | None,
@@ -100,7 +103,7 @@ def train(
         "allow_leakage": allow_leakage,
     }
     with ranks.joined(), _resumable(out):
-        given_data = training_data(data, abnormal or (), unlabelled or ())
+        given_data = training_data(data, abnormal or (), unlabelled or (), all_normal)
         source, read = (given_data, []) if labels_from is None else _with_labels(given_data, labels_from)
         painted = None
         if region is not None:

@@ -3,6 +3,7 @@
 ::
 
     NORMALS/*                   images and nothing else: all are normal
+    NORMALS/PATIENT/**          with --all-normal: a folder a patient, all of it normal
     --abnormal DIR/*            images and nothing else: all are abnormal, of one kind
     --unlabelled DIR/*          images and nothing else: nobody knows
 
@@ -16,7 +17,7 @@ import os
 import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -55,11 +56,15 @@ class ImageSource(ABC):
 
 @dataclass(frozen=True, slots=True)
 class PlainFolders(ImageSource):
-    """Folders of train images, each of one label; as a path it is the folder of the normal ones."""
+    """Folders of train images, each of one label; as a path it is the folder of the normal ones.
+
+    With ``all_normal`` the latter holds folders, each with all that is below it of one patient.
+    """
 
     normals: Path
     abnormal: tuple[Path, ...] = ()
     unlabelled: tuple[Path, ...] = ()
+    all_normal: bool = False
 
     def __fspath__(self) -> str:
         return os.fspath(self.normals)
@@ -79,8 +84,11 @@ class PlainFolders(ImageSource):
         """Yield the images of a label; a normal one is named as in a training on the normals alone."""
         for number, folder in enumerate(self.of(label), 1):
             for path in images_in(folder):
-                name = path.name if label == 0 else f"{label_name(label)}/{number}/{path.name}"
-                yield Record(path, name, "train", label, patient_of(name), None, None)
+                within = path.relative_to(folder)
+                name = within.as_posix() if label == 0 else f"{label_name(label)}/{number}/{path.name}"
+                inside = self.all_normal and label == 0 and len(within.parts) > 1
+                patient = within.parts[0] if inside else patient_of(name)
+                yield Record(path, name, "train", label, patient, None, None)
 
     def place_of(self, label: int | None) -> Path:
         """Return the folder of a label; that of the normal images if there is none."""
@@ -89,13 +97,14 @@ class PlainFolders(ImageSource):
     @property
     def implied_settings(self) -> dict[str, Any]:
         """All labels are learnt from, unless ``labels`` says otherwise."""
-        return {"labels": None}
+        return {"labels": None} if self.abnormal or self.unlabelled else {}
 
     def command(self) -> str:
         """Return the command that trains on these folders."""
         words = [("--abnormal", folder) for folder in self.abnormal]
         words += [("--unlabelled", folder) for folder in self.unlabelled]
-        return _command(self.normals, *(str(word) for pair in words for word in pair))
+        flag = ("--all-normal",) if self.all_normal else ()
+        return _command(self.normals, *flag, *(str(word) for pair in words for word in pair))
 
 
 TrainingData = Path | str | ImageSource
@@ -121,21 +130,24 @@ def place_of(data: TrainingData, label: int | None) -> Path:
     return folder / "train" / label_name(label) if _is_data_folder(folder) else folder
 
 
-def training_data(data: Path | str, abnormal: Folders = (), unlabelled: Folders = ()) -> Path | PlainFolders:
+def training_data(
+    data: Path | str, abnormal: Folders = (), unlabelled: Folders = (), all_normal: bool = False
+) -> Path | PlainFolders:
     """Return what to train on: a data folder, a folder of normals, or that with folders of other images.
 
+    ``all_normal``: the folder of normals holds folders, each of one patient.
     Raises DataError, with the command to type, if one is not the kind of folder that stands in its place, or if an
     image is in folders of two labels.
     """
-    folders = PlainFolders(Path(data), _several(abnormal), _several(unlabelled))
+    folders = PlainFolders(Path(data), _several(abnormal), _several(unlabelled), all_normal)
     normals, mixed = folders.normals, bool(folders.abnormal or folders.unlabelled)
-    if not os.path.isdir(normals) or (_is_data_folder(normals) and not mixed):
+    if not os.path.isdir(normals) or (_is_data_folder(normals) and not mixed and not all_normal):
         return normals  # its reader says what is wrong with it
     _refuse_data_folder(folders, mixed)
     for label in LABELS.values():
         for folder in folders.of(label):
             _check_plain(folders, folder, label)
-    if not mixed:
+    if not mixed and not all_normal:
         return normals
     _refuse_overlap(folders)
     return folders
@@ -157,7 +169,8 @@ def _refuse_data_folder(folders: PlainFolders, mixed: bool) -> None:
         raise DataError(normals, found, f"name it alone: {_command(normals, *learns)}")
     if (around := data_folder_around(normals)) is not None:
         raise DataError(normals, "is a part of a data folder", f"name that: {_command(around, *learns)}")
-    inside = PlainFolders(normals / "normal", *(_there(normals / name) for name in ("abnormal", "unlabelled")))
+    abnormal, unlabelled = (_there(normals / name) for name in ("abnormal", "unlabelled"))
+    inside = PlainFolders(normals / "normal", abnormal, unlabelled)
     if os.path.isdir(inside.normals):
         raise DataError(normals, "holds a folder of each class, and no split", f"name them: {inside.command()}")
 
@@ -173,12 +186,17 @@ def _check_plain(folders: PlainFolders, folder: Path, label: int | None) -> None
         found = f"is named {named}, and stands where {label_name(label)} images should"
         raise DataError(folder, found, f"rename it, or type: {_unswapped(folders, folder, named).command()}")
     inner = [entry for entry in entries_of(folder) if os.path.isdir(entry)]
-    if inner:
+    if label == 0 and folders.all_normal:
+        if other := next((entry.name for entry in inner if LABELS.get(entry.name.lower(), 0) != 0), None):
+            found = f"holds a folder named {other}, and --all-normal says that everything in it is normal"
+            raise DataError(folder, found, "name the folder of the normal images, and that of others by its option")
+    elif inner:
         found = f"holds {count(len(inner), 'folder')} ({shown_few(inner, 'folder')}) where images of one label belong"
         remedy = f"name each by itself with --{label_name(label)}"
         if label == 0:
+            patients = replace(folders, all_normal=True).command()
             example = _command(folder / "NORMALS", "--abnormal", folder / "OTHERS")
-            remedy = f"name them, as in {example}; if all are normal, make it DATA/train/normal and name DATA"
+            remedy = f"if each is a patient and all are normal: {patients}; else name them, as in {example}"
         raise DataError(folder, found, f"{remedy}; {REMEDY_IDENTIFY}")
     if not images_in(folder):
         raise DataError(folder, "holds no images", f"name a folder of {label_name(label)} images")

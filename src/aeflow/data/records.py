@@ -88,18 +88,24 @@ def patient_of(name: str) -> str:
     return found.group() if found else name
 
 
-def read_records(data: Path | str, split: str | None = None) -> list[Record]:
-    """Return the images of a data folder, or of one of its splits; raises DataError if the folder has none of these."""
+def read_records(data: Path | str, split: str | None = None, unsplit: bool = False) -> list[Record]:
+    """Return the images of a data folder, or of one of its splits; raises DataError if the folder has none of these.
+
+    Of a split every file that a manifest lists must be there: who names one is about to work for minutes. ``unsplit``:
+    of a folder without any split all images are taken for those of the one named, with a note.
+    """
     data = Path(data)
     if not os.path.exists(data):
         raise DataError(data, "there is no such folder", check_path(data))
     if not os.path.isdir(data):  # Path.is_dir raises for some paths
         raise DataError(data, "is not a folder", LAYOUT)
-    records = _of_manifest(data) if os.path.exists(data / MANIFEST) else _of_folders(data)
+    records, lines = _of_manifest(data) if os.path.exists(data / MANIFEST) else (_of_folders(data), {})
     if not records:
         raise DataError(data, "holds no images", LAYOUT)
-    if split is not None:
-        there = [name for name in SPLITS if any(record.split == name for record in records)]
+    there = [name for name in SPLITS if any(record.split == name for record in records)]
+    if split is not None and unsplit and not there:
+        _note_unsplit(str(data), split, len(records))
+    elif split is not None:
         records = [record for record in records if record.split == split]
         if not records:
             found = f"no images in split '{split}'"
@@ -108,10 +114,26 @@ def read_records(data: Path | str, split: str | None = None) -> list[Record]:
             named = into if there else "give the images one with aeflow data split"
             named = _above(data) or named
             raise DataError(data, found, named)
-    if not any(os.path.exists(record.path) for record in records):  # a few missing ones are refused when read
+    if not any(os.path.exists(record.path) for record in records):
         found = f"of {count(len(records), 'listed file')} none exists"
         raise DataError(data, found, f"paths in {MANIFEST} start here")
+    if split is not None and lines and (lacking := [r for r in records if not all(map(_is_there, r.files))]):
+        what = "mask" if os.path.exists(lacking[0].path) else "image"
+        more = f", as of {count(len(lacking) - 1, 'further row')}" if len(lacking) > 1 else ""
+        where = f"{data / MANIFEST}, line {lines[lacking[0].path]}"
+        raise DataError(where, f"its {what} is no file{more}", f"correct the path, which starts at {data}")
     return records
+
+
+def _is_there(file: Path | None) -> bool:
+    return file is None or os.path.exists(file)
+
+
+@cache
+def _note_unsplit(data: str, split: str, images: int) -> None:
+    """Say once what the images of a folder without a split are taken for."""
+    taken = f"its {count(images, 'image')} {'is' if images == 1 else 'are'} taken for {split} images"
+    print(f"note: {data} has no split: {taken}, of which the model must not have learnt from any", file=sys.stderr)
 
 
 def inputs_of(data: Path | str) -> Inputs:
@@ -234,8 +256,8 @@ def _note_plain(data: str, images: int) -> None:
     print(f"note: {taken} in {data} {'is' if images == 1 else 'are'} taken for normal to train on", file=sys.stderr)
 
 
-def _of_manifest(data: Path) -> list[Record]:
-    """Return the records of a manifest; DataError, with the line, for a row that is wrong."""
+def _of_manifest(data: Path) -> tuple[list[Record], dict[Path, int]]:
+    """Return the records of a manifest, and the line of each; DataError, naming it, for a row that is wrong."""
     manifest = data / MANIFEST
     table = read_table(manifest, ("path",), KNOWN)
     place = _place(table)
@@ -276,7 +298,7 @@ def _of_manifest(data: Path) -> list[Record]:
                 position=_number(row[place]) if place and row[place] else None,
             )
         )
-    return records
+    return records, lines
 
 
 def _place(table: Table) -> str | None:

@@ -46,8 +46,14 @@ class Drift:
     @property
     def broken(self) -> bool:
         """If images are others than the normals in any source, or more are called abnormal than the site accepts."""
+        return self.alarms > 0
+
+    @property
+    def alarms(self) -> int:
+        """How often a chart of images in any source, or that of the budget, passed its line; others give no alarm."""
         over = self.sources[0].over_budget
-        return any(source.other_images.alarms for source in self.sources) or (over is not None and bool(over.alarms))
+        of_images = sum(len(source.other_images.alarms) for source in self.sources)
+        return of_images + (0 if over is None else len(over.alarms))
 
 
 def drift(

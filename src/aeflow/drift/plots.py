@@ -31,12 +31,12 @@ TITLES = {
 
 @styled
 def charts(found: Drift) -> Figure:
-    """Draw the charts of all images over the stream, with their line, their alarms, and since when."""
+    """Draw the charts of all images over the stream, with their line, where they passed it, and since when."""
     every = found.sources[0]
     figure = new_figure(WIDTH, 2.5 * len(every.curves))
     sheet = figure.subplots(len(every.curves), 1, sharex=True, squeeze=False).ravel()
     for axes, (name, curve) in zip(sheet, every.curves.items(), strict=True):
-        _chart(axes, curve, NEUTRAL)
+        _chart(axes, curve, alarms=name != "other_scores")
         axes.set_title(TITLES[name])
         axes.set_ylabel("evidence")
     _places(sheet[-1], found, every)
@@ -52,7 +52,7 @@ def charts_by_source(found: Drift) -> Figure:
     figure = new_figure(WIDTH, 1.55 * len(groups))
     sheet = figure.subplots(len(groups), 1, squeeze=False).ravel()
     for axes, source in zip(sheet, groups, strict=True):
-        _chart(axes, source.other_images, NEUTRAL)
+        _chart(axes, source.other_images)
         axes.set_title(_plain(source.name))
         _places(axes, found, source)
     return figure
@@ -111,16 +111,17 @@ def figures(found: Drift) -> Mapping[str, Figure]:
     return made
 
 
-def _chart(axes: Axes, curve: Curve, colour: str) -> None:
-    """Draw a curve on a logarithmic axis, its line, and for each alarm where it was and since when."""
+def _chart(axes: Axes, curve: Curve, alarms: bool = True) -> None:
+    """Draw a curve on a logarithmic axis, its line, and where it passed it and since when: an alarm, or no more."""
     x, y = _thinned(np.asarray(curve.values))
-    axes.plot(x, np.maximum(y, LEAST), color=colour, linewidth=1.3)
-    axes.axhline(curve.line, color=ABNORMAL, linewidth=1.0, linestyle=(0, (4, 2)))
-    axes.annotate("alarm", (0, curve.line), (4, 2), textcoords="offset points", color=ABNORMAL, fontsize=8.5)
+    word, shade, mark = ("alarm", ABNORMAL, "v") if alarms else ("change, no alarm", MUTED, "o")
+    axes.plot(x, np.maximum(y, LEAST), color=NEUTRAL, linewidth=1.3)
+    axes.axhline(curve.line, color=shade, linewidth=1.0, linestyle=(0, (4, 2)))
+    axes.annotate(word, (0, curve.line), (4, 2), textcoords="offset points", color=shade, fontsize=8.5)
     for number, alarm in enumerate(curve.alarms):
-        axes.plot(alarm.at, curve.line, "v", color=ABNORMAL, markersize=6)
+        axes.plot(alarm.at, curve.line, mark, color=shade, markersize=6)
         if number == 0:
-            axes.axvspan(alarm.onset.low, max(alarm.onset.high, alarm.onset.low + 1), color=ABNORMAL, alpha=0.15)
+            axes.axvspan(alarm.onset.low, max(alarm.onset.high, alarm.onset.low + 1), color=shade, alpha=0.15)
     axes.set_yscale("log")
     axes.set(xlim=(0, max(1, len(curve.values) - 1)), ylim=(LEAST, 8 * max(curve.line, float(y.max(initial=1)))))
     grid(axes)

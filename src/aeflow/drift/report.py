@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from aeflow.drift.charts import CONTAMINATION, MOST_ABNORMAL
 from aeflow.drift.drift import Drift
 from aeflow.drift.plots import MOST_SOURCES, SHADES, figures
 from aeflow.drift.statistics import FALSE_DISCOVERIES
-from aeflow.drift.words import findings, name_of, share
+from aeflow.drift.words import called, findings, name_of, share
 from aeflow.errors import DataError, OutputError
 from aeflow.reporting.html import render
 from aeflow.reporting.style import as_data_uri
@@ -38,6 +39,8 @@ def write_report(found: Drift, page: Path) -> None:
         findings=findings(found),
         pictures=pictures,
         share=share,
+        called=called,
+        allowed=(CONTAMINATION, MOST_ABNORMAL),
         name_of=name_of,
         false_discoveries=FALSE_DISCOVERIES,
         drawn=(MOST_SOURCES, len(SHADES)),

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from aeflow.drift.drift import Drift
 from aeflow.drift.source import Source
-from aeflow.drift.words import findings, name_of, share
+from aeflow.drift.words import called, findings, name_of, share
 from aeflow.errors import count
 from aeflow.runtime.console import Terminal
 
@@ -22,6 +22,7 @@ def print_drift(found: Drift) -> None:
     """Print the findings, then a line for each source, then what differs from the normals of the training."""
     console, every = Terminal(), found.sources[0]
     console.print(f"{count(every.images, 'image')} of {count(found.patients, 'patient')}, model {found.model}")
+    console.print(called(found, every), markup=False, highlight=False)
     for finding in findings(found):
         style = COLOURS[finding.severity]
         console.print(f"[{style}]{finding.severity}[/{style}]  [bold]{escape(finding.title)}[/bold]", highlight=False)

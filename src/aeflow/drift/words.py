@@ -8,7 +8,7 @@ from typing import Literal
 
 from aeflow.calibration.held_out import SCORE
 from aeflow.calibration.input_guard import INPUT_COLUMNS
-from aeflow.drift.charts import RARITY, Alarm
+from aeflow.drift.charts import MOST_ABNORMAL, RARITY, Alarm
 from aeflow.drift.drift import Drift
 from aeflow.drift.source import Curve, Share, Source
 from aeflow.errors import count
@@ -63,18 +63,25 @@ def _of_source(found: Drift, source: Source) -> Iterator[Finding]:
         yield Finding("alarm", f"{where}normal images do not look as they did", text, TO_DO)
     elif scores.alarms:
         more = "more" if scores.alarms[0].kind == "higher" else "fewer"
-        text = f"Since {when(found, source, scores.alarms[0])}.{_again(scores)} " + (
+        text = (
+            f"Since {when(found, source, scores.alarms[0])}, beside the images before in this order, which says "
+            f"nothing of the calibration: {called(found, source)}.{_again(scores, 'change')} "
+        ) + (
             "The images of a source changed, see above, and its scores may have with them."
             if first and any(one.other_images.alarms for one in found.sources)
             else "Those that look normal look as before: other patients, and not another scanner."
         )
-        yield Finding("look", f"{where}{more} images look abnormal than before", text, "ask if that is to be expected")
+        title = f"{where}{more} images look abnormal than those before them"
+        yield Finding("look", title, text, "ask if that is to be expected")
     elif first:
         text = (
-            f"{count(len(source.rows), 'patient')}, {source.looks_normal:,} of them in the more normal half: nothing "
-            "speaks for another scanner, nor for another share of abnormal images."
+            f"{count(len(source.rows), 'patient')}, {source.looks_normal:,} of them in the more normal half: from the "
+            "first to the last image nothing speaks for a change of scanner, nor of the share of abnormal images."
         )
         yield Finding("fine", "no alarm", text)
+    if first and not other.alarms and source.flagged.low > found.promised:
+        text = f"{sentence(called(found, source))}. Abnormal images do that, or normal ones of another source."
+        yield Finding("look", "more images are called abnormal than of normal ones alone", text)
     moved = [one for one in source.comparisons if one.significant and one.statistic != SCORE]
     if moved and not other.alarms:
         names = ", ".join(f"{name_of(one.statistic)} {one.shift:+.1f}" for one in moved)
@@ -106,7 +113,8 @@ def when(found: Drift, source: Source, alarm: Alarm) -> str:
 def what_moved(alarm: Alarm) -> str:
     """Return what is other, by the statistics that carry most of the evidence."""
     if alarm.statistic == RARITY:
-        return "hardly any image looks normal any more"
+        abnormal = f"more than {10 * MOST_ABNORMAL:g} of 10 images abnormal"
+        return f"hardly any image looks normal any more: another scanner, or {abnormal}"
     _, higher, lower = STATISTICS[alarm.statistic]
     name = name_of(alarm.statistic)
     words = {
@@ -124,11 +132,21 @@ def name_of(statistic: str) -> str:
     return STATISTICS[statistic][0] if statistic in STATISTICS else f"term {statistic.replace('_', ' ')}"
 
 
+def called(found: Drift, source: Source) -> str:
+    """Return the share of a source's images called abnormal, beside the one that the calibration promises."""
+    return f"called abnormal are {share(source.flagged)}, where {100 * found.promised:.1f} % of normal images would be"
+
+
+def sentence(text: str) -> str:
+    """Return text that begins with a capital."""
+    return text[:1].upper() + text[1:]
+
+
 def share(of: Share) -> str:
     """Return a share with its interval in percent."""
     return f"{100 * of.value:.1f} % ({100 * of.low:.1f} to {100 * of.high:.1f})"
 
 
-def _again(curve: Curve) -> str:
-    """Return how often a chart gave an alarm, if more than once."""
-    return f" {len(curve.alarms)} alarms so far." if len(curve.alarms) > 1 else ""
+def _again(curve: Curve, what: str = "alarm") -> str:
+    """Return how often a chart passed its line, if more than once; of the share of abnormal images it is no alarm."""
+    return f" {len(curve.alarms)} {what}s so far." if len(curve.alarms) > 1 else ""

@@ -38,7 +38,7 @@ from aeflow.runtime.files import write_bytes, write_text
 from aeflow.runtime.folders import alone, current, refuse_former_set, together
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Score, Scorer, score
-from aeflow.scoring.studies import Studies
+from aeflow.scoring.studies import Studies, hardly_ever
 
 GALLERY_IMAGES = 4  # images in each gallery
 TRUTH = {0: "normal", 1: "abnormal", None: None}
@@ -106,7 +106,7 @@ def evaluate(
     """
     if out.is_file():
         raise OutputError(out, "is a file", "name a folder for the results with --out")
-    listed = read_records(data, split)
+    listed = read_records(data, split, unsplit=True)
     records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
@@ -145,13 +145,16 @@ def _written(
         "seed": seed,
     }
     metrics["notes"] += notes_on(scorer.metadata, metrics, data, listed)
+    if metrics["study"] is not None and (seldom := hardly_ever(calibration)) is not None:
+        metrics["notes"].append(f"{seldom[:1].upper()}{seldom[1:]}.")
     write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
     (out / PLOTS).mkdir()
     for name, picture in pictures.items():
         write_bytes(out / PLOTS / f"{name}.png", picture)
-    metadata = {**scorer.metadata, "settings": scorer.settings.model_dump(mode="json"), "version": __version__}
+    settings = scorer.settings.model_dump(mode="json")
+    metadata = {**scorer.metadata, "settings": settings, "version": __version__, "rate": calibration.rate}
     write_report(
         out / "report.html",
         title=f"Split {split}, {count(len(records), 'image')}",
@@ -177,8 +180,10 @@ def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: 
     recalibration = scorer.metadata.get("recalibration", {})
     known = len(among(records, recalibration["content"])) if recalibration and can_be_told(recalibration) else 0
     if known:
+        before = recalibration["original"]["threshold"]
         found = f"the threshold was set on {known:,} of its {count(len(records), 'image')}"
-        raise DataError(data, found, "take them out, or evaluate the run that was recalibrated")
+        other = f"evaluate the run that was recalibrated, whose threshold is {before:.4f}"
+        raise DataError(data, found, f"take them out, or {other}")
 
 
 def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored, dict[str, Any], Refusals]:
@@ -188,7 +193,7 @@ def _score_all(scorer: Scorer, records: list[Record], out: Path) -> tuple[Scored
     pixels = {name: PixelMetrics(calibration.map_limits[name], calibration.maps[name].threshold) for name in MAPS}
     where = WhereMapsLook(scorer.settings.seed)
     scores = score(scorer, records, maps=masks or regions, pictures=masks)  # both maps are held against masks
-    scored, refusals = Scored([], [], [], [], Studies(scorer.settings.false_positive_rate)), Refusals()
+    scored, refusals = Scored([], [], [], [], Studies(scorer.calibration.rate)), Refusals()
     with (
         bar("Scoring", len(records)) as advance,
         ScoreTable(out / "scores.csv", names=False) as to_csv,

@@ -146,7 +146,7 @@ def surplus_alarms(run: Mapping[str, Any], metrics: Mapping[str, Any]) -> dict[s
 
     Clearly: even the lower end of its interval exceeds what the threshold allows.
     """
-    specificity, allowed = metrics["specificity"], run["settings"].get("false_positive_rate")
+    specificity, allowed = metrics["specificity"], run.get("rate")
     if specificity is None or allowed is None or 1 - specificity["high"] <= allowed:
         return None
     low, high = 1 - specificity["high"], 1 - specificity["low"]

@@ -119,7 +119,7 @@ class StudyScorer:
         records = [Record(path, path.name, None, None, study.uid, None, None) for path in files]
         model = ModelIdentity(scorer.fingerprint, scorer.calibration)
         contents = {path: one.name[:DIGEST] for path, one in files.items()}
-        rate = scorer.settings.false_positive_rate
+        rate = scorer.calibration.rate
         sink = StudyResults(folder, model, rule.send, contents, rate, rule.outside == "send")
         with listening(_unheard):
             score_files(scorer, records, [sink])

@@ -31,7 +31,7 @@ class Shown(Drawn, Protocol):
 
 def score_html(score: Shown, picture: Image.Image | None) -> str:
     """Return a score as HTML: its picture, if there is one, and its figures as text."""
-    title = panel_title(score.value, score.p_value, score.verdict, outside=score.outside)
+    title = panel_title(score)
     lines = [f"{title}   ·   threshold {score.threshold:.3g}"]
     if score.posterior:
         lines.append("   ·   ".join(f"p({kind}) = {share:.2g}" for kind, share in score.posterior.items()))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aeflow.errors import DataError
+from aeflow.reporting.p_value import p_term
 from aeflow.reporting.palette import WIDTH
 
 Array = NDArray[np.floating[Any]]
@@ -30,6 +31,10 @@ class Drawn(Protocol):
     @property
     def p_value(self) -> float:
         """Its p-value."""
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p-value that its model can give."""
 
     @property
     def verdict(self) -> str:
@@ -63,13 +68,12 @@ class Panel:
     mask: NDArray[np.bool_] | None = None
 
 
-def panel_title(
-    score: float, p_value: float, verdict: str, truth: str | None = None, outside: Sequence[str] = ()
-) -> str:
+def panel_title(result: Drawn, truth: str | None = None) -> str:
     """Return the line above a panel: score, p-value, verdict, the truth if known, and why not to rely on it."""
     known = f"   ·   truth: {truth}" if truth else ""
-    warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(outside)}" if outside else ""
-    return f"score {score:.3g}   ·   p = {p_value:.2g}   ·   called {verdict}{known}{warned}"
+    warned = f"   ·   OUTSIDE INTENDED INPUT: {', '.join(result.outside)}" if result.outside else ""
+    p = p_term(result.p_value, result.smallest_p)
+    return f"score {result.value:.3g}   ·   {p}   ·   called {result.verdict}{known}{warned}"
 
 
 def heads_of(maps: Sequence[str], reconstructed: bool = True) -> list[str]:
@@ -108,7 +112,7 @@ def panel(result: Drawn, truth: str | None = None, mask: NDArray[np.bool_] | Non
         image=shown,
         reconstruction=reconstruction,
         maps=dict(result.maps),
-        title=panel_title(result.value, result.p_value, result.verdict, truth, result.outside),
+        title=panel_title(result, truth),
         mask=mask,
     )
 

@@ -32,7 +32,7 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
     result = explanation.score
     grey = bool((result.pictures[0] == result.pictures[0][:1]).all())
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, beside.healthy))
-    title = panel_title(result.value, result.p_value, result.verdict, outside=result.outside)
+    title = panel_title(result)
     lines = [title, f"threshold {explanation.threshold:.3g}   ·   {explanation.finding}"]
     lines += textwrap.wrap(";   ".join(explanation.readings), LETTERS)
     if result.posterior:
@@ -65,7 +65,8 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
         axes.imshow(values, cmap=HEAT_MAP, norm=Normalize(*scale, clip=True), interpolation="bilinear")
         bar = place(left + 0.03 * cell, first + cell + 0.06, 0.94 * cell, 0.1)
         figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_BAR), bar, orientation="horizontal", extend="max")
-        bar.set_xticks(scale, [f"{value:.3g}" for value in scale])
+        ends = [f"{value:.3g}" for value in scale] if column == 3 else ["above 90 %", "99.9 % of places of normals"]
+        bar.set_xticks(scale, ends)
         bar.tick_params(labelsize=8, length=0, pad=3)
         low, high = bar.get_xticklabels()
         low.set_horizontalalignment("left")

@@ -87,6 +87,6 @@ def caption(number: int, record: Record, result: Score) -> tuple[str, str]:
 
 def _overlay(result: Score, lines: tuple[str, str], scale: tuple[float, float]) -> NDArray[np.uint8]:
     assert result.original is not None, "it was asked for"
-    title = panel_title(result.value, result.p_value, result.verdict, outside=result.outside)
+    title = panel_title(result)
     picture = blend(result.original.pixels, result.maps["anomaly"], scale)
     return with_strip(picture, (lines[0], title, lines[1]), scale)

@@ -6,7 +6,8 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Callable, Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,7 @@ from aeflow.errors import DataError, OutputError, count, printable
 from aeflow.imageio.errors import EmptyImageError, FileError, ImageError
 from aeflow.model.terms import TERMS
 from aeflow.privacy import shown_key
+from aeflow.reporting.p_value import p_words
 from aeflow.results.pictures import picture_name
 from aeflow.results.study_table import check_studies, remove_studies, study_table_of
 from aeflow.results.unfinished_table import Row, UnfinishedTable, rows_file, task_file
@@ -63,7 +65,7 @@ def columns(uids: bool = False) -> dict[str, str]:
         "p_abnormal": "float64",  # probability of the classes; empty if the model has none
         **dict.fromkeys(INPUT_COLUMNS.values(), "float64"),  # exposure and framing of the image, for `aeflow drift`
         "model": "string",  # which model scored: the first digits of its fingerprint
-        "map": "string",  # name of the picture in the folder of maps; empty if none was asked for
+        "map": "string",  # file of the picture in the folder of maps, else of the volume's map; empty if there is none
         "error": "string",  # why the image was refused; the score is empty then
         "refusal": "string",  # of what: file, image, or empty, a slice of nothing that counts as no refusal
         **(UIDS if uids else {}),
@@ -114,8 +116,9 @@ class ScoreTable(Sink):
     former table as it was. With the former table its table of studies goes.
 
     ``names``: whoever asked for the table gave the files, and is to find them in it again. ``maps``: the scores have
-    pictures, which it names. ``former`` is what was left of it, whose rows come first, and
-    without which nobody can go on.
+    pictures, which it names. ``volumes``: files of maps by row, which are written by the time when this table ends,
+    and until then its rows wait. ``former`` is what was left of it, whose rows come first, and without which nobody
+    can go on.
     """
 
     def __init__(
@@ -126,6 +129,7 @@ class ScoreTable(Sink):
         uids: bool = False,
         overwrite: bool = False,
         former: UnfinishedTable | None = None,
+        volumes: Mapping[int, str] | None = None,
     ) -> None:
         if path.suffix not in (".csv", ".parquet"):
             raise DataError(path, "the name says neither CSV nor Parquet", "end it in .csv or .parquet")
@@ -133,7 +137,7 @@ class ScoreTable(Sink):
             with extra("parquet"):
                 import pyarrow.parquet  # noqa: F401
         self.path, self.names, self.maps, self.uids, self.overwrite = path, names, maps, uids, overwrite
-        self._former = former
+        self._former, self._volumes = former, volumes
         self._open = ExitStack()
         self._rows = 0
 
@@ -155,6 +159,9 @@ class ScoreTable(Sink):
             stack.push(self._before_its_end)
             names = columns(self.uids)
             self._write = stack.enter_context(row_writer(self.path, file, names))
+            if self._volumes is not None:
+                self._waiting = stack.enter_context(tempfile.TemporaryFile("w+", encoding="utf-8"))
+                stack.push(self._name_volumes)
             if self._former is None:
                 task_file(self.path).unlink(missing_ok=True)
             else:
@@ -176,8 +183,23 @@ class ScoreTable(Sink):
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         picture = picture_name(number) if self.maps else None
-        self._write(score_row(record, result, self.names, picture, self.uids))
+        row = score_row(record, result, self.names, picture, self.uids)
+        if self._volumes is None:
+            self._write(row)
+        else:
+            print(json.dumps(row, allow_nan=False), file=self._waiting)
         self._rows += 1
+
+    def _name_volumes(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Write the rows that waited, with the file of each volume's map; after an error, without."""
+        self._waiting.seek(0)
+        for number, line in enumerate(self._waiting, 1):
+            row = json.loads(line)
+            if error is None and self._volumes is not None and row["score"] is not None:
+                row["map"] = row["map"] or self._volumes.get(number)
+            self._write(row)
 
     def _before_its_end(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -191,19 +213,27 @@ class ScoreTable(Sink):
 
 
 class ScoreLines(Sink):
-    """Lines on stdout: JSON objects for programs, or the scores alone for people; refusals go to stderr elsewhere."""
+    """Lines on stdout, by the names that the user gave: JSON objects for programs, scores and refusals for people."""
 
     def __init__(self, as_json: bool = False, maps: bool = False, uids: bool = False) -> None:
         self.as_json, self.maps, self.uids = as_json, maps, uids
+        self._refused: Path | None = None  # the file that was refused as a whole last
 
     def add(self, number: int, record: Record, result: Score | ImageError) -> None:
         row = score_row(record, result, picture=picture_name(number) if self.maps else None, uids=self.uids)
         if self.as_json:
             print(json.dumps(row, allow_nan=False))
-        elif row["score"] is not None:
-            at = f", slice {row['slice']}" if row["slice"] else ""
+            return
+        at = f", slice {row['slice']}" if row["slice"] else ""
+        if row["refusal"] == "image":
+            print(f"refused   {row['path']}{at}: {row['error']}")
+        elif row["refusal"] == "file" and record.path != self._refused:
+            self._refused = record.path
+            print(f"refused   {row['path']}: {row['error']}")
+        elif isinstance(result, Score):
+            p = p_words(result.p_value, result.smallest_p, ".4f").replace("≤ ", "≤")
             outside = f"  (outside intended input: {row['outside']})" if row["outside"] else ""
-            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p {row['p_value']:.4f}  {row['path']}"
+            found = f"{row['verdict']:8}  score {row['score']:8.3f}  p{p:>7}  {row['path']}"
             print(found + at + outside)
 
 

@@ -47,6 +47,7 @@ def summary_of(table: Path, rate: float) -> Summary:
             summary.verdicts[row["verdict"]] += 1
             if row["outside"]:
                 summary.outside[tuple(row["outside"].split(", "))] += 1
+                summary.outside_called[row["verdict"]] += 1
             if study is not None:
                 found = ScoredSlice(number, row["patient"], row["label"], row["score"], row["p_value"])
                 studies.add_scored(study, found)

@@ -52,6 +52,7 @@ class Summary:
 
     verdicts: Counter[str] = field(default_factory=lambda: Counter(normal=0, abnormal=0))
     outside: Counter[tuple[str, ...]] = field(default_factory=Counter)  # images outside the intended input, by reasons
+    outside_called: Counter[str] = field(default_factory=Counter)  # the same by verdict
     refusals: list[tuple[Record, ImageError]] = field(default_factory=list)
     studies: list[Study] = field(default_factory=list)
 
@@ -62,7 +63,7 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
     Each result goes to every sink, which are checked, entered and left here, and replace none of the files. A file of
     one image is opened and decoded once. The first files are passed over, if they were scored before (``after``).
     """
-    done, studies = Summary(), Studies(scorer.settings.false_positive_rate)
+    done, studies = Summary(), Studies(scorer.calibration.rate)
     inputs = Inputs(record.path for record in files)
     maps, pictures, original = (
         any(getattr(sink, need) for sink in sinks) for need in ("needs_maps", "needs_pictures", "needs_original")
@@ -96,5 +97,6 @@ def score_files(scorer: Scorer, files: Sequence[Record], sinks: Sequence[Sink] =
             done.verdicts[result.verdict] += 1
             if result.outside:
                 done.outside[result.outside] += 1
+                done.outside_called[result.verdict] += 1
     done.studies.extend(studies.results())
     return done

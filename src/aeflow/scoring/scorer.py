@@ -44,17 +44,11 @@ class Scorer:
 
         Raises SettingsError if the held-out normals are too few to promise it.
         """
-        return self._with(self.calibration.at_rate(rate, self.settings.held_out), rate)
+        return replace(self, calibration=self.calibration.at_rate(rate, self.settings.held_out))
 
     def at_threshold(self, threshold: float) -> Self:
         """Return a scorer with a threshold that the user names; studies have the rate at which normals exceed it."""
-        calibration = self.calibration.at_threshold(threshold)
-        rate = (1 + calibration.above(threshold)) / (1 + len(calibration.scores))  # the p-value just above it
-        return self._with(calibration, rate)
-
-    def _with(self, calibration: Calibration, rate: float) -> Self:
-        settings = self.settings.model_copy(update={"false_positive_rate": rate})
-        return replace(self, settings=settings, calibration=calibration)
+        return replace(self, calibration=self.calibration.at_threshold(threshold))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,8 +76,9 @@ class Score:
     """Score of an image: how abnormal it is, how sure that is, and where.
 
     ``value`` is higher for more abnormal; ``p_value`` is the share of held-out normals at least as abnormal; ``maps``
-    are to be shown on the model's fixed scale (``map_limits``): ``anomaly`` is in standard deviations of held-out
-    normals' pixels; ``residual``, which comes with ``pictures``, in grey values.
+    are to be shown on the model's fixed scale (``map_limits``): ``anomaly`` is a weighted sum of the terms' maps,
+    as the score is of terms, each in standard deviations of held-out normals; ``residual``, which comes with
+    ``pictures``, is in grey values.
 
     Two scores are equal if all that they hold is, maps and pictures to the last bit. A notebook shows its picture.
     """
@@ -102,6 +97,7 @@ class Score:
     image: NDArray[np.uint8] | None = None  # as the network saw it, (H, W) or (H, W, 3); None without maps
     map_limits: dict[str, tuple[float, float]] = field(default_factory=dict)  # of each map's colours; see Calibration
     inputs: dict[str, float] = field(default_factory=dict)  # input statistics by column, see INPUT_COLUMNS
+    smallest_p: float = field(default=0.0, compare=False)  # that the model can give: a p-value of it is a bound
     model: str = field(default="", compare=False)  # first digits of the model's fingerprint; empty if it was not saved
 
     def __repr__(self) -> str:
@@ -216,6 +212,7 @@ def calibrated(scorer: Scorer, measured: Measured) -> Score:
             for name, value in scorer.input_guard.columns(measured.input_statistics[None]).items()
             if np.isfinite(value[0])
         },
+        smallest_p=calibration.smallest_p,
         model=scorer.fingerprint[:MODEL_DIGITS],
     )
 

@@ -14,12 +14,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from aeflow.calibration.calibration import Calibration
 from aeflow.data.records import Record
+from aeflow.errors import count
 from aeflow.imageio.errors import EmptyImageError, ImageError
 from aeflow.scoring.scorer import Score
 
 TOP_SHARE = 0.1  # of the slices, whose mean is the study's score
 MAX_NAMED_SLICES = 5  # slices that are named
+TIE = 1e-9  # relative: a p-value that is the rate but for rounding
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,18 @@ def simes(p_values: Sequence[float]) -> float:
     return float(min(1.0, (len(p) * p / np.arange(1, len(p) + 1)).min()))
 
 
+def hardly_ever(calibration: Calibration) -> str | None:
+    """Return a sentence if only a study of which every slice is extreme is called abnormal, None if fewer suffice.
+
+    Of ``n`` slices as rare as p-values can say, ``1 / (N + 1)`` of ``N`` held-out normals, Simes's rule takes
+    ``n / (N + 1) / rate``: all of them where no held-out normal lies above the threshold.
+    """
+    if calibration.above(calibration.threshold):
+        return None
+    normals = count(len(calibration.scores), "held-out normal")
+    return f"a study is called abnormal only if all its slices score above all {normals}: more of these allow for less"
+
+
 class ScoredSlice(NamedTuple):
     """What a study keeps of one of its slices."""
 
@@ -63,7 +78,7 @@ class ScoredSlice(NamedTuple):
 class Studies:
     """Collector of slices as they are scored; it keeps a few numbers each."""
 
-    false_positive_rate: float
+    rate: float  # of normal studies that are called abnormal, as ``Calibration.rate`` is of images
     found: dict[str, list[ScoredSlice]] = field(default_factory=dict)
     refused: dict[str, int] = field(default_factory=dict)
 
@@ -102,6 +117,6 @@ class Studies:
             refused=self.refused.get(key, 0),
             score=float(np.mean([one.score for one in top])),
             p_value=p,
-            verdict="abnormal" if p <= self.false_positive_rate else "normal",
+            verdict="abnormal" if p <= self.rate * (1 + TIE) else "normal",
             rows=[one.row for one in falling[:MAX_NAMED_SLICES]],
         )

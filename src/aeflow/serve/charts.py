@@ -96,6 +96,8 @@ def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
         parts.append(f'<polyline class="evidence {name}" points="{path(curve)}"/>')
         parts += [
             f'<path class="mark {name}" d="M{x(alarm.at) - 5:.1f},{y_of_evidence(curve.line) - 9:.1f}h10l-5,9z"/>'
+            if name == "images"
+            else f'<circle class="mark {name}" cx="{x(alarm.at):.1f}" cy="{y_of_evidence(curve.line):.1f}" r="4"/>'
             for alarm in curve.alarms
         ]
     parts += [
@@ -103,7 +105,8 @@ def over_time(source: Source, at: Sequence[str], rate: float) -> Markup:
         f"{escape(at[source.rows[i]])}, no. {i + 1:,}</text>"
         for i, anchor in ((0, "start"), (count - 1, "end"))
     ]
-    found = ", ".join(f"{len(curve.alarms)} of other {name}" for name, curve in reversed(curves.items()))
-    words = f"p-values of {count:,} patients and the evidence that something changed; alarms: {found}"
+    alarms, changes = len(source.other_images.alarms), len(source.other_scores.alarms)
+    found = f"alarms of other images: {alarms}, changes of the share of abnormal ones: {changes}"
+    words = f"p-values of {count:,} patients and the evidence that something changed; {found}"
     start = f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(words)}">'
     return Markup(f"{start}{''.join(parts)}</svg>")  # numbers alone, and words that are escaped

@@ -13,6 +13,7 @@ from sqlalchemy import Row
 
 from aeflow.artifacts.layout import read_metadata
 from aeflow.imageio.errors import ImageError
+from aeflow.reporting.p_value import p_words
 from aeflow.serve import audit, pictures
 from aeflow.serve.accounts import SESSION_HOURS, TooManyError
 from aeflow.serve.api import image_of, place_of
@@ -114,7 +115,7 @@ def study_page(
             "labelled": bool(row.label),
             "left": service.worklist.number(Filters(label="none")),
             "at": at,
-            "images": [_facts(service, one) for one in images],
+            "images": [_facts(service, one, 1 / (len(model.normals) + 1)) for one in images],
         },
         strips=[place_among_normals(model.normals, one.score, model.threshold) for one in images],
         kinds=sorted({*service.labels.kinds(), *model.kinds}),
@@ -124,7 +125,6 @@ def study_page(
         list="/next" if proposed else f"/?{query}#{study}",
         lacks=service.nearest.lacks(),
         bar=pictures.colour_bar(),
-        limits=service.scorer.calibration.map_limits["anomaly"] if row.model == service.worklist.model else None,
     )
 
 
@@ -154,7 +154,7 @@ def next_to_label(request: Request) -> HTMLResponse:
         "disputed": disputed,
         "marked": marked,
         "rounds": rounds(service.database),
-        "rate": (rate := service.scorer.settings.false_positive_rate),
+        "rate": (rate := service.scorer.calibration.rate),
         "far": bool(found) and all(max(row.p_value / rate, rate / row.p_value) > FAR for row in found),
         "file": service.folder / FILE,
         "verify": shlex.join(["aeflow", "serve", *kept_at(service), "--verify-audit"]),
@@ -167,7 +167,7 @@ def trends(request: Request) -> HTMLResponse:
     """Show if normal images still look the same, over time and by source, and what to do if they do not."""
     service = service_of(request)
     found = over_time(service.database, service.worklist.model, read_metadata(service.run))
-    rate = service.scorer.settings.false_positive_rate
+    rate = service.scorer.calibration.rate
     plots = [] if found is None else [(one, plot(one, found.drift.at, rate)) for one in found.drift.sources]
     return rendered(request, "trends.html", found=found, plots=plots, rate=rate, most=MOST, least=LEAST)
 
@@ -230,18 +230,18 @@ def _among_proposals(service: Service, study: str, image: str, query: str) -> tu
 
 
 def _suggested(service: Service, number: int) -> list[Row[Any]]:
-    return suggested(service.database, service.worklist.model, service.scorer.settings.false_positive_rate, number)
+    return suggested(service.database, service.worklist.model, service.scorer.calibration.rate, number)
 
 
-def _facts(service: Service, row: Row[Any]) -> dict[str, Any]:
-    """Return what the script of a study's page needs of an image."""
+def _facts(service: Service, row: Row[Any], least: float) -> dict[str, Any]:
+    """Return what the script of a study's page needs of an image; ``least`` is the smallest p-value of its model."""
     given = service.labels.of(row.id) if row.label else []
     return {
         "id": row.id,
         "slice": row.slice,
         "file": row.row["path"],
         "score": row.score,
-        "p": row.p_value,
+        "p": p_words(row.p_value, least),
         "verdict": row.verdict,
         "outside": meaning(row.outside),
         "label": row.label,

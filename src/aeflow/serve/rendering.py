@@ -13,6 +13,7 @@ from aeflow._version import __version__
 from aeflow.calibration.input_guard import MEANINGS
 from aeflow.errors import count
 from aeflow.metrics.image import Metric
+from aeflow.reporting.p_value import p_words
 from aeflow.reporting.score_page import in_script
 from aeflow.serve.accounts import LOCAL
 from aeflow.serve.service import service_of, who_of
@@ -49,7 +50,7 @@ environment = Environment(
 )
 environment.filters |= {
     "short": lambda value: f"{value:.3g}",
-    "p": lambda value: f"{value:.2g}",
+    "p": p_words,
     "minute": lambda text: f"{text[:10]} {text[11:16]}",
     "number_of": count,
     "interval": with_interval,
@@ -64,6 +65,7 @@ def rendered(request: Request, template: str, status: int = 200, **values: Any) 
     frame = {
         "version": __version__,
         "model": service.scorer.fingerprint,
+        "smallest_p": service.scorer.calibration.smallest_p,
         "who": who,
         "may_leave": who not in (LOCAL,) and bool(who.role),
         "here": request.url.path,

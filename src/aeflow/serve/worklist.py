@@ -82,7 +82,7 @@ class Worklist:
                         for row in rows
                     ],
                 )
-                summarise(connection, study, self.scorer.settings.false_positive_rate)
+                summarise(connection, study, self.scorer.calibration.rate)
             audit.record(connection, who, "scored", study, images=len(rows))
             chosen_rows = select(images).where(images.c.content == content, images.c.model == self.model)
             return [shown_row(row) for row in connection.execute(chosen_rows.order_by(images.c.slice))]
@@ -257,7 +257,7 @@ def _image_row(image: NewImage, content: str, study: str, model: int, at: str) -
 
 def _model(connection: Connection, scorer: Scorer) -> int:
     """Return the number of a model with its threshold, which is noted if it is new."""
-    calibration, rate = scorer.calibration, scorer.settings.false_positive_rate
+    calibration, rate = scorer.calibration, scorer.calibration.rate
     known: int | None = connection.scalar(select(models.c.id).where(models.c.fingerprint == scorer.fingerprint))
     if known is not None:
         return known

@@ -35,6 +35,15 @@ class LabelledSet:
     left_out: int  # train images whose patients are in the test split, or among the held-out normals
 
 
+def not_learnt_from(train: Sequence[Record]) -> str | None:
+    """Return which train images a model of normals alone leaves aside, and the option that takes them; None if none."""
+    abnormal, unlabelled = (len(of_label(train, label)) for label in (1, None))
+    there = [(abnormal, "abnormal"), (unlabelled, "unlabelled")]
+    images = " and ".join(count(number, f"{name} train image") for number, name in there if number)
+    some = " (--labels N: from N of them)" if abnormal > 1 else ""
+    return f"the model does not learn from {images}: with --classifier mixture it does{some}" if images else None
+
+
 def choose_labelled_set(
     data: TrainingData, train: Sequence[Record], test: Sequence[Record], known: Sequence[Record], settings: Settings
 ) -> LabelledSet:

@@ -37,7 +37,13 @@ from aeflow.training.find_region import find_region, unused_masks
 from aeflow.training.fit_decoder import paint
 from aeflow.training.fit_input_guard import learn_input_guard
 from aeflow.training.fit_terms import fit_terms
-from aeflow.training.learn_classes import LabelledSet, LearntClasses, choose_labelled_set, learn_classes
+from aeflow.training.learn_classes import (
+    LabelledSet,
+    LearntClasses,
+    choose_labelled_set,
+    learn_classes,
+    not_learnt_from,
+)
 from aeflow.training.learn_flowgmm import before_flowgmm, check_quarters, learn_flowgmm
 from aeflow.training.loop import Material, fit_network, task_of
 from aeflow.training.run_folder import inputs_of, write_run
@@ -289,4 +295,6 @@ def _notes(
         notes.append(f"{few}; of this threshold: {calibration.rule}")
     if few := too_few_patients(len(calibration.scores), patients, settings.false_positive_rate):
         notes.append(f"the held-out {few}")
-    return notes + ([] if learnt is None else learnt.notes())
+    if learnt is not None:
+        return notes + learnt.notes()
+    return notes + ([] if (unused := not_learnt_from(images.train)) is None else [unused])

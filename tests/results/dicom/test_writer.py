@@ -174,8 +174,8 @@ def test_map_has_the_values_of_the_anomaly_map_at_the_sources_size(written: Writ
     np.testing.assert_array_equal(made.pixel_array.reshape(expected.shape), expected)
     assert made.pixel_array.dtype == np.float32
     mapping = made.SharedFunctionalGroupsSequence[0].RealWorldValueMappingSequence[0]
-    assert mapping.LUTExplanation == "Anomaly map, likelihood and brightness, standardised"
-    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "{SD}"
+    assert mapping.LUTExplanation == "Anomaly map, sum of the terms, each standardised"
+    assert mapping.MeasurementUnitsCodeSequence[0].CodeValue == "1"  # a sum of standardised terms is in no unit
     assert (mapping.RealWorldValueSlope, mapping.RealWorldValueIntercept) == (1, 0)
     assert mapping.DoubleFloatRealWorldValueFirstValueMapped == expected.min()
     assert made.ContentQualification == "RESEARCH"

@@ -62,7 +62,7 @@
     }
     cell(row, title(one), element("br"), element("small", `row ${number.format(one.row)}`)).title = title(one);
     cell(row, short(one.score)).className = "number";
-    cell(row, one.p === null ? "" : one.p.toPrecision(2)).className = "number";
+    cell(row, one.p === null ? "" : `${one.p <= least ? "≤ " : ""}${one.p.toPrecision(2)}`).className = "number";
     cell(row, element("span", called(one), called(one)));
     const reason = one.error || (one.outside && `outside: ${one.outside}`) || "";
     cell(row, element("span", reason, "warned")).title = meaning(one) || reason;
@@ -164,7 +164,7 @@
     $("image").alt = one.image ? "The image as the model sees it" : "";
     $("facts").textContent = one.error
       ? `refused: ${one.error}`
-      : [`score ${short(one.score)}`, `threshold ${short(threshold)}`, `p = ${one.p.toPrecision(2)}${one.p <= least ? ` (the smallest that ${number.format(model.normals.length)} held-out normals allow)` : ""}`, `called ${called(one)}`,
+      : [`score ${short(one.score)}`, `threshold ${short(threshold)}`, `p ${one.p <= least ? "≤" : "="} ${one.p.toPrecision(2)}${one.p <= least ? ` (the smallest that ${number.format(model.normals.length)} held-out normals allow)` : ""}`, `called ${called(one)}`,
          `rank ${number.format(one.rank)} of ${number.format(scored.length)}`, ...(one.outside ? [`outside: ${meaning(one) || one.outside}`] : [])].join("  ·  ");
     if (!$("large").open) $("large").showModal();
   }

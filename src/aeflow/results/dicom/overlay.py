@@ -13,6 +13,7 @@ from aeflow._version import __version__
 from aeflow.imageio.errors import ImageError
 from aeflow.reporting.overlay import Bytes, caption
 from aeflow.reporting.overlay import blend as on_grey
+from aeflow.reporting.p_value import p_term
 from aeflow.results.dicom.identifiers import NAME, WARNING, ModelIdentity, Result, identity
 from aeflow.results.dicom.referenced_image import REMEDY_EXPORT_FROM_ARCHIVE, ReferencedImage
 
@@ -25,7 +26,7 @@ def picture(result: Result, pixels: Floats32, model: ModelIdentity) -> Bytes:
     image = blend(pixels, score.maps["anomaly"], scale)
     said = "called abnormal" if score.verdict == "abnormal" else "not above the threshold"  # no finding of normality
     value = f"score {score.value:.3g} (threshold {score.threshold:.3g})"  # without which nobody knows if it is high
-    words = f"{NAME} {__version__}: {value}, p = {score.p_value:.2g}, {said}"
+    words = f"{NAME} {__version__}: {value}, {p_term(score.p_value, score.smallest_p)}, {said}"
     lines = [WARNING, words, *(["Outside the intended input of the model"] if result.outside else [])]
     return np.concatenate([image, caption(image.shape[1], lines, scale)])
 

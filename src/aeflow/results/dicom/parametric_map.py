@@ -21,8 +21,8 @@ from aeflow.results.dicom.referenced_image import ReferencedImage
 
 DIMENSIONS = "DimensionIndexSequence"
 MAX_BYTES = 2**30  # of a map's pixels; DICOM itself ends at 4 GiB
-UNITS = CodedConcept("{SD}", "UCUM", "standard deviations of normal pixels")
-MEANING = "Anomaly map, likelihood and brightness, standardised"
+UNITS = codes.UCUM.NoUnits  # of a sum of terms, though each is in standard deviations of normal places
+MEANING = "Anomaly map, sum of the terms, each standardised"
 
 
 def parametric_map(source: ReferencedImage, results: Sequence[Result], model: ModelIdentity) -> ParametricMap:
@@ -42,7 +42,7 @@ def parametric_map(source: ReferencedImage, results: Sequence[Result], model: Mo
         **identity(source, model, "map", frames, MEANING, alone=not place.in_patient),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[
-            RealWorldValueMapping("SD", MEANING, UNITS, (float(pixels.min()), float(pixels.max())))
+            RealWorldValueMapping("ANOMALY", MEANING, UNITS, (float(pixels.min()), float(pixels.max())))
         ],
         voi_lut_transformations=[VOILUTTransformation((low + high) / 2, high - low, voi_lut_function="LINEAR_EXACT")],
         image_flavor="VOLUME" if place.in_patient else "STATIC",

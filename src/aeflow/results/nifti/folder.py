@@ -1,14 +1,15 @@
 """Folder of NIfTI maps, each named by the first row of the table that it shows: ``00001.nii.gz``.
 
 A NIfTI volume's map has its shape and its space. DICOM slices and frames of one series become a volume where they are
-parallel and evenly spaced. A voxel is 0 where nothing counts and where its slice was refused: of the scale of standard
-deviations of normals that is the middle, and viewers and programs of neuroimaging take it for nothing.
+parallel and evenly spaced. A voxel is 0 where nothing counts and where its slice was refused: the mean of
+normals, since each term is standardised, and viewers and programs of neuroimaging take it for nothing.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +40,8 @@ ENDING = r"\.nii\.gz"
 class NiftiFolder(Sink):
     """Maps of volumes, each written when its last slice is scored, and of DICOM series, written at the end.
 
-    ``no_volume`` counts the images that belong to neither.
+    ``no_volume`` counts the images that belong to neither; ``names`` has the map's file of each row that has one, once
+    all are written.
     """
 
     needs_maps = True
@@ -47,6 +49,7 @@ class NiftiFolder(Sink):
     def __init__(self, folder: Path, overwrite: bool = False) -> None:
         self.folder, self.overwrite = folder, overwrite
         self.no_volume = 0
+        self.names: dict[int, str] = {}
         self._volume: VolumeMap | None = None
         self._series: dict[tuple[str | None, ...], _Series] = {}
         self._frames: tuple[Path | None, list[Plane | None]] = (None, [])
@@ -83,15 +86,16 @@ class NiftiFolder(Sink):
         if header is not None and header.space is not None and record.at is not None:
             if self._volume is None or not self._volume.goes_on(record):
                 self._close()
-                self._volume = VolumeMap(number, record, header.space)
-            self._volume.add(record, result)
+                self._volume = VolumeMap(record, header.space)
+            self._volume.add(number, record, result)
             return
         plane = self._plane(record)
         if header is None or plane is None or header.uids is None or header.uids.series is None:
             self.no_volume += isinstance(result, Score)
             return
         key = (header.uids.study, header.uids.series, plane.frame_of_reference)
-        series = self._series.setdefault(key, _Series(number, record.path))
+        series = self._series.setdefault(key, _Series(record.path))
+        series.numbers.append(number)
         series.planes.append(plane)
         series.places.append(self._kept.add(result.maps["anomaly"]) if isinstance(result, Score) else None)
 
@@ -113,7 +117,7 @@ class NiftiFolder(Sink):
             if volume.voxels is None:
                 self._note(volume.path, "its map would be too large", "crop it")
             else:
-                write_map(self._place(volume.number), volume.voxels, header_in(volume.space))
+                write_map(self._place(volume.numbers), volume.voxels, header_in(volume.space))
         self._volume = None
 
     def _write_series(self, series: _Series) -> None:
@@ -133,10 +137,13 @@ class NiftiFolder(Sink):
         for k, i in enumerate(grid.order):
             if (place := series.places[i]) is not None:
                 voxels[:, :, k] = resample(self._kept.at(place), size).T
-        write_map(self._place(series.number), voxels, grid.header())
+        write_map(self._place(series.numbers), voxels, grid.header())
 
-    def _place(self, number: int) -> Path:
-        return self._staged / file_name(number, ".nii.gz")
+    def _place(self, numbers: Sequence[int]) -> Path:
+        """Return where the map of some rows goes, by the first of them."""
+        name = file_name(numbers[0], ".nii.gz")
+        self.names |= dict.fromkeys(numbers, name)
+        return self._staged / name
 
     def _note(self, path: Path, found: str, remedy: str) -> None:
         """Say why there is no map."""
@@ -147,7 +154,7 @@ class NiftiFolder(Sink):
 class _Series:
     """Slices of a series: where each lies, and where its map is kept; None if it was refused."""
 
-    number: int  # row of the first
-    path: Path
+    path: Path  # of the first
+    numbers: list[int] = field(default_factory=list)  # rows
     planes: list[Plane] = field(default_factory=list)
     places: list[int | None] = field(default_factory=list)

@@ -14,7 +14,7 @@ from aeflow._types import Floats32
 from aeflow.imageio.nifti_space import NiftiSpace
 from aeflow.runtime.files import replacing
 
-DESCRIPTION = "aeflow anomaly map, SD of normals; research use, not a medical device"  # up to 79 bytes
+DESCRIPTION = "aeflow anomaly map, sum of terms; research use, not a medical device"  # up to 79 bytes
 NAME_INSIDE = "aeflow anomaly map.nii"  # in gzip's own header, by which a file of ours is known
 LEVEL = 1  # of gzip: noise gets little smaller with more
 MAX_BYTES = 2**31  # of a map in memory

@@ -16,8 +16,9 @@ from aeflow.scoring.scorer import Score
 class VolumeMap:
     """Map of a NIfTI volume that is being put together, slice by slice."""
 
-    def __init__(self, number: int, record: Record, space: NiftiSpace) -> None:
-        self.number, self.path, self.space = number, record.path, space
+    def __init__(self, record: Record, space: NiftiSpace) -> None:
+        self.path, self.space = record.path, space
+        self.numbers: list[int] = []  # rows of its slices
         self.scored = self.refused = False
         self.voxels: Floats32 | None = None
         self._index = -1
@@ -29,9 +30,10 @@ class VolumeMap:
         """Return if a record is a later slice of this volume; the same one again begins a new map."""
         return record.path == self.path and record.at is not None and record.at.index > self._index
 
-    def add(self, record: Record, result: Score | ImageError) -> None:
-        """Lay the map of a slice to where its voxels are stored."""
+    def add(self, number: int, record: Record, result: Score | ImageError) -> None:
+        """Lay the map of a slice, of row ``number``, to where its voxels are stored."""
         assert record.at is not None, "a slice"
+        self.numbers.append(number)
         self._index = record.at.index
         self.refused |= isinstance(result, FileError)
         if isinstance(result, Score):

@@ -119,7 +119,7 @@ export function describe() {
   const one = present(), last = one.given[one.given.length - 1];
   $("called").textContent = `Called ${one.verdict}`;
   $("called").className = one.verdict;
-  $("p").textContent = Number(one.p.toPrecision(2));
+  $("p").textContent = one.p;
   $("score").textContent = Number(one.score.toPrecision(3));
   $("file").textContent = one.file;
   $("outside").hidden = !one.outside;
