@@ -27,8 +27,10 @@ def explain(
 ) -> None:
     """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
     from aeflow.api import load
+    from aeflow.results.explanation_files import check
 
     refuse_swapped(run, [image])
+    check(out, image, overwrite)  # before the model is read
     model = load(run, device)
     found = model.explain(image, out, slice_number, overwrite)
     if as_json:

@@ -27,10 +27,14 @@ def recalibrate(
     as_json: Json = False,
 ) -> None:
     """Set threshold, p-values and maps from normal images of the place of use; no weight changes."""
+    from aeflow.training.local_normals import check_place, local_normals
+
+    refuse_swapped(run, normals)
+    check_place(out)
+    local_normals(normals)  # before torch takes its seconds to import
     with extra("train"):
         from aeflow.training.recalibrate import recalibrate as measure_on
 
-    refuse_swapped(run, normals)
     done = measure_on(run, normals, out, device=device)
     metadata, calibration = done.artifact.metadata["recalibration"], done.artifact.calibration
     if as_json:

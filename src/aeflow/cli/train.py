@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -85,7 +84,7 @@ def train(
     from aeflow.artifacts.free_place import check_run
     from aeflow.config import make_settings, parse_changes, region_and_folder
     from aeflow.data.plain_folders import implied_settings, training_data
-    from aeflow.data.records import read_records
+    from aeflow.training.training_images import check_number
 
     named = {
         "encoder": encoder,
@@ -108,8 +107,7 @@ def train(
         given = {name: value for name, value in named.items() if value is not None}
         settings = make_settings(preset, **parse_changes(changes or []), **{**implied_settings(source), **given})
         check_run(out, resume, overwrite)
-        if not os.path.isdir(data):
-            read_records(data)  # says what is wrong with it before torch takes its seconds to import
+        check_number(source, settings)  # before torch takes its seconds to import
         with extra("train"):
             import numpy as np
 
