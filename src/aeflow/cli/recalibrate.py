@@ -36,6 +36,10 @@ def recalibrate(
         from aeflow.training.recalibrate import recalibrate as measure_on
 
     done = measure_on(run, normals, out, device=device)
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if graph:
+        add_graph(out)
     metadata, calibration = done.artifact.metadata["recalibration"], done.artifact.calibration
     if as_json:
         print_json(
@@ -51,9 +55,4 @@ def recalibrate(
             f"recalibrated on {count(metadata['images'], 'normal image')} of {count(metadata['patients'], 'patient')}\n"
             f"threshold {calibration.threshold:.4f}: {calibration.rule}\nmodel: {out}"
         )
-    for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
-    sys.stdout.flush()  # the model is complete
-    if graph:
-        add_graph(out)
     end(done.refusals)

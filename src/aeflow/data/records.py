@@ -230,7 +230,7 @@ def _plain(data: Path) -> list[Record]:
 @cache
 def _note_plain(data: str, images: int) -> None:
     """Say once what the images of a folder are taken for."""
-    taken = "the image" if images == 1 else f"all {images:,} images"
+    taken = "the file" if images == 1 else f"all {images:,} files"
     print(f"note: {taken} in {data} {'is' if images == 1 else 'are'} taken for normal to train on", file=sys.stderr)
 
 
