@@ -156,7 +156,7 @@ def test_what_a_first_score_does_not_need_is_not_imported(openvino_export: Path)
 
 def test_it_explains_by_what_an_export_holds(openvino_export: Path, tmp_path: Path) -> None:
     out, err = base("explain", openvino_export, IMAGES[0], "--out", tmp_path)
-    assert "the average normal image, most by the" in out
+    assert "the average normal image, mostly for: " in out
     assert "shows no healthy counterpart" in err
     facts = json.loads((tmp_path / "explain.json").read_text())
     assert facts["readings"]
