@@ -96,7 +96,7 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert found["npv"]["low"] < found["npv"]["value"] < found["npv"]["high"]
     assert metrics.image_metrics(scores + 9, labels, [str(i) for i in range(100)], threshold)["npv"] is None
     terminal.print_table({**found, "split": "test", "pixel": None, "study": None, "localisation": None})
-    assert f"negative predictive value │ {found['npv']['value']:.3f}" in capsys.readouterr().out
+    assert f"negative predictive value  {found['npv']['value']:.3f}" in capsys.readouterr().out
 
 
 def test_a_backend(aeflow_1: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
