@@ -155,5 +155,5 @@ def test_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "Settings", wider)
     assert make_settings().grain == 0
     assert make_settings(**config.parse_changes(["grain=0.02"])).grain == 0.02
-    with pytest.raises(SettingsError, match=r"grain: 0\.2 is not allowed; Input should be less than or equal to 0\.1"):
+    with pytest.raises(SettingsError, match=r"grain: 0\.2 is not allowed; give at most 0\.1"):
         make_settings(grain=0.2)

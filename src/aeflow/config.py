@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aeflow._types import Axis
-from aeflow.errors import SettingsError, nearest
+from aeflow.errors import SettingsError, in_our_words, nearest
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 REGION_NAMES = ("none", "body", "lungs")  # as model.regions has them
@@ -193,7 +193,7 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
         'wide_resnet50_2'
         >>> make_settings(image_size=100_000)
         Traceback (most recent call last):
-        aeflow.errors.SettingsError: image_size: 100000 is not allowed; Input should be less than or equal to 2048
+        aeflow.errors.SettingsError: image_size: 100000 is not allowed; give at most 2048
     """
     chosen = PRESETS[preset] if isinstance(preset, str) and preset in PRESETS else read_preset(Path(preset))
     unknown = sorted(changes.keys() - Settings.model_fields.keys())
@@ -210,8 +210,10 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
         settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
+        remedy = in_our_words(first["msg"])
+        if not first["loc"]:  # of several together
+            raise SettingsError("settings", remedy, "aeflow settings says what each takes") from error
+        raise SettingsError(first["loc"][0], f"{first['input']!r} is not allowed", remedy) from error
     if settings.prior == FLOWGMM:
         _check_flowgmm(settings)
     return settings

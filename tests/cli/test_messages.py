@@ -39,7 +39,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("data split", "aeflow data split", "missing argument 'data'"),
         ("cache lst", "aeflow cache", "no such command 'lst'. Did you mean 'list'?"),
         ("score --ot x", "aeflow score", "no such option: --ot (Possible options: --json, --out, --report)"),
-        ("serve --port x", "aeflow serve", "invalid value for '--port': Input should be a valid integer"),
+        ("serve --port x", "aeflow serve", "invalid value for '--port'; give a whole number"),
     ],
 )
 def test_wrong_use_is_one_line_that_names_the_help(
