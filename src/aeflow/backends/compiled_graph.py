@@ -15,11 +15,11 @@ from aeflow.runtime.folders import publish, scratch
 COMPILED = "compiled.bin"
 
 
-def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: object) -> Any:
+def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: object, what: str) -> Any:
     """Return the compiled model that ``build`` describes, from the cache if it is there.
 
     ``of`` tells the model from every other, as JSON; the key holds processor, OpenVINO's version and ``hints`` beside
-    it. What is damaged, or refused by OpenVINO, is made anew with a note.
+    it. ``what`` names it in the list of the cache. What is damaged, or refused by OpenVINO, is made anew with a note.
     """
     processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     release = core.get_versions("CPU")["CPU"].build_number
@@ -41,6 +41,6 @@ def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: 
         make_room(cache_root(), len(content))
         with scratch(place.parent, MAKING) as folder:
             (folder / COMPILED).write_bytes(content)
-            seal(folder, f"a graph as compiled for {processor[0]}")
+            seal(folder, what)
             publish(folder, place)  # refused if another process was faster
     return found

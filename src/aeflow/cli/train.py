@@ -84,6 +84,7 @@ def train(
     draw the reconstructions of `aeflow explain`. Started by torchrun, several processes share the work.
     """
     from aeflow.artifacts.free_place import check_run
+    from aeflow.cli.cache import if_large
     from aeflow.config import make_settings, parse_changes, region_and_folder
     from aeflow.data.plain_folders import implied_settings, training_data
     from aeflow.training.training_images import check_number
@@ -130,7 +131,7 @@ def train(
         speaks = ranks.first()
     if not speaks:
         return
-    for note in [*read, *trained.notes]:
+    for note in [*read, *trained.notes, *if_large()]:
         print(f"note: {note}", file=sys.stderr)
     if graph:
         add_graph(out)

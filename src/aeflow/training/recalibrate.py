@@ -25,7 +25,7 @@ from aeflow.config import Settings
 from aeflow.data.records import Record, Refusals
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
-from aeflow.errors import ArtifactError, count
+from aeflow.errors import count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.limits import LIMITS
 from aeflow.privacy import SALT_OF, pseudonym
@@ -75,7 +75,8 @@ def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device
     read = [record for record, _ in measured]
     digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in read}}
     different = len({(digests[record.path], record.at) for record in read})
-    check_enough(different, "different readable normal image", f" (first refusal: {refusals[0][1]})" if refusals else "")
+    reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
+    check_enough(different, "different readable normal image", reason)
     outside = sum(
         bool(old.input_guard.outside(image.input_statistics, image.acquisition, image.region_statistics))
         for _, image in measured
