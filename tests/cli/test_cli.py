@@ -251,6 +251,9 @@ def test_ctrl_c_in_a_training_says_what_is_there(data: Path, tmp_path: Path, mon
         stop()
 
     with monkeypatch.context() as patch:
+        patch.setattr("aeflow.training.train.read_images", stop)
+        assert "stopped (no model was written; the same command begins again" in within(*command, ok=130)[1]
+    with monkeypatch.context() as patch:
         patch.setattr("aeflow.training.loop.save_checkpoint", save_and_stop)
         shown, said = within(*command, ok=130)
     assert shown == ""

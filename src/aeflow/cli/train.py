@@ -182,7 +182,7 @@ def _with_labels(data: Path | PlainFolders, worklist: Path) -> tuple[TrainingDat
 
 @contextmanager
 def _resumable(run: Path) -> Iterator[None]:
-    """Say how a training goes on that Ctrl-C stops within this context, if an epoch of it is kept."""
+    """Say how a training goes on that Ctrl-C stops within this context: with the epochs that are kept, or without."""
     from aeflow.artifacts.layout import CHECKPOINT
 
     try:
@@ -190,6 +190,8 @@ def _resumable(run: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if (run / CHECKPOINT).is_file():
             stop.add_note("the same command with --resume goes on")
+        else:
+            stop.add_note("no model was written; the same command begins again, with the features that are cached")
         raise
 
 
