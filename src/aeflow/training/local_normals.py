@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aeflow.data.folder_files import LABELS
-from aeflow.data.records import Record, find_images
+from aeflow.data.records import Record, each_once, find_images
 from aeflow.errors import ArtifactError, DataError, count
 from aeflow.imageio.reader import kind_of
 from aeflow.runtime.folders import foreign
@@ -22,7 +22,7 @@ def local_normals(given: Sequence[Path | str]) -> list[Record]:
         if any(others & set(record.path.relative_to(path).parts[:-1]) for record in records):
             found = f"a folder that holds {' or '.join(sorted(others))} images, too"
             raise DataError(path, found, "give its folder of normal images alone")
-    records = find_images(given)
+    records = each_once(find_images(given))
     if len(records) < MIN_LOCAL_NORMALS and all(kind_of(record.path) == "plain" for record in records):
         check_enough(len(records), "image")  # no file of them holds several
     return records
