@@ -73,7 +73,7 @@ def test_commands_show_it_and_tables_hold_it(tiny_run: Path, data: Path, tmp_pat
 
 
 def test_a_full_disk_behind_standard_output_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdout", Path("/dev/full").open("w"))
+    monkeypatch.setattr("sys.stdout", Path("/dev/full").open("w"))  # noqa: SIM115, closed below
     with pytest.raises(OSError, match="No space left on device: 'standard output'"):
         print("a score", flush=True)
     with suppress(OSError):  # what waits for the disk is tried once more

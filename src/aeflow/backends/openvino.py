@@ -99,9 +99,9 @@ class OpenVINOBackend(GraphBackend):
         if (given := share()) is not None:
             hints["INFERENCE_NUM_THREADS"] = given
         if self.keep:
-            of = [*(hashlib.sha256(content).hexdigest() for content in self._files), self.size, names]
-            what = f"compiled graph {of[0][:8]}, {self.size} px, {count(len(names), 'output')}"
-            found = compiled(self._core, lambda: self._part(names), hints, of, what)
+            sums = [hashlib.sha256(content).hexdigest() for content in self._files]
+            what = f"compiled graph {sums[0][:8]}, {self.size} px, {count(len(names), 'output')}"
+            found = compiled(self._core, lambda: self._part(names), hints, [*sums, self.size, names], what)
         else:
             found = self._core.compile_model(self._part(names), "CPU", hints)
         return self._ov.AsyncInferQueue(found, streams), [tuple(output.shape)[1:] for output in found.outputs]

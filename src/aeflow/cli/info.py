@@ -37,7 +37,9 @@ def info(
         _check(run, as_json)
         return
     if run is None:
-        raise SettingsError("RUN", "no model or archive is named", "name one; without one, aeflow info --check checks the installation")
+        raise SettingsError(
+            "RUN", "no model or archive is named", "name one; without one, aeflow info --check checks the installation"
+        )
     if is_archive(run):
         from aeflow.cli.archive import lines_of
 

@@ -45,7 +45,9 @@ def train(
     encoder_weights: Weights = None,
     region: Annotated[
         str | None,
-        typer.Option(help="What counts: body; lungs, for chest X-rays; none; or a folder with masks of 20 to 50 painted normals."),
+        typer.Option(
+            help="What counts: body; lungs, for chest X-rays; none; or a folder with masks of 20 to 50 painted normals."
+        ),
     ] = None,
     looks_for: Annotated[
         str | None, typer.Option(help="What disease does: diffuse (much of the region), focal (a spot), or unknown.")

@@ -47,9 +47,7 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
     figure = Figure((wide_all, height), dpi=DPI)
 
     def place(left: float, top: float, wide: float, tall: float) -> Axes:
-        return figure.add_axes(
-            ((MARGIN + left) / wide_all, 1 - (top + tall) / height, wide / wide_all, tall / height)
-        )
+        return figure.add_axes(((MARGIN + left) / wide_all, 1 - (top + tall) / height, wide / wide_all, tall / height))
 
     def text(left: float, top: float, words: str, **style: str | float) -> None:
         figure.text((MARGIN + left) / wide_all, 1 - top / height, words, va="center", **style)  # type: ignore[arg-type]

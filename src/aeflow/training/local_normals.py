@@ -1,4 +1,4 @@
-"""Local normal images that a recalibration is of, and the place of its model: what is checked before torch is needed."""
+"""Local normal images of a recalibration, and the place of its model: what is checked before torch is needed."""
 
 from __future__ import annotations
 
