@@ -96,7 +96,7 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert found["npv"]["low"] < found["npv"]["value"] < found["npv"]["high"]
     assert metrics.image_metrics(scores + 9, labels, [str(i) for i in range(100)], threshold)["npv"] is None
     terminal.print_table({**found, "split": "test", "pixel": None, "study": None, "localisation": None})
-    assert f"negative predictive value │ {found['npv']['value']:.3f}" in capsys.readouterr().out
+    assert f"negative predictive value  {found['npv']['value']:.3f}" in capsys.readouterr().out
 
 
 def test_a_backend(aeflow_1: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,5 +155,5 @@ def test_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(config, "Settings", wider)
     assert make_settings().grain == 0
     assert make_settings(**config.parse_changes(["grain=0.02"])).grain == 0.02
-    with pytest.raises(SettingsError, match=r"grain: 0\.2 is not allowed; Input should be less than or equal to 0\.1"):
+    with pytest.raises(SettingsError, match=r"grain: 0\.2 is not allowed; give at most 0\.1"):
         make_settings(grain=0.2)

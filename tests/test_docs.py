@@ -180,9 +180,9 @@ def test_what_a_page_shows_of_scores_and_metrics_is_what_commands_print(tiny_run
     assert len(shown) == 2
     assert all(form.fullmatch(one.partition("  (outside")[0]) for one in [*shown, line.rstrip()])
     printed, _ = within("evaluate", tiny_run, data, "--out", tmp_path / "out")
-    metrics = re.findall(r"^(\S.*?) +[\d.]{5}   [\d.]{5} to [\d.]{5}$", text, re.MULTILINE)
+    metrics = re.findall(r"^(\S.*?) +[\d.]{5}  [\d.]{5} to [\d.]{5}$", text, re.MULTILINE)
     assert len(metrics) == 6
-    assert all(f" {name} " in printed for name in metrics)
+    assert all(f"\n{name} " in printed for name in metrics)
     [threshold] = re.findall(r"^threshold .* from held-out .*$", text, re.MULTILINE)
     assert without_numbers(threshold) in without_numbers(" ".join(printed.split()))
 

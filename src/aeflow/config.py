@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from aeflow._types import Axis
-from aeflow.errors import SettingsError, nearest
+from aeflow.errors import SettingsError, in_our_words, nearest
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 REGION_NAMES = ("none", "body", "lungs")  # as model.regions has them
@@ -42,13 +42,13 @@ class Settings(BaseModel):
     clamp: float = Field(2.0, gt=0.0)  # bound of a step's log-scale
     positions: bool = True  # flow and decoder know what is normal at each position; right for aligned images
 
-    region: str = "body"  # what score and maps are restricted to: one of REGION_NAMES, or PAINTED
+    region: str = "body"  # what score and maps are restricted to: none, body, lungs, or painted
     described_stages: tuple[int, ...] = (1, 2, 3)  # encoder's stages that describe a position; the last of stride 16
-    prior: str = "normal"  # density of the flow's latent, one of model.priors; "flowgmm" learns from labels
+    prior: str = "normal"  # density of the flow's latent: normal, or flowgmm, which learns from labels
 
     # The decoder: "upsampling" reads frozen features and is trained apart from the flow; "transposed", AE-FLOW's own,
     # reads the deepest stage's latent, with these widths between the latent and the three colour channels.
-    decoder_type: str = "upsampling"  # one of model.decoders
+    decoder_type: str = "upsampling"  # upsampling, or transposed, AE-FLOW's own
     decoder_stages: tuple[int, ...] = (2, 3)  # encoder's stages that "upsampling" reads
     decoder: tuple[int, ...] = Field((32, 16, 8), max_length=16)  # of "transposed"
 
@@ -65,11 +65,11 @@ class Settings(BaseModel):
 
     # Score: a sum of terms of model.terms
     looks_for: Literal["diffuse", "focal", "unknown"] = "unknown"  # what disease does: the one thing a user knows
-    terms: tuple[str, ...] | None = None  # that the score sums; None: planned, see ``training.plan``
+    terms: tuple[str, ...] | None = None  # that the score sums; None: planned from looks_for and the train normals
     mirror_axis: Literal["left-right", "up-down"] | None = None  # across which sides are compared; None: planned
     beta: Fraction = 0.9  # where flow and reconstruction are terms, beta * flow + (1 - beta) * reconstruction
     log_det_weight: Fraction | None = (  # share of the log-determinant that counts; None: chosen
-        None  # of the log-determinant in the flow term; None: chosen, see ``training.log_det_weight``
+        None  # of the log-determinant in the flow term; None: chosen on synthetic anomalies
     )
     top_share: float = Field(0.05, gt=0.0, le=1.0)  # terms of places are means over the highest of them
     reconstruction: Literal["ssim", "mse"] = "ssim"  # measure of that term
@@ -193,7 +193,7 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
         'wide_resnet50_2'
         >>> make_settings(image_size=100_000)
         Traceback (most recent call last):
-        aeflow.errors.SettingsError: image_size: 100000 is not allowed; Input should be less than or equal to 2048
+        aeflow.errors.SettingsError: image_size: 100000 is not allowed; give at most 2048
     """
     chosen = PRESETS[preset] if isinstance(preset, str) and preset in PRESETS else read_preset(Path(preset))
     unknown = sorted(changes.keys() - Settings.model_fields.keys())
@@ -210,8 +210,10 @@ def make_settings(preset: str | Path = "default", **changes: Any) -> Settings:
         settings = Settings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise SettingsError(where, f"{first['input']!r} is not allowed", first["msg"]) from error
+        remedy = in_our_words(first["msg"])
+        if not first["loc"]:  # of several together
+            raise SettingsError("settings", remedy, "aeflow settings says what each takes") from error
+        raise SettingsError(first["loc"][0], f"{first['input']!r} is not allowed", remedy) from error
     if settings.prior == FLOWGMM:
         _check_flowgmm(settings)
     return settings

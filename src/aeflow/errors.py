@@ -21,10 +21,24 @@ from __future__ import annotations
 import difflib
 import errno
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 REPLACE = "replace it with --overwrite (in Python overwrite=True)"
+# What pydantic demands, and how it is said here.
+DEMANDS = (
+    (r"Input should be greater than or equal to (.+)", r"give \1 or more"),
+    (r"Input should be greater than (.+)", r"give more than \1"),
+    (r"Input should be less than or equal to (.+)", r"give at most \1"),
+    (r"Input should be less than (.+)", r"give less than \1"),
+    (r"Input should be a valid integer", "give a whole number"),
+    (r"Input should be a valid number", "give a number"),
+    (r"Input should be a valid boolean", "give true or false"),
+    (r"Input should be a valid string", "give a text"),
+    (r"Input should be ('.*)", r"choose \1"),
+    (r"Tuple should have at most (\d+) items", r"give at most \1 values"),
+)
 NEAR = 0.75  # least likeness (difflib) of a mistyped name and the one that was meant
 
 
@@ -136,6 +150,22 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def in_our_words(message: str) -> str:
+    """Return what pydantic demands of a value as a remedy; other messages as they are, without its prefix.
+
+    >>> in_our_words("Input should be 'diffuse', 'focal' or 'unknown'")
+    'choose diffuse, focal or unknown'
+    >>> in_our_words("Input should be a valid integer, unable to parse string as an integer")
+    'give a whole number'
+    >>> in_our_words("Input should be greater than or equal to 1")
+    'give 1 or more'
+    """
+    for pattern, words in DEMANDS:
+        if found := re.match(pattern, message):
+            return found.expand(words).replace("'", "")
+    return message.removeprefix("Value error, ")
 
 
 def count(number: int, what: str, plural: str = "") -> str:

@@ -47,7 +47,7 @@ def test_the_next_process_compiles_nothing_and_gives_the_same_bits(
     for name, measure in first.measures.items():
         assert_array_equal(measure, second.measures[name])
     [entry] = entries(cache_root())
-    assert (entry.kind, entry.what.startswith("a graph as compiled for ")) == ("graph", True)
+    assert (entry.kind, entry.what.startswith("compiled graph ")) == ("graph", True)
 
 
 def test_other_outputs_and_other_hints_are_compiled_by_themselves(

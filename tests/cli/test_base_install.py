@@ -59,6 +59,54 @@ def test_in_python_scores_show_themselves_and_a_frame_names_what_it_lacks(openvi
     assert error == "pandas: is not installed; pip install 'aeflow[pandas]'"
 
 
+EARLY = """
+from helpers.base_install import hide_extras
+hide_extras()
+import sys
+from aeflow.cli import main
+sys.stderr = sys.stdout
+run, few, made = sys.argv[1:]
+for words in (
+    ["demo", "--out", few],
+    ["train", few, "--out", made],
+    ["train", few, "--out", run],
+    ["train", few, "--out", made, "--resume"],
+    ["train", few, "--out", made, "--device", "gpu"],
+    ["recalibrate", run, few, "--out", made],
+    ["recalibrate", run, few, "--out", few],
+    ["explain", run, few, "--out", made],
+):
+    try:
+        main(words)
+    except SystemExit as end:
+        assert end.code == 2, words
+"""
+
+
+def test_what_is_wrong_at_once_is_said_before_torch_is_asked_for(tmp_path: Path) -> None:
+    """Torch takes seconds to import; here it is missing, which would be the answer of whatever comes to it."""
+    few, made = tmp_path / "few", tmp_path / "made"
+    few.mkdir()
+    for i in range(12):
+        Image.new("L", (8, 8), i).save(few / f"{i}.png")
+    (run := tmp_path / "run").mkdir()
+    (run / "model.json").write_text("{}")
+    said = ran(EARLY, run, few, made).splitlines()
+    said = [line for line in said if not line.startswith("note: ")]
+    expected = (
+        "few: is there already; name another place with --out",
+        "few: 10 images to train on and 2 to hold out; give at least 25 normal images",
+        "run: already holds a model; choose another --out",
+        "made: no unfinished training to resume; leave out --resume",
+        "device: 'gpu' is not supported; choose auto, cpu or cuda",
+        "normals: 12 images; give 20 or more",
+        "few: is there already; choose another --out",
+        "few: a folder; name an image file",
+    )
+    assert len(said) == len(expected)
+    assert all(begins in line for begins, line in zip(expected, said, strict=True)), said
+
+
 SERVE = """
 from helpers.base_install import hide_extras
 hide_extras("fastapi", "starlette", "uvicorn", "jinja2", "python_multipart", "sqlalchemy", "alembic", "argon2")
@@ -108,7 +156,7 @@ def test_what_a_first_score_does_not_need_is_not_imported(openvino_export: Path)
 
 def test_it_explains_by_what_an_export_holds(openvino_export: Path, tmp_path: Path) -> None:
     out, err = base("explain", openvino_export, IMAGES[0], "--out", tmp_path)
-    assert "the average normal image, most by the" in out
+    assert "the average normal image, mostly for: " in out
     assert "shows no healthy counterpart" in err
     facts = json.loads((tmp_path / "explain.json").read_text())
     assert facts["readings"]

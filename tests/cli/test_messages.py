@@ -39,7 +39,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         ("data split", "aeflow data split", "missing argument 'data'"),
         ("cache lst", "aeflow cache", "no such command 'lst'. Did you mean 'list'?"),
         ("score --ot x", "aeflow score", "no such option: --ot (Possible options: --json, --out, --report)"),
-        ("serve --port x", "aeflow serve", "invalid value for '--port': Input should be a valid integer"),
+        ("serve --port x", "aeflow serve", "invalid value for '--port'; give a whole number"),
     ],
 )
 def test_wrong_use_is_one_line_that_names_the_help(
@@ -184,10 +184,21 @@ def test_the_folder_that_was_probably_meant_is_named(folder, capsys, tiny_run):
 
 
 def test_office_documents_beside_images_are_passed_over(folder, capsys):
-    with zipfile.ZipFile(folder / "train/normal/list.xlsx", "w") as file:
-        file.writestr("[Content_Types].xml", "<Types/>")
+    for name, first in (("list.xlsx", "[Content_Types].xml"), ("a.docx", "word/document.xml"), ("a.odt", "mimetype")):
+        with zipfile.ZipFile(folder / "train/normal" / name, "w") as file:
+            file.writestr(first, "<Types/>")
+    (folder / "train/normal/old.doc").write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(500))
     assert len(read_records(folder)) == 4
-    assert capsys.readouterr().err.startswith("note: 1 file is no image and is passed over: ")
+    assert capsys.readouterr().err.startswith("note: 4 files are no images and are passed over: ")
+
+
+def test_a_file_that_is_named_twice_is_scored_once(folder, capsys, tiny_run):
+    image = next((folder / "train/normal").iterdir())
+    with pytest.raises(SystemExit):
+        main(["score", str(tiny_run), str(image), str(folder / "train"), str(image), "--backend", "torch"])
+    out, err = capsys.readouterr()
+    assert out.count(image.name) == 1
+    assert "note: 2 files are named more than once, and taken once" in err
 
 
 def test_a_path_that_nobody_typed_is_not_named(folder, tiny_run, capsys):

@@ -65,3 +65,19 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(
         with progress.bar("Reading", 5) as within:
             within(5)
     assert capsys.readouterr().err == "Scoring: 2 of 1,002, AUROC 0.9\n"
+
+
+def test_what_is_left_is_told_from_the_pace_after_the_first_images(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first 20 images pay for 90 seconds of start; then ten come in a second."""
+    times = iter([0.0, 90.0, 93.0, 100.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(times))
+    told = progress.Lines("Classes", every=0.0)
+    for done in (20, 50, 120):
+        told(done, 320, None)
+    assert capsys.readouterr().err.splitlines() == [
+        "Classes: 20 of 320",
+        "Classes: 50 of 320",
+        "Classes: 120 of 320 (10 per second, 20 s left)",
+    ]

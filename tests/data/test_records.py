@@ -131,7 +131,7 @@ def test_a_folder_of_images_alone_is_taken_for_train_normals_with_a_note(tmp_pat
         ("b.png", "train", 0),
     ]
     read_records(tmp_path)
-    assert capsys.readouterr().err.count(f"all 2 images in {tmp_path} are taken for normal to train on") == 1
+    assert capsys.readouterr().err.count(f"all 2 files in {tmp_path} are taken for normal to train on") == 1
     assert error_of(read_records, tmp_path, "test").endswith("/test/{normal,abnormal} (the splits are: train)")
 
 

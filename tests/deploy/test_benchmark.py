@@ -112,7 +112,7 @@ def test_unreadable_images_are_refused_and_the_rest_measured(
     )
     assert "1 image refused" in error
     assert "notes" not in error
-    assert all(f"│ {stage} " in shown for stage in STAGES)
+    assert all(f"\n{stage} " in shown for stage in STAGES)
     assert "of the bare encoder" in shown
     text = (tmp_path / "bench.json").read_text()
     values = json.loads(text)

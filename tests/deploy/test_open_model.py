@@ -58,9 +58,10 @@ def test_auto_makes_a_graph_for_many_images_once(
     assert capsys.readouterr().err == ""
     (place / "graph.bin").write_bytes(b"damaged")
     assert open_model(tiny_run, device="cpu").backend.name == "openvino"  # it was there, so it is made anew
-    noted, made = capsys.readouterr().err.splitlines()
+    noted, made, proven = capsys.readouterr().err.splitlines()
     assert noted.startswith("note: a part of the cache is damaged, and made anew: ")
-    assert made == "note: making a graph for openvino, once for this model"
+    assert made == "note: making a graph for openvino, once for this model, about a minute"
+    assert proven == "note: proving that it scores as the network does"
     assert (place / "graph.bin").stat().st_size > len(b"damaged")
 
 

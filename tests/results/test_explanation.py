@@ -205,7 +205,8 @@ def test_explain_with_classes(model: aeflow.Model, taught: tuple[Path, Trained],
     image = data / "test" / "abnormal" / "003.png"
     shown, err = within("explain", taught[0], image, "--out", tmp_path / "new" / "out")
     assert err.startswith(
-        "note: no healthy counterpart is drawn: this model's shows synthetic anomalies with an AUROC of "
+        "note: no healthy counterpart is drawn, since this model's would mislead: synthetic anomalies are found by it "
+        "with an AUROC of "
     )
     picture = np.asarray(Image.open(tmp_path / "new" / "out" / "explain.png").convert("L"))
     assert picture.std() > 5
@@ -215,7 +216,7 @@ def test_explain_with_classes(model: aeflow.Model, taught: tuple[Path, Trained],
     assert sum(facts["posterior"].values()) == pytest.approx(1)
     assert sum(term["share"] for term in facts["terms"].values()) == pytest.approx(1)
     driver = max(facts["terms"], key=lambda name: facts["terms"][name]["contribution"])
-    assert facts["finding"].startswith(f"above the average normal image, most by the {words_of(driver)} (")
+    assert facts["finding"].startswith(f"above the average normal image, mostly for: {words_of(driver)} (")
     for name in ("nearest_normals", "nearest_generated"):
         distances = [one["distance"] for one in facts[name]]
         assert len(distances) == 3
@@ -224,7 +225,7 @@ def test_explain_with_classes(model: aeflow.Model, taught: tuple[Path, Trained],
         facts["finding"],
         "abnormal  score",
         "posterior: normal",
-        "nearest train normals, by their number in the run: no. ",
+        "distance from the train normals most like it: ",
         "explain.png",
     ):
         assert word in shown
@@ -240,13 +241,13 @@ def test_explain_normals_only(trained: Trained, run: Path, data: Path, tmp_path:
     assert set(facts["terms"]) == {*settings.chosen_terms}
     assert facts["posterior"] == {}
     drawn = json.loads((copy / "model.json").read_text())["counterpart_auroc"] >= LEAST_SHOWN
-    assert [note.partition(":")[0] for note in facts["notes"]] == ([] if drawn else ["no healthy counterpart is drawn"])
+    assert [note.partition(",")[0] for note in facts["notes"]] == ([] if drawn else ["no healthy counterpart is drawn"])
     assert facts["nearest_normals"][0] == {"number": 1, "distance": pytest.approx(0, abs=0.1)}
     assert facts["nearest_normals"][1]["distance"] > 5
     (copy / NORMALS).unlink()
     assert "explain.png: is there already" in error_of("explain", copy, own, "--out", tmp_path / "out")
     shown, err = within("explain", copy, own, "--out", tmp_path / "out", "--overwrite")
-    assert "nearest train normals" not in shown
+    assert "the train normals most like it" not in shown
     assert f"note: no train normals to compare with: {copy} holds no {NORMALS}" in err
     without = json.loads((tmp_path / "out" / "explain.json").read_text())
     assert without == {**facts, "nearest_normals": [], "usual_distance": None, "notes": without["notes"]}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aeflow.cli.cache import seconds_of
+from aeflow.cli.cache import if_large, seconds_of
 from aeflow.data.records import read_records
 from aeflow.deploy import open_model as deploying
 from aeflow.deploy.open_model import open_model
@@ -105,7 +105,7 @@ def test_a_graph_is_listed_and_what_has_opened_it_goes_on_after_clearing(
     graph, compiled = sorted(entries(root), key=lambda entry: entry.what, reverse=True)
     assert graph.kind == compiled.kind == "graph"
     assert re.fullmatch(r"openvino of model [0-9a-f]{12}", graph.what)
-    assert compiled.what.startswith("a graph as compiled for ")
+    assert re.fullmatch(rf"compiled graph [0-9a-f]{{8}}, {SIZE} px, \d+ outputs?", compiled.what)
     scorer = open_model(tiny_run, "openvino", "cpu")
     assert clear(entries(root), root) == graph.size + compiled.size
     assert entries(root) == []
@@ -235,6 +235,15 @@ def test_the_list_says_kind_number_size_and_age(filled: Path) -> None:
     assert [row["kind"] for row in shown["entries"]] == ["features", "graph"]
     assert shown["entries"][0]["images"] == 2
     assert shown["bytes"] == sum(row["bytes"] for row in shown["entries"]) > 1000
+
+
+def test_a_large_cache_without_a_limit_is_noted_with_its_place(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert if_large() == []
+    monkeypatch.setattr("aeflow.cli.cache.LARGE", 0)
+    [note] = if_large()
+    assert note.startswith(f"the cache in {filled} has grown to 0 GB: aeflow cache clear --older-than 30d")
+    monkeypatch.setenv("AEFLOW_CACHE_LIMIT", "1GB")
+    assert if_large() == []
 
 
 def test_an_empty_cache_is_listed_and_cleared(root: Path) -> None:

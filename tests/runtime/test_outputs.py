@@ -129,6 +129,18 @@ def test_a_set_that_fails_or_meets_a_foreign_file_changes_nothing(tmp_path: Path
     assert ((tmp_path / "a").read_text(), (tmp_path / "mine").read_text()) == ("old", "mine")
 
 
+def test_an_error_names_the_place_of_a_file_and_not_where_it_was_made(tmp_path: Path) -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fill() -> None:
+        with together(tmp_path, (), Inputs()) as staged:
+            full.filename = str(staged / "00010.png")
+            raise full
+
+    with pytest.raises(OSError, match=f"{tmp_path / '00010.png'}'$"):
+        fill()
+
+
 def test_a_whole_set_counts_before_it_has_taken_its_place(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("old")
     (tmp_path / NEXT).mkdir()

@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,6 +70,14 @@ def test_commands_show_it_and_tables_hold_it(tiny_run: Path, data: Path, tmp_pat
     said += lines + table
     said += "".join(within("score", run / EVIL, folder, ok=2)) + "".join(within("info", run / EVIL, ok=2))
     assert not [c for c in said if not c.isprintable() and c != "\n"]
+
+
+def test_a_full_disk_behind_standard_output_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", Path("/dev/full").open("w"))  # noqa: SIM115, closed below
+    with pytest.raises(OSError, match="No space left on device: 'standard output'"):
+        print("a score", flush=True)
+    with suppress(OSError):  # what waits for the disk is tried once more
+        sys.stdout.close()
 
 
 def test_everything_is_printed_by_one_function() -> None:

@@ -23,7 +23,8 @@ from aeflow.deploy.open_model import open_model
 from aeflow.errors import ArtifactError, DataError, OutputError
 from aeflow.evaluation.evaluate import evaluate
 from aeflow.runtime.files import file_digest
-from aeflow.training.recalibrate import MIN_LOCAL_NORMALS, recalibrate
+from aeflow.training.local_normals import MIN_LOCAL_NORMALS
+from aeflow.training.recalibrate import recalibrate
 from helpers.data import texture
 from helpers.same_scores import assert_same_scores, scores
 
@@ -46,7 +47,7 @@ def recalibrated(tiny_run: Path, local: Path, tmp_path_factory: pytest.TempPathF
 
 def test_the_held_out_normals_of_training_give_its_own_calibration(trained, run, data, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "aeflow.training.recalibrate.MIN_LOCAL_NORMALS", calibrate.MIN_NORMALS
+        "aeflow.training.local_normals.MIN_LOCAL_NORMALS", calibrate.MIN_NORMALS
     )  # so few does the small data folder hold out
     settings = trained.artifact.settings
     _, held = hold_out(of_label(read_records(data, "train"), 0), settings.held_out, settings.seed)
@@ -227,7 +228,7 @@ def test_images_that_set_the_threshold_are_not_evaluated(recalibrated, local, tm
     shutil.copytree(local, tmp_path / "data" / "test" / "normal")
     Image.fromarray(texture(1)).save(tmp_path / "data" / "test" / "normal" / "fresh.png")
     scorer = load_run(recalibrated).scorer
-    with pytest.raises(DataError, match=r"set on 24 of its 25 images.*recalibrated, whose threshold is"):
+    with pytest.raises(DataError, match=r"set on 24 of its 25 files.*recalibrated, whose threshold is"):
         evaluate(scorer, tmp_path / "data", split="test", out=tmp_path / "out", run=recalibrated)
     shutil.rmtree(tmp_path / "data" / "test" / "normal")
     (tmp_path / "data" / "test" / "normal").mkdir()

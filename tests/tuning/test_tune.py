@@ -417,7 +417,7 @@ def test_every_stage_of_a_space_makes_a_model(preset: str, stages: tuple[int, ..
         ('{"preset": 3}', "holds no preset"),
         ('{"preset": {"hiden": 3}}', "no such setting: hiden; do you mean hidden?"),
         ('{"preset": {"seed": 3}}', "seed belongs to a run, not to a preset; take it out; use --set seed=..."),
-        ('{"preset": {"beta": 3}}', "beta: 3 is not allowed; Input should be less than or equal to 1"),
+        ('{"preset": {"beta": 3}}', "beta: 3 is not allowed; give at most 1"),
     ],
 )
 def test_a_bad_preset_file_is_told(content: str, said: str, tmp_path: Path) -> None:

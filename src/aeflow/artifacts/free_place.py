@@ -10,9 +10,11 @@ from aeflow.errors import REPLACE, ArtifactError
 
 
 def check_run(run: Path, resume: bool, overwrite: bool) -> None:
-    """Raise ArtifactError if the run folder holds what a training must not replace."""
+    """Raise ArtifactError if the run folder holds what a training must not replace, or not what it is to resume."""
     if run.exists() and not run.is_dir():
         raise ArtifactError(run, "is a file", "give a folder with --out")
+    if resume and not (run / CHECKPOINT).is_file():
+        raise ArtifactError(run, "no unfinished training to resume", "leave out --resume")
     if overwrite or resume:
         return
     if holds(run, MODEL_JSON):

@@ -13,11 +13,11 @@ from aeflow.runtime.kept_files import drop, keep, read_kept
 COMPILED = "compiled.bin"
 
 
-def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: object) -> Any:
+def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: object, what: str) -> Any:
     """Return the compiled model that ``build`` describes, from the cache if it is there.
 
     ``of`` tells the model from every other, as JSON; the key holds processor, OpenVINO's version and ``hints`` beside
-    it. What is damaged, or refused by OpenVINO, is made anew with a note.
+    it. ``what`` names it in the list of the cache. What is damaged, or refused by OpenVINO, is made anew with a note.
     """
     processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", "OPTIMIZATION_CAPABILITIES")]
     release = core.get_versions("CPU")["CPU"].build_number
@@ -29,5 +29,5 @@ def compiled(core: Any, build: Callable[[], Any], hints: Mapping[str, Any], of: 
             drop(key, error)
     found = core.compile_model(build(), "CPU", hints)
     with suppress(OSError):  # no memory to write it into: it is compiled again next time
-        keep(key, {COMPILED: found.export_model().getvalue()}, f"a graph as compiled for {processor[0]}")
+        keep(key, {COMPILED: found.export_model().getvalue()}, what)
     return found

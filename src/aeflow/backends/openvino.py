@@ -18,6 +18,7 @@ from aeflow._types import Floats32
 from aeflow.backends.base import MAX_ELEMENTS, GraphBackend
 from aeflow.backends.compiled_graph import compiled
 from aeflow.backends.onnx import OnnxBackend
+from aeflow.errors import count
 from aeflow.runtime.threads import share, threads
 
 MAX_STREAMS = 8  # images computed at once; each needs memory for its own activations
@@ -98,8 +99,9 @@ class OpenVINOBackend(GraphBackend):
         if (given := share()) is not None:
             hints["INFERENCE_NUM_THREADS"] = given
         if self.keep:
-            of = [*(hashlib.sha256(content).hexdigest() for content in self._files), self.size, names]
-            found = compiled(self._core, lambda: self._part(names), hints, of)
+            sums = [hashlib.sha256(content).hexdigest() for content in self._files]
+            what = f"compiled graph {sums[0][:8]}, {self.size} px, {count(len(names), 'output')}"
+            found = compiled(self._core, lambda: self._part(names), hints, [*sums, self.size, names], what)
         else:
             found = self._core.compile_model(self._part(names), "CPU", hints)
         return self._ov.AsyncInferQueue(found, streams), [tuple(output.shape)[1:] for output in found.outputs]

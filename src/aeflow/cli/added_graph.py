@@ -21,11 +21,9 @@ def add_graph(run: Path) -> None:
     """Export the graph that scores fastest into the run; a note says why there is none."""
     from aeflow.deploy.export import export
     from aeflow.deploy.open_model import AUTO_FORMAT
-    from aeflow.runtime.progress import working
 
     try:
-        with working("Making the graph that scores faster (optional)"):
-            export(run, AUTO_FORMAT)
+        export(run, AUTO_FORMAT)
     except ArtifactError as error:
         print(f"note: no graph is in the model: {error}", file=sys.stderr)
     except KeyboardInterrupt as stop:

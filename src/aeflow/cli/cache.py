@@ -24,6 +24,7 @@ from aeflow.runtime.terminal import print
 cache = Program(help="List or clear what is kept on disk to save time.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 
+LARGE = 20 * 10**9  # bytes of a cache without a limit from which a training says so
 SECONDS = {"h": 3600, "d": 86400, "w": 604800}
 Age = Annotated[str | None, typer.Option(help="Delete only what was not used for this long: 12h, 30d, 4w.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -72,6 +73,15 @@ def seconds_of(age: str) -> float:
     if not found:
         raise SettingsError("--older-than", f"{age!r} is no age", "write for instance 12h, 30d or 4w")
     return float(found[1]) * SECONDS[found[2]]
+
+
+def if_large() -> list[str]:
+    """Return a note on the place and the size of a cache that has grown large without a limit; none for others."""
+    root = cache_root()
+    if cache_limit() is not None or (size := sum(entry.size for entry in entries(root))) <= LARGE:
+        return []
+    remedy = "aeflow cache clear --older-than 30d empties it, and AEFLOW_CACHE_LIMIT=20GB bounds it"
+    return [f"the cache in {_from_home(root)} has grown to {size / 1e9:,.0f} GB: {remedy}"]
 
 
 def _from_home(folder: Path) -> str:

@@ -27,6 +27,8 @@ def demo(
     device: Device = "auto",
 ) -> None:
     """Train on 100 chest X-rays that come with aeflow, score 24 others, and say what to look at: a minute or two."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputError(out, "is there already", "name another place with --out, or delete it")
     from aeflow.config import make_settings
 
     with extra("train"):
@@ -39,8 +41,6 @@ def demo(
     from aeflow.results.score_table import ScoreTable
     from aeflow.scoring.score_files import score_files
 
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputError(out, "is there already", "name another place with --out, or delete it")
     images, model, table, maps, page = (
         out / name for name in ("images", "model", "scores.csv", "maps", "results.html")
     )

@@ -27,15 +27,17 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Measure a model on labelled images: metrics.json, scores.csv, plots and report.html."""
-    from aeflow.data.records import read_records
+    from aeflow.artifacts.layout import read_metadata
     from aeflow.deploy.open_model import open_model
 
     with extra("report"):
+        from aeflow.evaluation.evaluate import check
         from aeflow.evaluation.evaluate import evaluate as measure_on
         from aeflow.evaluation.terminal import print_table
 
     refuse_swapped(run, [data], "data folder")
-    scorer = open_model(run, backend, device, len(read_records(data, split, unsplit=True)))
+    files = check(read_metadata(run), data, split, out or run, overwrite)  # before the model is read
+    scorer = open_model(run, backend, device, len(files))
     result = measure_on(scorer, data, split=split, out=out or run, run=run, overwrite=overwrite)
     if as_json:
         print_json(result.metrics)

@@ -25,11 +25,19 @@ def explain(
     identify: Identify = False,
     as_json: Json = False,
 ) -> None:
-    """Show why an image got its score: terms, healthy counterpart, and the normals that are most like it."""
+    """Show why an image got its score: its terms, its map, and the train normals that are most like it.
+
+    The picture has the image; its reconstruction, which is how the network draws it back from what it saw; where the
+    model's own synthetic anomalies vanish in it, a healthy counterpart: how the image would look if it were normal;
+    the anomaly map; and below the train normals nearest to the image, and generated normals nearest to the
+    reconstruction.
+    """
     from aeflow.api import load
     from aeflow.reporting.p_value import p_words
+    from aeflow.results.explanation_files import check
 
     refuse_swapped(run, [image])
+    check(out, image, overwrite)  # before the model is read
     model = load(run, device)
     found = model.explain(image, out, slice_number, overwrite)
     if as_json:
@@ -44,10 +52,14 @@ def explain(
     if found.score.posterior:
         print("posterior: " + ", ".join(f"{printable(kind)} {p:.0%}" for kind, p in found.score.posterior.items()))
     if found.beside is not None and found.beside.normals:
-        nearest = (f"no. {normal.number} (distance {normal.distance:.3g})" for normal in found.beside.normals)
-        print("nearest train normals, by their number in the run: " + ", ".join(nearest))
-    if found.beside is not None and found.beside.usual_distance is not None:
-        print(f"a train normal is usually {found.beside.usual_distance:.3g} from the nearest other one")
-    print(f"picture: {out / 'explain.png'}")
+        distances = ", ".join(f"{normal.distance:.3g}" for normal in found.beside.normals)
+        print(f"distance from the train normals most like it: {distances}{_usual(found.beside.usual_distance)}")
+    below = "" if found.beside is None else " (below: the nearest train normals, and the nearest generated ones)"
+    print(f"picture: {out / 'explain.png'}{below}")
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
+
+
+def _usual(distance: float | None) -> str:
+    """Return how near train normals are to one another, to compare with."""
+    return "" if distance is None else f"; a train normal is usually {distance:.3g} from the nearest other one"

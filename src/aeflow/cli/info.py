@@ -25,7 +25,7 @@ def info(
         ),
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Try what a score needs of this machine instead, and the model if named.")
+        bool, typer.Option("--check", help="Doctor: try what a score needs of this machine, and the model if named.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -37,7 +37,9 @@ def info(
         _check(run, as_json)
         return
     if run is None:
-        raise SettingsError("RUN", "no model or archive is named", "name one, or check the installation with --check")
+        raise SettingsError(
+            "RUN", "no model or archive is named", "name one; without one, aeflow info --check checks the installation"
+        )
     if is_archive(run):
         from aeflow.cli.archive import lines_of
 
@@ -76,6 +78,7 @@ def _facts(metadata: dict[str, Any]) -> dict[str, str]:
         "region": str(settings["region"]),
         "looks for": str(settings["looks_for"]),
         "terms": ", ".join(calibration["term_scales"]),
+        **_weighed(metadata),
         "normals": f"{kept + held_out:,}, {held_out:,} of them held out",
         **_recalibrated(metadata),
         "threshold": f"{calibration['threshold']:.4f}: {calibration['rule']}",
@@ -102,6 +105,15 @@ def _check(run: Path | None, as_json: bool) -> None:
         print_json({**works, "seconds": round(seconds, 2)})
     else:
         print(f"aeflow {__version__} works; checked in {seconds:.1f} s")
+
+
+def _weighed(metadata: dict[str, Any]) -> dict[str, str]:
+    """Return the line on the weight of the log-determinant, if the training chose one."""
+    ranked = metadata.get("log_det_weights")
+    if not ranked:
+        return {}
+    chosen = f"{metadata['settings']['log_det_weight']:g} of it counts in the term flow"
+    return {"log-determinant": f"{chosen} (finds synthetic anomalies best: AUROC {max(ranked.values()):.3f})"}
 
 
 def _recalibrated(metadata: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from aeflow.cli.usage import on_one_line
 from aeflow.errors import DataError, SettingsError, check_path
 from aeflow.privacy import identify, show_typed
+from aeflow.runtime.process import check_device
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -121,7 +122,14 @@ TrainData = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+
+
+def _device(name: str) -> str:
+    check_device(name)
+    return name
+
+
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.", callback=_device)]
 Backend = Annotated[
     str, typer.Option(help="auto, torch, openvino or onnx: auto is the fastest that gives torch's scores.")
 ]

@@ -27,11 +27,19 @@ def recalibrate(
     as_json: Json = False,
 ) -> None:
     """Set threshold, p-values and maps from normal images of the place of use; no weight changes."""
+    from aeflow.training.local_normals import check_place, local_normals
+
+    refuse_swapped(run, normals)
+    check_place(out)
+    local_normals(normals)  # before torch takes its seconds to import
     with extra("train"):
         from aeflow.training.recalibrate import recalibrate as measure_on
 
-    refuse_swapped(run, normals)
     done = measure_on(run, normals, out, device=device)
+    for note in done.notes:
+        print(f"note: {note}", file=sys.stderr)
+    if graph:
+        add_graph(out)
     metadata, calibration = done.artifact.metadata["recalibration"], done.artifact.calibration
     if as_json:
         print_json(
@@ -47,9 +55,4 @@ def recalibrate(
             f"recalibrated on {count(metadata['images'], 'normal image')} of {count(metadata['patients'], 'patient')}\n"
             f"threshold {calibration.threshold:.4f}: {calibration.rule}\nmodel: {out}"
         )
-    for note in done.notes:
-        print(f"note: {note}", file=sys.stderr)
-    sys.stdout.flush()  # the model is complete
-    if graph:
-        add_graph(out)
     end(done.refusals)

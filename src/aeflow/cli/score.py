@@ -67,7 +67,7 @@ def score(
 ) -> None:
     """Score images: how abnormal, how sure, and where."""
     from aeflow.backends.base import Wanted
-    from aeflow.data.records import find_images
+    from aeflow.data.records import each_once, find_images
     from aeflow.deploy.open_model import open_model
     from aeflow.imageio.decoder_pool import decoders
     from aeflow.results.pictures import PictureFolder
@@ -122,7 +122,7 @@ def score(
         raise SettingsError(
             url, "a URL, whose scores go to a file", "name a table or the folder of an archive with --out"
         )
-    files = find_images(paths)
+    files = each_once(find_images(paths))
     for folder in (maps, dicom, nifti):
         if folder is not None:
             _keep_out(folder, paths)

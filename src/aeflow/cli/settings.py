@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
+
+import typer
 
 from aeflow.cli.options import Json, app
 from aeflow.cli.output import print_json
+from aeflow.errors import SettingsError, nearest
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo  # a quarter of the time that `aeflow --help` takes
@@ -30,9 +33,17 @@ class Setting:
 
 
 @app.command()
-def settings(as_json: Json = False) -> None:
-    """List every setting of a training, for --set NAME=VALUE: default, range, and what it is."""
+def settings(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Settings to show; all by default.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """List the settings of a training, for --set NAME=VALUE: default, range, and what each is."""
     found = list(all_settings())
+    if names:
+        wanted = [known(name, [one.name for one in found]) for name in names]
+        found = [one for one in found if one.name in wanted]
     if as_json:
         print_json([asdict(one) for one in found])
         return
@@ -49,6 +60,16 @@ def settings(as_json: Json = False) -> None:
     for one in found:
         table.add_row(one.name, shown(one.default), one.range, one.sentence)
     Terminal().print(table)
+
+
+def known(name: str, names: Sequence[str]) -> str:
+    """Return the name of a setting as it is spelt here; SettingsError if there is none."""
+    spelt = name.replace("-", "_")
+    if spelt not in names:
+        near = nearest(spelt, names)
+        remedy = "aeflow settings lists all" if near is None else f"do you mean {near}? aeflow settings lists all"
+        raise SettingsError(name, "no such setting", remedy)
+    return spelt
 
 
 def all_settings() -> Iterator[Setting]:
@@ -75,8 +96,9 @@ def range_of(field: FieldInfo) -> str:
     >>> range_of(Settings.model_fields["image_size"]), range_of(Settings.model_fields["coupling"])
     ('from 32 to 2048', 'affine, additive')
     """
-    if get_origin(field.annotation) is Literal:
-        return ", ".join(map(str, get_args(field.annotation)))
+    for kind in (field.annotation, *get_args(field.annotation)):  # by itself, or beside None
+        if get_origin(kind) is Literal:
+            return ", ".join(map(str, get_args(kind)))
     if field.annotation is bool:
         return "true, false"
     words = [
@@ -92,4 +114,6 @@ def plain(value: Any) -> Any:
 
 def shown(value: Any) -> str:
     """Return a value as ``--set`` takes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -48,7 +48,9 @@ def train(
     encoder_weights: Weights = None,
     region: Annotated[
         str | None,
-        typer.Option(help="What counts: none, body, lungs, or a folder with masks of 20 to 50 painted train normals."),
+        typer.Option(
+            help="What counts: body; lungs, for chest X-rays; none; or a folder with masks of 20 to 50 painted normals."
+        ),
     ] = None,
     looks_for: Annotated[
         str | None, typer.Option(help="What disease does: diffuse (much of the region), focal (a spot), or unknown.")
@@ -83,13 +85,16 @@ def train(
 ) -> None:
     """Learn from normal images; with --abnormal, --classifier mixture or --prior flowgmm from others, too.
 
-    Started by torchrun, several processes share the work.
+    On the way, synthetic anomalies (lesions drawn into normal images) show it what to look for, and a decoder learns to
+    draw the reconstructions of `aeflow explain`. Started by torchrun, several processes share the work.
     """
     from aeflow.artifacts.free_place import check_run
+    from aeflow.cli.cache import if_large
     from aeflow.config import make_settings, parse_changes, region_and_folder
     from aeflow.data.plain_folders import implied_settings, training_data
-    from aeflow.data.records import read_records
+    from aeflow.training.training_images import check_number
 
+    started = time.perf_counter()
     named = {
         "encoder": encoder,
         "region": region,
@@ -111,8 +116,7 @@ def train(
         given = {name: value for name, value in named.items() if value is not None}
         settings = make_settings(preset, **parse_changes(changes or []), **{**implied_settings(source), **given})
         check_run(out, resume, overwrite)
-        if not os.path.isdir(data):
-            read_records(data)  # says what is wrong with it before torch takes its seconds to import
+        check_number(source, settings)  # before torch takes its seconds to import
         with extra("train"):
             import numpy as np
 
@@ -132,38 +136,40 @@ def train(
         speaks = ranks.first()
     if not speaks:
         return
+    for note in [*read, *trained.notes, *if_large()]:
+        print(f"note: {note}", file=sys.stderr)
+    if graph:
+        add_graph(out)
     metadata, calibration = trained.artifact.metadata["training"], trained.artifact.calibration
-    weight, weights = trained.artifact.settings.log_det_weight, trained.artifact.metadata["log_det_weights"]
+    chosen = trained.artifact.settings
     if as_json:
-        score = {"log_det_weight": weight, "threshold": calibration.threshold, "rule": calibration.rule}
+        score = {
+            "log_det_weight": chosen.log_det_weight,
+            "threshold": calibration.threshold,
+            "rule": calibration.rule,
+        }
         found = {name: trained.artifact.metadata[name] for name in ("plan", "labelled_set")}
         print_json({"run": str(out), **metadata, **found, **score})
     else:
         print(
             f"trained on {count(metadata['normal_images'], 'normal image')}, {metadata['held_out_images']:,} held out; "
-            f"{_epochs(metadata)}{metadata['seconds']:.0f} s"
+            f"{_epochs(metadata)}{time.perf_counter() - started:.0f} s"
         )
         for sentence in trained.artifact.metadata["plan"]:
             print(sentence)
+        if chosen.region == "body":
+            print("score and map are of the whole body; of chest X-rays --region lungs takes the lungs alone")
         if (taught := trained.artifact.metadata["labelled_set"]) is not None:
             print(_taught(taught, settings))
         phases = {"features": "features", "terms": "terms", "decoder": "decoder", "training": "networks"}
         phases |= {"flowgmm": "FlowGMM", "calibration": "calibration"}
         timed = {phase: name for phase, name in phases.items() if f"{phase}_seconds" in metadata}
         print("; ".join(f"{name} {_pace(metadata, phase)}" for phase, name in timed.items()))
-        if weights:
-            best = f"finds synthetic anomalies best: AUROC {max(weights.values()):.3f}"
-            print(f"the score counts {weight:g} of the log-determinant ({best})")
         print(f"threshold {calibration.threshold:.4f}: {calibration.rule}")
-        rank, _ = conformal_threshold(np.array(calibration.scores), trained.artifact.settings.false_positive_rate)
+        rank, _ = conformal_threshold(np.array(calibration.scores), chosen.false_positive_rate)
         print(promise(len(calibration.scores), rank, metadata["held_out_patients"]))
         print(f"model: {out}")
         print(f"next: {shlex.join(['aeflow', 'score', str(out)])} IMAGES --out scores.csv --report results.html")
-    sys.stdout.flush()  # the model is complete, and the graph takes minutes
-    for note in [*read, *trained.notes]:
-        print(f"note: {note}", file=sys.stderr)
-    if graph:
-        add_graph(out)
     end(trained.refusals)
 
 
@@ -181,7 +187,7 @@ def _with_labels(data: Path | PlainFolders, worklist: Path) -> tuple[TrainingDat
 
 @contextmanager
 def _resumable(run: Path) -> Iterator[None]:
-    """Say how a training goes on that Ctrl-C stops within this context, if an epoch of it is kept."""
+    """Say how a training goes on that Ctrl-C stops within this context: with the epochs that are kept, or without."""
     from aeflow.artifacts.layout import CHECKPOINT
 
     try:
@@ -189,6 +195,8 @@ def _resumable(run: Path) -> Iterator[None]:
     except KeyboardInterrupt as stop:
         if (run / CHECKPOINT).is_file():
             stop.add_note("the same command with --resume goes on")
+        else:
+            stop.add_note("no model was written; the same command begins again, with the features that are cached")
         raise
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from typer.exceptions import TyperException
 
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, in_our_words
 
 EXTRA = "unexpected extra argument"  # in typer's words
 MEANT = {"train": "abnormal images go behind --abnormal, and unlabelled ones behind --unlabelled"}  # by what is extra
@@ -25,6 +25,9 @@ def on_one_line() -> Iterator[None]:
             raise
         command = command_of(getattr(error, "ctx", None))
         remedy = f"see {command} --help"
+        where, _, demanded = found.partition(": ")
+        if (words := in_our_words(demanded)) != demanded:
+            found, remedy = where, f"{words}; {remedy}"
         if EXTRA in found and (meant := MEANT.get(command.removeprefix("aeflow "))):
             remedy = f"{meant}; {remedy}"
         raise SettingsError(command, found[:1].lower() + found[1:], remedy) from error

@@ -171,6 +171,22 @@ def find_images(paths: Sequence[Path | str]) -> list[Record]:
     return records
 
 
+def each_once(records: Sequence[Record]) -> list[Record]:
+    """Return records without those of a file that was named before, in a folder too; a note tells of them."""
+    known = {os.path.abspath(record.path): record for record in reversed(records)}
+    once = [record for record in records if known[os.path.abspath(record.path)] is record]
+    if len(once) < len(records):
+        _note_repeated(records[0].path, len(records) - len(once))
+    return once
+
+
+@cache
+def _note_repeated(first: Path, repeated: int) -> None:
+    """Say once of a list of files how many of them are named again."""
+    verb = "is" if repeated == 1 else "are"
+    print(f"note: {count(repeated, 'file')} {verb} named more than once, and taken once", file=sys.stderr)
+
+
 def of_label(
     records: Sequence[Record], label: int | None, *, at_least: int = 0, where: object = "data"
 ) -> list[Record]:
@@ -252,7 +268,7 @@ def _plain(data: Path) -> list[Record]:
 @cache
 def _note_plain(data: str, images: int) -> None:
     """Say once what the images of a folder are taken for."""
-    taken = "the image" if images == 1 else f"all {images:,} images"
+    taken = "the file" if images == 1 else f"all {images:,} files"
     print(f"note: {taken} in {data} {'is' if images == 1 else 'are'} taken for normal to train on", file=sys.stderr)
 
 

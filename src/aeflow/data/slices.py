@@ -40,8 +40,7 @@ def unfold(records: Sequence[Record], axis: Axis = "axial") -> list[Record]:
 
 def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None = None) -> Record:
     """Return the record of a one-image file, or of one slice (from 1) of a file with several; ImageError otherwise."""
-    if Path(path).is_dir():
-        raise ImageError(path, "a folder", "name an image file")
+    refuse_folder(path)
     records = unfold(find_images([path]), axis)
     if slice_number is None and len(records) > 1:
         raise ImageError(path, f"{count(len(records), 'image')} in one file", "name a slice, or score them all")
@@ -49,6 +48,12 @@ def one_image(path: Path | str, axis: Axis = "axial", slice_number: int | None =
     if not 1 <= number <= len(records):
         raise ImageError(path, f"no slice {number} in {len(records)}", "slices count from 1")
     return records[number - 1]
+
+
+def refuse_folder(path: Path | str) -> None:
+    """Raise ImageError for a folder where one image is to be named."""
+    if Path(path).is_dir():
+        raise ImageError(path, "a folder", "name an image file")
 
 
 def _listed(record: Record, kinds: dict[Path, Kind]) -> list[Record]:

@@ -40,6 +40,7 @@ from aeflow.runtime.files import file_digest, replacing
 from aeflow.runtime.folders import alone, current, foreign, scratch, together
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.one_file import MAX_BYTES, packed
+from aeflow.runtime.progress import working
 from aeflow.scoring.scorer import BATCH, value_of
 
 COARSE, GENERATED = 4, 6  # test images of noise, and generated ones, which are altered, too
@@ -135,17 +136,20 @@ def unequal(where: object, parity: Parity) -> ArtifactError:
     return ArtifactError(where, found, "score with --backend torch")
 
 
-def make(artifact: Artifact, run: Path, model: dict[str, Any], to: str, folder: Path) -> Parity:
+def make(
+    artifact: Artifact, run: Path, model: dict[str, Any], to: str, folder: Path, what: str = "Making the graph"
+) -> Parity:
     """Make an export in an empty folder; return its parity, which says if it may be used.
 
-    ``model`` is the content of the run's ``model.json``.
+    ``model`` is the content of the run's ``model.json``; ``what`` names what is being made.
     """
     backend = of_format(to)
     if not backend.installed():
         raise missing(to)
     graph = ScoreGraph(artifact.net, artifact.calibration).eval()
     size = artifact.settings.image_size
-    write_graph(graph, graph.outputs, size, folder / backend.graph_file)
+    with working(f"{what}, about a minute"):
+        write_graph(graph, graph.outputs, size, folder / backend.graph_file)
     exported_graph.save_arrays(folder, artifact.input_guard, test_images(artifact))
     content = {
         "schema": EXPORT_SCHEMA,
@@ -155,7 +159,8 @@ def make(artifact: Artifact, run: Path, model: dict[str, Any], to: str, folder: 
         "versions": {name: version(name) for name in ("aeflow", "torch", *backend.packages)},
         "model": model,
     }
-    parity = prove(artifact, folder, content, run)
+    with working("Proving that it scores as the network does"):
+        parity = prove(artifact, folder, content, run)
     write_checked(folder / EXPORT, {**content, "parity": asdict(parity)})
     return parity
 

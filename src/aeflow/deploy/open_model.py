@@ -19,7 +19,6 @@ from aeflow.runtime.extras import extra
 from aeflow.runtime.files import digest, write_text
 from aeflow.runtime.folders import publish, scratch
 from aeflow.runtime.process import check_device, may_have_gpu, pick_device
-from aeflow.runtime.progress import working
 from aeflow.runtime.terminal import print
 from aeflow.scoring.scorer import Scorer
 
@@ -153,8 +152,9 @@ def make(run: Path, metadata: Metadata, backend: str, place: Path, wanted: Wante
     model = metadata["sha256"][:12]
     artifact = load_run(run, metadata=metadata)  # a damaged run is an error before anything is said of its graph
     make_room(cache_root(), sum(file.stat().st_size for file in run.glob("*.safetensors")))  # a graph holds the weights
-    with working(f"Making a graph for {backend}, once for this model"), scratch(place.parent, MAKING) as folder:
-        parity = export.make(artifact, run, metadata, backend, folder)
+    what = f"Making a graph for {backend}, once for this model"
+    with scratch(place.parent, MAKING) as folder:
+        parity = export.make(artifact, run, metadata, backend, folder, what)
         if parity.passes:
             seal(folder, f"{backend} of model {model}")
             scorer = load_export(folder, backend, wanted=wanted)  # opened before anyone can clear it

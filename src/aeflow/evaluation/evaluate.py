@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,19 +104,26 @@ def evaluate(
     Raises OutputError if they may not, DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
-    if out.is_file():
-        raise OutputError(out, "is a file", "name a folder for the results with --out")
-    listed = read_records(data, split, unsplit=True)
+    listed = check(scorer.metadata, data, split, out, overwrite)
     records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
-    _refuse_calibration_images(scorer, records, data)
     with alone(out):
         inputs = inputs_of(data)
         refuse_former_set(out, RESULTS, inputs, overwrite)
         with together(out, RESULTS, inputs) as staged:
             metrics, refusals = _written(scorer, listed, records, data, split, staged, current(run))
     return Evaluation(metrics, out / "report.html", refusals)
+
+
+def check(model: Mapping[str, Any], data: Path | str, split: str, out: Path, overwrite: bool) -> list[Record]:
+    """Return the files of a split; raise what ``evaluate`` does where the content of model.json is enough to know."""
+    if out.is_file():
+        raise OutputError(out, "is a file", "name a folder for the results with --out")
+    listed = read_records(data, split, unsplit=True)
+    refuse_former_set(out, RESULTS, inputs_of(data), overwrite)
+    _refuse_calibration_images(model, listed, data)
+    return listed
 
 
 def _written(
@@ -175,13 +182,13 @@ def _source(scorer: Scorer) -> str:
     return RECALIBRATED_FROM if "recalibration" in scorer.metadata else THRESHOLD_FROM
 
 
-def _refuse_calibration_images(scorer: Scorer, records: Sequence[Record], data: Path | str) -> None:
-    """Raise DataError if the threshold of a recalibrated model was set on some of the images."""
-    recalibration = scorer.metadata.get("recalibration", {})
-    known = len(among(records, recalibration["content"])) if recalibration and can_be_told(recalibration) else 0
+def _refuse_calibration_images(model: Mapping[str, Any], files: Sequence[Record], data: Path | str) -> None:
+    """Raise DataError if the threshold of a recalibrated model was set on some of the files."""
+    recalibration = model.get("recalibration", {})
+    known = len(among(files, recalibration["content"])) if recalibration and can_be_told(recalibration) else 0
     if known:
         before = recalibration["original"]["threshold"]
-        found = f"the threshold was set on {known:,} of its {count(len(records), 'image')}"
+        found = f"the threshold was set on {known:,} of its {count(len(files), 'file')}"
         other = f"evaluate the run that was recalibrated, whose threshold is {before:.4f}"
         raise DataError(data, found, f"take them out, or {other}")
 

@@ -78,9 +78,13 @@ def _read_nifti(content: bytes, where: Path, limits: Limits, at: Slice | None) -
     return nifti.read(content, where, limits, index, axis)
 
 
+OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # Microsoft's older formats, and newer ones with a password
+OFFICE_MEMBERS = (b"[Content_Types].xml", b"mimetype", b"_rels/", b"docProps/", b"word/", b"xl/", b"ppt/", b"META-INF/")
+
+
 def _is_office(content: bytes) -> bool:
-    """Return if this is a ZIP archive whose first member is that of Microsoft's or of OpenDocument's formats."""
-    return content.startswith(b"PK\x03\x04") and content.startswith((b"[Content_Types].xml", b"mimetype"), 30)
+    """Return if this is of Microsoft's or of OpenDocument's formats: by the first member of a ZIP archive, or older."""
+    return content.startswith(OLE) or (content.startswith(b"PK\x03\x04") and content.startswith(OFFICE_MEMBERS, 30))
 
 
 DICOM = Format("DICOM", read=_read_dicom, header=_dicom_header, known=dicom.is_dicom)

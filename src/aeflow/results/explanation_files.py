@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from aeflow.data.slices import refuse_folder
 from aeflow.errors import DataError
 from aeflow.reporting.score_picture import Frame, encoded
 from aeflow.results.explanation import Explanation
@@ -19,7 +20,11 @@ PICTURE, FACTS = "explain.png", "explain.json"
 
 
 def check(out: Path, image: Path, overwrite: bool) -> None:
-    """Raise DataError if ``out`` is a file, OutputError if the image or a former explanation is in the way."""
+    """Raise DataError if ``out`` is a file, OutputError if the image or a former explanation is in the way.
+
+    ImageError if the image is a folder.
+    """
+    refuse_folder(image)
     if out.is_file():
         raise DataError(out, "is a file", "give a folder with --out")
     refuse_former_set(out, (PICTURE, FACTS), Inputs([image]), overwrite)

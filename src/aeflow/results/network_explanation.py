@@ -51,8 +51,10 @@ def explain(artifact: Artifact, path: Path | str, run: Path, slice_number: int |
     )
     notes = [] if table is not None else [f"no train normals to compare with: {run} holds no {NORMALS}"]
     if not beside.shows_counterpart:
-        found = f"synthetic anomalies with an AUROC of {shown:.2f}, and {LEAST_SHOWN:g} is needed"
-        notes.append(f"no healthy counterpart is drawn: this model's shows {found}")
+        found = f"found by it with an AUROC of {shown:.2f}, where {LEAST_SHOWN:g} is needed"
+        notes.append(
+            f"no healthy counterpart is drawn, since this model's would mislead: synthetic anomalies are {found}"
+        )
     return replace(explained, beside=beside, notes=notes)
 
 

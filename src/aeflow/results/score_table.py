@@ -209,7 +209,8 @@ class ScoreTable(Sink):
             remove_studies(study_table_of(self.path))
         elif (part := rows_file(self.path)).exists():
             there = "is as it was" if self.path.exists() else "is not there"
-            error.add_note(f"{part} holds the first {count(self._rows, 'row')}, {self.path} {there}")
+            on = "" if self._former is None else ", and the same command goes on from them"
+            error.add_note(f"{part} holds the first {count(self._rows, 'row')}, {self.path} {there}{on}")
 
 
 class ScoreLines(Sink):

@@ -95,11 +95,19 @@ def together(folder: Path, own: Collection[str], inputs: Inputs, *, gap: bool = 
         write_text(staged / GONE, json.dumps(gone))
         sync_tree(staged)
         staged.rename(folder / f"{NEXT}{kind}")
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(staged, ignore_errors=True)
+        if isinstance(error, OSError):
+            _name_place(error, staged, folder)
         raise
     sync_folder(folder)
     settle(folder, kind)
+
+
+def _name_place(error: OSError, staged: Path, folder: Path) -> None:
+    """Let an error name the place of a file in ``folder``, and not where it was made."""
+    named = folder if error.filename is None else Path(os.fsdecode(error.filename))
+    error.filename = str(folder / named.relative_to(staged) if named.is_relative_to(staged) else named)
 
 
 def settle(folder: Path, kind: str = "") -> None:

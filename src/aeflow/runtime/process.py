@@ -45,9 +45,30 @@ def may_have_gpu() -> bool:
 
 
 def check_device(name: str) -> None:
-    """Raise SettingsError for a name that no device has; whether it is there is not asked."""
+    """Raise SettingsError, before torch takes its seconds to import, for a device that there is not."""
     if name not in DEVICES:
         raise SettingsError("device", f"{name!r} is not supported", "choose auto, cpu or cuda")
+    if name == "cuda" and not _may_have_cuda():
+        raise _no_cuda()
+
+
+def _may_have_cuda() -> bool:
+    """Return if torch could use CUDA: a driver is there, as a file or as the library that torch opens.
+
+    Only on Linux is it known where these would be.
+    """
+    if not sys.platform.startswith("linux") or any(Path(driver).exists() for driver in GPU_DRIVERS):
+        return True
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _no_cuda() -> SettingsError:
+    """Return the error for CUDA where there is none."""
+    return SettingsError("device", "no CUDA device is available", "choose auto or cpu")
 
 
 def pick_device(name: str) -> torch.device:
@@ -62,7 +83,7 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("device", "no CUDA device is available", "choose auto or cpu")
+        raise _no_cuda()
     if name == "cpu" or ranks.size() == 1:
         return torch.device(name)
     if ranks.of_node() >= (gpus := torch.cuda.device_count()):

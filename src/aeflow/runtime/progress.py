@@ -27,7 +27,7 @@ from rich.table import Column
 from aeflow.runtime.console import Terminal
 from aeflow.runtime.terminal import print
 
-MEANT = 1.0  # seconds from which a pace means anything
+MEANT = 5.0  # seconds after the first count from which a pace means anything: the first images pay for the start
 LINE_EVERY = 10.0  # seconds between two lines where there is no terminal; what is over sooner says nothing
 
 
@@ -77,11 +77,9 @@ class Advance:
 def paced(done: int, total: int, seconds: float) -> str:
     """Return how fast it goes, and how long it will take at that pace.
 
-    >>> paced(1200, 100_000, 15.0), paced(3, 4, 60.0), paced(0, 4, 60.0)
-    ('80 per second, 21 min left', '0.05 per second, 20 s left', 'none yet')
+    >>> paced(1200, 100_000, 15.0), paced(3, 4, 60.0)
+    ('80 per second, 21 min left', '0.05 per second, 20 s left')
     """
-    if not done:
-        return "none yet"
     rate, left = done / seconds, (total - done) * seconds / done
     pace = f"{rate:,.0f} per second" if rate >= 10 else f"{rate:.2g} per second"
     unit, size = next(((unit, size) for unit, size in (("h", 3600), ("min", 60)) if left >= 5 * size), ("s", 1))
@@ -106,14 +104,18 @@ class Lines:
 
     def __init__(self, description: str, every: float) -> None:
         self._description, self._every = description, every
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        self._began, self._first = self._said, 0  # when the first count came, and what it was
 
     def __call__(self, done: int, total: int, note: str | None) -> None:
         """Print the count if it is time to; the note stands behind it."""
         now = time.monotonic()
+        if not self._first:
+            self._began, self._first = now, done
         if now - self._said >= self._every:
             self._said = now
-            pace = f" ({paced(done, total, now - self._began)})" if now - self._began > MEANT else ""
+            since, seconds = done - self._first, now - self._began
+            pace = f" ({paced(since, total - self._first, seconds)})" if since and seconds >= MEANT else ""
             more = f", {note}" if note else ""
             print(f"{self._description}: {done:,} of {total:,}{pace}{more}", file=sys.stderr, flush=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import sys
 from typing import TextIO
 
 from aeflow.errors import printable
@@ -10,7 +11,11 @@ from aeflow.errors import printable
 
 def print(*parts: object, file: TextIO | None = None, flush: bool = False) -> None:
     """Print as the function of Python's own does, each line in its ``printable`` form."""
-    builtins.print(*(lines(str(part)) for part in parts), file=file, flush=flush)
+    try:
+        builtins.print(*(lines(str(part)) for part in parts), file=file, flush=flush)
+    except OSError as error:  # of a full disk, say, behind a redirection
+        error.filename = "standard error" if file is sys.stderr else "standard output"
+        raise
 
 
 def lines(text: str) -> str:

@@ -83,10 +83,11 @@ def load_checkpoint(run: Path, task: dict[str, Any], device: torch.device) -> Ch
 
 
 def _read(run: Path, task: dict[str, Any]) -> tuple[State, Progress]:
-    """Return the tensors and the progress of a whole checkpoint of this very task; raises ArtifactError."""
+    """Return the tensors and the progress of a whole checkpoint of this very task; raises ArtifactError.
+
+    That there is one: ``artifacts.free_place``.
+    """
     path = run / CHECKPOINT
-    if not path.is_file():
-        raise ArtifactError(run, "no unfinished training to resume", "leave out --resume")
     try:
         tensors, header = load_checked(path)
         saved, progress = json.loads(header["task"]), Progress(**json.loads(header["progress"]))

@@ -87,9 +87,9 @@ def plan_terms(settings: Settings, found: Fingerprint) -> Plan:
     else:
         mirror = f"normals are {symmetric}, but diffuse change is often on both sides: no mirror image counts"
     beside = (
-        "there is tissue beside the region: its brightness is the reference"
+        "brightness is compared with the tissue beside the region"
         if found.beside
-        else "nothing lies beside the region to compare its brightness with"
+        else "brightness is not compared with anything beside the region, which fills the picture"
     )
     sought = {
         "diffuse": "looks for diffuse change",

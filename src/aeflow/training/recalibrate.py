@@ -22,23 +22,22 @@ from aeflow.artifacts.run import Artifact, load_run, save_run
 from aeflow.calibration.calibration import Calibration, fit_calibration, too_few, too_few_patients, with_posterior
 from aeflow.calibration.map_scale import MAX_MAPPED_NORMALS, MapPixels, MapScale
 from aeflow.config import Settings
-from aeflow.data.folder_files import LABELS
-from aeflow.data.records import Record, Refusals, find_images
+from aeflow.data.records import Record, Refusals
 from aeflow.data.slices import refusals_among, unfold
 from aeflow.data.splits import evenly
-from aeflow.errors import ArtifactError, DataError, count
+from aeflow.errors import count
 from aeflow.imageio.errors import ImageError
 from aeflow.imageio.limits import LIMITS
 from aeflow.privacy import SALT_OF, pseudonym
 from aeflow.runtime.files import content, write_bytes
-from aeflow.runtime.folders import alone, foreign, together
+from aeflow.runtime.folders import alone, together
 from aeflow.runtime.inputs import Inputs
 from aeflow.runtime.process import pick_device
 from aeflow.runtime.progress import bar
 from aeflow.scoring.scorer import Measured, measure
 from aeflow.training.calibrate import together as together_measured
+from aeflow.training.local_normals import check_enough, check_place, local_normals
 
-MIN_LOCAL_NORMALS = 20  # about as many as a threshold of one in twenty needs
 MAX_OUTSIDE = 0.5  # share of local normals outside the intended input; a note warns of more
 COPIED_FILES = (HISTORY, EPOCH_SCORES, NORMALS)  # copied from the old run, if there
 
@@ -61,27 +60,23 @@ def recalibrate(
     classes, too; ArtifactError if ``out`` is there already or ``run`` holds no network.
     """
     target = Path(out)
-    there = ArtifactError(target, "is there already", "choose another --out")
-    if target.exists() and not target.is_dir():
-        raise there
+    check_place(target)
     with alone(target):
-        if foreign(target):
-            raise there
+        check_place(target)
         return _recalibrated(Path(run), normals, target, device)
 
 
 def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device: str) -> Recalibrated:
     """Recalibrate into a folder that is held."""
+    files = local_normals(normals)
     old = load_run(run, pick_device(device))
-    records = unfold(_normals(normals), old.settings.slice_axis)
+    records = unfold(files, old.settings.slice_axis)
     measured, refusals, maps = _measure(old, records)
     read = [record for record, _ in measured]
     digests = {path: content(path, LIMITS.max_bytes) for path in {record.path for record in read}}
     different = len({(digests[record.path], record.at) for record in read})
-    if different < MIN_LOCAL_NORMALS:
-        reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
-        remedy = f"give {MIN_LOCAL_NORMALS} or more, of as many patients as you can; 100 are better"
-        raise DataError("normals", f"{count(different, 'different readable normal image')}{reason}", remedy)
+    reason = f" (first refusal: {refusals[0][1]})" if refusals else ""
+    check_enough(different, "different readable normal image", reason)
     outside = sum(
         bool(old.input_guard.outside(image.input_statistics, image.acquisition, image.region_statistics))
         for _, image in measured
@@ -102,17 +97,6 @@ def _recalibrated(run: Path, normals: Sequence[Path | str], target: Path, device
     new = replace(old, calibration=calibration, metadata={**old.metadata, "recalibration": metadata, "normals": table})
     _write(new, run, target)
     return Recalibrated(new, refusals, _notes(new, metadata))
-
-
-def _normals(given: Sequence[Path | str]) -> list[Record]:
-    """Return the images of files and folders; DataError if a folder holds those of another class."""
-    others = {name for name, label in LABELS.items() if label != 0}
-    for path in map(Path, given):
-        records = find_images([path])
-        if any(others & set(record.path.relative_to(path).parts[:-1]) for record in records):
-            found = f"a folder that holds {' or '.join(sorted(others))} images, too"
-            raise DataError(path, found, "give its folder of normal images alone")
-    return find_images(given)
 
 
 def _measure(

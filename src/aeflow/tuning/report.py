@@ -24,7 +24,8 @@ def print_tuning(summary: Mapping[str, Any]) -> None:
     console = Terminal(soft_wrap=True, highlight=False)
     finished = sum(trial["value"] is not None for trial in summary["trials"])
     console.print(f"{count(len(summary['trials']), 'trial')}, {finished:,} trained to the end")
-    table = Table("", "preset", "best")
+    console.print(finding(summary), markup=False)
+    table = Table("", "preset", "best found" if summary["changed"] else "best found, not taken")
     rows = {"proxy": (summary["default"]["value"], summary["best"]["value"])}
     if (again := summary["confirmed"]) is not None:
         rows["proxy, another seed"] = (again["default"]["value"], again["best"]["value"])
@@ -33,7 +34,7 @@ def print_tuning(summary: Mapping[str, Any]) -> None:
     for name, values in rows.items():
         table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
     console.print(table)
-    console.print(f"{finding(summary)}\n{declared(summary)}", markup=False)
+    console.print(declared(summary), markup=False)
 
 
 def finding(summary: Mapping[str, Any]) -> str:

@@ -45,10 +45,10 @@ def _beta(settings: Settings) -> float:
 TERMS: dict[str, Term] = {
     term.name: term
     for term in (
-        Term("flow", "likelihood of the features under the flow", _beta),
+        Term("flow", "how unlikely its places are among normal images", _beta),
         Term(
             "reconstruction",
-            "distance from the reconstruction",
+            "difference from its reconstruction",
             lambda settings: 1 - settings.beta,
             lambda settings: settings.two_sided,
         ),
