@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from aeflow.cli.usage import on_one_line
 from aeflow.errors import DataError, SettingsError, check_path
 from aeflow.privacy import identify, show_typed
-from aeflow.runtime.process import check_device
+from aeflow.runtime.process import check_there
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -125,7 +125,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 
 
 def _device(name: str) -> str:
-    check_device(name)
+    check_there(name)
     return name
 
 

@@ -45,9 +45,14 @@ def may_have_gpu() -> bool:
 
 
 def check_device(name: str) -> None:
-    """Raise SettingsError, before torch takes its seconds to import, for a device that there is not."""
+    """Raise SettingsError for a name that no device has; whether it is there is not asked."""
     if name not in DEVICES:
         raise SettingsError("device", f"{name!r} is not supported", "choose auto, cpu or cuda")
+
+
+def check_there(name: str) -> None:
+    """Raise SettingsError, before torch takes its seconds to import, for a device that cannot be there."""
+    check_device(name)
     if name == "cuda" and not _may_have_cuda():
         raise _no_cuda()
 
