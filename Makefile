@@ -1,6 +1,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+# One more than there are cores, at most 4: tests wait for processes of their own a fifth of the time.
+WORKERS = $(shell $(BIN)/python -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
 
 .DEFAULT_GOAL := help
 .PHONY: help demo docs test light torture coverage check format wheel image clean
@@ -24,17 +26,17 @@ docs: $(INSTALLED) ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 test: check ## Check the code, then run all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist worksteal
 	$(BIN)/python -m pytest -m timing
 
 light: $(INSTALLED) ## Install the base package alone into a new environment: its size, and its scores
 	$(BIN)/python scripts/check_base_install.py
 
 torture: $(INSTALLED) ## Kill commands at every event on the file system, flip bits, fill disks, read hostile files: hours
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n auto --maxprocesses 4
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m torture -n $(WORKERS)
 
 coverage: $(INSTALLED) ## All tests, with the lines of each module that they run: half as long again
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n auto --maxprocesses 4 --dist worksteal --cov
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not timing" -n $(WORKERS) --dist worksteal --cov
 
 check: $(INSTALLED) ## Style (ruff), types (mypy strict) and the direction of imports
 	$(BIN)/ruff check .

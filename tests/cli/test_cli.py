@@ -245,7 +245,8 @@ def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     assert 0 <= facts["log_det_weight"] <= 1
     phases = [facts[f"{phase}_seconds"] for phase in ("features", "training", "calibration")]
     assert 0 < sum(phases) <= facts["seconds"]
-    assert facts["training_images_per_second"] == pytest.approx(2 * facts["normal_images"] / phases[1], rel=0.1)
+    pace, rounded = facts["training_images_per_second"], 0.05  # seconds are told to a tenth
+    assert pace * (phases[1] - rounded) <= 1.01 * 2 * facts["normal_images"] <= 1.02 * pace * (phases[1] + rounded)
     metrics = json.loads(within("evaluate", tmp_path / "run", SAMPLE, "--json")[0])
     assert metrics["auroc"]["value"] > 0.7
 

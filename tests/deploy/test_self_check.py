@@ -20,7 +20,10 @@ def test_it_says_what_works(openvino_export: Path) -> None:
     assert found.keys() == {"version", "packages", "reads", "runs", "model", "seconds"}
     assert found["reads"].startswith("PNG, lossless JPEG, JPEG-LS, JPEG 2000, from ")
     assert "scores its test images as it should, with openvino" in found["model"]
-    assert error_of("info") == "RUN: no model or archive is named; name one, or check the installation with --check"
+    assert (
+        error_of("info")
+        == "RUN: no model or archive is named; name one; without one, aeflow info --check checks the installation"
+    )
 
 
 def failure() -> str:

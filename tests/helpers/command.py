@@ -29,10 +29,10 @@ def within(*arguments: object, ok: int = 0) -> tuple[str, str]:
 
 
 def error_of(*arguments: object) -> str:
-    """Return the one line that a wrong use prints, with nothing on stdout."""
+    """Return the one line of error that a command prints, after notes of what it was at, with nothing on stdout."""
     out, err = within(*arguments, ok=2)
     assert out == ""
-    [line] = err.strip().splitlines()
+    [line] = [line for line in err.strip().splitlines() if not line.startswith("note: ")]
     return line.removeprefix("error: ")
 
 

@@ -53,7 +53,7 @@ def train(world: World) -> Case:
     )
 
 
-@writer("recalibrate", "recalibrate")
+@writer("recalibrate", "recalibrate", long=True)
 def recalibrate(world: World) -> Case:
     out = world.out
 

@@ -11,7 +11,7 @@ from helpers.command import within
 from helpers.writers import IMAGES, OLD, TORCH, Case, World, all_old_or_all_new, put, writer
 
 
-@writer("report", "score")
+@writer("report", "score", long=True)
 def report(world: World) -> Case:
     page = world.out / "scores.html"
     within("score", world.run, IMAGES[5], "--report", world.tmp / "old.html", *TORCH)
@@ -50,7 +50,7 @@ def replaced_together(world: World, arguments: tuple[object, ...], names: set[st
     )
 
 
-@writer("evaluate", "evaluate")
+@writer("evaluate", "evaluate", long=True)
 def evaluate(world: World) -> Case:
     before = dict.fromkeys(RESULTS, OLD)
     least = {"metrics.json", "scores.csv", "scores.parquet", "report.html", "model_card.md", "plots/roc.png"}

@@ -206,7 +206,7 @@ def archive(world: World) -> Case:
     )
 
 
-@writer("archive, since", "score")
+@writer("archive, since", "score", long=True)
 def archive_since(world: World) -> Case:
     """An archive that grows, with studies of slices; what it had stays."""
     model, old, images = world.exports("openvino"), world.tmp / "old", world.tmp / "images"

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from aeflow.artifacts.layout import read_metadata
 from aeflow.serve.before_after import summed
@@ -34,6 +35,7 @@ def test_a_change_counts_the_same_images_before_and_after() -> None:
     assert (found.images, found.abnormal, found.missed, found.cleared, found.tied) == (4, (3, 2), 1, 1, 2)
 
 
+@pytest.mark.torture  # half a minute: the command in a process of its own, and all images scored by both
 def test_the_page_says_what_a_recalibration_changes(recalibrated_run: Path, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -48,7 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows += [f"a{i:02}.png,train,1,a{i // 2},{KINDS[i % 3]}" for i in range(24)]
     rows += [f"x{i}.png,train,1,x,tumour" for i in range(3)] + ["x9.png,train,,x,", "x.png,test,0,x,"]
     (root / "manifest.csv").write_text("\n".join(["path,split,label,patient,kind", *rows]))
-    (root / "n0.png").touch()
+    for row in rows:
+        (root / row.partition(",")[0]).touch()
     return root
 
 

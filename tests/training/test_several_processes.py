@@ -190,6 +190,7 @@ def test_a_killed_process_ends_the_others_with_one_line(left: Path, arguments: l
     assert (left / CHECKPOINT).exists()
 
 
+@pytest.mark.torture
 def test_an_error_of_all_is_said_once(arguments: list[object], tmp_path: Path) -> None:
     done = together(2, *arguments, "--set", "subnet=resnet", "--out", tmp_path / "run", ok=2)
     assert one_line(done).startswith("error: subnet: 'resnet' normalises over a batch, which torchrun divides;")

@@ -244,7 +244,7 @@ def test_copies_of_one_image_are_refused(tmp_path: Path) -> None:
 def test_refused_images_are_listed_and_the_rest_is_used(tmp_path: Path) -> None:
     data = write_data(tmp_path / "data")
     (data / "train" / "normal" / "003.png").write_bytes(b"no image")
-    (data / "train" / "normal" / "007.png").unlink()
+    (data / "train" / "normal" / "007.png").write_bytes(b"")
     result = training.train(data, tmp_path / "run", small_settings(epochs=1))
     assert sorted(record.path.name for record, _ in result.refusals) == ["003.png", "007.png"]
     facts = result.artifact.metadata["training"]

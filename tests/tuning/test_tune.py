@@ -122,6 +122,7 @@ def test_it_is_never_worse_than_the_preset(found: Tuned, settings: Settings) -> 
         assert not facts["changed"]
 
 
+@pytest.mark.torture
 def test_the_budget_is_kept_and_a_larger_one_goes_on_as_if_it_had_been_so_from_the_start(
     found: Tuned, folder: Path, settings: Settings, weights: Path, tmp_path: Path
 ) -> None:
