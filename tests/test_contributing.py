@@ -99,6 +99,7 @@ def test_a_metric(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     assert f"negative predictive value  {found['npv']['value']:.3f}" in capsys.readouterr().out
 
 
+@pytest.mark.torture
 def test_a_backend(aeflow_1: tuple[Path, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of aeflow-1: the reference evaluator cannot pool in windows that are not square, as the region body does."""
     exported_run = tmp_path / "onnx"

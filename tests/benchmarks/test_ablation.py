@@ -27,6 +27,7 @@ TRAINED = [0, 1, 1, 0, 0, 1]  # seeds: the default on two splits, each with the 
 FIGURES = ("clean, abnormal", "shifted, abnormal", "clean, synthetic", "shifted, synthetic", "value", "test")
 
 
+@pytest.mark.torture
 def test_rows_are_measured_once_and_their_changes_are_the_default_s_differences(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

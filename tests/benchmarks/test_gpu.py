@@ -11,6 +11,7 @@ import torch
 from benchmarks.speed import gpu
 
 
+@pytest.mark.torture
 def test_measures_every_way(tmp_path: Path) -> None:
     gpu.main(["--device", "cpu", "--tiny", "--out", str(tmp_path)])
     results = json.loads((tmp_path / "gpu.json").read_text())

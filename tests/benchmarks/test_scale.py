@@ -19,6 +19,7 @@ def run_here(command: list[object], **variables: str) -> Process:
     return Process(2.0, 300.0, output + json.dumps({"driver_mb": 99.0}) + "\n")
 
 
+@pytest.mark.torture
 def test_each_way_is_measured_on_as_many_images(
     openvino_export: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

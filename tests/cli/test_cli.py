@@ -235,6 +235,7 @@ def test_info(trained: Trained, run: Path) -> None:
     assert json.loads(within("info", run, "--json")[0])["schema"] == 7
 
 
+@pytest.mark.torture
 def test_train_on_the_bundled_sample(tmp_path: Path) -> None:
     """Real X-rays from the command line; a short training on 80, so only its soundness is judged."""
     (tmp_path / "train").mkdir()

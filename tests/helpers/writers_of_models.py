@@ -166,7 +166,7 @@ def filled(world: World, cache: Path) -> None:
     FeatureCache(Encoder(TINY, (2, 3)), SIZE, cache).features(read_records(world.data, "test"))
 
 
-@writer("cache", "train")
+@writer("cache", "train", long=True)
 def cache(world: World) -> Case:
     """The cache, in which new features push out former ones, since it has a limit."""
     old = world.tmp / "old"

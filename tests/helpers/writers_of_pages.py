@@ -82,7 +82,7 @@ def drift(world: World) -> Case:
     )
 
 
-@writer("bench", "bench")
+@writer("bench", "bench", long=True)
 def bench(world: World) -> Case:
     """The table of times, in the place of a former one."""
     place, images = world.out / "bench.json", world.tmp / "images"

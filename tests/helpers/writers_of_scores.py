@@ -124,7 +124,7 @@ def maps(world: World) -> Case:
     )
 
 
-@writer("dicom", "score")
+@writer("dicom", "score", long=True)
 def dicom(world: World) -> Case:
     old = world.tmp / "old"
     within("score", world.run, xray(world.tmp, 1, 71), "--dicom", old, *TORCH)
@@ -190,7 +190,7 @@ def check_whole_archive(folder: Path, files: int) -> None:
     ArchiveFolder.opened(folder)  # refuses anything that no archive has
 
 
-@writer("archive", "score")
+@writer("archive", "score", long=True)
 def archive(world: World) -> Case:
     """An archive that takes the place of another one, of which nothing may stay."""
     model, old = world.exports("openvino"), world.tmp / "old"

@@ -37,6 +37,13 @@ def new_postgresql() -> Iterator[Callable[[], str]]:
         yield new
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Leave the tablet to the long tests but for what its size may change: keys are the same on both."""
+    for item in items:
+        if "[tablet" in item.name and item.get_closest_marker("sizes") is None:
+            item.add_marker(pytest.mark.torture)
+
+
 @pytest.fixture
 def client(service: Running) -> Iterator[httpx.Client]:
     with service.client() as found:

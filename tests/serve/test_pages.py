@@ -40,6 +40,7 @@ def shown(page) -> str:
     return page.get_attribute("canvas", "data-shown")
 
 
+@pytest.mark.sizes
 def test_a_reader_goes_through_the_day(page, service: Running, tmp_path: Path) -> None:
     name = f"{page.viewport_size['width']}"
     seed = page.viewport_size["width"]
@@ -253,6 +254,7 @@ def test_the_bar_says_what_the_colours_mean_while_the_map_is_seen(page, service)
     page.wait_for_selector("#scale", state="visible")
 
 
+@pytest.mark.sizes
 @pytest.mark.parametrize("place", ["/", "/next", "/trends", "/recalibrate", "study"])
 def test_nothing_keeps_a_reader_out(page, service: Running, place: str) -> None:
     with service.client() as client:

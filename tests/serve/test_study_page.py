@@ -238,6 +238,7 @@ def test_an_image_stands_beside_its_mirror_image_as_large(page, service: Running
     page.wait_for_selector("#beside", state="hidden")
 
 
+@pytest.mark.sizes
 def test_nothing_of_the_panel_is_cut(page, service: Running, three) -> None:
     begin(page, three[1])
     assert page.evaluate("(one => one.scrollWidth - one.clientWidth)(document.querySelector('aside'))") <= 0

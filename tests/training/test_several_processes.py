@@ -173,6 +173,7 @@ def test_a_full_disk_ends_all_with_one_line_and_leaves_the_checkpoint(
     assert (left / CHECKPOINT).read_bytes() == kept
 
 
+@pytest.mark.torture
 def test_a_killed_process_ends_the_others_with_one_line(left: Path, arguments: list[object], shared: Path) -> None:
     kept = (left / CHECKPOINT).stat().st_ino
     command = [*arguments, "--out", left, "--resume"]

@@ -288,6 +288,7 @@ def test_another_arithmetic_is_noted(
     assert again.summary["trials"] == found.summary["trials"]
 
 
+@pytest.mark.torture
 def test_a_killed_search_goes_on(folder: Path, weights: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [*CALL, str(folder), "--out", str(out), "--budget", "1h", *SETS, "--encoder-weights", str(weights)]
