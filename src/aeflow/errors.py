@@ -177,6 +177,11 @@ def count(number: int, what: str, plural: str = "") -> str:
     return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
+def sentence(text: str) -> str:
+    """Return text that begins with a capital."""
+    return text[:1].upper() + text[1:]
+
+
 def stop_behind(error: BaseException | None) -> KeyboardInterrupt | None:
     """Return the Ctrl-C during which an error was raised; libraries pass it on as an error of their own."""
     while error is not None and not isinstance(error, KeyboardInterrupt):

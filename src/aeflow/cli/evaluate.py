@@ -38,7 +38,7 @@ def evaluate(
     refuse_swapped(run, [data], "data folder")
     files = check(read_metadata(run), data, split, out or run, overwrite)  # before the model is read
     scorer = open_model(run, backend, device, len(files))
-    result = measure_on(scorer, data, split=split, out=out or run, run=run, overwrite=overwrite)
+    result = measure_on(scorer, data, split=split, out=out or run, run=run, overwrite=overwrite, listed=files)
     if as_json:
         print_json(result.metrics)
     else:

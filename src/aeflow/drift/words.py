@@ -11,7 +11,7 @@ from aeflow.calibration.input_guard import INPUT_COLUMNS
 from aeflow.drift.charts import MOST_ABNORMAL, RARITY, Alarm
 from aeflow.drift.drift import Drift
 from aeflow.drift.source import Curve, Share, Source
-from aeflow.errors import count
+from aeflow.errors import count, sentence
 
 Severity = Literal["alarm", "look", "fine"]
 # What a column of the input statistics says of an image, and what its being higher or lower means.
@@ -135,11 +135,6 @@ def name_of(statistic: str) -> str:
 def called(found: Drift, source: Source) -> str:
     """Return the share of a source's images called abnormal, beside the one that the calibration promises."""
     return f"called abnormal are {share(source.flagged)}, where {100 * found.promised:.1f} % of normal images would be"
-
-
-def sentence(text: str) -> str:
-    """Return text that begins with a capital."""
-    return text[:1].upper() + text[1:]
 
 
 def share(of: Share) -> str:

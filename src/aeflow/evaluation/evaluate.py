@@ -19,7 +19,7 @@ from aeflow.data.leakage import among
 from aeflow.data.loader import mask_of, region_of
 from aeflow.data.records import Record, Refusals, inputs_of, read_records
 from aeflow.data.slices import refusals_among, unfold
-from aeflow.errors import ArtifactError, DataError, OutputError, count
+from aeflow.errors import ArtifactError, DataError, OutputError, count, sentence
 from aeflow.evaluation import plots
 from aeflow.evaluation.localisation import WhereMapsLook
 from aeflow.evaluation.notes import can_be_told, notes_on
@@ -95,16 +95,25 @@ class Evaluation:
 
 
 def evaluate(
-    scorer: Scorer, data: Path | str, *, split: str, out: Path, run: Path, overwrite: bool = False
+    scorer: Scorer,
+    data: Path | str,
+    *,
+    split: str,
+    out: Path,
+    run: Path,
+    overwrite: bool = False,
+    listed: list[Record] | None = None,
 ) -> Evaluation:
     """Score the images of a split and measure on the labelled ones, at the threshold the model came with.
 
     Writes metrics.json, scores.csv, scores.parquet, plots/, report.html and model_card.md into ``out``; the training's
-    history is read from ``run``. Those of a former evaluation go, if they may be overwritten.
+    history is read from ``run``. Those of a former evaluation go, if they may be overwritten. ``listed`` is what
+    ``check`` gave, if it was asked before the model was read.
     Raises OutputError if they may not, DataError if the split holds no labelled image, or one that the threshold of a
     recalibrated model was set on.
     """
-    listed = check(scorer.metadata, data, split, out, overwrite)
+    if listed is None:
+        listed = check(scorer.metadata, data, split, out, overwrite)
     records = unfold(listed, scorer.settings.slice_axis)
     if not any(record.label is not None for record in records):
         raise DataError(data, f"no labelled image in split '{split}'", "score it with `aeflow score` instead")
@@ -153,7 +162,7 @@ def _written(
     }
     metrics["notes"] += notes_on(scorer.metadata, metrics, data, listed)
     if metrics["study"] is not None and (seldom := hardly_ever(calibration)) is not None:
-        metrics["notes"].append(f"{seldom[:1].upper()}{seldom[1:]}.")
+        metrics["notes"].append(f"{sentence(seldom)}.")
     write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False))
     figures = {**_result_figures(scorer, scored, metrics), **_training_figures(history, epochs)}
     pictures = {name: png(figure) for name, figure in figures.items()}
